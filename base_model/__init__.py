@@ -1,0 +1,1 @@
+"""The embedded base: its weights, tokenizer and card, and the recipe that made them."""

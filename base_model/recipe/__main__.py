@@ -1,0 +1,77 @@
+"""python -m base_model.recipe --work DIR [--out base_model]
+
+Makes the embedded base again: draws the corpus, learns the tokenizer, trains, scores, exports.
+A stopped run goes on from its last checkpoint when it is started again with the same --work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m base_model.recipe",
+        description="Make the embedded base: corpus, tokenizer, training, export. Resumable.",
+        epilog="example: python -m base_model.recipe --work build/base --out build/base/model",
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for shards and checkpoints"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for the finished model (default: WORK/model)"
+    )
+    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--seed", type=int, help="seed of corpus and weights")
+    parser.add_argument("--layers", type=int, help="layers of the network")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="processes of one thread (default: 2)"
+    )
+    parser.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    parser.add_argument(
+        "--score", type=Path, metavar="MODEL", help="score a finished model and stop"
+    )
+    parser.add_argument("--show", type=int, metavar="N", help="print N conversations and stop")
+    given = parser.parse_args(arguments)
+    if given.show:
+        show(given.show, given.seed or 1)
+        return
+    if given.score:
+        print_scores(given.score)
+        return
+    if not given.work:
+        parser.error("--work DIR is missing: a folder for shards and checkpoints")
+    from .train import Run
+    from .workers import worker
+
+    chosen = {k: getattr(given, k) for k in ("steps", "seed", "layers") if getattr(given, k)}
+    run = dataclasses.replace(Run(), compile=not given.no_compile, **chosen)
+    out = given.out or given.work / "model"
+    if given.processes == 1:
+        worker(0, 1, given.work, out, run)
+        return
+    from torch.multiprocessing.spawn import start_processes
+
+    given.work.mkdir(parents=True, exist_ok=True)
+    start_processes(worker, (given.processes, given.work, out, run), given.processes)
+
+
+def print_scores(model: Path) -> None:
+    from .score import score
+
+    print("| family | exact |\n|---|---|")
+    for name, share in score(model, per_family=12).items():
+        print(f"| {name} | {share:.0%} |")
+
+
+def show(count: int, seed: int) -> None:
+    from .corpus import dialogues
+
+    for dialogue in dialogues(seed, count):
+        print("\n".join(f"[{turn.role}] {turn.text}" for turn in dialogue.turns), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

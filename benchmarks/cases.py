@@ -1,0 +1,116 @@
+"""What the training benchmarks train: three kinds of data, their models, the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livery.chat import load_dataset, load_tokenizer
+from livery.files import read_json
+from livery.paths import HOME
+from livery.plan import Example, Plan, work
+from livery.settings import LoraSettings
+
+LORA = LoraSettings(
+    rank=16,
+    alpha=32.0,
+    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+RATE = 1e-4
+GEMMA_270M: dict[str, Any] = {
+    "hidden_size": 640,
+    "num_hidden_layers": 18,
+    "intermediate_size": 2048,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "vocab_size": 262144,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": True,
+}
+
+# (model folder, examples, batch size)
+Case = tuple[str, list[Example], int]
+
+
+def date_keys(folder: Path) -> Case:
+    """The skill's own training data on the embedded base."""
+    from datagen.cli import data
+
+    out = folder / "date-keys"
+    if not out.exists():
+        arguments = ["date-keys", "--out", str(out), "--seed", "7", "--count", "2400"]
+        data(arguments, standalone_mode=False)
+    model = str(HOME / "base_model")
+    found = load_dataset(out / "train.jsonl", load_tokenizer(model), max_length=2048)
+    return model, list(found.examples), 16
+
+
+def long_prompt(folder: Path) -> Case:
+    """Gemma-3-270M's shape, random: 400 shared prompt tokens, 20 of its own, 20 of the answer."""
+    rng = np.random.default_rng(1)
+    shared = rng.integers(10, 200_000, 400)
+    rows = [np.concatenate([shared, rng.integers(10, 200_000, 40)]) for _ in range(24)]
+    return _gemma(folder), [_example(row, 20) for row in rows], 8
+
+
+def nothing_shared(folder: Path) -> Case:
+    """Rows of 64 to 256 tokens with nothing in common, half of each supervised."""
+    rng = np.random.default_rng(2)
+    rows = [rng.integers(10, 4000, int(n)) for n in rng.integers(64, 257, 256)]
+    return str(HOME / "base_model"), [_example(row, len(row) // 2) for row in rows], 8
+
+
+CASES: dict[str, Callable[[Path], Case]] = {
+    "date-keys": date_keys,
+    "long-prompt": long_prompt,
+    "nothing-shared": nothing_shared,
+}
+
+
+def facts(model: str, plan: Plan, parameters: int, seconds: float, peak: float) -> dict[str, float]:
+    """Padding, rates and the share of the matmul peak that an epoch of `plan` reached.
+
+    Counted are the matmuls of the body, forward and backward (frozen weights need no gradient of
+    their own), and the head's rows where supervised; attention and LoRA's share are left out.
+
+    Args:
+        parameters: of the base, embedding included.
+        peak: FLOP/s of a large matmul here.
+    """
+    config: dict[str, Any] = read_json(Path(model) / "config.json")
+    head = config["vocab_size"] * config["hidden_size"]
+    body = parameters - head * (1 if config.get("tie_word_embeddings", True) else 2)
+    done = work(plan)
+    return {
+        "padding_share": done.padding / done.computed,
+        "positions": done.computed,
+        "plain_positions": done.plain,
+        "supervised": done.supervised,
+        "examples_per_second": done.examples / seconds,
+        "tokens_per_second": done.plain / seconds,
+        "matmul_share": 4.0 * (body * done.computed + head * done.supervised) / seconds / peak,
+    }
+
+
+def _example(tokens: np.ndarray, answer: int) -> Example:
+    mask = np.zeros(len(tokens), bool)
+    mask[-answer:] = True
+    return Example(tokens.astype(np.int32), mask)
+
+
+def _gemma(folder: Path) -> str:
+    """A random model of Gemma-3-270M's shape on disk, float32."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    path = folder / "gemma"
+    if not path.exists():
+        torch.manual_seed(0)
+        Gemma3ForCausalLM(Gemma3TextConfig(**GEMMA_270M)).save_pretrained(path)
+    return str(path)

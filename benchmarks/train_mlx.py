@@ -1,0 +1,134 @@
+"""mlx_lm's own LoRA trainer against ours: one epoch, one process, interleaved.
+
+    python -m benchmarks.train_mlx --json mlx.json                 # all three cases
+    python -m benchmarks.train_mlx --case date-keys --repeats 3
+
+Both train the same model on the same rows with the same LoRA, optimizer and batch size, from tokens
+that are ready; each run loads the base anew, so peak memory is its own. mlx_lm drops the last
+partial batch: its time is scaled to all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import io
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from benchmarks.cases import CASES, LORA, RATE, facts
+from benchmarks.measure import Sample, compare, interleave, machine, matmul_peak, report
+from livery.engines.mlx_base import load_base
+from livery.plan import Example, Plan
+from livery.settings import TrainSettings
+from mlx_train.backend import MlxBackend
+
+
+def theirs(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
+    """One epoch of mlx_lm.tuner.trainer.train, as mlx_lm.lora calls it."""
+    import mlx.optimizers as optim
+    from mlx_lm.tuner.datasets import CacheDataset
+    from mlx_lm.tuner.trainer import TrainingArgs, train
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    rows = [(e.tokens.tolist(), e.prompt_length) for e in examples]
+
+    class Ready:
+        """Rows that are tokenized already: (tokens, length of the prompt)."""
+
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: int) -> tuple[list[int], int]:
+            return rows[index]
+
+        def process(self, row: tuple[list[int], int]) -> tuple[list[int], int]:
+            return row
+
+    base = load_base(model)
+    base.model.freeze()
+    config = {"rank": LORA.rank, "scale": LORA.scale, "dropout": 0.0, "keys": None}
+    layers: Any = base.model.layers
+    keys = {n for n, _ in layers[0].named_modules() if n.endswith(LORA.targets)}
+    linear_to_lora_layers(base.model, len(layers), {**config, "keys": keys})
+    iters = len(examples) // batch_size
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        args = TrainingArgs(
+            batch_size=batch_size,
+            iters=iters,
+            steps_per_report=max(10, iters),
+            steps_per_save=10**9,
+            max_seq_length=4096,
+            adapter_file=str(Path(folder) / "adapters.safetensors"),
+        )
+        began = time.perf_counter()
+        train(base.model, optim.AdamW(learning_rate=RATE), CacheDataset(Ready()), args=args)
+        seconds = time.perf_counter() - began
+    memory = mx.get_peak_memory()
+    _release()
+    return Sample(seconds * len(examples) / (iters * batch_size), memory)
+
+
+def ours(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
+    """One epoch of our plan on our backend."""
+    settings = TrainSettings(
+        model=model,
+        lora=LORA,
+        batch_size=batch_size,
+        learning_rate=RATE,
+        max_grad_norm=0.0,
+    )
+    backend = MlxBackend(settings)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    began = time.perf_counter()
+    plan = Plan(examples, batch_size)
+    for step in range(len(plan.epoch(0))):
+        backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
+    seconds = time.perf_counter() - began
+    memory = mx.get_peak_memory()
+    found = facts(model, plan, backend.parameters, seconds, matmul_peak())
+    del backend
+    _release()
+    return Sample(seconds, memory, found)
+
+
+def _release() -> None:
+    gc.collect()
+    mx.clear_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--case", choices=CASES, action="append", help="which cases; all by default"
+    )
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": {**machine(), "matmul_gflops": matmul_peak() / 1e9}}
+    print(results["machine"], flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        for case in options.case or CASES:
+            model, examples, batch_size = CASES[case](Path(name))
+            print(f"{case}: {len(examples)} rows, batches of {batch_size}", flush=True)
+            contestants = {
+                "mlx_lm": lambda m=model, e=examples, b=batch_size: theirs(m, e, b),
+                "livery": lambda m=model, e=examples, b=batch_size: ours(m, e, b),
+            }
+            results[case] = compare(interleave(contestants, options.repeats), "mlx_lm", "livery")
+    report(results, options.json)
+
+
+if __name__ == "__main__":
+    main()

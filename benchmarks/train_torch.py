@@ -1,0 +1,198 @@
+"""TRL's SFTTrainer with PEFT against ours on torch: one epoch, a process a run, interleaved.
+
+    python -m benchmarks.train_torch --json torch.json             # all three cases
+    python -m benchmarks.train_torch --case date-keys --repeats 3 --dtype bfloat16
+
+Both train the same model on the same tokens with the same LoRA, optimizer, batch size and dtype.
+TRL is given what is fastest for it: rows that are tokenized already, no gradient checkpointing, no
+logging, no saving. Peak memory is the process's own (Linux), its base weights included; on a GPU it
+is the allocator's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cases import CASES, LORA, RATE, facts
+from benchmarks.measure import Sample, compare, interleave, machine, report
+from livery.chat import load_tokenizer
+from livery.paths import HOME
+from livery.plan import Example, Plan
+from livery.settings import TrainSettings
+
+
+def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:
+    """One epoch of SFTTrainer on rows that are tokenized already."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [e.tokens.tolist() for e in examples],
+            "labels": [np.where(e.supervised, e.tokens, -100).tolist() for e in examples],
+        }
+    )
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=loaded,
+            args=SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=batch_size,
+                num_train_epochs=1,
+                learning_rate=RATE,
+                lr_scheduler_type="constant",
+                max_grad_norm=0.0,
+                max_length=None,
+                gradient_checkpointing=False,
+                bf16=False,
+                use_cpu=not torch.cuda.is_available(),
+                dataset_kwargs={"skip_prepare_dataset": True},
+                optim="adamw_torch",
+                logging_strategy="no",
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+            ),
+            train_dataset=rows,
+            processing_class=load_tokenizer("base_model"),
+            peft_config=LoraConfig(
+                r=LORA.rank, lora_alpha=int(LORA.alpha), target_modules=list(LORA.targets)
+            ),
+        )
+        _forget_peak()
+        began = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            trainer.train()
+        return Sample(time.perf_counter() - began, _peak())
+
+
+def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:
+    """One epoch of our plan on our backend."""
+    from cuda_train.backend import TorchBackend
+
+    settings = TrainSettings(
+        model=model,
+        lora=LORA,
+        batch_size=batch_size,
+        learning_rate=RATE,
+        max_grad_norm=0.0,
+        dtype=dtype,  # pyright: ignore[reportArgumentType]
+    )
+    backend = TorchBackend(settings)
+    _forget_peak()
+    began = time.perf_counter()
+    plan = Plan(examples, batch_size)
+    for step in range(len(plan.epoch(0))):
+        backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
+    seconds = time.perf_counter() - began
+    found = facts(model, plan, backend.parameters, seconds, matmul_peak(dtype))
+    return Sample(seconds, _peak(), found)
+
+
+def matmul_peak(dtype: str, seconds: float = 0.5) -> float:
+    """Matmul rate of torch on this device, FLOP/s: the ceiling of everything here."""
+    gpu = torch.cuda.is_available()
+    size = 8192 if gpu else 1024
+    a = torch.randn(size, size, device="cuda" if gpu else "cpu").to(getattr(torch, dtype))
+    _ = a @ a
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        _ = a @ a
+        count += 1
+        if gpu:
+            torch.cuda.synchronize()
+    return count * 2 * size**3 / (time.perf_counter() - began)
+
+
+def _forget_peak() -> None:
+    """Count peak memory from here on."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+
+
+def _peak() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+CONTESTANTS = {"trl": theirs, "livery": ours}
+
+
+def one(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> None:
+    """Run one contestant in this process and print its figures as the last line."""
+    model, examples, batch_size = CASES[case](folder)
+    sample = CONTESTANTS[contestant](model, examples[:rows], batch_size, dtype)
+    print(json.dumps({"seconds": sample.seconds, "memory": sample.memory, "facts": sample.facts}))
+
+
+def in_a_process(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> Sample:
+    """The same in a process of its own, whose peak memory is that run's."""
+    command = [sys.executable, "-m", "benchmarks.train_torch", "--one", contestant, "--case", case,
+               "--folder", str(folder), "--dtype", dtype]  # fmt: skip
+    command += ["--rows", str(rows)] if rows else []
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=False)
+    if done.returncode:
+        raise SystemExit(f"{contestant}, {case}: {done.stderr[-2000:]}")
+    return Sample(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--case", choices=CASES, action="append", help="which cases; all by default"
+    )
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rows", type=int, help="only so many rows of each case")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here")
+    parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cases = options.case or list(CASES)
+    if options.one:
+        one(options.one, cases[0], options.folder, options.dtype, options.rows)
+        return
+    results: dict[str, Any] = {"machine": {**machine(), "dtype": options.dtype}}
+    results["machine"]["matmul_gflops"] = matmul_peak(options.dtype) / 1e9
+    print(results["machine"], flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for case in cases:
+            _, examples, batch_size = CASES[case](folder)
+            count = len(examples[: options.rows])
+            print(f"{case}: {count} rows, batches of {batch_size}", flush=True)
+            contestants = {
+                who: lambda w=who, c=case: in_a_process(w, c, folder, options.dtype, options.rows)
+                for who in CONTESTANTS
+            }
+            results[case] = compare(interleave(contestants, options.repeats), "trl", "livery")
+    report(results, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What a conversion needs to know of the base model: its config.json and its tensors' shapes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from convert.safetensors_file import STORED, open_tensors
+from livery.adapter import Adapter
+from livery.adapter_names import mlx_to_hf
+from livery.errors import UserError
+from livery.files import read_json
+
+_EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
+_EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model, without its weights.
+
+    Attributes:
+        folder: where it lies.
+        config: its config.json; the text model's part where that is nested.
+        model_type: of the whole ("gemma3" for a multimodal one), as adapter names need it.
+        shapes: module path -> (out, in) of its weight, (V, D) for an embedding, (E, out, in) for
+            stacked experts. Empty where the folder holds no float weights (a quantized base).
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    model_type: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def layers(self) -> int:
+        return int(self.config.get("num_hidden_layers", 0))
+
+    @property
+    def heads(self) -> int:
+        return int(self.config.get("num_attention_heads") or 0)
+
+    @property
+    def kv_heads(self) -> int:
+        return int(self.config.get("num_key_value_heads") or self.heads)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head is the embedding's transpose: what the config says, or else whether the
+        head has no weights of its own."""
+        if self.config.get("tie_word_embeddings") is not None:
+            return bool(self.config["tie_word_embeddings"])
+        if self.shapes:
+            return "lm_head" not in self.shapes
+        return str(self.config.get("model_type", "")).startswith("gemma")
+
+
+def load_base(model: str | Path) -> Base:
+    """Read a base's folder, or a hub id's copy in the local hub cache.
+
+    Raises:
+        UserError: neither is here, or the folder holds no config.json.
+    """
+    folder = find_base(str(model))
+    if folder is None:
+        raise UserError(
+            f"{model}: no such folder, and no model of that name in the local hub cache. "
+            "Give --base the folder that holds the base's config.json."
+        )
+    outer = read_json(folder / "config.json")
+    if not isinstance(outer, dict):
+        raise UserError(f"{folder / 'config.json'}: not a JSON object.")
+    outer = cast("dict[str, Any]", outer)
+    inner = outer.get("text_config")
+    config = {**outer, **inner} if isinstance(inner, dict) else outer
+    return Base(folder, config, str(outer.get("model_type", "")), _shapes(folder))
+
+
+def find_base(model: str) -> Path | None:
+    """The folder of a model given as a folder or as a hub id that was downloaded before."""
+    if not model:
+        return None
+    if (Path(model) / "config.json").is_file():
+        return Path(model)
+    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    name = "models--" + model.replace("/", "--")
+    if not re.fullmatch(r"[\w.-]+", name):
+        return None
+    found = sorted((hub / name / "snapshots").glob("*/config.json"), key=os.path.getmtime)
+    return found[-1].parent if found else None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a tensor of a checkpoint is: the neutral module path, "weight" or "bias" …, and for one
+    of a stack of experts its number."""
+
+    module: str
+    kind: str
+    expert: int | None = None
+
+
+def slot(name: str) -> Slot:
+    """The place of a checkpoint's tensor, whatever dialect the checkpoint is written in."""
+    expert = _EXPERT.match(name)
+    if expert:
+        layer, number, leaf = expert.groups()
+        path = f"{mlx_to_hf(layer)}.mlp.experts.{_EXPERT_LEAVES.get(leaf, leaf)}"
+        return Slot(path, "weight", int(number))
+    module, _, kind = name.rpartition(".")
+    return Slot(mlx_to_hf(module), kind)
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes from the safetensors headers, under the neutral module paths."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    experts: dict[str, int] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        for name, entry in open_tensors(file).entries.items():
+            if name.endswith(".scales"):
+                return {}  # MLX's quantized layout: the shapes are those of packed integers
+            if not name.endswith(".weight") or entry.tag not in STORED:
+                continue
+            place = slot(name)
+            if place.expert is None:
+                shapes[place.module] = entry.shape
+            else:
+                count = max(experts.get(place.module, 0), place.expert + 1)
+                experts[place.module] = count
+                shapes[place.module] = (count, *entry.shape)
+    return shapes
+
+
+def check_fits(adapter: Adapter, base: Base) -> None:
+    """Every pair sits on a module that the base has, with its sizes.
+
+    Raises:
+        UserError: naming the first module that does not fit, and both shapes.
+    """
+    if not base.shapes:
+        return
+    for module, pair in adapter.pairs.items():
+        shape = base.shapes.get(module)
+        if module == "lm_head" and base.tied:
+            shape = base.shapes.get("model.embed_tokens")
+        if shape is None:
+            raise UserError(
+                f"{module}: the base {base.folder} has no such module. "
+                f"Is --base the model that the adapter was trained on ({adapter.base_model})?"
+            )
+        into, out = pair.features
+        wanted = (into, out) if pair.kind == "embedding" else (out, into)
+        if pair.kind == "experts":
+            wanted = (int(pair.a.shape[0]), *wanted)
+        if wanted != shape:
+            raise UserError(
+                f"{module}: the adapter is for a weight of shape {wanted}, the base {base.folder} "
+                f"has {shape}. Is --base the model that the adapter was trained on?"
+            )

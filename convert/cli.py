@@ -1,0 +1,167 @@
+"""`livery convert`: an adapter from any format to any other."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from livery.errors import UserError
+
+EPILOG = """\b
+Examples:
+  livery convert adapters/date-keys adapter.gguf --to gguf --base base_model
+  livery convert adapter.gguf adapters/mine --to peft --base meta-llama/Llama-3.2-1B-Instruct
+  livery convert ~/mlx-adapters adapters/mine --to all --base base_model
+"""
+
+
+@click.command("convert", epilog=EPILOG)
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["peft", "mlx", "gguf", "all"]),
+    required=True,
+    help="The format to write; all makes one folder that every runtime reads.",
+)
+@click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="How to store the tensors; auto keeps what SRC has.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+def convert_command(
+    source: Path,
+    destination: Path,
+    target: str,
+    base: str | None,
+    dtype: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Convert the adapter SRC (a folder or a .gguf file, its format is recognised) to DST.
+
+    What a format cannot hold is refused by name, never dropped.
+    """
+    started = time.perf_counter()
+    report = convert(source, destination, target, base=base, dtype=dtype, overwrite=overwrite)
+    report["seconds"] = round(time.perf_counter() - started, 3)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    click.echo(
+        f"{report['from']} → {', '.join(report['formats'])}: {report['modules']} modules, "
+        f"{report['parameters']:,} parameters → {destination} ({report['seconds']:.2f} s)"
+    )
+    for note in report["notes"]:
+        click.echo(f"note: {note}")
+    for name, why in report["left_out"].items():
+        click.echo(f"left out {name}: {why}")
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    target: str,
+    *,
+    base: str | Path | None = None,
+    dtype: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Read `source`, write `destination`, and say what was done.
+
+    Raises:
+        UserError: the source is no adapter, something in it has no form in `target`, it does not
+            fit the base, or `destination` is taken.
+    """
+    from convert import folder, formats
+    from convert.base import load_base
+
+    found = formats.detect(source)
+    destination = Path(destination)
+    _check_free(found, destination, target, overwrite=overwrite)
+    named = load_base(base) if base else None
+    adapter = formats.read_adapter(found, named)
+    known = named or formats.choose_base(None, adapter.base_model)
+    adapter = formats.with_base(adapter, known)
+    if base and not Path(base).exists():
+        adapter = adapter.replace(base_model=str(base))  # a hub id says more than a path
+    if dtype != "auto":
+        adapter = adapter.replace(dtype=dtype)
+        adapter = _rounded(adapter, dtype)
+    if target == "all":
+        made = folder.write_adapter_folder(
+            adapter, destination, known.folder if known else None, source=found.format
+        )
+        written, left_out, notes = made.formats, dict(made.left_out), list(made.notes)
+    else:
+        kind = cast("formats.Format", target)
+        notes = formats.write_adapter(adapter, destination, kind, base=known, source=found.format)
+        written, left_out = (target,), {}
+    return {
+        "from": found.format,
+        "formats": list(written),
+        "destination": str(destination),
+        "modules": len(adapter.pairs),
+        "parameters": adapter.parameters,
+        "ranks": list(adapter.ranks),
+        "dtype": adapter.dtype,
+        "base_model": adapter.base_model,
+        "model_type": adapter.model_type,
+        "left_out": left_out,
+        "notes": notes,
+    }
+
+
+def _check_free(found: Any, destination: Path, target: str, *, overwrite: bool) -> None:
+    """Refuse a destination that would lose an adapter."""
+    if target == "gguf":
+        file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
+        if file.exists() and not overwrite:
+            raise UserError(f"{file}: exists. Add --overwrite to replace it.")
+        return
+    if destination.is_file():
+        raise UserError(f"{destination}: is a file; {target} adapters are folders.")
+    config = destination / "adapter_config.json"
+    if not config.exists():
+        return
+    if target == "mlx" and (destination / "adapter_model.safetensors").exists():
+        raise UserError(
+            f"{destination}: is a PEFT folder, whose adapter_config.json MLX's would replace. "
+            f"Write to {destination / 'mlx'} instead."
+        )
+    if target != "mlx" and (destination / "adapters.safetensors").exists():
+        raise UserError(
+            f"{destination}: is an MLX folder, whose adapter_config.json PEFT's would replace. "
+            "Write to another folder."
+        )
+    if not overwrite:
+        raise UserError(f"{destination}: holds an adapter. Add --overwrite to replace it.")
+
+
+def _rounded(adapter: Any, dtype: str) -> Any:
+    """The adapter with every array rounded to `dtype`'s values."""
+    import dataclasses
+
+    from convert.safetensors_file import round_to
+
+    pairs = {
+        module: dataclasses.replace(
+            pair,
+            a=round_to(pair.a, dtype),
+            b=round_to(pair.b, dtype),
+            magnitude=None if pair.magnitude is None else round_to(pair.magnitude, dtype),
+            bias=None if pair.bias is None else round_to(pair.bias, dtype),
+        )
+        for module, pair in adapter.pairs.items()
+    }
+    return adapter.replace(pairs=pairs)

@@ -1,0 +1,164 @@
+"""A Hugging Face model folder as a GGUF model: what llama.cpp and Ollama run.
+
+Tensors are renamed, experts stacked, llama's q and k reordered, Gemma's norms given their +1; the
+numbers that the architecture needs go into the metadata. One tensor is held at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import gguf_names, gguf_numbers, gguf_tokenizer
+from convert.base import Base, load_base, slot
+from convert.gguf_file import TYPES, Lazy, Value, write_gguf
+from convert.gguf_names import Architecture
+from convert.naming import leaf
+from convert.safetensors_file import TensorFile, open_tensors
+from livery.errors import UserError
+
+# What can be asked for -> (type of the matrices, llama.cpp's number for the mix).
+OUTPUTS = {
+    "f32": ("float32", 0),
+    "f16": ("float16", 1),
+    "bf16": ("bfloat16", 32),
+    "q8_0": ("q8_0", 7),
+    "q4_0": ("q4_0", 2),
+}
+
+
+def write_model(model: str | Path, path: Path, kind: str = "f16") -> dict[str, Any]:
+    """Convert a model folder (merged or not) to one GGUF file; returns what was written.
+
+    Raises:
+        UserError: the architecture, its rope scaling or its tokenizer are not known here, weights
+            are missing or quantized, or a tensor has no place in the architecture.
+    """
+    base = load_base(model)
+    architecture = gguf_names.for_model_type(base.model_type)
+    if base.model_type == "gemma3":
+        raise UserError(
+            f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
+            "Convert it with llama.cpp's own script."
+        )
+    metadata: dict[str, Value] = {
+        "general.architecture": architecture.name,
+        "general.type": "model",
+        "general.name": "",  # set below, the tokenizer has a say in it
+        "general.file_type": OUTPUTS[kind][1],
+        "general.quantization_version": 2,
+        **gguf_numbers.hyperparameters(base, architecture),
+    }
+    vocabulary = int(base.config["vocab_size"])
+    metadata.update(gguf_tokenizer.metadata(base, vocabulary))
+    metadata["general.name"] = _name(base, metadata["tokenizer.ggml.tokens"])
+    tensors = dict(_tensors(base, architecture))
+    for name, frequencies in gguf_numbers.rope_tensors(base).items():
+        tensors[name] = Lazy(frequencies.shape, lambda value=frequencies: value)
+    dtypes = {name: _dtype(name, tensor, kind) for name, tensor in tensors.items()}
+    write_gguf(path, metadata, tensors, dtypes)
+    counts: dict[str, int] = {}
+    for dtype in dtypes.values():
+        counts[dtype] = counts.get(dtype, 0) + 1
+    return {
+        "path": str(path),
+        "architecture": architecture.name,
+        "type": kind,
+        "tensors": len(tensors),
+        "stored": counts,
+        "bytes": path.stat().st_size,
+    }
+
+
+def _name(base: Base, tokens: Any) -> str:
+    """The folder's name, but for a switch that llama.cpp hangs on it: "phi-3" in a model's name
+    makes it strip blanks after four special tokens, and abort where one of them is missing."""
+    name = base.folder.resolve().name
+    has_switch = any(text in name.lower() for text in ("phi-3", "phi3"))
+    wants_switch = {"</s>", "<unk>", "<s>", "<|endoftext|>"} <= set(tokens)
+    if base.model_type == "phi3" and wants_switch and not has_switch:
+        return f"phi-3 {name}"
+    if has_switch and not wants_switch:
+        return re.sub(r"(?i)phi-?3", "phi", name)
+    return name
+
+
+def _dtype(name: str, tensor: Lazy, kind: str) -> str:
+    """Vectors and routers stay f32; what cannot be cut into blocks of 32 falls back to f16."""
+    wanted = OUTPUTS[kind][0]
+    if len(tensor.shape) < 2 or "ffn_gate_inp" in name:
+        return "float32"
+    if kind == "q4_0" and name in ("token_embd.weight", "output.weight"):
+        wanted = "q8_0"  # at 4 bits these two cost most of the quality
+    return wanted if tensor.shape[-1] % TYPES[wanted][1] == 0 else "float16"
+
+
+def _tensors(base: Base, architecture: Architecture) -> dict[str, Lazy]:
+    """GGUF name -> tensor, for every tensor of the folder."""
+    files = [open_tensors(file) for file in sorted(base.folder.glob("model*.safetensors"))]
+    if not files:
+        raise UserError(f"{base.folder}: no model*.safetensors here; only safetensors are read.")
+    found: dict[str, tuple[TensorFile, str]] = {}
+    for file in files:
+        found.update({name: (file, name) for name in file.entries})
+    made: dict[str, Lazy] = {}
+    stacks: dict[str, dict[int, tuple[TensorFile, str]]] = {}
+    for name, place in found.items():
+        if name.endswith((".rotary_emb.inv_freq", ".attention.bias")):
+            continue  # buffers that older files carry
+        where = slot(name)
+        if where.kind not in ("weight", "bias"):
+            raise UserError(f"{place[0].path}: {name}: quantized? Only float weights are read.")
+        if where.expert is not None:
+            stacks.setdefault(where.module, {})[where.expert] = place
+        elif where.module != "lm_head" or not base.tied:
+            target = _place(where.module, architecture)
+            made[f"{target}.{where.kind}"] = _whole(base, architecture, where.module, place)
+    for path, members in stacks.items():
+        made[f"{_place(path, architecture)}.weight"] = _stack(path, members)
+    return made
+
+
+def _place(module: str, architecture: Architecture) -> str:
+    name = gguf_names.model_tensor(module, architecture)
+    if name is None:
+        raise UserError(
+            f"{module}: architecture {architecture.name} of llama.cpp has no tensor for it."
+        )
+    return name
+
+
+def _whole(
+    base: Base, architecture: Architecture, module: str, place: tuple[TensorFile, str]
+) -> Lazy:
+    file, name = place
+    shape = file.entries[name].shape
+    vocabulary = int(base.config["vocab_size"])
+    padded = leaf(module) in ("embed_tokens", "lm_head") and shape[0] > vocabulary
+    shape = (vocabulary, *shape[1:]) if padded else shape
+
+    def make() -> np.ndarray:
+        array = file.read(name)[: shape[0]]
+        if architecture.permuted and leaf(module) in ("q_proj", "k_proj"):
+            count = base.heads if leaf(module) == "q_proj" else base.kv_heads
+            array = gguf_names.permute(array, count)
+        if architecture.name.startswith("gemma") and leaf(module).endswith("norm"):
+            array = array.astype(np.float32) + np.float32(1.0)
+        return array
+
+    return Lazy(shape, make)
+
+
+def _stack(path: str, members: Mapping[int, tuple[TensorFile, str]]) -> Lazy:
+    if sorted(members) != list(range(len(members))):
+        raise UserError(f"{path}: experts {sorted(members)} are not all there.")
+    rows = [members[number] for number in range(len(members))]
+    file, name = rows[0]
+    return Lazy(
+        (len(rows), *file.entries[name].shape),
+        lambda: np.stack([file.read(name) for file, name in rows]),
+    )

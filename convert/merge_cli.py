@@ -1,0 +1,101 @@
+"""`livery merge`: adapters into the full-precision base."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livery.errors import UserError
+
+EPILOG = """\b
+Examples:
+  livery merge --base base_model --adapter adapters/date-keys --out merged
+  livery merge --base base_model --adapter a --weight 0.7 --adapter b --weight 0.3 --out merged
+"""
+
+
+@click.command("merge", epilog=EPILOG)
+@click.option("--base", required=True, help="Base model: its folder, or a downloaded hub id.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Adapter of any format; may be given more than once.",
+)
+@click.option(
+    "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+def merge_command(
+    base: str,
+    adapters: tuple[Path, ...],
+    weights: tuple[float, ...],
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Merge adapters into a base model: the same answers without an adapter at run time.
+
+    Holds one tensor at a time. Merge into the full-precision base and quantize after.
+    """
+    started = time.perf_counter()
+    shown = sys.stderr.isatty() and not as_json
+
+    def progress(done: int, total: int) -> None:
+        rate = done / 1e6 / max(time.perf_counter() - started, 1e-9)
+        if shown:
+            click.echo(f"\r{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate:,.0f} MB/s", err=True)
+
+    report = merge_folders(base, adapters, weights, out, overwrite=overwrite, progress=progress)
+    report["seconds"] = round(time.perf_counter() - started, 3)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    click.echo(
+        f"{report['changed']} of {report['tensors']} tensors changed, "
+        f"{report['bytes'] / 1e6:,.1f} MB → {out} ({report['seconds']:.1f} s)"
+    )
+
+
+def merge_folders(
+    base: str | Path,
+    adapters: tuple[Path, ...],
+    weights: tuple[float, ...],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Any = None,
+) -> dict[str, Any]:
+    """Read everything and merge; see `merge.merge`.
+
+    Raises:
+        UserError: `out` exists or is the base itself, or weights do not match adapters.
+    """
+    from convert import formats
+    from convert.base import load_base
+    from convert.merge import Part, merge
+
+    if weights and len(weights) != len(adapters):
+        raise UserError(
+            f"{len(weights)} --weight for {len(adapters)} --adapter: give one each, or none."
+        )
+    found_base = load_base(base)
+    if out.resolve() == found_base.folder.resolve():
+        raise UserError(f"{out}: is the base itself; write to another folder.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    parts: list[Part] = []
+    for at, path in enumerate(adapters):
+        source = formats.detect(path)
+        adapter = formats.read_adapter(source, found_base)
+        parts.append(Part(adapter, weights[at] if weights else 1.0, source.format))
+    return merge(found_base, parts, out, progress)

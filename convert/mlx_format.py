@@ -1,0 +1,228 @@
+"""mlx-lm adapter folders: adapter_config.json + adapters.safetensors. See FORMATS.md.
+
+One rank and one scale for the whole adapter: other scales are multiplied into lora_b, lower ranks
+filled up with zeros, and what that changed is kept in the record for the way back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from convert import record, scales
+from convert.base import Base
+from convert.naming import common_order, leaf
+from convert.peft_format import refuse_mixed_dora
+from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
+from livery.adapter import Adapter, Kind, Pair
+from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
+from livery.errors import UserError
+from livery.files import read_json, write_json
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapters.safetensors"
+EMBEDDINGS = frozenset({"embed_tokens", "wte", "tok_embeddings", "embeddings", "word_embeddings"})
+
+
+def read(folder: Path, weights: Path | None = None) -> Adapter:
+    """Read an mlx-lm adapter; `weights` names another file than adapters.safetensors (mlx-lm
+    writes its checkpoints beside it).
+
+    Raises:
+        UserError: a file is missing or damaged, a half of a pair or a listed module is missing, a
+            shape does not fit, a tensor is unknown, or it holds whole weights.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not a JSON object.")
+    kind, parameters = _parameters(path, cast("dict[str, Any]", config))
+    file = open_tensors(weights or folder / WEIGHTS)
+    known = record.parse(file.metadata.get(record.KEY))
+    pairs: dict[str, Pair] = {}
+    believed = True
+    for module, arrays in _by_module(file, dora=kind == "dora").items():
+        made = _pair(file, module, arrays, parameters)
+        original = record.undo(made, known.pairs.get(module), parameters["scale"])
+        believed = believed and original is not None
+        pairs[module] = original or made
+    if not pairs:
+        raise UserError(f"{file.path}: holds no LoRA tensors.")
+    _check_listed(path, parameters["keys"], pairs)
+    dtypes = {file.dtype(name) for name in file.entries}
+    adapter = Adapter(
+        {module: pairs[module] for module in common_order(pairs)},
+        base_model=str(config.get("model") or ""),
+        dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
+        dropout=parameters["dropout"],
+        provenance=("mlx",),
+    )
+    return record.believe(adapter, known, whole=believed)
+
+
+def _parameters(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    kind = str(config.get("fine_tune_type", "lora"))
+    if kind not in ("lora", "dora"):
+        raise UserError(
+            f"{path}: fine_tune_type is {kind}: whole weights, not an adapter. "
+            "Use the model itself (mlx_lm.fuse), there is nothing to convert."
+        )
+    given = config.get("lora_parameters")
+    if not isinstance(given, dict) or "rank" not in given or "scale" not in given:
+        raise UserError(f"{path}: lora_parameters must hold rank and scale (scale = alpha / rank).")
+    given = cast("dict[str, Any]", given)
+    keys = given.get("keys")
+    try:
+        if not math.isfinite(given["scale"]):
+            raise ValueError
+        return kind, {
+            "rank": int(given["rank"]),
+            "scale": float(given["scale"]),
+            "dropout": float(given.get("dropout") or 0.0),
+            "keys": None if keys is None else [str(key) for key in keys],
+        }
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{path}: rank, scale, dropout or keys are of the wrong type.") from None
+
+
+def _by_module(file: TensorFile, *, dora: bool) -> dict[str, dict[str, np.ndarray]]:
+    """Neutral module path -> arrays by MLX's leaf, halves checked."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name in file.entries:
+        module, _, part = name.rpartition(".")
+        if part not in LEAVES or not module:
+            raise UserError(f"{file.path}: {name}: not an adapter's tensor (lora_a, lora_b, m).")
+        if part == "m" and not dora:
+            raise UserError(f"{file.path}: {name}: a DoRA magnitude, but fine_tune_type is lora.")
+        found.setdefault(mlx_to_hf(module), {})[part] = file.read(name)
+    wanted = {"lora_a", "lora_b", "m"} if dora else {"lora_a", "lora_b"}
+    for module, arrays in found.items():
+        for part in sorted(wanted - arrays.keys()):
+            raise UserError(
+                f"{file.path}: {module} has {', '.join(sorted(arrays))} but no {part}. "
+                "The file is incomplete; export it again."
+            )
+    return found
+
+
+def _pair(
+    file: TensorFile, module: str, arrays: Mapping[str, np.ndarray], parameters: dict[str, Any]
+) -> Pair:
+    a, b = arrays["lora_a"], arrays["lora_b"]
+    kind: Kind = "embedding" if leaf(module) in EMBEDDINGS else "linear"
+    if a.ndim == 3:
+        kind = "experts"
+    else:
+        a, b = a.T, b.T
+    if a.ndim not in (2, 3) or a.shape[-2] != parameters["rank"]:
+        raise UserError(
+            f"{file.path}: {module}: lora_a has shape {arrays['lora_a'].shape}, but {CONFIG} says "
+            f"rank {parameters['rank']}."
+        )
+    if kind == "embedding" and "m" in arrays:
+        raise UserError(
+            f"{file.path}: {module}: MLX keeps DoRA on an embedding a token, PEFT a feature: it "
+            "cannot be converted. Fuse it into the base (mlx_lm.fuse) instead."
+        )
+    alpha = scales.alpha_for(parameters["scale"], parameters["rank"])
+    try:
+        return Pair(a, b, alpha, False, kind, arrays.get("m"))
+    except UserError as error:
+        raise UserError(f"{file.path}: {module}: {error}") from None
+
+
+def _check_listed(path: Path, keys: list[str] | None, pairs: Mapping[str, Pair]) -> None:
+    """mlx-lm says nothing of a listed module without tensors: it would start at zero."""
+    for key in keys or ():
+        full = mlx_to_hf(key)
+        if full not in pairs and not any(module.endswith(f".{full}") for module in pairs):
+            raise UserError(
+                f"{path}: keys lists {key}, but the tensors of that module are missing. "
+                "The adapter is incomplete; export it again."
+            )
+
+
+def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]:
+    """Write the folder's two files; returns notes for the user.
+
+    Raises:
+        UserError: something of the adapter has no form in MLX, said by name.
+    """
+    _refuse(adapter)
+    model_type = adapter.model_type or (base.model_type if base else "")
+    if not model_type and any(pair.kind == "experts" for pair in adapter.pairs.values()):
+        raise UserError(
+            "mlx-lm names experts by the model's type, which the adapter does not say. "
+            "Give --base the base model's folder."
+        )
+    rank = max(adapter.ranks)
+    scale = scales.most_common(pair.scale for pair in adapter.pairs.values())
+    if scale == 0.0:
+        scale = next((p.scale for p in adapter.pairs.values() if p.scale), 1.0)
+    tensors: dict[str, np.ndarray] = {}
+    folded: dict[str, tuple[float, str]] = {}
+    keys: list[str] = []
+    for module, pair in adapter.pairs.items():
+        factor = pair.scale / scale
+        a, b = scales.pad_rank(pair, rank)
+        product = scales.fold(module, b, factor)
+        if factor != 1.0:
+            used = np.ascontiguousarray(product[..., : pair.rank])
+            folded[module] = (factor, scales.missing(pair.b, used, factor))
+        name = hf_to_mlx(module, model_type)
+        keys.append(name)
+        stacked = pair.kind == "experts"
+        tensors[f"{name}.lora_a"] = a if stacked else a.T
+        tensors[f"{name}.lora_b"] = product if stacked else product.T
+        if pair.magnitude is not None:
+            tensors[f"{name}.m"] = pair.magnitude
+    layers = {part for m in adapter.pairs for part in m.split(".") if part.isdigit()}
+    config = {
+        "model": adapter.base_model,
+        "fine_tune_type": "dora" if adapter.dora else "lora",
+        "num_layers": len(layers),
+        "lora_parameters": {
+            "rank": rank,
+            "scale": scale,
+            "dropout": adapter.dropout,
+            "keys": keys,
+        },
+    }
+    dtypes = {name: stored_dtype(array, adapter.dtype) for name, array in tensors.items()}
+    metadata = {"format": "mlx", record.KEY: record.describe(adapter, folded)}
+    write_tensors(folder / WEIGHTS, tensors, dtypes, metadata)
+    write_json(folder / CONFIG, config)
+    notes: list[str] = []
+    if folded:
+        notes.append(f"MLX has one scale: that of {len(folded)} modules was folded into lora_b.")
+    if len(adapter.ranks) > 1:
+        notes.append(f"MLX has one rank: {min(adapter.ranks)} and up were filled to {rank}.")
+    return notes
+
+
+def _refuse(adapter: Adapter) -> None:
+    refuse_mixed_dora(adapter)
+    merge = "Merge the adapter into the base instead (livery merge)."
+    for module, pair in adapter.pairs.items():
+        if pair.bias is not None:
+            raise UserError(f"{module}: a bias of LoRA (lora_bias) has no form in MLX. {merge}")
+        if pair.magnitude is not None and pair.kind != "linear":
+            raise UserError(
+                f"{module}: DoRA on an embedding or on experts has no form in MLX that means the "
+                f"same. {merge}"
+            )
+    whole = [name for name in adapter.saved if ".base_layer." not in name]
+    if whole:
+        raise UserError(
+            f"{whole[0]}: a whole tensor (modules_to_save or bias): MLX adapters hold low-rank "
+            f"pairs alone. {merge}"
+        )
+    if adapter.alora_invocation_tokens is not None:
+        raise UserError(
+            "An activated LoRA (alora_invocation_tokens) has no form in MLX, which would apply it "
+            "to every token. Use PEFT or GGUF."
+        )

@@ -1,0 +1,151 @@
+"""A model's body over a micro-batch: hidden states at places that predict supervised tokens.
+
+Three routes give the same numbers. `tree` runs prefix and suffixes as one row under a mask;
+`cache` runs the prefix once and the suffixes as a batch on its keys and values; `plain` runs every
+row whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from cuda_train import tree
+from livery.engines.torch_attention import Attention, read_attention
+from livery.plan import MicroBatch
+
+Route = Literal["tree", "cache", "plain"]
+
+# A mask over more places than this takes more memory than it saves work.
+LONGEST_TREE = 8192
+
+
+@dataclass(frozen=True)
+class Body:
+    """A transformers model without its head, and what its masks must be.
+
+    Attributes:
+        module: maps tokens (B, T) to hidden states (B, T, d).
+        attention: see there.
+        weight: parameters of a block, for the choice of route.
+        width: hidden size.
+    """
+
+    module: Any
+    attention: Attention
+    weight: int
+    width: int
+
+
+def find_body(model: Any) -> Body:
+    """The body of a causal model of transformers."""
+    module = getattr(model, model.base_model_prefix)
+    config = model.config.get_text_config()
+    weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
+    embedding = model.get_input_embeddings().weight.numel()
+    blocks = max(1, int(getattr(config, "num_hidden_layers", 1)))
+    return Body(
+        module=module,
+        attention=read_attention(model),
+        weight=max(1, weights - embedding) // blocks,
+        width=int(config.hidden_size),
+    )
+
+
+def choose_route(body: Body, batch: MicroBatch, *, recomputes: bool) -> Route:
+    """The cheaper of tree and cache for this micro-batch.
+
+    Args:
+        recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
+    """
+    start, (rows, width) = len(batch.prefix), batch.tokens.shape
+    if start == 0 or rows == 1:
+        return "plain"
+    if recomputes:
+        return "tree"
+    places = start + int(batch.lengths.sum())
+    if places > LONGEST_TREE:
+        return "cache"
+    # Multiplications a block: the weights, and two of each pair of places.
+    in_tree = places * body.weight + 2 * body.width * places**2
+    pairs = start**2 + rows * width * (start + width)
+    in_cache = (start + rows * width) * body.weight + 2 * body.width * pairs
+    # A second pass and the copied keys cost more than arithmetic shows: where both compute as much,
+    # the cache was measured at half as long again.
+    return "tree" if in_tree <= 1.5 * in_cache else "cache"
+
+
+def hidden_states(
+    body: Body, batch: MicroBatch, route: Route, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(hidden states (n, d), the tokens they are to predict (n,)), row by row."""
+    if route == "tree":
+        return _by_tree(body, batch, device)
+    if route == "cache":
+        return _by_cache(body, batch, device)
+    return _plainly(body, batch, device)
+
+
+def _by_tree(
+    body: Body, batch: MicroBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    laid = tree.lay_out(batch, device)
+    mask = body.attention.masks(lambda window: tree.tree_mask(laid, window))
+    hidden = run(body, laid.tokens, attention_mask=mask, position_ids=laid.positions)
+    return hidden[0, laid.at], laid.targets
+
+
+def _by_cache(
+    body: Body, batch: MicroBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from transformers import DynamicCache
+
+    start, (rows, width) = len(batch.prefix), batch.tokens.shape
+    # Made without the config, every layer keeps all of its keys: windows are the masks' business.
+    cache: Any = DynamicCache()
+    run(
+        body, _tensor(batch.prefix, device)[None],
+        attention_mask=body.attention.masks(lambda w: tree.suffix_mask(0, start, w, device)),
+        position_ids=torch.arange(start, device=device)[None],
+        past_key_values=cache, use_cache=True,
+    )  # fmt: skip
+    for layer in cache.layers:
+        layer.keys = layer.keys.expand(rows, -1, -1, -1)
+        layer.values = layer.values.expand(rows, -1, -1, -1)
+    hidden = run(
+        body, _tensor(batch.tokens, device),
+        attention_mask=body.attention.masks(lambda w: tree.suffix_mask(start, width, w, device)),
+        position_ids=torch.arange(start, start + width, device=device)[None].expand(rows, -1),
+        past_key_values=cache, use_cache=True,
+    )  # fmt: skip
+    return _supervised(hidden, batch.targets, device)
+
+
+def _plainly(
+    body: Body, batch: MicroBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = len(batch.tokens)
+    prefix = _tensor(batch.prefix, device)[None].expand(rows, -1)
+    whole = torch.cat([prefix, _tensor(batch.tokens, device)], dim=1)
+    hidden = run(body, whole)[:, len(batch.prefix) :]
+    return _supervised(hidden, batch.targets, device)
+
+
+def run(body: Body, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Hidden states (B, T, d) of tokens (B, T)."""
+    options.setdefault("use_cache", False)
+    return body.module(input_ids=tokens, **options).last_hidden_state
+
+
+def _supervised(
+    hidden: torch.Tensor, targets: Any, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    wanted = _tensor(targets, device)
+    chosen = wanted >= 0
+    return hidden[chosen], wanted[chosen]
+
+
+def _tensor(values: Any, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(values).to(device=device, dtype=torch.long)

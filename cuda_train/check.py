@@ -1,0 +1,69 @@
+"""The fast loss against the plainest one there is: each row by itself, through the model's forward.
+
+Most ways in which a mask or a cache goes wrong are silent, so a run compares before it trusts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cuda_train.body import Route
+from livery.backend import CheckResult
+from livery.plan import MicroBatch
+
+if TYPE_CHECKING:
+    from cuda_train.backend import TorchBackend
+
+# What rounding alone makes of a gradient; what goes wrong silently is wrong by tenths.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.05}
+ROWS = 4
+# A parameter whose gradient is this small beside the whole is held to the whole's scale.
+_SMALL = 1e-2
+
+
+def compare(backend: TorchBackend, batch: MicroBatch, route: Route) -> CheckResult:
+    """Loss and gradients of the first rows by `route` and one by one; changes no state."""
+    few = MicroBatch(batch.prefix, batch.tokens[:ROWS], batch.targets[:ROWS], batch.lengths[:ROWS])
+    flat = backend.flat
+    flat.message.zero_()
+    fast_sum, tokens = backend.gradient([few], route)
+    fast = flat.grads.clone()
+    flat.message.zero_()
+    plain_sum = plain_gradient(backend, few)
+    plain = flat.grads.clone()
+    flat.message.zero_()
+    loss = abs(fast_sum - plain_sum) / max(abs(plain_sum), 1e-9)
+    floor = _SMALL * float(plain.norm()) + 1e-12
+    wanted = flat.split(plain)
+    worst, name = max(
+        (float((got - wanted[name]).norm()) / max(float(wanted[name].norm()), floor), name)
+        for name, got in flat.split(fast).items()
+    )
+    # bitsandbytes' 8-bit products round activations, too, by what stands beside them in the batch.
+    coarse = backend.settings.quantize == 8
+    allowed = max(TOLERANCE[backend.dtype], TOLERANCE["bfloat16"] if coarse else 0.0)
+    ok = bool(np.isfinite(worst) and worst <= allowed and loss <= allowed)
+    reason = "" if ok else f"the {route} route, over {tokens} tokens; the worst is {name}"
+    return CheckResult(ok, loss, worst, allowed, reason)
+
+
+def plain_gradient(backend: TorchBackend, batch: MicroBatch) -> float:
+    """Add each row's gradient by itself, by the model's own forward; returns the summed loss."""
+    total = 0.0
+    for tokens, targets, length in zip(batch.tokens, batch.targets, batch.lengths, strict=True):
+        row = np.concatenate([batch.prefix, tokens[:length]]).astype(np.int64)
+        at = np.nonzero(targets[:length] >= 0)[0]
+        logits = backend.model(
+            input_ids=torch.from_numpy(row).to(backend.device)[None],
+            logits_to_keep=torch.from_numpy(at + len(batch.prefix)).to(backend.device),
+            use_cache=False,
+        ).logits[0]
+        wanted = torch.from_numpy(targets[at].astype(np.int64)).to(backend.device)
+        loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
+        loss.backward()
+        total += float(loss.detach())
+    return total

@@ -1,0 +1,133 @@
+"""LoRA on a transformers model through PEFT's modules, under the portable names.
+
+A portable name is the module's path and a leaf: `model.layers.0.self_attn.q_proj.lora_A` (r, in),
+`….lora_B` (out, r), and with DoRA `….lora_magnitude` (out,).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from livery.errors import UserError
+from livery.lora_init import initial_a
+from livery.settings import LoraSettings
+
+_ADAPTER = "default"
+# PEFT's parameter, behind the module's path -> our leaf.
+_LEAVES = {
+    f"lora_A.{_ADAPTER}.weight": "lora_A",
+    f"lora_B.{_ADAPTER}.weight": "lora_B",
+    f"lora_magnitude_vector.{_ADAPTER}.weight": "lora_magnitude",
+}
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+# Not adapted unless asked for: routers decide by small differences, and experts are trained on few
+# tokens each.
+_LEFT_OUT = re.compile(
+    r"(?:^|\.)(?:gate|router|shared_expert_gate|e_router|router_gate|classifier|experts\.\d+\..*)$"
+)
+
+
+def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Parameter]:
+    """Put LoRA modules into `model` in place; returns its parameters by portable name, sorted.
+
+    They are float32 whatever the base's dtype; A is drawn by `livery.lora_init`, B is 0.
+
+    Raises:
+        UserError: a target names nothing that can be adapted.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    modules = find_targets(model, lora)
+    config = LoraConfig(
+        r=lora.rank,
+        # PEFT takes a whole alpha by its type, and any number by its arithmetic.
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        target_modules=modules,
+        bias="none",
+    )
+    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    found: dict[str, nn.Parameter] = {}
+    for path, parameter in model.named_parameters():
+        name = portable_name(path)
+        parameter.requires_grad_(name is not None)
+        if name is None:
+            continue
+        parameter.data = parameter.data.float()
+        module, _, leaf = name.rpartition(".")
+        if leaf == "lora_A":
+            start = initial_a(seed, module, *parameter.shape)
+            parameter.data.copy_(torch.from_numpy(start))
+        found[name] = parameter
+    return dict(sorted(found.items()))
+
+
+def portable_name(parameter: str) -> str | None:
+    """The portable name of a parameter of PEFT's; None where it is the base's own."""
+    for leaf, ours in _LEAVES.items():
+        if parameter.endswith(f".{leaf}"):
+            return f"{parameter.removesuffix(leaf)}{ours}"
+    return None
+
+
+def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
+    """Paths of the modules that `lora` adapts, in the model's order.
+
+    Raises:
+        UserError: nothing matches.
+    """
+    linear = {path: module for path, module in model.named_modules() if _is_linear(module)}
+    if lora.targets:
+        chosen = [p for p in linear if any(_names(p, target) for target in lora.targets)]
+        for target in lora.targets:
+            if not any(_names(path, target) for path in chosen):
+                raise UserError(_no_such_target(model, target, linear))
+    else:
+        chosen = [p for p in linear if _BLOCK.search(p) and not _LEFT_OUT.search(p)]
+    if lora.num_layers > 0:
+        blocks = [int(m.group(1)) for path in linear if (m := _BLOCK.search(path))]
+        first = max(blocks, default=-1) + 1 - lora.num_layers
+        chosen = [p for p in chosen if not (m := _BLOCK.search(p)) or int(m.group(1)) >= first]
+    if not chosen:
+        raise UserError(
+            "The adapter would adapt no module: this model has no linear layer in its last "
+            f"{lora.num_layers} blocks that the targets name."
+        )
+    return chosen
+
+
+def set_dropout(model: nn.Module, on: bool) -> None:
+    """Switch LoRA's own dropout and nothing else: the base stays in the mode it is in."""
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.training = on  # DoRA asks the layer, LoRA asks its dropout
+            module.lora_dropout.train(on)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _names(path: str, target: str) -> bool:
+    return path == target or path.endswith(f".{target}")
+
+
+def _no_such_target(model: nn.Module, target: str, linear: dict[str, nn.Module]) -> str:
+    names = sorted({path.rpartition(".")[2] for path in linear})
+    if "experts" in target or any(_names(p, target) for p, _ in model.named_modules()):
+        return (
+            f"target {target}: torch adapts linear layers alone, and this is none (experts that "
+            "are kept in one stack can be adapted with --backend mlx). Here are: "
+            f"{', '.join(names)}."
+        )
+    return f"target {target}: this model has no such module. It has: {', '.join(names)}."

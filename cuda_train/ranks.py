@@ -1,0 +1,48 @@
+"""Several processes under torchrun: who am I, and one sum over all."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from livery.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its fellows; alone where world is 1."""
+
+    rank: int = 0
+    world: int = 1
+
+    def sum_(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over all processes, in place; (n,) on this process's device."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+
+def join(device: torch.device) -> Ranks:
+    """Join the processes that torchrun started, over NCCL on GPUs and gloo elsewhere.
+
+    Raises:
+        UserError: the others cannot be reached, or there are fewer GPUs than processes.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks()
+    if not dist.is_initialized():
+        kind = "nccl" if device.type == "cuda" else "gloo"
+        try:
+            dist.init_process_group(kind)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"The processes of this run cannot reach each other ({error}). Start them with: "
+                "torchrun --nproc-per-node N -m cuda_train ..."
+            ) from error
+        atexit.register(dist.destroy_process_group)
+    return Ranks(dist.get_rank(), dist.get_world_size())

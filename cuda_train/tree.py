@@ -1,0 +1,86 @@
+"""A micro-batch as one row: the prefix once, every suffix behind it, and who may look at whom.
+
+    prefix   a b c          suffixes   d e | f g h
+
+    row        a b c d e f g h
+    position   0 1 2 3 4 3 4 5
+    branch     - - - 0 0 1 1 1
+
+A token sees the prefix and the earlier tokens of its own branch, so each branch computes what it
+would by itself. A sliding window is counted in positions, not in places of the row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from livery.plan import MicroBatch
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A micro-batch laid out as one row of N = P + sum of the suffixes' lengths.
+
+    Attributes:
+        tokens, positions: (1, N) int64.
+        branch: (N,) int64, the row that a token belongs to; -1 in the prefix.
+        at: (n,) int64, places that predict a supervised token.
+        targets: (n,) int64, those tokens, row by row.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    branch: torch.Tensor
+    at: torch.Tensor
+    targets: torch.Tensor
+
+
+def lay_out(batch: MicroBatch, device: torch.device) -> Tree:
+    """The tree of a micro-batch, without its padding."""
+    start = len(batch.prefix)
+    lengths = batch.lengths.tolist()
+    kept = np.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]  # (B, S)
+    targets = batch.targets[kept]
+    tokens = np.concatenate([batch.prefix, batch.tokens[kept]])
+    positions = np.concatenate([np.arange(start), *(np.arange(start, start + n) for n in lengths)])
+    branch = np.concatenate([np.full(start, -1), np.repeat(np.arange(len(lengths)), lengths)])
+    at = np.nonzero(targets >= 0)[0]
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(device)
+
+    return Tree(
+        tensor(tokens)[None],
+        tensor(positions)[None],
+        tensor(branch),
+        tensor(at + start),
+        tensor(targets[at]),
+    )
+
+
+def tree_mask(tree: Tree, window: int | None) -> torch.Tensor:
+    """(1, 1, N, N) bool: True where a row's token may look at a column's."""
+    place = torch.arange(len(tree.branch), device=tree.branch.device)
+    earlier = place[None] <= place[:, None]
+    own = tree.branch[None] == tree.branch[:, None]
+    allowed = earlier & (own | (tree.branch[None] < 0))
+    if window is not None:
+        position = tree.positions[0]
+        allowed &= position[:, None] - position[None] < window
+    return allowed[None, None]
+
+
+def suffix_mask(prefix: int, width: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """(1, 1, S, P + S) bool for right-padded suffixes behind a cache of the prefix.
+
+    It is the same for every row: padding stands last, and nothing looks forward.
+    """
+    query = torch.arange(prefix, prefix + width, device=device)[:, None]
+    key = torch.arange(prefix + width, device=device)[None]
+    allowed = key <= query
+    if window is not None:
+        allowed &= query - key < window
+    return allowed[None, None]

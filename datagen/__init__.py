@@ -1,0 +1,1 @@
+"""Training data: a generator a skill, the leak check and the data check."""

@@ -1,0 +1,1 @@
+"""Scoring: a scorer a skill, statistics, the runner and reports."""

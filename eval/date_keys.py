@@ -1,0 +1,193 @@
+"""The scorer of date-keys: keys are compared as sets, exactly; wrong order is noted apart.
+
+    cases = date_keys.cases("data/date-keys/test.jsonl")
+    results = [date_keys.score_case(case, answer) for case, answer in zip(cases, answers)]
+
+Cases are rows of the skill's own files, or a user's: {"text": "...", "date_keys": ["tomorrow"]},
+with "category" and "id" if wanted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.cases import Case, CaseResult
+from livery.errors import UserError
+from livery.files import read_jsonl
+from livery.skills import AnswerError, date_keys
+
+SKILL = date_keys.SKILL
+
+CATEGORIES = (
+    "relative_days",
+    "time_of_day",
+    "weekdays",
+    "periods",
+    "specific_times",
+    "relative_time",
+    "negatives",
+    "ambiguous",
+    "mixed",
+)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Cases asked and answered right."""
+
+    correct: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """correct / total; 0 for no cases."""
+        return self.correct / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model did on a set of cases.
+
+    Attributes:
+        results: one a case, in the order of the cases.
+        overall: all cases.
+        by_category: those of each category, in the order of CATEGORIES, then others by name.
+        unparsable: answers that broke the contract (all counted as wrong).
+        wrong_order: right sets whose keys stand in another order than expected.
+    """
+
+    results: tuple[CaseResult, ...]
+    overall: Accuracy
+    by_category: dict[str, Accuracy]
+    unparsable: int
+    wrong_order: int
+
+
+def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
+    """Cases from a JSON-lines file or from rows, in their order.
+
+    Raises:
+        UserError: a row is malformed (file and line named), two rows share an id, or there are
+            no rows.
+    """
+    if isinstance(source, str | Path):
+        rows = [(f"{source}:{line}", row) for line, row in read_jsonl(source)]
+        name = str(source)
+    else:
+        rows = [(f"row {index}", row) for index, row in enumerate(source, start=1)]
+        name = "the rows"
+    if not rows:
+        raise UserError(
+            f'{name}: no cases. A line is {{"text": "wake me at 7 am", "date_keys": ["at_7am"]}}.'
+        )
+    found = [_case(row, where) for where, row in rows]
+    seen: dict[str, Case] = {}
+    for case in found:
+        if case.id in seen:
+            raise UserError(
+                f"{case.where}: id {case.id!r} stands at {seen[case.id].where} already; "
+                "give each case its own."
+            )
+        seen[case.id] = case
+    return found
+
+
+def score_case(case: Case, answer: str) -> CaseResult:
+    """How one raw answer did on its case."""
+    try:
+        got = date_keys.parse(answer)
+    except AnswerError as error:
+        return CaseResult(case.id, case.category, False, False, None, answer, str(error))
+    expected: Sequence[str] = case.expected
+    missing = [key for key in expected if key not in got]
+    extra = list(dict.fromkeys(key for key in got if key not in expected))
+    notes: tuple[str, ...] = ()
+    if not missing and not extra:
+        if len(set(got)) != len(got):
+            notes += ("repeated",)
+        if list(dict.fromkeys(got)) != list(expected):
+            notes += ("order",)
+    error = "; ".join(
+        f"{what} {', '.join(keys)}"
+        for what, keys in (("missing", missing), ("extra", extra))
+        if keys
+    )
+    return CaseResult(case.id, case.category, not error, True, list(got), answer, error, notes)
+
+
+def score(rows: str | Path | Iterable[Mapping[str, Any]], answers: Sequence[str]) -> Score:
+    """Score one answer a case, in order.
+
+    Raises:
+        UserError: as `cases`.
+        ValueError: there are more or fewer answers than cases.
+    """
+    asked = cases(rows)
+    return summarize([score_case(case, text) for case, text in zip(asked, answers, strict=True)])
+
+
+def summarize(results: Sequence[CaseResult]) -> Score:
+    """Count results overall and by category."""
+    total = Counter(r.category for r in results)
+    correct = Counter(r.category for r in results if r.correct)
+    names = [c for c in CATEGORIES if c in total] + sorted(total.keys() - set(CATEGORIES))
+    return Score(
+        results=tuple(results),
+        overall=Accuracy(sum(correct.values()), len(results)),
+        by_category={name: Accuracy(correct[name], total[name]) for name in names},
+        unparsable=sum(not r.parsed for r in results),
+        wrong_order=sum("order" in r.notes for r in results),
+    )
+
+
+def _case(row: Mapping[str, Any], where: str) -> Case:
+    if "messages" in row:
+        text, expected = _from_messages(row["messages"], where)
+        meta: Any = row.get("meta") or {}
+    elif "text" in row:
+        text, expected = row["text"], row.get("date_keys")
+        meta = row
+        if expected is None:
+            raise UserError(f'{where}: no "date_keys"; write [] where no key is expected.')
+    else:
+        raise UserError(f'{where}: needs "text" and "date_keys", or "messages".')
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: the command must be a text that is not empty.")
+    try:
+        rendered = date_keys.render(_strings(expected, where))
+    except ValueError as error:
+        raise UserError(f"{where}: {error}.") from None
+    line = where.rpartition(":")[2] if ":" in where else where
+    return Case(
+        id=str(meta.get("id") or line),
+        category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
+        messages=tuple(date_keys.messages(text)),
+        text=text,
+        expected=list(date_keys.parse(rendered)),
+        expected_text=rendered,
+        where=where,
+    )
+
+
+def _from_messages(messages: Any, where: str) -> tuple[Any, Any]:
+    """(command, keys) of a conversation whose last two turns are the user's and the answer."""
+    turns: dict[Any, Any] = {}
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            turns[message.get("role")] = message.get("content")
+    if not isinstance(turns.get("user"), str) or not isinstance(turns.get("assistant"), str):
+        raise UserError(f'{where}: "messages" needs a user and an assistant turn with text.')
+    try:
+        return turns["user"], date_keys.parse(turns["assistant"])
+    except AnswerError as error:
+        raise UserError(f"{where}: the assistant's answer is {error}.") from None
+
+
+def _strings(value: Any, where: str) -> list[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        raise UserError(f'{where}: "date_keys" must be a list of strings, such as ["tomorrow"].')
+    return list(value)

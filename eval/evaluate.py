@@ -1,0 +1,181 @@
+"""One evaluation from beginning to end: load, answer, score, count leaks, put on record."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import livery
+from eval import record
+from eval.adapters import choose_model, read_origin
+from eval.cases import Case
+from eval.hashes import adapter_hashes
+from eval.runner import Mode, choose_arms, run_arm
+from eval.scorers import get_scorer, own_set
+from livery.doctor import machine
+from livery.engines.base import Decoding, open_engine
+from livery.errors import UserError
+from livery.files import read_jsonl, sha256
+from livery.leaks import find_leaks
+from livery.paths import HOME, name_model
+from livery.run_folder import base_digest
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate, and how.
+
+    Attributes:
+        skill: whose scorer and contract.
+        adapter: folder (over http its name there); None scores the base alone.
+        model: base; None takes the one that the adapter was trained on.
+        engine: name of the engine, and its own options beside it.
+        mode: constrained, unconstrained or both.
+        baseline: answer with the base too.
+        data: the user's own cases; None takes Livery's.
+        second: Livery's second set, the one to look at once.
+        limit: only so many cases, taken evenly from the whole file.
+        train_data: the training file to count leaks against; None takes the run's own.
+        target: share of the headline arm that counts as passed.
+        decoding: how answers are drawn; the arms set its grammar.
+        command: the command line, for the record.
+    """
+
+    skill: str
+    adapter: str | None = None
+    model: str | None = None
+    engine: str = "mlx"
+    engine_options: dict[str, Any] = field(default_factory=dict[str, Any])
+    mode: Mode = "both"
+    baseline: bool = False
+    data: str | None = None
+    second: bool = False
+    limit: int | None = None
+    train_data: str | None = None
+    target: float | None = None
+    decoding: Decoding = field(default_factory=Decoding)
+    command: str = ""
+
+
+class Counter(Protocol):
+    """What `livery.progress.Progress` is to us."""
+
+    def update(self, done: int) -> None: ...
+
+
+Show = Callable[[str, int], AbstractContextManager[Counter]]
+
+
+def evaluate(request: Request, show: Show) -> record.Record:
+    """Run every arm and return the record.
+
+    Args:
+        show: (what, total) -> a progress display for one arm.
+
+    Raises:
+        UserError: cases, adapter, model or training file are wrong.
+    """
+    began = time.monotonic()
+    scorer = get_scorer(request.skill)
+    # Read before anything heavy is loaded: a broken line should not cost a minute.
+    source = Path(request.data) if request.data else own_set(request.skill, second=request.second)
+    cases = spread(scorer.cases(source), request.limit)
+    # Over http an adapter is a name that the endpoint knows, not a folder of ours.
+    folder = None if request.engine == "http" else request.adapter
+    origin = read_origin(folder)
+    train_file = Path(request.train_data) if request.train_data else origin.train_file
+    leaks = count_leaks(train_file, cases) if train_file else None
+    model = choose_model(request.model, origin)
+    options = dict(request.engine_options)
+    if request.engine in ("mlx", "torch") and options.get("quantize") is None:
+        options["quantize"] = origin.quantize
+    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    engine = open_engine(request.engine, model, request.adapter, **options)
+    arms = choose_arms(
+        has_adapter=engine.has_adapter, baseline=request.baseline, decoding=request.mode
+    )
+    runs = []
+    for arm in arms:
+        with show(arm.title, len(cases)) as counter:
+            runs.append(
+                run_arm(engine, scorer, cases, arm, request.decoding,
+                        lambda done, _, counter=counter: counter.update(done))
+            )  # fmt: skip
+    engine.use_adapter(engine.has_adapter)
+    facts = asdict(engine.facts())
+    facts["model"] = name_model(facts["model"])
+    decoding = {k: v for k, v in asdict(request.decoding).items() if k != "grammar"}
+    return record.build(
+        skill={
+            "name": scorer.SKILL.name,
+            "version": scorer.SKILL.version,
+            "system_prompt": scorer.SKILL.system_prompt,
+        },
+        cases=cases,
+        categories=scorer.CATEGORIES,
+        source={"name": _set_name(request), "path": _shown(source), "sha256": sha256(source)},
+        runs=runs,
+        leaks=leaks,
+        facts={
+            **facts,
+            "base_digest": base_digest(model),
+            "adapter_sha256": adapter_hashes(folder),
+            "decoding": decoding,
+            "seconds": round(time.monotonic() - began, 2),
+            "began": stamp,
+            "machine": machine(),
+            "livery": livery.__version__,
+            "command": request.command,
+        },
+        target=request.target,
+    )
+
+
+def spread(cases: list[Case], limit: int | None) -> list[Case]:
+    """At most `limit` cases, evenly from the whole list, so that every category is met.
+
+    Raises:
+        UserError: a limit below 1.
+    """
+    if limit is None or limit >= len(cases):
+        return cases
+    if limit < 1:
+        raise UserError(f"--limit is {limit}; it must be at least 1.")
+    return [cases[i * len(cases) // limit] for i in range(limit)]
+
+
+def count_leaks(train: Path, cases: list[Case]) -> dict[str, Any]:
+    """How many cases stand in the training file.
+
+    Raises:
+        UserError: the file is missing or malformed.
+    """
+    rows = [row for _, row in read_jsonl(train)]
+    found = find_leaks(rows, [case.text for case in cases])
+    return {
+        "path": str(train),
+        "sha256": sha256(train),
+        "rows": len(rows),
+        "same": sum(leak.kind == "same" for leak in found),
+        "near": sum(leak.kind == "near" for leak in found),
+        "cases": [
+            {"id": cases[leak.case].id, "kind": leak.kind, "train_text": leak.train_text}
+            for leak in found
+        ],
+    }
+
+
+def _set_name(request: Request) -> str:
+    if request.data:
+        return Path(request.data).name
+    return "second set" if request.second else "validation set"
+
+
+def _shown(path: Path) -> str:
+    """A file of Livery's own is named from where Livery lies, so that records compare."""
+    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)

@@ -1,0 +1,107 @@
+"""Answer a few requests: what `livery generate` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from eval.adapters import choose_model, read_origin
+from livery.engines.base import Decoding, Engine, Generation, Grammar, Message, open_engine
+from livery.errors import UserError
+from livery.skills import AnswerError, Skill, get_skill
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to answer, and how. See `livery generate --help`."""
+
+    texts: tuple[str, ...]
+    adapter: str | None = None
+    model: str | None = None
+    engine: str = "mlx"
+    engine_options: dict[str, Any] = field(default_factory=dict[str, Any])
+    skill: str | None = None
+    unconstrained: bool = False
+    system: str | None = None
+    base: bool = False
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+    batch_size: int = 64
+
+
+def answers(request: Request) -> dict[str, Any]:
+    """{"answers": [{"text", "answer", "finished", "tokens", "seconds", "value"?, "error"?}]}.
+
+    Raises:
+        UserError: model, adapter or skill are wrong.
+    """
+    engine, skill = _open(request)
+    prompts = [engine.prompt(_messages(request, skill, text)) for text in request.texts]
+    found = engine.generate(prompts, _decoding(request, skill))
+    rows = zip(request.texts, found, strict=True)
+    return {"answers": [_row(text, generation, skill) for text, generation in rows]}
+
+
+def print_answers(request: Request) -> None:
+    """Print each answer as it comes.
+
+    Raises:
+        UserError: model, adapter or skill are wrong.
+    """
+    engine, skill = _open(request)
+    for text in request.texts:
+        if len(request.texts) > 1:
+            click.secho(text, dim=True)
+        prompt = engine.prompt(_messages(request, skill, text))
+        found = engine.stream(prompt, _decoding(request, skill), lambda s: click.echo(s, nl=False))
+        click.echo("" if found.finished else " ...")
+
+
+def _open(request: Request) -> tuple[Engine, Skill | None]:
+    skill = get_skill(request.skill) if request.skill else None
+    if skill and request.system:
+        raise UserError("--skill brings its own system prompt; leave out --system.")
+    if request.unconstrained and not skill:
+        raise UserError("--unconstrained goes with --skill; without one there is no grammar.")
+    origin = read_origin(None if request.engine == "http" else request.adapter)
+    options = dict(request.engine_options)
+    if request.engine in ("mlx", "torch") and options.get("quantize") is None:
+        options["quantize"] = origin.quantize
+    model = choose_model(request.model, origin)
+    engine = open_engine(request.engine, model, request.adapter, **options)
+    if request.base:
+        engine.use_adapter(False)
+    return engine, skill
+
+
+def _messages(request: Request, skill: Skill | None, text: str) -> list[Message]:
+    if skill:
+        return skill.messages(text)
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    return [*system, {"role": "user", "content": text}]
+
+
+def _decoding(request: Request, skill: Skill | None) -> Decoding:
+    grammar = Grammar("lark", skill.grammar()) if skill and not request.unconstrained else None
+    return Decoding(
+        request.max_tokens, grammar, request.temperature, request.seed, request.batch_size
+    )
+
+
+def _row(text: str, generation: Generation, skill: Skill | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "text": text,
+        "answer": generation.text,
+        "finished": generation.finished,
+        "tokens": generation.count,
+        "seconds": round(generation.seconds, 4),
+    }
+    if skill:
+        try:
+            row["value"] = skill.parse(generation.text)
+        except AnswerError as error:
+            row["error"] = str(error)
+    return row

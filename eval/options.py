@@ -1,0 +1,76 @@
+"""Options that `livery eval` and `livery generate` share: which engine, and how it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from livery.engines.base import engine_names
+
+Command = Callable[..., Any]
+
+
+def engine_options(command: Command) -> Command:
+    """--adapter, --model, --engine and what the engines take."""
+    return _apply(
+        command,
+        click.option("--adapter", metavar="DIR", help="Adapter folder; leave out for the base."),
+        click.option(
+            "--model", "--base-model", metavar="ID_OR_PATH",
+            help="Base model; by default the adapter's own, else the embedded one.",
+        ),
+        click.option("--engine", type=click.Choice(engine_names()), default="mlx",
+                     show_default=True, help="What runs the model."),
+        click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+                     default="auto", show_default=True, help="Of the base's weights (mlx, torch)."),
+        click.option("--quantize", type=int, metavar="BITS",
+                     help="Quantize the base on loading; by default as it was trained."),
+        click.option("--chat-template", metavar="FILE",
+                     help="Template file, or chatml, where the tokenizer brings none."),
+        click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "
+                     "/v1. A key is read from OPENAI_API_KEY."),
+    )  # fmt: skip
+
+
+def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
+    """--max-tokens, --temperature, --seed, --batch-size."""
+
+    def apply(command: Command) -> Command:
+        return _apply(
+            command,
+            click.option("--max-tokens", type=int, default=max_tokens, show_default=True,
+                         help="Longest answer."),
+            click.option("--temperature", type=float, default=0.0, show_default=True,
+                         help="0 takes the likeliest token."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+            click.option("--batch-size", type=int, default=64, show_default=True,
+                         help="Answers decoded together."),
+        )  # fmt: skip
+
+    return apply
+
+
+def open_options(engine: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that `engine` takes, from those on the command line.
+
+    Raises:
+        click.UsageError: an option of another engine was given, or --url is missing.
+    """
+    local = ("dtype", "quantize", "chat_template")
+    ours = {"mlx": local, "torch": local, "http": ("url",)}
+    for name, value in given.items():
+        if name not in ours[engine] and value not in (None, "auto"):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is not for --engine {engine}; leave it out."
+            )
+    if engine == "http" and not given.get("url"):
+        raise click.UsageError("--engine http needs --url, such as http://127.0.0.1:8000/v1")
+    return {name: given[name] for name in ours[engine] if name in given}
+
+
+def _apply(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

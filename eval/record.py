@@ -1,0 +1,172 @@
+"""An evaluation as one JSON-able record: what `--output-json` writes and reports are made from.
+
+docs/evaluation.md describes its keys; `FORMAT` counts changes that break readers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.cases import Case, CaseResult
+from eval.runner import ArmRun
+from eval.stats import compare, wilson
+from livery.errors import UserError
+from livery.files import read_json
+
+FORMAT = 1
+NAME = "evaluation.json"
+
+Record = dict[str, Any]
+
+
+def build(
+    *,
+    skill: dict[str, str],
+    cases: Sequence[Case],
+    categories: Sequence[str],
+    source: dict[str, Any],
+    runs: Sequence[ArmRun],
+    leaks: dict[str, Any] | None,
+    facts: dict[str, Any],
+    target: float | None,
+) -> Record:
+    """Put an evaluation together.
+
+    Args:
+        skill: {"name", "version", "system_prompt"}.
+        cases: what was asked.
+        categories: the skill's own order of categories; others follow by name.
+        source: of the cases: {"name", "path", "sha256"}.
+        runs: the arms, the headline first.
+        leaks: how many cases stand in the training file; None where that is not known.
+        facts: engine, hashes, decoding, seed, command, machine.
+        target: share of the headline arm that counts as passed; None for no target.
+    """
+    order = _order(cases, categories)
+    headline = runs[0]
+    accuracy = headline.correct / len(cases)
+    return {
+        "format": FORMAT,
+        "skill": skill,
+        "set": {**source, "cases": len(cases)},
+        "headline": headline.arm.key,
+        "accuracy": accuracy,
+        "target": target,
+        "passed": None if target is None else accuracy >= target,
+        "arms": {run.arm.key: _arm(run, order) for run in runs},
+        "comparisons": _comparisons(runs, cases),
+        "leaks": leaks,
+        "facts": facts,
+        "cases": [_case(case, runs, i) for i, case in enumerate(cases)],
+    }
+
+
+def read(path: str | Path) -> Record:
+    """Read a record.
+
+    Raises:
+        UserError: no such file, or not an evaluation of this format.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or "arms" not in record or "headline" not in record:
+        raise UserError(f"{path}: is not an evaluation; make one with: livery eval")
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: has format {record.get('format')!r}, this version reads {FORMAT}. "
+            "Evaluate again with: livery eval"
+        )
+    return record
+
+
+def share(correct: int, total: int) -> dict[str, Any]:
+    """{"correct", "total", "accuracy", "interval"} with Wilson's 95 % interval."""
+    interval = wilson(correct, total)
+    return {
+        "correct": correct,
+        "total": total,
+        "accuracy": correct / total if total else 0.0,
+        "interval": [interval.low, interval.high],
+    }
+
+
+def _arm(run: ArmRun, categories: Sequence[str]) -> dict[str, Any]:
+    def of(category: str) -> list[CaseResult]:
+        return [result for result in run.results if result.category == category]
+
+    notes = [note for result in run.results for note in result.notes]
+    seconds = max(run.seconds, 1e-9)
+    return {
+        "tuned": run.arm.tuned,
+        "constrained": run.arm.constrained,
+        **share(run.correct, len(run.results)),
+        "categories": {
+            name: share(sum(r.correct for r in of(name)), len(of(name))) for name in categories
+        },
+        "unparsed": sum(not result.parsed for result in run.results),
+        "unfinished": sum(not generation.finished for generation in run.generations),
+        "notes": {note: notes.count(note) for note in sorted(set(notes))},
+        "seconds": round(run.seconds, 4),
+        "tokens": run.tokens,
+        "tokens_per_second": round(run.tokens / seconds, 2),
+        "answers_per_second": round(len(run.results) / seconds, 3),
+        "latency_ms": None if run.latency is None else round(1000 * run.latency, 2),
+    }
+
+
+def _comparisons(runs: Sequence[ArmRun], cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Base against tuned in each mode, and free against constrained for each model."""
+    by_key = {run.arm.key: run for run in runs}
+    pairs = [
+        ("base_constrained", "tuned_constrained"),
+        ("base_unconstrained", "tuned_unconstrained"),
+        ("tuned_unconstrained", "tuned_constrained"),
+        ("base_unconstrained", "base_constrained"),
+    ]
+    found: list[dict[str, Any]] = []
+    for before, after in pairs:
+        if before in by_key and after in by_key:
+            paired = compare(
+                [result.correct for result in by_key[before].results],
+                [result.correct for result in by_key[after].results],
+            )
+            found.append(
+                {
+                    "before": before,
+                    "after": after,
+                    **dataclasses.asdict(paired),
+                    "gained": [cases[i].id for i in paired.gained],
+                    "lost": [cases[i].id for i in paired.lost],
+                }
+            )
+    return found
+
+
+def _case(case: Case, runs: Sequence[ArmRun], index: int) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "category": case.category,
+        "text": case.text,
+        "expected": case.expected,
+        "expected_text": case.expected_text,
+        "answers": {run.arm.key: _answer(run, index) for run in runs},
+    }
+
+
+def _answer(run: ArmRun, index: int) -> dict[str, Any]:
+    result, generation = run.results[index], run.generations[index]
+    return {
+        "correct": result.correct,
+        "answer": result.answer,
+        "got": result.got,
+        "error": result.error,
+        "notes": list(result.notes),
+        "finished": generation.finished,
+    }
+
+
+def _order(cases: Sequence[Case], categories: Sequence[str]) -> list[str]:
+    present = {case.category for case in cases}
+    return [c for c in categories if c in present] + sorted(present - set(categories))

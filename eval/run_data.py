@@ -1,0 +1,129 @@
+"""What a run's folder holds, read for a report. Everything is optional: a converted adapter has no
+training log, and a run that was just killed has no evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval import record
+from livery.errors import UserError
+from livery.files import read_json
+from livery.run_folder import METADATA, METRICS, RUN_CONFIG, SAMPLES
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One adapter folder.
+
+    Attributes:
+        folder: where.
+        losses: metrics rows with a training loss, by step.
+        eval_losses: metrics rows with an evaluation loss, by step.
+        samples: prompt -> {step: answer}, and what was expected, in order of first sight.
+        metadata: facts of the finished run; {} where it has not finished.
+        config: run_config.json; {} where there is none.
+        evaluations: those stored in the folder, the validation set first.
+    """
+
+    folder: Path
+    losses: tuple[Row, ...] = ()
+    eval_losses: tuple[Row, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    metadata: Row = field(default_factory=dict[str, Any])
+    config: Row = field(default_factory=dict[str, Any])
+    evaluations: tuple[record.Record, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt that was answered at every evaluation of the training run."""
+
+    prompt: str
+    expected: str
+    answers: tuple[tuple[int, str], ...]
+
+
+def read_run(folder: str | Path, evaluations: str | Path | None = None) -> RunData:
+    """Read an adapter folder.
+
+    Args:
+        folder: the adapter's.
+        evaluations: where its evaluations lie, if elsewhere.
+
+    Raises:
+        UserError: no such folder, or nothing in it to report on.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such adapter folder.")
+    metrics = list(_log(folder / METRICS))
+    data = RunData(
+        folder=folder,
+        losses=tuple(row for row in metrics if "loss" in row),
+        eval_losses=tuple(row for row in metrics if "eval_loss" in row),
+        samples=_samples(folder / SAMPLES),
+        metadata=_object(folder / METADATA),
+        config=_object(folder / RUN_CONFIG),
+        evaluations=tuple(
+            record.read(path) for path in evaluation_files(Path(evaluations or folder))
+        ),
+    )
+    if not (metrics or data.samples or data.metadata or data.evaluations):
+        raise UserError(
+            f"{folder}: nothing to report on yet: no {METRICS}, no {METADATA}, no {record.NAME}. "
+            "Train here, or evaluate this adapter with: livery eval SKILL --adapter DIR"
+        )
+    return data
+
+
+def evaluation_files(folder: Path) -> list[Path]:
+    """Stored evaluations: the validation set's first, then others by name."""
+    return sorted(
+        folder.glob("evaluation*.json"), key=lambda path: (path.name != record.NAME, path)
+    )
+
+
+def _samples(path: Path) -> tuple[Sample, ...]:
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in _log(path):
+        if all(key in row for key in ("step", "prompt", "expected", "answer")):
+            key = (str(row["prompt"]), str(row["expected"]))
+            found.setdefault(key, {})[int(row["step"])] = str(row["answer"])
+    return tuple(
+        Sample(prompt, expected, tuple(sorted(answers.items())))
+        for (prompt, expected), answers in found.items()
+    )
+
+
+def _log(path: Path) -> Iterator[Row]:
+    """Rows of a growing log; a last line that a kill cut off is left out."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                return
+            raise UserError(f"{path}:{number}: not valid JSON: {error.msg}.") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: not a JSON object.")
+        yield row
+
+
+def _object(path: Path) -> Row:
+    if not path.exists():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object.")
+    return value

@@ -1,0 +1,138 @@
+"""Run a skill's cases on an engine, arm by arm: {base, tuned} x {free, constrained}.
+
+arms = choose_arms(has_adapter=True, baseline=True, decoding="both")
+runs = [run_arm(engine, scorer, cases, arm, decoding) for arm in arms]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from eval.cases import Case, CaseResult
+from eval.scorers import Scorer
+from livery.engines.base import Decoding, Engine, Generation, Grammar, Progress
+from livery.errors import UserError
+
+Mode = Literal["constrained", "unconstrained", "both"]
+
+# Requests that are timed one by one, and the seconds after which no further one is begun.
+ALONE = 8
+ALONE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to answer all cases."""
+
+    tuned: bool
+    constrained: bool
+
+    @property
+    def key(self) -> str:
+        """As in JSON: "tuned_constrained"."""
+        return f"{'tuned' if self.tuned else 'base'}_{'' if self.constrained else 'un'}constrained"
+
+    @property
+    def title(self) -> str:
+        """For people: "tuned, constrained"."""
+        return self.key.replace("_", ", ")
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """How one arm did.
+
+    Attributes:
+        arm: which.
+        results: one a case, in the order of the cases.
+        generations: the answers behind them.
+        seconds: wall time of all answers.
+        alone: seconds of single requests, each asked on its own; may be empty.
+    """
+
+    arm: Arm
+    results: tuple[CaseResult, ...]
+    generations: tuple[Generation, ...]
+    seconds: float
+    alone: tuple[float, ...] = ()
+
+    @property
+    def correct(self) -> int:
+        return sum(result.correct for result in self.results)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated, end tokens included."""
+        return sum(generation.count for generation in self.generations)
+
+    @property
+    def latency(self) -> float | None:
+        """Median seconds of a request on its own; None where that was not measured."""
+        return statistics.median(self.alone) if self.alone else None
+
+
+def choose_arms(*, has_adapter: bool, baseline: bool, decoding: Mode) -> list[Arm]:
+    """The arms to run, the headline first.
+
+    Without an adapter there is only the base to score, whatever `baseline` says.
+    """
+    models = [True, False] if has_adapter and baseline else [has_adapter]
+    modes = {"constrained": [True], "unconstrained": [False], "both": [True, False]}[decoding]
+    return [Arm(tuned, constrained) for tuned in models for constrained in modes]
+
+
+def run_arm(
+    engine: Engine,
+    scorer: Scorer,
+    cases: Sequence[Case],
+    arm: Arm,
+    decoding: Decoding,
+    progress: Progress | None = None,
+    *,
+    time_alone: bool = True,
+) -> ArmRun:
+    """Answer and score every case.
+
+    Args:
+        decoding: as asked for; its grammar is set or cleared as the arm says.
+        time_alone: also time a few requests one by one, as a user's program would send them.
+
+    Raises:
+        UserError: there are no cases.
+    """
+    if not cases:
+        raise UserError("There are no cases to answer.")
+    grammar = Grammar("lark", scorer.SKILL.grammar()) if arm.constrained else None
+    decoding = dataclasses.replace(decoding, grammar=grammar)
+    engine.use_adapter(arm.tuned)
+    prompts = [engine.prompt(case.messages) for case in cases]
+    began = time.monotonic()
+    generations = engine.generate(prompts, decoding, progress)
+    seconds = time.monotonic() - began
+    results = [
+        _score(scorer, case, generation, decoding.max_tokens)
+        for case, generation in zip(cases, generations, strict=True)
+    ]
+    alone: list[float] = []
+    # The first cases of a file are often alike, so take some from all over it.
+    stride = max(1, len(prompts) // ALONE)
+    for prompt in prompts[::stride][:ALONE] if time_alone else ():
+        started = time.monotonic()
+        engine.generate([prompt], decoding)
+        alone.append(time.monotonic() - started)
+        if time.monotonic() - began - seconds > ALONE_SECONDS:
+            break
+    return ArmRun(arm, tuple(results), tuple(generations), seconds, tuple(alone))
+
+
+def _score(scorer: Scorer, case: Case, generation: Generation, limit: int) -> CaseResult:
+    """Score one answer; one that was cut off says so."""
+    result = scorer.score_case(case, generation.text)
+    if generation.finished or result.parsed:
+        return result
+    return dataclasses.replace(result, error=f"cut off after {limit} tokens")

@@ -1,0 +1,105 @@
+"""Figures and phrases that the Markdown, the web page and the terminal say alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.record import Record
+
+
+def percent(share: float) -> str:
+    """95.2 %; rounding never makes it 100.0 where something is wrong, nor 0.0 where not all is."""
+    shown = f"{100 * share:.1f}"
+    if shown == "100.0" and share < 1:
+        shown = "99.9"
+    if shown == "0.0" and share > 0:
+        shown = "0.1"
+    return f"{shown} %"
+
+
+def interval(share: dict[str, Any]) -> str:
+    """The 95 % interval: 91.3–97.4 %."""
+    low, high = share["interval"]
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def p_value(value: float) -> str:
+    """p = 0.031, p < 0.001."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def arm_title(key: str) -> str:
+    """tuned_unconstrained -> "tuned, unconstrained"."""
+    return key.replace("_", ", ")
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """One sentence on two arms."""
+    gained, lost = len(found["gained"]), len(found["lost"])
+    before, after = arm_title(found["before"]), arm_title(found["after"])
+    if not gained and not lost:
+        return f"From {before} to {after}, no case changed."
+    sure = "beyond chance" if found["p_value"] < 0.05 else "within chance"
+    return (
+        f"From {before} to {after}: {count(gained, 'case')} won, {count(lost, 'case')} lost "
+        f"(McNemar mid-p: {p_value(found['p_value'])}, {sure})."
+    )
+
+
+def verdict(record: Record) -> str:
+    """What became of the target; "" where there was none."""
+    if record["passed"] is None:
+        return ""
+    outcome = "met" if record["passed"] else "missed"
+    return f"target of {100 * record['target']:g} % {outcome}"
+
+
+def leaks(record: Record) -> str:
+    """How many cases stand in the training data."""
+    found = record["leaks"]
+    if found is None:
+        return "The training file is not known, so leaks were not counted (--train-data names it)."
+    total = record["set"]["cases"]
+    if not found["same"] and not found["near"]:
+        return f"None of the {total} cases stands in the training file ({found['rows']} rows)."
+    return (
+        f"{found['same']} of {total} cases stand in the training file with at most a number or a "
+        f"name exchanged, {found['near']} more in nearly the same words ({found['rows']} rows)."
+    )
+
+
+def speed(arm: dict[str, Any]) -> list[str]:
+    """Answers and tokens a second, and one request alone."""
+    parts = [f"{arm['answers_per_second']:.1f} answers/s, {arm['tokens_per_second']:.0f} tokens/s"]
+    if arm["latency_ms"] is not None:
+        parts.append(f"{arm['latency_ms']:.0f} ms for one request alone")
+    return parts
+
+
+def count(number: int, noun: str) -> str:
+    """1 case, 2 cases."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def failures(record: Record, arm: str) -> list[dict[str, Any]]:
+    """Cases that `arm` got wrong."""
+    return [case for case in record["cases"] if not case["answers"][arm]["correct"]]
+
+
+def regressions(record: Record) -> list[tuple[dict[str, Any], str, str]]:
+    """(case, base arm, tuned arm) where the base was right and the tuned model is wrong."""
+    by_id = {case["id"]: case for case in record["cases"]}
+    return [
+        (by_id[name], found["before"], found["after"])
+        for found in record["comparisons"]
+        if found["before"].startswith("base") and found["after"].startswith("tuned")
+        for name in found["lost"]
+    ]
+
+
+def listed_arms(record: Record) -> tuple[list[str], list[str]]:
+    """(arms whose failures are listed openly, arms whose are folded away): the tuned ones, and the
+    base's where both were run."""
+    tuned = [key for key, arm in record["arms"].items() if arm["tuned"]]
+    base = [key for key in record["arms"] if key not in tuned]
+    return (tuned, base) if tuned else (base, [])

@@ -1,0 +1,81 @@
+"""How mlx-lm's parameter names and shapes map to Hugging Face's, as plain functions.
+
+The neutral names are the module paths of a current transformers model. mlx-lm names most modules
+alike; what differs:
+
+    Hugging Face                           mlx-lm
+    L.mlp.experts.gate_proj                L.mlp.switch_mlp.gate_proj
+    L.mlp.experts.gate_proj  (mixtral)     L.block_sparse_moe.switch_mlp.gate_proj
+    L.mlp.gate               (mixtral)     L.block_sparse_moe.gate
+    model.language_model.X   (multimodal)  language_model.model.X
+    lm_head                  (multimodal)  language_model.lm_head
+
+L is `model.layers.N`. `experts.gate_proj` is a name of ours: one stack (E, ...) over the experts,
+where transformers keeps gate and up in one parameter and older versions kept a module an expert.
+
+Shapes: MLX keeps lora_a (in, r) and lora_b (r, out), we keep A (r, in) and B (out, r); the stacks
+of experts, (E, r, in) and (E, out, r), and the magnitude (out,) are the same in both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# MLX's leaf -> the neutral one.
+LEAVES = {"lora_a": "lora_A", "lora_b": "lora_B", "m": "lora_magnitude"}
+_BACK = {neutral: leaf for leaf, neutral in LEAVES.items()}
+
+_MULTIMODAL_HF = "model.language_model."
+_MULTIMODAL_MLX = "language_model.model."
+# Families whose text model sits inside a multimodal one in both libraries.
+MULTIMODAL = frozenset({"gemma3", "gemma3n", "gemma4", "mistral3", "qwen3_5", "qwen3_5_moe"})
+
+
+def mlx_to_hf(module: str, model_type: str = "") -> str:
+    """The Hugging Face path of an mlx-lm module path.
+
+    `model_type` is the base's config.json's; the answer depends on it for mixtral alone.
+    """
+    if module.startswith(_MULTIMODAL_MLX):
+        module = _MULTIMODAL_HF + module.removeprefix(_MULTIMODAL_MLX)
+    elif module == "language_model.lm_head":
+        module = "lm_head"
+    module = module.replace(".block_sparse_moe.", ".mlp.")
+    return module.replace(".switch_mlp.", ".experts.")
+
+
+def hf_to_mlx(path: str, model_type: str = "") -> str:
+    """The mlx-lm module path of a Hugging Face one: `mlx_to_hf` backwards."""
+    if path.startswith(_MULTIMODAL_HF):
+        path = _MULTIMODAL_MLX + path.removeprefix(_MULTIMODAL_HF)
+    elif path == "lm_head" and model_type in MULTIMODAL:
+        path = "language_model.lm_head"
+    path = path.replace(".mlp.experts.", ".mlp.switch_mlp.")
+    if model_type == "mixtral":
+        path = path.replace(".mlp.", ".block_sparse_moe.")
+    return path
+
+
+def mlx_to_portable(parameter: str, model_type: str = "") -> str:
+    """`…q_proj.lora_a` -> `…q_proj.lora_A`, for MLX's lora_a, lora_b and m.
+
+    Raises:
+        KeyError: `parameter` does not end in one of them.
+    """
+    module, _, leaf = parameter.rpartition(".")
+    return f"{mlx_to_hf(module, model_type)}.{LEAVES[leaf]}"
+
+
+def portable_to_mlx(name: str, model_type: str = "") -> str:
+    """`…q_proj.lora_A` -> `…q_proj.lora_a`: `mlx_to_portable` backwards."""
+    path, _, leaf = name.rpartition(".")
+    return f"{hf_to_mlx(path, model_type)}.{_BACK[leaf]}"
+
+
+def swap_layout(array: np.ndarray) -> np.ndarray:
+    """A LoRA array of MLX in the neutral layout, or the other way round; the same rule both ways.
+
+    Matrices are transposed ((in, r) <-> (r, in), (r, out) <-> (out, r)); stacks of experts and
+    magnitudes stay. The result is C-contiguous.
+    """
+    return np.ascontiguousarray(array.T) if array.ndim == 2 else array

@@ -1,0 +1,350 @@
+"""Conversations -> token ids and supervised spans, checked against the model's own template.
+
+What is supervised is read off the template's rendering: the tokens that stand between the rendering
+of the turns before an answer (with the generation prompt) and the rendering that ends with it. A
+template under which the first is no prefix of the second cannot be trained exactly, and is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livery.errors import UserError
+from livery.files import read_jsonl
+from livery.plan import Example
+
+Message = dict[str, Any]
+
+# Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+    "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row left out of training: where it stands, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Encoded rows of one file, in the order of the file.
+
+    Attributes:
+        examples: what is trained on; a row may give several (see `encode_messages`).
+        dropped: what was left out.
+        digest: hex SHA-256 over all tokens and masks.
+    """
+
+    examples: tuple[Example, ...]
+    dropped: tuple[Dropped, ...] = ()
+    digest: str = ""
+
+
+def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
+    """The model's tokenizer, with a chat template.
+
+    Args:
+        model: folder or hub id.
+        chat_template: "chatml", or a file that holds a Jinja template; None keeps the model's own.
+
+    Raises:
+        UserError: there is no tokenizer, or it has no template and none was given.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model))
+    except Exception as error:  # transformers raises a dozen types here, for as many causes
+        raise UserError(
+            f"{model}: its tokenizer could not be loaded: {str(error).splitlines()[0]}. "
+            "Give a folder that holds tokenizer.json, or a model id that this machine can reach."
+        ) from error
+    if chat_template == "chatml":
+        tokenizer.chat_template = CHATML
+        missing = [t for t in ("<|im_start|>", "<|im_end|>") if len(_ids(tokenizer, t)) != 1]
+        if missing:
+            raise UserError(
+                f"{model}: --chat-template chatml needs {' and '.join(missing)} as a token of the "
+                "vocabulary. Give a template of your own made of tokens that it has."
+            )
+    elif chat_template is not None:
+        path = Path(chat_template)
+        if not path.is_file():
+            raise UserError(f"{chat_template}: no such template file (or say chatml).")
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    return tokenizer
+
+
+def conversation(row: dict[str, Any], where: str) -> list[Message] | tuple[str, str] | str:
+    """The conversation in a row of any format that TRL or mlx-lm read.
+
+    `{"messages"}`, `{"prompt", "completion"}` (texts or lists of messages), `{"instruction",
+    "response"}`, or `{"text"}`. Returns messages; or (prompt, completion) of plain texts; or one
+    text.
+
+    Raises:
+        UserError: the row has none of these, or a field of the wrong type.
+    """
+    if "messages" in row:
+        return _messages(row["messages"], f"{where}: messages")
+    for asked, answered in (("prompt", "completion"), ("instruction", "response")):
+        if asked in row and answered in row:
+            prompt, completion = row[asked], row[answered]
+            if isinstance(prompt, str) and isinstance(completion, str):
+                return prompt, completion
+            return _messages(prompt, f"{where}: {asked}") + _messages(
+                completion, f"{where}: {answered}"
+            )
+    if "text" in row:
+        if not isinstance(row["text"], str):
+            raise UserError(f"{where}: text is not a string.")
+        return row["text"]
+    raise UserError(
+        f"{where}: no messages, prompt and completion, or text among its keys "
+        f"({', '.join(map(str, row)) or 'none'})."
+    )
+
+
+def encode_row(
+    row: dict[str, Any], tokenizer: Any, where: str, *, mask_prompt: bool = True
+) -> list[Example]:
+    """A row as examples; empty where the row has an empty answer.
+
+    Texts of prompt and completion become a user's and an assistant's turn where the tokenizer has a
+    template, as mlx-lm does it, and are joined as they are where it has none.
+
+    Raises:
+        UserError: the row is malformed or the template does not keep the prompt as a prefix.
+    """
+    found = conversation(row, where)
+    if isinstance(found, str):
+        return [_whole_text(found, tokenizer, where)] if found.strip() else []
+    if isinstance(found, tuple):
+        prompt, completion = found
+        if not completion.strip():
+            return []
+        if not tokenizer.chat_template:
+            return [_plain_pair(prompt, completion, tokenizer, where, mask_prompt)]
+        found = [
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": completion},
+        ]
+    return encode_messages(found, tokenizer, where, mask_prompt=mask_prompt)
+
+
+def encode_messages(
+    messages: Sequence[Message], tokenizer: Any, where: str, *, mask_prompt: bool = True
+) -> list[Example]:
+    """A conversation as one example that supervises every assistant turn.
+
+    Some templates render an earlier turn differently once another follows it (they drop its
+    reasoning, say). Then each assistant turn becomes an example of its own, which is exact, and
+    cheap since the examples share their prompt.
+
+    Raises:
+        UserError: see the module's first lines.
+    """
+    _require_template(tokenizer, where)
+    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    if not turns:
+        raise UserError(f"{where}: no assistant turn to learn from.")
+    if any(not _has_content(messages[i]) for i in turns):
+        return []
+    spans = [_answer_span(messages, i, tokenizer, where) for i in turns]
+    last_tokens = spans[-1][0]
+    if all(tokens == last_tokens[: len(tokens)] for tokens, _, _ in spans[:-1]):
+        mask = np.zeros(len(last_tokens), dtype=bool)
+        for _, start, stop in spans:
+            mask[start:stop] = True
+        if not mask_prompt:
+            mask[1:] = True
+        return [Example(np.asarray(last_tokens, np.int32), mask, where)]
+    examples: list[Example] = []
+    for tokens, start, stop in spans:
+        mask = np.zeros(len(tokens), dtype=bool)
+        mask[1 if not mask_prompt else start : stop] = True
+        examples.append(Example(np.asarray(tokens, np.int32), mask, where))
+    return examples
+
+
+def prompt_tokens(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+    """Token ids of the turns and of what opens the answer."""
+    _require_template(tokenizer, "prompt")
+    return _ids(tokenizer, _render(messages, tokenizer, generate=True))
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """The token that ends an assistant's turn under the tokenizer's template.
+
+    Raises:
+        UserError: the template ends a turn with plain text.
+    """
+    return _end_of_turn(tokenizer, tokenizer.chat_template or "")
+
+
+def load_dataset(
+    path: str | Path, tokenizer: Any, *, max_length: int, mask_prompt: bool = True
+) -> Dataset:
+    """Encode a JSON-lines file.
+
+    Rows with an empty answer, and rows longer than `max_length` tokens (whose answer would be cut),
+    are dropped and listed.
+
+    Raises:
+        UserError: the file is missing, empty or malformed (file and line named), or no row is left.
+    """
+    path = Path(path)
+    examples: list[Example] = []
+    dropped: list[Dropped] = []
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        found = encode_row(row, tokenizer, where, mask_prompt=mask_prompt)
+        if not found:
+            dropped.append(Dropped(where, "empty answer"))
+        for example in found:
+            if len(example.tokens) > max_length:
+                reason = f"{len(example.tokens)} tokens, over the limit of {max_length}"
+                dropped.append(Dropped(where, reason))
+            else:
+                examples.append(example)
+    if not examples:
+        if not dropped:
+            raise UserError(f"{path}: holds no rows.")
+        raise UserError(
+            f"{path}: none of its {len(dropped)} rows can be trained on; the first, "
+            f"{dropped[0].where}: {dropped[0].reason}."
+        )
+    return Dataset(tuple(examples), tuple(dropped), digest(examples))
+
+
+def digest(examples: Iterable[Example]) -> str:
+    """Hex SHA-256 over tokens and masks, in order."""
+    total = hashlib.sha256()
+    for example in examples:
+        total.update(len(example.tokens).to_bytes(8, "little"))
+        total.update(np.ascontiguousarray(example.tokens, "<i4").tobytes())
+        total.update(np.packbits(example.supervised).tobytes())
+    return total.hexdigest()
+
+
+def _answer_span(
+    messages: Sequence[Message], turn: int, tokenizer: Any, where: str
+) -> tuple[list[int], int, int]:
+    """(tokens up to the end of the answer's turn, first answer token, one past the last)."""
+    prompt = _ids(tokenizer, _render(messages[:turn], tokenizer, generate=True))
+    whole = _ids(tokenizer, _render(messages[: turn + 1], tokenizer, generate=False))
+    if whole[: len(prompt)] != prompt:
+        raise UserError(
+            f"{where}: under this model's chat template the prompt's tokens are not the beginning "
+            "of the conversation's, so what the model would see when it answers is not what it "
+            "would be trained on. Give another template with --chat-template."
+        )
+    stop = end_of_turn(tokenizer)
+    end = len(whole)
+    while end > len(prompt) and whole[end - 1] != stop:
+        end -= 1
+    if end == len(prompt):
+        raise UserError(
+            f"{where}: the answer's turn does not end with {tokenizer.decode([stop])!r}."
+        )
+    return whole[:end], len(prompt), end
+
+
+@lru_cache(maxsize=8)
+def _end_of_turn(tokenizer: Any, template: str) -> int:
+    if not template:
+        return int(tokenizer.eos_token_id)
+    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    ids = _ids(tokenizer, _render(probe, tokenizer, generate=False))
+    special = {int(i) for i in tokenizer.all_special_ids}
+    special |= {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    # White space may follow the token that ends the turn; nothing else may.
+    for token in reversed(ids):
+        if token in special:
+            return token
+        if tokenizer.decode([token]).strip():
+            break
+    raise UserError(
+        "The chat template ends an assistant's turn without an end-of-turn token, so a model "
+        "trained on it would never learn to stop. Give another template with --chat-template."
+    )
+
+
+def _plain_pair(
+    prompt: str, completion: str, tokenizer: Any, where: str, mask_prompt: bool
+) -> Example:
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{where}: the tokenizer has no end token; give a --chat-template.")
+    head = tokenizer(prompt)["input_ids"]
+    tokens = [*head, *_ids(tokenizer, completion), int(tokenizer.eos_token_id)]
+    mask = np.zeros(len(tokens), dtype=bool)
+    mask[max(1, len(head)) if mask_prompt else 1 :] = True
+    return Example(np.asarray(tokens, np.int32), mask, where)
+
+
+def _whole_text(text: str, tokenizer: Any, where: str) -> Example:
+    tokens = list(tokenizer(text)["input_ids"])
+    if tokenizer.eos_token_id is not None and tokens[-1] != tokenizer.eos_token_id:
+        tokens.append(int(tokenizer.eos_token_id))
+    mask = np.ones(len(tokens), dtype=bool)
+    mask[0] = False  # nothing predicts the first token
+    return Example(np.asarray(tokens, np.int32), mask, where)
+
+
+def _messages(value: Any, where: str) -> list[Message]:
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where} is not a list of turns.")
+    for i, turn in enumerate(value):
+        if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
+            raise UserError(f"{where}[{i}] is not a turn with a role.")
+        if not isinstance(turn.get("content"), str) and not turn.get("tool_calls"):
+            raise UserError(f"{where}[{i}]: content is not a string.")
+    return value
+
+
+def _has_content(turn: Message) -> bool:
+    return bool((turn.get("content") or "").strip() or turn.get("tool_calls"))
+
+
+def _require_template(tokenizer: Any, where: str) -> None:
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{where}: this model's tokenizer has no chat template. "
+            "Add --chat-template chatml, or --chat-template FILE with one of your own."
+        )
+
+
+def _render(messages: Sequence[Message], tokenizer: Any, *, generate: bool) -> str:
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generate
+        )
+    except Exception as error:  # a template raises what it likes
+        if "system" in str(error).lower() and messages[0]["role"] == "system":
+            return tokenizer.apply_chat_template(
+                _system_in_user(messages), tokenize=False, add_generation_prompt=generate
+            )
+        raise UserError(f"The chat template refuses this conversation: {error}") from error
+
+
+def _system_in_user(messages: Sequence[Message]) -> list[Message]:
+    """For templates without a system role (gemma): its text opens the first user turn."""
+    system, first, *rest = messages
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

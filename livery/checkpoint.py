@@ -1,0 +1,192 @@
+"""Portable training state on disk: a folder a checkpoint, whole or not there.
+
+    checkpoints/step-000200/
+      state.safetensors   weight/<name>, first/<name>, second/<name>, float32 (ARCHITECTURE.md)
+      state.json          step, progress of the run, what it was made from, sha256 of the above
+
+Nothing in it belongs to a framework: a run begun on MLX goes on in torch and the reverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from livery.backend import Arrays, PortableState
+from livery.errors import UserError
+from livery.files import atomic_directory, sha256
+
+FORMAT = 1
+_PARTS = {"weight": "weights", "first": "first_moment", "second": "second_moment"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from; a checkpoint of another origin is not continued by accident.
+
+    Attributes:
+        settings: those settings that decide the numbers (see `livery.run_folder`).
+        data: digest of the encoded training examples.
+        base: digest of the base model.
+    """
+
+    settings: dict[str, Any]
+    data: str
+    base: str
+
+    def differences(self, other: Origin) -> list[str]:
+        """What differs, for people; empty where nothing does."""
+        found: list[str] = []
+        for key in sorted({*self.settings, *other.settings}):
+            mine, theirs = self.settings.get(key), other.settings.get(key)
+            if mine != theirs:
+                found.append(f"{key} is {mine!r} and was {theirs!r}")
+        if self.data != other.data:
+            found.append(f"the training data's hash is {self.data[:12]} and was {other.data[:12]}")
+        if self.base != other.base:
+            found.append(f"the base model's hash is {self.base[:12]} and was {other.base[:12]}")
+        return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands beyond its weights.
+
+    Attributes:
+        window_loss, window_tokens: sums since the last line of training_metrics.jsonl.
+        best_loss, best_step: lowest eval_loss so far and where; None before the first evaluation.
+        reference_loss: eval_loss that early stopping compares with.
+        stale: evaluations since that one improved.
+        last_eval: step of the latest evaluation.
+    """
+
+    window_loss: float = 0.0
+    window_tokens: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    reference_loss: float | None = None
+    stale: int = 0
+    last_eval: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint read back."""
+
+    path: Path
+    state: PortableState
+    progress: Progress
+    origin: Origin
+    made_by: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def steps(run: Path) -> list[int]:
+    """Steps that have a checkpoint, ascending."""
+    found = [re.fullmatch(r"step-(\d+)", p.name) for p in (run / "checkpoints").glob("step-*")]
+    return sorted(int(m.group(1)) for m in found if m)
+
+
+def write(
+    run: Path,
+    state: PortableState,
+    progress: Progress,
+    origin: Origin,
+    made_by: dict[str, Any],
+) -> Path:
+    """Save a checkpoint atomically and return its folder.
+
+    Args:
+        made_by: backend, dtype, optimizer and versions, for the message on resuming elsewhere.
+
+    Raises:
+        UserError: the disk is full or the folder may not be written; older checkpoints are intact.
+    """
+    path = folder(run, state.step)
+    tensors: Arrays = {
+        f"{part}/{name}": np.ascontiguousarray(value, np.float32)
+        for part, attribute in _PARTS.items()
+        for name, value in sorted(getattr(state, attribute).items())
+    }
+    with atomic_directory(path) as fresh:
+        (fresh / "state.safetensors").write_bytes(save(tensors))
+        facts = {
+            "format": FORMAT,
+            "step": state.step,
+            "progress": dataclasses.asdict(progress),
+            "origin": dataclasses.asdict(origin),
+            "made_by": made_by,
+            "sha256": sha256(fresh / "state.safetensors"),
+        }
+        (fresh / "state.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one checkpoint folder.
+
+    Raises:
+        UserError: a file is missing, truncated, changed, or of a later format.
+    """
+    try:
+        facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise UserError(
+                f"{path}: checkpoint format {facts['format']}, and this Livery reads {FORMAT}. "
+                "Resume with the version that wrote it."
+            )
+        tensors_path = path / "state.safetensors"
+        if sha256(tensors_path) != facts["sha256"]:
+            raise UserError(f"{tensors_path}: damaged: its bytes are not those that were saved.")
+        parts: dict[str, Arrays] = {attribute: {} for attribute in _PARTS.values()}
+        for key, value in load_file(tensors_path).items():
+            part, _, name = key.partition("/")
+            parts[_PARTS[part]][name] = value
+        return Checkpoint(
+            path,
+            PortableState(
+                parts["weights"], parts["first_moment"], parts["second_moment"], facts["step"]
+            ),
+            Progress(**facts["progress"]),
+            Origin(**facts["origin"]),
+            facts["made_by"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{path}: not a whole checkpoint: {error}.") from error
+
+
+def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and what was passed over on the way to it."""
+    passed_over: list[str] = []
+    for step in reversed(steps(run)):
+        try:
+            return read(folder(run, step)), passed_over
+        except UserError as error:
+            passed_over.append(str(error))
+    return None, passed_over
+
+
+def prune(run: Path, keep: int, also: Iterable[int | None] = ()) -> None:
+    """Remove all but the `keep` newest checkpoints and those of the steps in `also`."""
+    found = steps(run)
+    kept = {*found[-keep:], *also}
+    for step in found:
+        if step not in kept:
+            shutil.rmtree(folder(run, step), ignore_errors=True)
+    # What a killed process left half-written.
+    for leftover in (run / "checkpoints").glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""The `livery` command: a group that imports a command when it is called, and no sooner."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from livery import __version__
+from livery.errors import LiveryError
+
+# name -> (module:attribute, what `livery --help` says of it)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("livery.commands.doctor:doctor", "Say what this machine can do and what mends it."),
+    "data": ("datagen.cli:data", "Make a skill's data, or check data you have."),
+    "train": ("livery.commands.train:train", "Train an adapter."),
+    "eval": ("eval.cli:eval_command", "Score an adapter on a skill's cases."),
+    "convert": ("convert.cli:convert_command", "Turn an adapter of any format into any other."),
+    "merge": ("convert.merge_cli:merge_command", "Bake an adapter into its base."),
+    "gguf": ("convert.gguf_cli:gguf_command", "Turn a model folder into GGUF for llama.cpp."),
+    "generate": ("eval.cli:generate_command", "Answer prompts with a model and an adapter."),
+    "report": ("eval.cli:report_command", "Write report.md and report.html of a run."),
+    "run": ("livery.commands.run:run", "Data, training, evaluation and report in one go."),
+}
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Lists its commands without importing them; suggests a name for a mistyped one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="livery")
+def cli() -> None:
+    """Fit one base model with small LoRA adapters: make data, train, evaluate, report.
+
+    \b
+    Examples:
+      livery doctor                    what this machine can do
+      livery run date-keys             everything for one skill, resumable
+      livery train --data my/data --output-dir adapters/mine --model ID_OR_PATH
+      livery eval date-keys --adapter adapters/date-keys --baseline
+
+    Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,
+    130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code. Mistakes that are understood become one message on stderr, or one JSON object
+        on stdout where `--json` was asked for.
+    """
+    try:
+        result: Any = cli.main(arguments, prog_name="livery", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except LiveryError as error:
+        return _fail(arguments, str(error), error.exit_code)
+    except click.UsageError as error:
+        if "--json" in arguments:
+            return _fail(arguments, error.format_message(), USAGE_ERROR)
+        error.show()
+        return USAGE_ERROR
+    except click.ClickException as error:
+        return _fail(arguments, error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(arguments, "Interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has gone. Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _fail(arguments: list[str], message: str, code: int) -> int:
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": {"message": message, "exit_code": code}}))
+    else:
+        # The newline leaves a half-drawn progress bar, or the terminal's ^C, on its own line.
+        lead = "\n" if code == INTERRUPTED and sys.stderr.isatty() else ""
+        label = "" if code in (INTERRUPTED, 3) else "Error: "
+        click.echo(f"{lead}{label}{message}", err=True)
+    return code

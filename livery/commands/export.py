@@ -1,0 +1,86 @@
+"""Write a run's adapter folder, with what the run knows of itself on the model card."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from livery import __version__
+from livery.adapter import from_portable
+from livery.backend import PortableState
+from livery.files import atomic_write, explain_os_errors
+from livery.paths import EMBEDDED, name_model
+from livery.progress import show_seconds
+from livery.settings import TrainSettings
+
+Say = Callable[[str], None]
+
+
+def export(
+    settings: TrainSettings, tokenizer: Any, state: PortableState, facts: dict[str, Any], say: Say
+) -> None:
+    """Write the folder that PEFT, vLLM, mlx-lm and llama.cpp load.
+
+    Args:
+        tokenizer: saved with the adapter where the run gave it another chat template; else the
+            base's own files are copied.
+        facts: of the run, for the model card.
+        say: told of what a format could not carry.
+
+    Raises:
+        UserError: the disk is full or the folder may not be written.
+    """
+    from convert.base import load_base
+    from convert.folder import write_adapter_folder
+
+    folder = Path(settings.output_dir)
+    base = load_base(settings.model)
+    adapter = from_portable(
+        state.weights,
+        settings.lora,
+        base_model=name_model(settings.model),
+        model_type=base.model_type,
+    )
+    report = write_adapter_folder(adapter, folder, base.folder, card_facts(settings, facts))
+    for note in report.notes:
+        say(note)
+    for name, why in report.left_out.items():
+        say(f"{name} is left out of the adapter folder: {why}")
+    if settings.chat_template is not None:
+        save_tokenizer(tokenizer, folder)
+
+
+def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the model card says of the training."""
+    loss = facts.get("eval_loss")
+    training = {
+        "Data": f"{facts['examples']:,} examples, {facts['valid_examples']:,} for validation",
+        "Data's digest": facts["data_digest"][:16],
+        "Base's digest": facts["base_digest"][:16],
+        "Steps": f"{facts['steps']} ({facts['epochs']:.2f} epochs); those of {facts['kept_step']}"
+        " kept",
+        "Learning rate": f"{settings.learning_rate:g}, {settings.schedule}",
+        "eval_loss": "-" if loss is None else f"{loss:.4f}",
+        "Time": f"{show_seconds(facts['seconds'])} with {facts['backend']} in {facts['dtype']}",
+        "Made with": f"Livery {__version__}; run_config.json holds every setting",
+    }
+    about = (
+        "Its base is Livery's embedded one: a small synthetic model for trying things out offline."
+        if name_model(settings.model) == EMBEDDED
+        else ""
+    )
+    return {"title": Path(settings.output_dir).name, "description": about, "training": training}
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save the tokenizer's files beside the adapter, each whole or not at all."""
+    with explain_os_errors(folder, "saving the tokenizer"), tempfile.TemporaryDirectory() as fresh:
+        tokenizer.save_pretrained(fresh)
+        for source in sorted(Path(fresh).rglob("*")):
+            if source.is_file():
+                place = folder / source.relative_to(fresh)
+                with source.open("rb") as read, atomic_write(place) as write:
+                    shutil.copyfileobj(read, write)

@@ -1,0 +1,78 @@
+"""`livery train`: settings from file, environment and flags; then the loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livery.config import Config, resolve
+from livery.flags import given_flags, training_flags
+
+
+@click.command(short_help="Train an adapter.")
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--resume-anyway", is_flag=True, help="Resume although data or settings differ.")
+@click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run.")
+@click.option("--dry-run", is_flag=True, help="Print settings, plan and memory; train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@training_flags
+def train(
+    config_file: str | None,
+    resume: bool,
+    resume_anyway: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Train an adapter on a folder with train.jsonl and valid.jsonl.
+
+    Settings come from the configuration file, then the environment (LIVERY_…, JARVIS_…), then
+    flags; --dry-run shows each with its source. Ctrl-C finishes the step, saves, and prints the
+    command that goes on.
+
+    \b
+    Examples:
+      livery train --data data/date-keys --output-dir adapters/date-keys
+      livery train --data my/data --output-dir adapters/mine --model ID_OR_PATH --epochs 2
+      livery train --config mlx_config.yaml --dry-run
+      livery train --resume --output-dir adapters/mine
+    """
+    if overwrite and (resume or resume_anyway):
+        raise click.UsageError("--overwrite begins anew and --resume goes on: choose one.")
+    resume = resume or resume_anyway
+    config = _resolve(given_flags(flags), config_file, resume)
+    if dry_run:
+        from livery.commands.dry_run import show
+
+        show(config, as_json=as_json)
+        return 0
+    from livery.commands import training
+
+    result = training.train(
+        config,
+        training.Request(
+            resume=resume,
+            resume_anyway=resume_anyway,
+            overwrite=overwrite,
+            resume_command=training.resume_command(config.settings.output_dir),
+        ),
+    )
+    if as_json:
+        click.echo(json.dumps(result.facts, indent=2))
+    else:
+        click.echo(f"The adapter is in {config.settings.output_dir}.")
+    return 0
+
+
+def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:
+    """A run that goes on takes the settings it began with, unless a file is named."""
+    config = resolve(flags, file=file)
+    record = Path(config.settings.output_dir) / "run_config.json"
+    if resume and file is None and record.is_file():
+        return resolve(flags, recorded=record)
+    return config

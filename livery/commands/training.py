@@ -1,0 +1,158 @@
+"""One training run from a resolved configuration: data, backend, loop, adapter folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livery import run_folder
+from livery.chat import Dataset, load_dataset, load_tokenizer
+from livery.commands import backends
+from livery.commands.export import export
+from livery.commands.init_adapter import start_from
+from livery.commands.train_output import TrainingOutput
+from livery.config import Config
+from livery.errors import UserError
+from livery.loop import Job, RunResult
+from livery.loop import train as run_loop
+from livery.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a run begins.
+
+    Attributes:
+        resume: go on with the run in the output folder.
+        resume_anyway: although it was made from something else.
+        overwrite: begin anew in a folder that holds a run.
+        resume_command: shown when the run is interrupted.
+    """
+
+    resume: bool = False
+    resume_anyway: bool = False
+    overwrite: bool = False
+    resume_command: str = "the same command with --resume"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded training and validation rows, and the tokenizer that encoded them."""
+
+    tokenizer: Any
+    train: Dataset
+    valid: Dataset
+
+
+def train(config: Config, request: Request) -> RunResult:
+    """Train as configured and write the adapter folder.
+
+    Raises:
+        UserError: data, model, folder or settings are wrong.
+        Interrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    # A run that goes on may find itself on a machine without the framework it began with.
+    asked = config.values["backend"].source.startswith(("flag", "environment"))
+    settings, substitutions = backends.choose(
+        config.settings, fall_back=request.resume and not asked
+    )
+    with TrainingOutput() as output:
+        for note in (*config.notes, *substitutions):
+            output("note", {"text": note})
+        if _first_process():
+            # Refused now rather than after the model was loaded; the loop asks again.
+            run_folder.claim(
+                Path(settings.output_dir), resume=request.resume, overwrite=request.overwrite
+            )
+        data = load_data(settings)
+        for note in describe_dropped(data):
+            output("note", {"text": note})
+        backend = backends.load(settings)
+        for note in getattr(backend, "notes", ()):
+            output("note", {"text": note})
+        if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
+            output("note", {"text": start_from(settings.init_adapter, settings, backend)})
+        job = Job(
+            train=data.train.examples,
+            valid=data.valid.examples,
+            train_digest=data.train.digest,
+            decode=lambda ids: str(data.tokenizer.decode(ids)),
+            export=lambda state, facts: export(
+                settings, data.tokenizer, state, facts, lambda text: output("note", {"text": text})
+            ),
+            listener=output,
+            resume=request.resume,
+            resume_anyway=request.resume_anyway,
+            overwrite=request.overwrite,
+            resume_command=request.resume_command,
+        )
+        return run_loop(settings, backend, job)
+
+
+def load_data(settings: TrainSettings) -> Data:
+    """Encode train.jsonl and, if there is one, valid.jsonl.
+
+    Raises:
+        UserError: the folder or file is missing or empty, or a row is malformed.
+    """
+    train_file, valid_file = data_files(Path(settings.data))
+    tokenizer = load_tokenizer(settings.model, settings.chat_template)
+
+    def load(path: Path) -> Dataset:
+        return load_dataset(
+            path, tokenizer, max_length=settings.max_length, mask_prompt=settings.mask_prompt
+        )
+
+    valid = load(valid_file) if valid_file is not None else Dataset(())
+    return Data(tokenizer, load(train_file), valid)
+
+
+def data_files(data: Path) -> tuple[Path, Path | None]:
+    """The training file, and the validation file where there is one.
+
+    `data` is a folder with train.jsonl and valid.jsonl, or one training file; beside a train.jsonl
+    its valid.jsonl is taken too.
+    """
+    if data.is_file():
+        beside = data.with_name("valid.jsonl")
+        has_valid = data.name == "train.jsonl" and beside.is_file()
+        return data, beside if has_valid else None
+    if not data.exists():
+        raise UserError(
+            f"{data}: no such folder. Make a skill's data with `livery data date-keys --out {data}`"
+            ", or name a folder with train.jsonl and valid.jsonl under --data."
+        )
+    if not (data / "train.jsonl").is_file():
+        found = ", ".join(sorted(p.name for p in data.iterdir())[:5]) or "nothing"
+        raise UserError(f"{data}: holds no train.jsonl (it holds {found}).")
+    valid = data / "valid.jsonl"
+    return data / "train.jsonl", valid if valid.is_file() else None
+
+
+def describe_dropped(data: Data) -> list[str]:
+    """What was left out of the data, for people."""
+    notes: list[str] = []
+    for name, part in (("training", data.train), ("validation", data.valid)):
+        if part.dropped:
+            first = part.dropped[0]
+            notes.append(
+                f"{len(part.dropped)} {name} rows are left out; the first, {first.where}: "
+                f"{first.reason}."
+            )
+    if not data.valid.examples:
+        notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")
+    return notes
+
+
+def resume_command(output_dir: str) -> str:
+    """The command that goes on with this run; its settings are on record in its folder."""
+    program = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
+    return f"{program} train --resume --output-dir {shlex.quote(output_dir)}"
+
+
+def _first_process() -> bool:
+    return os.environ.get("MLX_RANK", os.environ.get("RANK", "0")) == "0"

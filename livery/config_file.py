@@ -1,0 +1,333 @@
+"""Read a configuration file, ours or mlx-lm's, into settings with the line each stands on.
+
+Keys are mlx-lm's where it has them. What mlx-lm knows and we do not honour is said aloud; what
+neither knows is an error that suggests the right key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from livery import yaml_lines
+from livery.errors import UserError
+from livery.options import OPTIONS, Option
+from livery.yaml_lines import Node
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that somebody gave: for which option, what, where, and under which name."""
+
+    name: str
+    value: Any
+    source: str
+    written: str
+
+
+@dataclass
+class Reading:
+    """What a file says: values, and what must be said aloud about it."""
+
+    path: Path
+    given: list[Given] = field(default_factory=list[Given])
+    notes: list[str] = field(default_factory=list[str])
+    decay_steps: int | None = None
+
+    def at(self, node: Node) -> str:
+        """Where a node stands, for people."""
+        return f"{self.path}:{node.line}"
+
+    def add(self, option: Option, node: Node, written: str) -> None:
+        """Read one value. Raises UserError naming file, line and key."""
+        try:
+            value = option.kind.read(node.plain())
+        except ValueError as error:
+            raise UserError(
+                f"{self.at(node)}: {written}: {_show(node.plain())} is not {error}."
+            ) from None
+        self.given.append(Given(option.name, value, self.at(node), written))
+
+
+# Keys of other tools, and ours at the wrong level -> what to write instead.
+_ELSEWHERE = {
+    "lora_alpha": "lora_parameters.alpha",
+    "lora_r": "lora_parameters.rank",
+    "lora_rank": "lora_parameters.rank",
+    "lora_dropout": "lora_parameters.dropout",
+    "lora_scale": "lora_parameters.scale",
+    "r": "rank",
+    "target_modules": "keys",
+    "use_rslora": "rslora",
+    "lora_layers": "num_layers",
+    "gradient_accumulation_steps": "grad_accumulation_steps",
+    "per_device_train_batch_size": "batch_size",
+    "warmup": "warmup_steps",
+    "lr": "learning_rate",
+    "grad_clip": "max_grad_norm",
+}
+
+
+def read(path: str | Path) -> Reading:
+    """Read a configuration file.
+
+    Raises:
+        UserError: not readable, an unknown key, a value of the wrong kind, or something that would
+            change what is trained and that we cannot do. File, line and key are named.
+    """
+    reading = Reading(Path(path))
+    for key, node in yaml_lines.load(path).value.items():
+        if node.value is None:
+            _check_known(reading, key, node)
+        elif key in _TOP:
+            reading.add(_TOP[key], node, key)
+        elif key in _NESTED:
+            _NESTED[key](reading, node)
+        elif key in _SAID_ALOUD:
+            note = _SAID_ALOUD[key](node.plain())
+            if note:
+                reading.notes.append(f"{reading.at(node)}: {key}: {note}")
+        elif key in _REFUSED:
+            if node.value != _REFUSED[key][0]:
+                raise UserError(f"{reading.at(node)}: {key}: {_REFUSED[key][1]}")
+        else:
+            raise _unknown(reading, key, node, _known_top(), _LORA)
+    _warn_of_step_units(reading)
+    return reading
+
+
+def _lora_parameters(reading: Reading, node: Node) -> None:
+    for key, child in _mapping(reading, node, "lora_parameters").items():
+        if key not in _LORA:
+            raise _unknown(reading, key, child, list(_LORA), _TOP, "lora_parameters.")
+        if child.value is not None:
+            reading.add(_LORA[key], child, f"lora_parameters.{key}")
+
+
+def _lr_schedule(reading: Reading, node: Node) -> None:
+    """mlx-lm's {name, warmup, warmup_init, arguments: [peak, steps, end]}."""
+    entries = _mapping(reading, node, "lr_schedule")
+    for key, child in entries.items():
+        if key not in ("name", "warmup", "warmup_init", "arguments"):
+            raise _unknown(
+                reading, key, child, ["name", "warmup", "warmup_init", "arguments"], {},
+                "lr_schedule.",
+            )  # fmt: skip
+    if "name" not in entries or "arguments" not in entries:
+        raise UserError(f"{reading.at(node)}: lr_schedule: needs both name and arguments.")
+    name, arguments = entries["name"], entries["arguments"]
+    shapes = {"cosine_decay": "cosine", "linear_schedule": "linear"}
+    if name.value not in shapes:
+        raise UserError(
+            f"{reading.at(name)}: lr_schedule.name: {_show(name.value)} is not one of: "
+            f"{', '.join(shapes)}. For a constant rate leave lr_schedule out and write "
+            "schedule: constant."
+        )
+    values = _numbers(reading, arguments, "lr_schedule.arguments")
+    if name.value == "linear_schedule":  # mlx: init, end, steps
+        if len(values) != 3:
+            raise UserError(
+                f"{reading.at(arguments)}: lr_schedule.arguments: linear_schedule takes "
+                "[peak, end, steps]."
+            )
+        values = [values[0], values[2], values[1]]
+    if len(values) not in (2, 3):
+        raise UserError(
+            f"{reading.at(arguments)}: lr_schedule.arguments: cosine_decay takes "
+            "[peak, steps, end]; end may be left out."
+        )
+    peak, steps, end = values[0], values[1], values[2] if len(values) == 3 else 0.0
+    if not 0 <= end <= peak or peak <= 0:
+        raise UserError(
+            f"{reading.at(arguments)}: lr_schedule.arguments: the rate must fall from a peak above "
+            f"0 to an end within [0, peak]; these are {peak:g} and {end:g}."
+        )
+    reading.decay_steps = int(steps)
+    at = reading.at(arguments)
+    reading.given += [
+        Given("schedule", shapes[name.value], reading.at(name), "lr_schedule.name"),
+        Given("min_lr_ratio", end / peak, at, "lr_schedule.arguments"),
+    ]
+    _take_peak(reading, peak, at)
+    warmup = entries.get("warmup")
+    if warmup is None:
+        reading.given.append(Given("warmup_steps", 0, reading.at(node), "lr_schedule"))
+    else:
+        reading.add(_TOP["warmup_steps"], warmup, "lr_schedule.warmup")
+    start = entries.get("warmup_init")
+    if start is not None and start.value:
+        reading.notes.append(
+            f"{reading.at(start)}: lr_schedule.warmup_init: the warm-up starts from 0 here."
+        )
+
+
+def _take_peak(reading: Reading, peak: float, at: str) -> None:
+    """The schedule's peak comes before learning_rate, as in mlx-lm, but not without a word."""
+    reading.given.append(Given("learning_rate.peak", peak, at, "lr_schedule.arguments"))
+
+
+def _optimizer_config(reading: Reading, node: Node) -> None:
+    """mlx-lm's {optimizer name: {betas, eps, weight_decay, bias_correction}}."""
+    for name, child in _mapping(reading, node, "optimizer_config").items():
+        entries = _mapping(reading, child, f"optimizer_config.{name}")
+        if name not in ("adam", "adamw"):
+            if entries:
+                reading.notes.append(
+                    f"{reading.at(child)}: optimizer_config.{name}: not used; the optimizer here "
+                    "is AdamW."
+                )
+            continue
+        for key, value in entries.items():
+            _adam_key(reading, name, key, value)
+
+
+def _adam_key(reading: Reading, name: str, key: str, node: Node) -> None:
+    written = f"optimizer_config.{name}.{key}"
+    if key == "betas":
+        betas = _numbers(reading, node, written)
+        if len(betas) != 2:
+            raise UserError(f"{reading.at(node)}: {written}: expected [beta1, beta2].")
+        reading.add(_TOP["beta1"], Node(betas[0], node.line), written)
+        reading.add(_TOP["beta2"], Node(betas[1], node.line), written)
+    elif key in ("eps", "weight_decay"):
+        reading.add(_TOP[key], node, written)
+    elif key == "bias_correction":
+        if not node.value:
+            reading.notes.append(
+                f"{reading.at(node)}: {written}: false is not honoured: Livery always corrects "
+                "AdamW's bias, so that MLX and torch take the same steps."
+            )
+    else:
+        known = ["betas", "eps", "weight_decay", "bias_correction"]
+        raise _unknown(reading, key, node, known, {}, f"optimizer_config.{name}.")
+
+
+def _mapping(reading: Reading, node: Node, written: str) -> dict[str, Node]:
+    if node.value is None:
+        return {}
+    if not isinstance(node.value, dict):
+        raise UserError(
+            f"{reading.at(node)}: {written}: expected `key: value` lines under it, "
+            f"not {_show(node.plain())}."
+        )
+    return node.value
+
+
+def _numbers(reading: Reading, node: Node, written: str) -> list[float]:
+    raw = node.plain()
+    try:
+        if not isinstance(raw, list) or any(isinstance(item, bool) for item in raw):
+            raise ValueError
+        return [float(item) for item in raw]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{reading.at(node)}: {written}: {_show(raw)} is not a list of numbers."
+        ) from None
+
+
+def _check_known(reading: Reading, key: str, node: Node) -> None:
+    if key not in {*_TOP, *_NESTED, *_SAID_ALOUD, *_REFUSED}:
+        raise _unknown(reading, key, node, _known_top(), _LORA)
+
+
+def _unknown(
+    reading: Reading,
+    key: str,
+    node: Node,
+    known: list[str],
+    other_level: dict[str, Option],
+    prefix: str = "",
+) -> UserError:
+    where = f"{reading.at(node)}: {prefix}{key}: no such key"
+    if key in other_level and key not in known:
+        home = "the top level" if prefix else "lora_parameters"
+        return UserError(f"{where} here; it belongs under {home}.")
+    hint = _ELSEWHERE.get(key)
+    if hint is None or (hint not in known and "." not in hint):
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        hint = close[0] if close else None
+    if hint:
+        return UserError(f"{where}; did you mean {hint}?")
+    return UserError(f"{where}. docs/configuration.md lists those there are.")
+
+
+def _warn_of_step_units(reading: Reading) -> None:
+    """mlx-lm counts iterations; with accumulation a step is several of them."""
+    accumulation = next((g.value for g in reading.given if g.name == "grad_accum"), 1)
+    counted = [
+        g
+        for g in reading.given
+        if g.name in ("steps_per_report", "steps_per_eval", "save_every") and g.value
+    ]
+    if accumulation > 1 and counted and any(g.name == "iters" for g in reading.given):
+        reading.notes.append(
+            f"{reading.path}: {', '.join(g.written for g in counted)} count optimizer steps here; "
+            f"mlx_lm.lora counts iterations, {accumulation} to a step."
+        )
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _known_top() -> list[str]:
+    return [*_TOP, *_NESTED, *_SAID_ALOUD, *_REFUSED]
+
+
+_TOP = {
+    key: option
+    for option in OPTIONS
+    for key in (option.key, *option.also)
+    if not key.startswith("lora_parameters.")
+}
+_LORA = {
+    option.key.removeprefix("lora_parameters."): option
+    for option in OPTIONS
+    if option.key.startswith("lora_parameters.")
+}
+_NESTED: dict[str, Callable[[Reading, Node], None]] = {
+    "lora_parameters": _lora_parameters,
+    "lr_schedule": _lr_schedule,
+    "optimizer_config": _optimizer_config,
+}
+
+
+def _unless(harmless: Any, note: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value == harmless else note
+
+
+# mlx-lm's keys that change nothing about what is trained: value -> what to say, or None.
+_SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
+    "train": _unless(True, "not honoured: `livery train` always trains."),
+    "test": _unless(False, "not honoured: run `livery eval` after training."),
+    "test_batches": _unless(-1, "not honoured: `livery eval` runs all cases."),
+    "val_batches": _unless(-1, "not honoured: the whole validation set is evaluated, as with -1."),
+    "report_to": _unless(
+        None, "not honoured: metrics go to training_metrics.jsonl in the adapter folder."
+    ),
+    "project_name": _unless(None, "not honoured: nothing is reported to a service."),
+    "wandb": _unless(None, "not honoured: nothing is reported to a service."),
+    "clear_cache_threshold": _unless(0, "not honoured: the cache is managed by itself."),
+    "trust_remote_code": _unless(False, "not honoured: code from a model's folder is never run."),
+    "config": _unless(None, "not honoured: a configuration file does not name another."),
+}
+# mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.
+_REFUSED: dict[str, tuple[Any, str]] = {
+    "hf_dataset": (
+        None,
+        "Livery trains on local files. Save the data set as train.jsonl and valid.jsonl and "
+        "name their folder under data.",
+    ),
+    "training_mode": ("normal", "supervised training is what `livery train` does; remove it."),
+    "prompt_feature": ("prompt", "name the column `prompt` in the data and remove this key."),
+    "completion_feature": (
+        "completion",
+        "name the column `completion` in the data and remove this key.",
+    ),
+    "chat_feature": ("messages", "name the column `messages` in the data and remove this key."),
+    "text_feature": ("text", "name the column `text` in the data and remove this key."),
+}

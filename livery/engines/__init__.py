@@ -1,0 +1,1 @@
+"""Engines that generate: one protocol, one module a runtime."""

@@ -1,0 +1,183 @@
+"""Any OpenAI-compatible endpoint as an engine: vLLM, llama-server, mlx_lm.server, Ollama ...
+
+    engine = open_engine("http", "base", "my-lora", url="http://127.0.0.1:8000/v1")
+
+The adapter is a model name that the endpoint serves beside its base (as vLLM does it). Endpoints
+differ in which grammars they take and in what they do with those that they do not know, so a
+grammar is refused here rather than hoped for: score with --unconstrained.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+
+from livery.engines.base import (
+    Conversation,
+    Decoding,
+    Facts,
+    Generation,
+    OnText,
+    Progress,
+    Prompt,
+)
+from livery.errors import UserError
+
+TIMEOUT = 300.0
+ATTEMPTS = 4
+# Answers asked for at once, whatever the batch size: servers queue the rest anyway.
+PARALLEL = 16
+_AGAIN = {408, 429, 500, 502, 503, 504}
+
+
+def open(model: str, adapter: str | None = None, *, url: str) -> HTTPEngine:
+    """Use the endpoint at `url`; nothing is sent yet.
+
+    Args:
+        model: the name under which the base is served.
+        adapter: the name under which the tuned model is served.
+        url: ends in /v1, as other clients take it. A key is read from OPENAI_API_KEY.
+
+    Raises:
+        UserError: `url` is no http address.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"{url}: not an http address, such as http://127.0.0.1:8000/v1")
+    return HTTPEngine(model, adapter, url.rstrip("/"))
+
+
+class HTTPEngine:
+    """See `livery.engines.base.Engine`."""
+
+    def __init__(self, model: str, adapter: str | None, url: str):
+        self._model, self._adapter, self._url = model, adapter, url
+        self._on = adapter is not None
+
+    @property
+    def has_adapter(self) -> bool:
+        return self._adapter is not None
+
+    def use_adapter(self, on: bool) -> None:
+        """See Engine: the endpoint is asked for the other name."""
+        if on and self._adapter is None:
+            raise UserError("There is no adapter to switch on; name the one the endpoint serves.")
+        self._on = on
+
+    def prompt(self, messages: Conversation) -> Prompt:
+        """See Engine; the endpoint tokenizes."""
+        return Prompt(tuple(messages))
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+    ) -> list[Generation]:
+        """See Engine.
+
+        Raises:
+            UserError: a grammar was asked for, or the endpoint does not answer.
+        """
+        if decoding.grammar is not None:
+            raise UserError(
+                "The http engine cannot hold an endpoint to a grammar. Add --unconstrained, or "
+                "score the adapter with --engine mlx."
+            )
+        found: dict[int, Generation] = {}
+        with ThreadPoolExecutor(min(PARALLEL, decoding.batch_size)) as pool:
+            waiting = {
+                pool.submit(self._answer, prompt, decoding, row): row
+                for row, prompt in enumerate(prompts)
+            }
+            try:
+                for future in as_completed(waiting):
+                    found[waiting[future]] = future.result()
+                    if progress is not None:
+                        progress(len(found), len(prompts))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [found[row] for row in range(len(prompts))]
+
+    def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
+        """See Engine; the text comes in one piece."""
+        [answer] = self.generate([prompt], decoding)
+        on_text(answer.text)
+        return answer
+
+    def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
+        """Not over this interface: chat endpoints tell no probabilities of given answers."""
+        raise UserError("The http engine knows no log-probabilities; use --engine mlx.")
+
+    def facts(self) -> Facts:
+        """See Engine."""
+        return Facts(
+            engine="http",
+            version=self._url,
+            model=self._model,
+            adapter=self._adapter if self._on else None,
+            device="the endpoint's",
+            dtype="the endpoint's",
+        )
+
+    def _answer(self, prompt: Prompt, decoding: Decoding, row: int) -> Generation:
+        began = time.monotonic()
+        found = self._post(
+            {
+                "model": self._adapter if self._on else self._model,
+                "messages": list(prompt.messages),
+                "max_tokens": decoding.max_tokens,
+                "temperature": decoding.temperature,
+                "seed": decoding.seed + row,
+            }
+        )
+        try:
+            choice = found["choices"][0]
+            text = choice["message"]["content"] or ""
+            finished = choice.get("finish_reason") != "length"
+            count = int((found.get("usage") or {}).get("completion_tokens") or 0)
+        except (KeyError, IndexError, TypeError):
+            raise UserError(
+                f"{self._url}: answered something that is no chat completion: {_short(found)}"
+            ) from None
+        return Generation((), text, finished, time.monotonic() - began, count)
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        """POST to /chat/completions, patiently where the endpoint is busy."""
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(
+            f"{self._url}/chat/completions", json.dumps(body).encode(), headers
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                    return json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                said = error.read(500).decode("utf-8", "replace")
+                if error.code not in _AGAIN or attempt == ATTEMPTS:
+                    raise UserError(
+                        f"{self._url}: refused the request ({error.code}): {_short(said)}"
+                    ) from None
+            except json.JSONDecodeError:
+                raise UserError(f"{self._url}: did not answer in JSON.") from None
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", error)
+                if attempt == ATTEMPTS or isinstance(reason, ConnectionRefusedError):
+                    raise UserError(
+                        f"{self._url}: cannot be reached ({reason}). Is the server running?"
+                    ) from None
+            time.sleep(0.25 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else text[:197] + "..."

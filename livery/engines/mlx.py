@@ -1,0 +1,211 @@
+"""The MLX engine: one base, an adapter that switches on and off, batched answers.
+
+    engine = open_engine("mlx", "base_model", "adapters/date-keys")
+    prompts = [engine.prompt([{"role": "user", "content": "wake me at seven am"}])]
+    [answer] = engine.generate(prompts, Decoding(max_tokens=32))
+
+What all prompts begin with runs once for the whole call, what a batch shares beyond it once a
+batch; prompts of like length are decoded together, and answers that have ended leave their batch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from livery.chat import load_tokenizer, prompt_tokens
+from livery.engines import mlx_cache, mlx_decode
+from livery.engines.base import (
+    Conversation,
+    Decoding,
+    Facts,
+    Generation,
+    OnText,
+    Progress,
+    Prompt,
+)
+from livery.engines.constrain import TokenMasks
+from livery.engines.mlx_adapter import put_on
+from livery.engines.mlx_base import load_base
+from livery.engines.mlx_steps import Steps
+from livery.engines.tokens import end_tokens, own_tokenizer
+from livery.errors import UserError
+
+
+def open(
+    model: str,
+    adapter: str | None = None,
+    *,
+    dtype: str = "auto",
+    quantize: int | None = None,
+    chat_template: str | None = None,
+) -> MLXEngine:
+    """Load `model`, and `adapter` onto it.
+
+    Args:
+        dtype, quantize: as `livery.engines.mlx_base.load_base`.
+        chat_template: as `livery.chat.load_tokenizer`.
+
+    Raises:
+        UserError: whatever is wrong with model, tokenizer or adapter.
+    """
+    return MLXEngine(model, adapter, dtype, quantize, chat_template)
+
+
+class MLXEngine:
+    """See `livery.engines.base.Engine`."""
+
+    def __init__(
+        self,
+        model: str,
+        adapter: str | None,
+        dtype: str,
+        quantize: int | None,
+        chat_template: str | None,
+    ):
+        self._base = load_base(model, dtype=dtype, quantize=quantize)
+        self.tokenizer = load_tokenizer(own_tokenizer(adapter) or self._base.path, chat_template)
+        self._adapter = put_on(self._base.model, adapter) if adapter else None
+        self._names = (model, adapter)
+        self._stop = end_tokens(self.tokenizer, self._base.config, self._base.path)
+        self._decoders: dict[bool, mlx_decode.Decoder] = {}
+        self._masks: TokenMasks | None = None
+
+    @property
+    def has_adapter(self) -> bool:
+        return self._adapter is not None
+
+    def use_adapter(self, on: bool) -> None:
+        """See Engine."""
+        if self._adapter is None:
+            if on:
+                raise UserError("There is no adapter to switch on; open the engine with one.")
+            return
+        self._adapter.use(on)
+
+    def prompt(self, messages: Conversation) -> Prompt:
+        """See Engine."""
+        return Prompt(tuple(messages), tuple(prompt_tokens(list(messages), self.tokenizer)))
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+    ) -> list[Generation]:
+        """See Engine."""
+        tokens = [prompt.tokens for prompt in prompts]
+        decoder = self._decoder()
+        prefix = mlx_decode.run_prefix(decoder, tokens[0][: mlx_decode.common_prefix(tokens)]) \
+            if len(tokens) > decoding.batch_size else None  # fmt: skip
+        found: dict[int, Generation] = {}
+        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+        for start in range(0, len(order), decoding.batch_size):
+            rows = order[start : start + decoding.batch_size]
+            found.update(self._batch(decoder, tokens, rows, decoding, prefix))
+            if progress is not None:
+                progress(len(found), len(tokens))
+        return [found[row] for row in range(len(tokens))]
+
+    def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
+        """See Engine."""
+        shown = 0
+        so_far: list[int] = []
+
+        def on_token(_: int, token: int) -> None:
+            nonlocal shown
+            so_far.append(token)
+            text = self._text(so_far)
+            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
+            if not text.endswith("\ufffd") and len(text) > shown:
+                on_text(text[shown:])
+                shown = len(text)
+
+        result = self._batch(self._decoder(), [prompt.tokens], [0], decoding, None, on_token)[0]
+        if len(result.text) > shown:
+            on_text(result.text[shown:])
+        return result
+
+    def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
+        """See Engine; the end-of-turn token is the last of each answer."""
+        tokens = [prompt.tokens for prompt in prompts]
+        decoder = self._decoder()
+        shared = mlx_decode.common_prefix(tokens)
+        prefix = mlx_decode.run_prefix(decoder, tokens[0][:shared] if tokens else ())
+        found: list[np.ndarray] = []
+        for prompt, answer in zip(tokens, answers, strict=True):
+            ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            ids = [*ids, self._stop[0]]
+            row = mx.array([*prompt[shared:], *ids[:-1]])[None]
+            logits = decoder.model(row, cache=mlx_cache.share(prefix.caches, 1))[0, -len(ids) :]
+            logits = logits.astype(mx.float32)
+            scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+            picked = mx.take_along_axis(scores, mx.array(ids)[:, None], axis=-1)
+            found.append(np.asarray(picked[:, 0]))
+        return found
+
+    def facts(self) -> Facts:
+        """See Engine."""
+        bits = f", {self._base.bits}-bit" if self._base.bits else ""
+        on = self._adapter is not None and self._adapter.on
+        device: Any = mx.default_device()
+        return Facts(
+            engine="mlx",
+            version=f"mlx {_version('mlx')}, mlx-lm {_version('mlx-lm')}",
+            model=str(self._names[0]),
+            adapter=self._names[1] if on else None,
+            device=str(device.type).rpartition(".")[2],
+            dtype=self._base.dtype + bits,
+            peak_memory=int(mx.get_peak_memory()),
+        )
+
+    def _decoder(self) -> mlx_decode.Decoder:
+        on = self._adapter is not None and self._adapter.on
+        if on not in self._decoders:
+            self._decoders[on] = mlx_decode.decoder(self._base.model)
+        return self._decoders[on]
+
+    def _batch(
+        self,
+        decoder: mlx_decode.Decoder,
+        tokens: Sequence[Sequence[int]],
+        rows: list[int],
+        decoding: Decoding,
+        prefix: mlx_decode.Prefix | None,
+        on_token: mlx_decode.OnToken | None = None,
+    ) -> dict[int, Generation]:
+        steps = Steps(rows, decoding, self._grammar_masks if decoding.grammar else None)
+        answers = mlx_decode.decode(
+            decoder,
+            [tokens[row] for row in rows],
+            max_tokens=decoding.max_tokens,
+            stop=self._stop,
+            prefix=prefix,
+            adjust=steps.adjust,
+            choose=steps.choose if decoding.temperature > 0 else None,
+            on_token=on_token,
+        )
+        return {
+            row: Generation(
+                tokens=tuple(answer.tokens),
+                text=self._text(answer.tokens),
+                finished=answer.finished,
+                seconds=steps.seconds[place],
+                count=len(answer.tokens) + answer.finished,
+            )
+            for place, (row, answer) in enumerate(zip(rows, answers, strict=True))
+        }
+
+    def _grammar_masks(self, width: int) -> TokenMasks:
+        if self._masks is None or self._masks.width != width:
+            self._masks = TokenMasks(self.tokenizer, width, self._stop)
+        return self._masks
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        # Special tokens stay visible: an answer that contains one is not a clean answer.
+        return self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)

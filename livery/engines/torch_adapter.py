@@ -1,0 +1,112 @@
+"""A PEFT adapter on a transformers model that can be switched off and on again, exactly.
+
+Off means PEFT's modules hand straight through to the base's own, so the untuned answers are those
+of a model that never saw the adapter.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from livery.errors import UserError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+class SwitchedAdapter:
+    """An adapter that is on a model.
+
+    Attributes:
+        model: transformers' module, PEFT's modules in it.
+        on: whether it acts.
+    """
+
+    def __init__(self, peft_model: Any) -> None:
+        self._tuner = peft_model.base_model
+        self.model: Any = peft_model.get_base_model()
+        self.on = True
+
+    def use(self, on: bool) -> None:
+        """Let it act (True), or the base alone (False)."""
+        if on:
+            self._tuner.enable_adapter_layers()
+        else:
+            self._tuner.disable_adapter_layers()
+        self.on = on
+
+
+def adapter_folder(adapter: str | Path) -> Path:
+    """The folder that PEFT reads.
+
+    Raises:
+        UserError: there is no adapter, or none in PEFT's format.
+    """
+    path = Path(adapter).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{path}: no such adapter folder.")
+    if (path / WEIGHTS).is_file():
+        if not (path / CONFIG).is_file():
+            raise UserError(f"{path}: has {WEIGHTS} but no {CONFIG}; copy that too.")
+        return path
+    for place in (path, path / "mlx"):
+        if (place / "adapters.safetensors").is_file():
+            raise UserError(
+                f"{path}: is an MLX adapter without PEFT weights. Make them with: "
+                f"livery convert {place} {path} --to peft"
+            )
+    raise UserError(f"{path}: holds no adapter weights ({WEIGHTS}). Did its training end?")
+
+
+def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
+    """Load `adapter` onto `model`; it is on afterwards.
+
+    Raises:
+        UserError: no adapter there, it does not fit the model, or tensors are missing.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    folder = adapter_folder(adapter)
+    try:
+        with warnings.catch_warnings():  # what it warns of is refused below, or is its own concern
+            warnings.simplefilter("ignore")
+            loaded: Any = PeftModel.from_pretrained(model, str(folder))
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}).") from error
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{folder}: does not fit this base model. Was it trained on another one?\n"
+            f"{str(error).strip()}"
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / CONFIG}: PEFT cannot read it ({type(error).__name__}: {error})."
+        ) from error
+    _refuse_missing(loaded, folder)
+    loaded.eval()
+    return SwitchedAdapter(loaded)
+
+
+def _refuse_missing(loaded: Any, folder: Path) -> None:
+    """PEFT leaves a tensor that the file lacks at its random or zero start, with a warning."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    needed = set(get_peft_model_state_dict(loaded))
+    with safe_open(folder / WEIGHTS, "np") as file:  # pyright: ignore[reportUnknownVariableType]
+        held = set(file.keys())
+    if missing := sorted(needed - held):
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise UserError(
+            f"{folder / WEIGHTS}: lacks {len(missing)} of the {len(needed)} tensors that {CONFIG} "
+            f"calls for ({shown}). The file is incomplete, or the configuration is of another "
+            "adapter."
+        )
+    if strange := sorted(held - needed):
+        raise UserError(
+            f"{folder / WEIGHTS}: holds {len(strange)} tensors that fit no module of this base "
+            f"({strange[0]}). Was it trained on another one?"
+        )

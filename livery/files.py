@@ -1,0 +1,165 @@
+"""Files that are either whole or not there, and JSON lines that say where they are broken."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from livery.errors import UserError
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path, doing: str) -> Generator[None]:
+    """Turn the system's refusals (disk full, no permission) into a UserError on `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"{path}: the disk is full while {doing}; nothing was replaced. "
+                "Free some space and run the same command again."
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise UserError(
+                f"{path}: not allowed to write here while {doing}. "
+                "Choose another folder or change its permissions."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
+    """Open a file beside `path`; rename it over `path` when the block ends well, else remove it.
+
+    The data is flushed to the disk before the rename, so after a crash `path` holds either all of
+    the old or all of the new bytes.
+
+    Raises:
+        UserError: the disk is full or the folder may not be written.
+    """
+    path = Path(path)
+    with explain_os_errors(path, "saving"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            encoding = None if "b" in mode else "utf-8"
+            with os.fdopen(handle, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+@contextlib.contextmanager
+def atomic_directory(path: str | Path) -> Generator[Path]:
+    """Yield a new folder beside `path`; it takes `path`'s place when the block ends well.
+
+    An older folder at `path` is kept until the new one is complete.
+    """
+    path = Path(path)
+    with explain_os_errors(path, "saving"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield fresh
+            os.chmod(fresh, 0o777 & ~_umask())
+            if path.exists():
+                # A rename cannot replace a folder that holds files: set the old one aside first.
+                aside = fresh.with_suffix(".old")
+                os.rename(path, aside)
+                os.rename(fresh, path)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                os.rename(fresh, path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_write(path, "w") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_jsonl(path: str | Path, rows: Any) -> None:
+    """Write an iterable of rows as JSON lines, atomically."""
+    with atomic_write(path, "w") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read one JSON file. Raises UserError naming the file and line when it is not JSON."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}.") from None
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for each non-blank line.
+
+    Raises:
+        UserError: the file is missing, or a line is not a JSON object (file and line named).
+    """
+    path = Path(path)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not a JSON-lines file.") from None
+    except PermissionError:
+        raise UserError(f"{path}: may not be read; change its permissions.") from None
+    with file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            try:
+                row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}:{number}: not UTF-8 text ({error.reason}). Save the file as UTF-8."
+                ) from None
+            except (json.JSONDecodeError, RecursionError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+                raise UserError(
+                    f"{path}:{number}: not valid JSON: {reason}. Each line must be one JSON object."
+                ) from None
+            if not isinstance(row, dict):
+                raise UserError(
+                    f"{path}:{number}: a {type(row).__name__} where a JSON object was expected."
+                )
+            yield number, row
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

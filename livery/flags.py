@@ -1,0 +1,51 @@
+"""Command-line flags made from the table in `livery.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from livery.kinds import Kind, Switch
+from livery.options import OPTIONS, Option
+
+
+class _Value(click.ParamType):
+    """A kind of `livery.kinds` as click wants it; a wrong value is a usage error."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.name = kind.metavar
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.kind.read(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}.", param, ctx)
+
+
+def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add a flag for every option; the command takes them as `**flags` (see `given_flags`)."""
+    for option in reversed(OPTIONS):
+        function = _decorator(option)(function)
+    return function
+
+
+def given_flags(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Pick the training flags that were given, by option name, out of a command's arguments."""
+    return {
+        option.name: arguments[option.parameter]
+        for option in OPTIONS
+        if arguments.get(option.parameter) is not None
+    }
+
+
+def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    names = (option.parameter, *option.flags)
+    if isinstance(option.kind, Switch):
+        return click.option(*names, default=None, help=option.help)
+    kind = _Value(option.kind)
+    return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help)

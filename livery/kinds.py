@@ -1,0 +1,146 @@
+"""Kinds of values that a configuration file, a variable or a flag may hold, and how each is read.
+
+A kind's `read` takes what YAML or a shell gave and returns the value, or raises ValueError with
+words that complete "'four' is not …".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+
+
+class Kind(Protocol):
+    """How a value is read, and what to call it in help texts."""
+
+    @property
+    def metavar(self) -> str: ...
+
+    def read(self, raw: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any words, such as a path or a hub id."""
+
+    metavar: str = "TEXT"
+
+    def read(self, raw: Any) -> str:
+        if not isinstance(raw, str) or not raw.strip():
+            raise ValueError("a name or path")
+        return raw
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number of at least `minimum`; 1e3 and "1000" are whole numbers too."""
+
+    minimum: int = 0
+    metavar: str = "N"
+
+    def read(self, raw: Any) -> int:
+        number = _number(raw)
+        if number is None or number != int(number) or number < self.minimum:
+            raise ValueError(f"a whole number of at least {self.minimum}")
+        return int(number)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number within [minimum, maximum]; above minimum where `above` is set."""
+
+    minimum: float = 0.0
+    maximum: float = math.inf
+    above: bool = False
+    below: bool = False
+    metavar: str = "X"
+
+    def read(self, raw: Any) -> float:
+        number = _number(raw)
+        if (
+            number is None
+            or number < self.minimum
+            or number > self.maximum
+            or (self.above and number == self.minimum)
+            or (self.below and number == self.maximum)
+        ):
+            raise ValueError(f"a number {self._range()}")
+        return number
+
+    def _range(self) -> str:
+        low = f"above {self.minimum:g}" if self.above else f"of at least {self.minimum:g}"
+        if self.maximum == math.inf:
+            return low
+        return f"{low} and {'below' if self.below else 'at most'} {self.maximum:g}"
+
+
+@dataclass(frozen=True)
+class Switch:
+    """True or false."""
+
+    metavar: str = ""
+
+    def read(self, raw: Any) -> bool:
+        if isinstance(raw, bool):
+            return raw
+        word = str(raw).strip().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise ValueError("true or false")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words; `values` maps each accepted word to what it means."""
+
+    values: Mapping[str, Any]
+    refused: Mapping[str, str] | None = None  # words we know and cannot do -> what to do instead
+
+    @property
+    def metavar(self) -> str:
+        return "[" + "|".join(self.values) + "]"
+
+    def read(self, raw: Any) -> Any:
+        # YAML 1.1 reads a bare on/off as true/false.
+        word = {True: "on", False: "off"}.get(raw) if isinstance(raw, bool) else None
+        word = (word or str(raw)).strip().lower()
+        if word in self.values:
+            return self.values[word]
+        if self.refused and word in self.refused:
+            raise ValueError(f"something Livery does: {self.refused[word]}")
+        raise ValueError("one of: " + ", ".join(self.values))
+
+
+@dataclass(frozen=True)
+class Words:
+    """A list of words, in a shell separated by commas."""
+
+    metavar: str = "A,B,…"
+
+    def read(self, raw: Any) -> tuple[str, ...]:
+        items: list[Any] = raw.replace(",", " ").split() if isinstance(raw, str) else raw
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+            raise ValueError("a list of names")
+        return tuple(items)
+
+
+def one_of(*words: str) -> Choice:
+    """A choice among words that mean themselves."""
+    return Choice({word: word for word in words})
+
+
+def _number(raw: Any) -> float | None:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        return None
+    try:
+        number = float(raw)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

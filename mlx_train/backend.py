@@ -1,0 +1,349 @@
+"""`livery.backend.Backend` on MLX."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx_lm.utils import get_total_parameters
+
+from livery.backend import CheckResult, PortableState, StepResult
+from livery.chat import load_tokenizer
+from livery.engines import mlx_cache, mlx_decode
+from livery.engines.mlx_base import Base, compiler_missing, load_base
+from livery.engines.mlx_head import find_head
+from livery.engines.tokens import end_tokens
+from livery.errors import UserError
+from livery.plan import MicroBatch
+from livery.settings import TrainSettings
+from mlx_train import lora
+from mlx_train.adamw import AdamW
+from mlx_train.check import compare
+from mlx_train.checkpointing import checkpoint_blocks
+from mlx_train.loss import Inputs, Part, loss_sum, make_inputs
+from mlx_train.machine import ROWS_PER_STREAM, Cores, on_cpu, set_memory_limits
+
+# Cached buffers beyond this are given back between steps: varying shapes would pile them up.
+_CACHE_LIMIT = 2 << 30
+
+# (weights as a list, inputs) -> (summed loss, gradients as a list)
+_Gradient = Callable[[list[mx.array], Inputs], tuple[mx.array, list[mx.array]]]
+
+
+class MlxBackend:
+    """See `livery.backend.Backend`.
+
+    Attributes:
+        compiled: whether the step is compiled, and why, for the run's first lines.
+    """
+
+    name = "mlx"
+
+    def __init__(self, settings: TrainSettings, base: Base | None = None) -> None:
+        """`base` is loaded from `settings.model` where it is not given."""
+        if settings.optimizer != "adamw":
+            raise UserError(
+                f"optimizer is {settings.optimizer}; the MLX backend has adamw (float32 moments)."
+            )
+        self._settings = settings
+        self._base = base or load_base(
+            settings.model, dtype=settings.dtype, quantize=settings.quantize
+        )
+        set_memory_limits()
+        model = self._model = self._base.model
+        self.dtype = self._base.dtype
+        self.parameters = _count(model)
+        model_type = str(self._base.config.get("model_type", ""))
+        self._trained = lora.add_lora(
+            model, settings.lora, model_type=model_type, seed=settings.seed
+        )
+        self._head = find_head(model)  # after LoRA: the head may be adapted itself
+        self.trainable = sum(p.size for p in self._trained)
+        if settings.grad_checkpoint:
+            checkpoint_blocks(model)
+        model.train()
+        group: Any = mx.distributed.init()
+        self.rank, self.world = int(group.rank()), int(group.size())
+        self._cores = Cores()
+        self._plain = ""
+        self._decoder: mlx_decode.Decoder | None = None
+        self._stop: tuple[int, ...] | None = None
+        self._adamw = AdamW(
+            settings.beta1,
+            settings.beta2,
+            settings.eps,
+            settings.weight_decay,
+            settings.max_grad_norm,
+        )
+        self._weights = _flatten([p.get() for p in self._trained])
+        self._first = mx.zeros_like(self._weights)
+        self._second = mx.zeros_like(self._weights)
+        self._step = 0
+        self.compiled, self._gradient = self._choose_gradient()
+
+    # -- the loss ----------------------------------------------------------------------------
+
+    def fast_path(self) -> tuple[bool, str]:
+        """See Backend."""
+        if not self._settings.share_prefix:
+            return False, "sharing is switched off (share_prefix)"
+        try:
+            mlx_cache.make_caches(self._model)
+        except mlx_cache.CannotShare as error:
+            return False, f"{self._base.config.get('model_type')}: {error}"
+        return True, ""
+
+    def use_plain(self, reason: str) -> None:
+        """See Backend."""
+        self._plain = reason or "asked for"
+
+    def self_check(self, batch: MicroBatch) -> CheckResult:
+        """See Backend."""
+        with _without_dropout(self._model):
+            gradient = self._uncompiled if self._settings.lora.dropout else self._gradient
+            return compare(
+                batch,
+                fast=lambda part: self._run(gradient, self._inputs(part, share=True)),
+                plain=lambda part: self._run(
+                    self._uncompiled, make_inputs(part, share=False, few_shapes=False)
+                ),
+                names=[p.name for p in self._trained],
+                dtype=self.dtype,
+            )
+
+    def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
+        """See Backend."""
+        self._model.eval()
+        try:
+            inputs = self._inputs(batch)
+            with self._cores.shared_between(len(inputs.parts)):
+                loss = loss_sum(self._model, self._head, inputs, self._streams(inputs))
+                return float(np.asarray(loss)), batch.supervised
+        finally:
+            self._model.train()
+            _trim_cache()
+
+    # -- the step ----------------------------------------------------------------------------
+
+    def train_step(
+        self, batches: Sequence[MicroBatch], *, step: int, learning_rate: float
+    ) -> StepResult:
+        """See Backend."""
+        seed = np.random.SeedSequence([self._settings.seed % 2**63, step, self.rank])
+        mx.random.seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        total = mx.zeros_like(self._weights)
+        loss = mx.array(0.0)
+        tokens = sum(batch.supervised for batch in batches)
+        for number, batch in enumerate(batches):
+            inputs = self._inputs(batch)
+            part, slopes = self._run(self._gradient, inputs)
+            loss = loss + part
+            total = total + _flatten(slopes) if number else _flatten(slopes)
+            with self._cores.shared_between(len(inputs.parts)):
+                mx.eval(total, loss)  # one micro-batch's activations at a time
+        if self.world > 1:
+            loss, tokens, total = self._sum_over_ranks(loss, tokens, total)
+        if not tokens:
+            return StepResult(0.0, 0, 0.0)
+        self._weights, self._first, self._second, norm = self._adamw.update(
+            self._weights, total, tokens, self._first, self._second,
+            step=step, learning_rate=learning_rate,
+        )  # fmt: skip
+        self._put_weights()
+        mx.eval(self._weights, self._first, self._second, norm, loss)
+        self._step = step
+        _trim_cache()
+        return StepResult(float(np.asarray(loss)), tokens, float(np.asarray(norm)))
+
+    def _sum_over_ranks(
+        self, loss: mx.array, tokens: int, total: mx.array
+    ) -> tuple[mx.array, int, mx.array]:
+        """One all-reduce of everything; the loss and the count travel at the end."""
+        packed = mx.concatenate([total, mx.stack([loss, mx.array(float(tokens))])])
+        summed = mx.distributed.all_sum(packed, stream=mx.cpu)
+        mx.eval(summed)
+        return summed[-2], round(float(np.asarray(summed[-1]))), summed[:-2]
+
+    def sum_over_processes(self, values: np.ndarray) -> np.ndarray:
+        """See Backend."""
+        values = np.asarray(values, np.float64)
+        if self.world == 1:
+            return values
+        # Two float32 halves carry a float64 to 48 bits on every transport.
+        high = values.astype(np.float32)
+        low = (values - high).astype(np.float32)
+        halves = mx.distributed.all_gather(mx.array(np.stack([high, low])[None]), stream=mx.cpu)
+        gathered = np.asarray(halves, np.float64)
+        return gathered.sum(axis=(0, 1))
+
+    # -- state -------------------------------------------------------------------------------
+
+    def get_state(self) -> PortableState:
+        """See Backend."""
+        weights, first, second = (
+            self._split(vector) for vector in (self._weights, self._first, self._second)
+        )
+        if not self._step:
+            return PortableState(weights)
+        return PortableState(weights, first, second, self._step)
+
+    def set_state(self, state: PortableState) -> None:
+        """See Backend.
+
+        Raises:
+            UserError: parameters are missing, unknown, or of another shape.
+        """
+        self._weights = self._join(state.weights)
+        self._first = self._join(state.first_moment) if state.first_moment else mx.zeros_like(
+            self._weights)  # fmt: skip
+        self._second = self._join(state.second_moment) if state.second_moment else mx.zeros_like(
+            self._weights)  # fmt: skip
+        self._step = state.step
+        self._put_weights()
+        mx.eval(self._weights, self._first, self._second)
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+        """See Backend."""
+        if not prompts:
+            return []
+        if self._stop is None:
+            tokenizer = load_tokenizer(self._base.path, self._settings.chat_template)
+            self._stop = end_tokens(tokenizer, self._base.config, self._base.path)
+        self._model.eval()
+        try:
+            if self._decoder is None:
+                self._decoder = mlx_decode.decoder(self._model)
+            answers = mlx_decode.decode(
+                self._decoder, prompts, max_tokens=max_tokens, stop=self._stop
+            )
+        finally:
+            self._model.train()
+            _trim_cache()
+        return [answer.tokens for answer in answers]
+
+    def peak_memory(self) -> int:
+        """See Backend."""
+        return int(mx.get_peak_memory())
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _inputs(self, batch: MicroBatch, *, share: bool | None = None) -> Inputs:
+        share = not self._plain if share is None else share
+        few_shapes = self.compiled.startswith("on")
+        prefix = len(batch.prefix) if share else 0
+        streams = [] if few_shapes else self._cores.streams(prefix, *batch.tokens.shape)
+        return make_inputs(batch, share=share, few_shapes=few_shapes, parts=max(1, len(streams)))
+
+    def _streams(self, inputs: Inputs) -> list[Any]:
+        return self._cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
+
+    def _run(self, gradient: _Gradient, inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
+        held = [p.get() for p in self._trained]
+        try:
+            return gradient(held, inputs)
+        finally:
+            # Tracing leaves its placeholders in the modules.
+            for parameter, value in zip(self._trained, held, strict=True):
+                parameter.put(value)
+
+    def _uncompiled(
+        self, weights: list[mx.array], inputs: Inputs
+    ) -> tuple[mx.array, list[mx.array]]:
+        streams = self._streams(inputs)
+
+        def loss(values: list[mx.array]) -> mx.array:
+            for parameter, value in zip(self._trained, values, strict=True):
+                parameter.put(value)
+            return loss_sum(self._model, self._head, inputs, streams)
+
+        value, slopes = mx.value_and_grad(loss)(weights)
+        return value, cast(list[mx.array], slopes)
+
+    def _choose_gradient(self) -> tuple[str, _Gradient]:
+        wanted = self._settings.compile
+        missing = compiler_missing()
+        if wanted == "off":
+            return "off (asked for)", self._uncompiled
+        if missing:
+            if wanted == "on":
+                print(f"compile: off, {missing}", file=sys.stderr)
+            return f"off ({missing})", self._uncompiled
+        if wanted == "auto" and on_cpu():
+            return "off (on a CPU it costs half a minute and gains nothing)", self._uncompiled
+
+        def traced(weights: list[mx.array], prefix: mx.array | None, *rows: Any) -> Any:
+            return self._uncompiled(weights, Inputs(prefix, (Part(*rows),)))
+
+        state: Any = mx.random.state
+        step = mx.compile(traced, inputs=state, outputs=state)
+
+        def compiled(weights: list[mx.array], inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
+            (part,) = inputs.parts
+            return step(weights, inputs.prefix, part.tokens, part.index, part.targets, part.weights)
+
+        return f"on ({'asked for' if wanted == 'on' else 'GPU'})", compiled
+
+    def _put_weights(self) -> None:
+        for parameter, value in zip(self._trained, self._cut(self._weights), strict=True):
+            parameter.put(value)
+
+    def _cut(self, vector: mx.array) -> list[mx.array]:
+        """The flat vector as arrays in MLX's shapes, in the order of the parameters."""
+        ends = np.cumsum([p.size for p in self._trained]).tolist()
+        return [
+            vector[end - p.size : end].reshape(p.shape)
+            for p, end in zip(self._trained, ends, strict=True)
+        ]
+
+    def _split(self, vector: mx.array) -> dict[str, np.ndarray]:
+        return {
+            p.name: lora.to_portable(p, value)
+            for p, value in zip(self._trained, self._cut(vector), strict=True)
+        }
+
+    def _join(self, arrays: dict[str, np.ndarray]) -> mx.array:
+        names = {p.name for p in self._trained}
+        if lacking := sorted(names - arrays.keys()):
+            raise UserError(
+                f"The state lacks {len(lacking)} of this run's {len(names)} parameters, "
+                f"{lacking[0]} for one. Was it trained with other targets or on another base?"
+            )
+        if strange := sorted(arrays.keys() - names):
+            raise UserError(
+                f"The state holds {len(strange)} parameters that this run does not train, "
+                f"{strange[0]} for one. Was it trained with other targets or on another base?"
+            )
+        return _flatten([lora.from_portable(p, arrays[p.name]) for p in self._trained])
+
+
+def _flatten(arrays: Sequence[mx.array]) -> mx.array:
+    """All arrays as one float32 vector."""
+    return mx.concatenate([a.reshape(-1).astype(mx.float32) for a in arrays])
+
+
+@contextlib.contextmanager
+def _without_dropout(model: nn.Module) -> Generator[None]:
+    """Dropout off and nothing else: `eval()` would switch kernels too."""
+    layers = lora.dropouts(model)
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
+
+
+def _count(model: nn.Module) -> int:
+    """Parameters, counted before quantization packed them."""
+    return int(get_total_parameters(model))
+
+
+def _trim_cache() -> None:
+    if mx.get_cache_memory() > _CACHE_LIMIT:
+        mx.clear_cache()

@@ -1,0 +1,102 @@
+"""What this machine lets MLX do: how many cores to keep busy, how much memory to hold."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from livery.blas import LIBRARY
+
+# Fewer rows than this in a stream of their own cost more in overhead than the core they win.
+ROWS_PER_STREAM = 4
+
+
+def on_cpu() -> bool:
+    return mx.default_device() == mx.Device(mx.cpu)
+
+
+def set_memory_limits() -> None:
+    """On Metal keep the model wired and stop the allocator before macOS would kill the process."""
+    if not mx.metal.is_available():
+        return
+    limit: Any = mx.device_info().get("max_recommended_working_set_size")
+    if limit:
+        mx.set_wired_limit(int(limit))
+        mx.set_memory_limit(int(limit))
+
+
+class Cores:
+    """The cores of a CPU, shared out between MLX's streams and the BLAS.
+
+    On a CPU MLX runs everything but matrix products on one thread a stream, and those other things
+    are half of a small model's step. So a micro-batch's rows are dealt to as many streams as there
+    are cores, each with a single-threaded BLAS. On a GPU there is one stream and nothing to share.
+
+    Attributes:
+        count: cores that this process may keep busy.
+    """
+
+    def __init__(self) -> None:
+        self._blas = _openblas() if on_cpu() else None
+        self.count = 1
+        if on_cpu():
+            free = self._blas.openblas_get_num_threads() if self._blas else _allowed()
+            self.count = max(1, int(free) // processes_here())
+        self._streams: list[Any] = []
+
+    def streams(self, prefix: int, rows: int, width: int) -> list[Any]:
+        """Streams for a micro-batch of `rows` rows of `width` after `prefix` shared tokens; empty
+        where it had better stay whole."""
+        parts = min(self.count, rows // ROWS_PER_STREAM)
+        # The prefix runs in one stream: where it is most of the work, all cores should help there.
+        if parts < 2 or rows * width < 2 * prefix:
+            return []
+        while len(self._streams) < parts:
+            self._streams.append(mx.new_stream(mx.Device(mx.cpu)))
+        return self._streams[:parts]
+
+    @contextlib.contextmanager
+    def shared_between(self, streams: int) -> Generator[None]:
+        """Inside, the BLAS takes an equal share of the cores for each of `streams` streams."""
+        if self._blas is None:
+            yield
+            return
+        before = self._blas.openblas_get_num_threads()
+        self._blas.openblas_set_num_threads(max(1, self.count // max(1, streams)))
+        try:
+            yield
+        finally:
+            self._blas.openblas_set_num_threads(before)
+
+
+def processes_here() -> int:
+    """Processes of this run on this machine, by the file that mlx.launch hands to each."""
+    name, rank = os.environ.get("MLX_HOSTFILE"), os.environ.get("MLX_RANK")
+    if not name or not rank or not Path(name).is_file():
+        return 1
+    hosts: list[list[str]] = json.loads(Path(name).read_text(encoding="utf-8"))
+    addresses = [host[0].rpartition(":")[0] for host in hosts if host]
+    mine = int(rank)
+    return max(1, addresses.count(addresses[mine])) if mine < len(addresses) else 1
+
+
+def _openblas() -> Any:
+    """The OpenBLAS that MLX computes with; None where it is another BLAS."""
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.CDLL(LIBRARY, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    return None
+
+
+def _allowed() -> int:
+    """Cores this process may run on; sched_getaffinity is Linux's alone."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores

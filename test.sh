@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Set up and run every check: style, types, tests.
+#
+#   ./test.sh                      all of it, as CI does
+#   ./test.sh fast                 without the tests marked slow
+#   ./test.sh tests/test_cli.py    these tests alone (any pytest arguments)
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. scripts/setup.sh
+set_up mlx,cuda,llamacpp,dev
+preload_openblas 2>/dev/null # the tests pass without it, only slower
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1 # no test may depend on the network
+
+if [ "${1:-}" != "" ] && [ "$1" != fast ]; then
+    exec .venv/bin/python -m pytest "$@"
+fi
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/pyright
+if [ "${1:-}" = fast ]; then
+    shift
+    exec .venv/bin/python -m pytest -n 2 -m "not slow" "$@"
+fi
+exec .venv/bin/python -m pytest -n 2

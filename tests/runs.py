@@ -1,0 +1,124 @@
+"""A small real run for tests: a tiny Llama, a few dozen rows that share a system prompt.
+
+As a program (`python -m tests.runs FOLDER BACKEND key=value …`) it trains in a process of its own,
+which tests kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from livery.backend import Backend, PortableState
+from livery.chat import Dataset, load_dataset, load_tokenizer
+from livery.loop import Job, RunResult, train
+from livery.settings import LoraSettings, TrainSettings
+from tests.tiny_models import tiny_model
+
+SYSTEM = "Answer with the number that stands in the question, and nothing else at all, please."
+
+
+def write_data(folder: Path, rows: int = 40) -> None:
+    """train.jsonl and valid.jsonl: rows that share a system prompt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, first, count in (("train", 0, rows), ("valid", 1000, 10)):
+        with (folder / f"{name}.jsonl").open("w") as file:
+            for i in range(first, first + count):
+                turns = [
+                    {"role": "system", "content": SYSTEM},
+                    {"role": "user", "content": f"what about {i * 7} or so"},
+                    {"role": "assistant", "content": f"it is {i * 7}" + " indeed" * (i % 4)},
+                ]
+                file.write(json.dumps({"messages": turns}) + "\n")
+
+
+def tiny_settings(folder: Path, **changes: Any) -> TrainSettings:
+    """Settings of a run of a second or two below `folder`, its data and model made."""
+    data = folder / "data"
+    if not data.exists():
+        write_data(data)
+    base = TrainSettings(
+        model=str(tiny_model("llama", folder / "models")),
+        data=str(data),
+        output_dir=str(folder / "run"),
+        lora=LoraSettings(rank=4, alpha=8.0),
+        batch_size=4,
+        max_steps=12,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        steps_per_report=3,
+        steps_per_eval=4,
+        save_every=5,
+        samples=2,
+        sample_tokens=6,
+        dtype="float32",
+        compile="off",
+    )
+    lora = changes.pop("lora", {})
+    return dataclasses.replace(base, lora=dataclasses.replace(base.lora, **lora), **changes)
+
+
+def open_backend(name: str, settings: TrainSettings) -> Backend:
+    """The backend called `name`."""
+    if name == "mlx":
+        from mlx_train.backend import MlxBackend
+
+        return MlxBackend(settings)
+    from cuda_train.backend import TorchBackend
+
+    return TorchBackend(settings)
+
+
+def run(
+    settings: TrainSettings, backend: str = "mlx", **job: Any
+) -> tuple[RunResult, list[tuple[str, dict[str, Any]]]]:
+    """Train; returns the result and every event. The weights land in `final.safetensors`."""
+    tokenizer = load_tokenizer(settings.model)
+    files = [Path(settings.data) / f"{name}.jsonl" for name in ("train", "valid")]
+    found = [
+        load_dataset(f, tokenizer, max_length=200) if f.exists() else Dataset(()) for f in files
+    ]
+    events: list[tuple[str, dict[str, Any]]] = []
+
+    def export(state: PortableState, facts: dict[str, Any]) -> None:
+        save_file(state.weights, Path(settings.output_dir) / "final.safetensors")
+
+    given = {
+        "train": found[0].examples,
+        "valid": found[1].examples,
+        "train_digest": found[0].digest,
+        "decode": tokenizer.decode,
+        "export": export,
+        "listener": lambda name, facts: events.append((name, facts)),
+        **job,
+    }
+    return train(settings, open_backend(backend, settings), Job(**given)), events
+
+
+def main() -> int:
+    """Train in this process, printing each step; options are fields of TrainSettings or Job."""
+    from livery.errors import LiveryError
+
+    folder, backend, *pairs = sys.argv[1:]
+    changes = {k: json.loads(v) for k, _, v in (p.partition("=") for p in pairs)}
+    job = {k: changes.pop(k) for k in ("resume", "overwrite") if k in changes}
+
+    def listener(name: str, facts: dict[str, Any]) -> None:
+        if name in ("step", "checkpoint"):
+            print(name, facts["step"], flush=True)
+
+    try:
+        run(tiny_settings(Path(folder), **changes), backend, listener=listener, **job)
+    except LiveryError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Supervised spans are what the template renders for the answers, to the token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from livery.chat import encode_messages, encode_row, end_of_turn, load_dataset, load_tokenizer
+from livery.errors import UserError
+from tests.tiny_models import EOS_ID, tiny_model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_tokenizer(tiny_model("llama", tmp_path_factory.mktemp("chat")))
+
+
+def chat(*turns: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
+
+
+words = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30
+).filter(lambda s: s.strip() and "<|" not in s)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(turns=st.lists(words, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0))
+def test_supervised_tokens_are_the_answers_and_their_ends(tokenizer: Any, turns: list[str]) -> None:
+    (example,) = encode_messages(chat(*turns), tokenizer, "here")
+    learned = tokenizer.decode(example.tokens[example.supervised])
+    assert learned == "".join(answer + "<|im_end|>" for answer in turns[1::2])
+    assert example.supervised[-1]
+    assert example.tokens[-1] == EOS_ID
+    assert not example.supervised[0]
+
+
+def test_every_format_of_other_trainers_gives_the_same_tokens(tokenizer: Any) -> None:
+    rows = [
+        {"messages": chat("hello", "good day")},
+        {"prompt": "hello", "completion": "good day"},
+        {"prompt": chat("hello"), "completion": [{"role": "assistant", "content": "good day"}]},
+        {"instruction": "hello", "response": "good day"},
+    ]
+    encoded = [encode_row(row, tokenizer, "x")[0] for row in rows]
+    assert all(e.tokens.tolist() == encoded[0].tokens.tolist() for e in encoded)
+    assert all(e.supervised.tolist() == encoded[0].supervised.tolist() for e in encoded)
+
+
+def test_plain_text_is_learned_whole_and_ends(tokenizer: Any) -> None:
+    (example,) = encode_row({"text": "once upon a time"}, tokenizer, "x")
+    assert example.supervised.tolist() == [False] + [True] * (len(example.tokens) - 1)
+    assert example.tokens[-1] == tokenizer.eos_token_id
+
+
+def test_unmasked_prompts_are_learned_too(tokenizer: Any) -> None:
+    (example,) = encode_row(
+        {"prompt": "hello", "completion": "good day"}, tokenizer, "x", mask_prompt=False
+    )
+    assert example.supervised[1:].all()
+
+
+def test_a_template_that_rewrites_earlier_turns_gives_an_example_a_turn(tokenizer: Any) -> None:
+    other = load_tokenizer_with(
+        tokenizer,
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and not loop.last %}(earlier) {% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    )
+    examples = encode_messages(chat("a", "first", "b", "second"), other, "x")
+    learned = [other.decode(e.tokens[e.supervised]) for e in examples]
+    assert learned == ["first<|im_end|>", "second<|im_end|>"]
+
+
+def test_a_template_under_which_the_prompt_is_no_prefix_is_refused(tokenizer: Any) -> None:
+    other = load_tokenizer_with(
+        tokenizer,
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant: think{% endif %}",
+    )
+    with pytest.raises(UserError, match=r"data\.jsonl:7.*not the beginning"):
+        encode_messages(chat("a", "b"), other, "data.jsonl:7")
+
+
+def test_a_template_without_an_end_of_turn_is_refused(tokenizer: Any) -> None:
+    other = load_tokenizer_with(
+        tokenizer,
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+    )
+    with pytest.raises(UserError, match="never learn to stop"):
+        end_of_turn(other)
+
+
+def test_no_template_is_said_with_the_remedy(tokenizer: Any) -> None:
+    other = load_tokenizer_with(tokenizer, None)
+    with pytest.raises(UserError, match="--chat-template chatml"):
+        encode_messages(chat("a", "b"), other, "x")
+    (example,) = encode_row({"prompt": "abc ", "completion": "def"}, other, "x")
+    assert other.decode(example.tokens[example.supervised]) == "def<|im_end|>"
+
+
+def load_tokenizer_with(tokenizer: Any, template: str | None) -> Any:
+    import copy
+
+    other = copy.copy(tokenizer)
+    other.chat_template = template
+    return other
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines))
+    return path
+
+
+def test_rows_that_cannot_be_trained_are_dropped_and_named(tokenizer: Any, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "train.jsonl",
+        {"prompt": "hello", "completion": "good day"},
+        {"prompt": "hello", "completion": "  "},
+        {"prompt": "hello " * 50, "completion": "good day"},
+    )
+    found = load_dataset(path, tokenizer, max_length=40)
+    assert len(found.examples) == 1
+    assert next((d.where[-2:], d.reason[:5]) for d in found.dropped) == (":2", "empty")
+    assert found.dropped[1].where.endswith(":3")
+    assert "over the limit of 40" in found.dropped[1].reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"prompt": "a", "completion": "b"}', "{oops"], r"train\.jsonl:2: not valid JSON"),
+        (["[1, 2]"], r"train\.jsonl:1: a list where a JSON object"),
+        (['{"question": "a"}'], r"train\.jsonl:1: no messages, prompt and completion"),
+        (['{"messages": []}'], r"train\.jsonl:1: messages is not a list of turns"),
+        (['{"messages": [{"role": "user"}]}'], r"messages\[0\]: content is not a string"),
+        (['{"messages": [{"role": "user", "content": "a"}]}'], "no assistant turn"),
+        ([""], "holds no rows"),
+        (['{"prompt": "a", "completion": ""}'], "none of its 1 rows can be trained on"),
+    ],
+)
+def test_malformed_files_name_file_line_and_fault(
+    tokenizer: Any, tmp_path: Path, lines: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_dataset(write(tmp_path / "train.jsonl", *lines), tokenizer, max_length=100)
+
+
+def test_bytes_that_are_no_text_and_a_missing_file(tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b'{"text": "\xff\xfe"}\n')
+    with pytest.raises(UserError, match=r"bad\.jsonl:1: not UTF-8"):
+        load_dataset(tmp_path / "bad.jsonl", tokenizer, max_length=100)
+    with pytest.raises(UserError, match="no such file"):
+        load_dataset(tmp_path / "none.jsonl", tokenizer, max_length=100)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tokenizer could not be loaded"):
+        load_tokenizer(tmp_path)

@@ -1,0 +1,204 @@
+"""Configuration files: ours, mlx-lm's, and broken ones, each error with file, line and key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from livery.config import Config, resolve
+from livery.errors import UserError
+
+# The keys and values of the example file that mlx-lm's documentation points to, at version 0.32.
+MLX_LM_EXAMPLE = """\
+model: "mlx_model"
+train: true
+fine_tune_type: lora
+training_mode: normal
+optimizer: adamw
+optimizer_config:
+  adamw:
+    betas: [0.9, 0.98]
+    eps: 1e-6
+    weight_decay: 0.05
+    bias_correction: true
+data: "/path/to/training/data"
+seed: 0
+num_layers: 16
+batch_size: 4
+iters: 1000
+val_batches: 25
+learning_rate: 1e-5
+steps_per_report: 10
+steps_per_eval: 200
+resume_adapter_file: null
+adapter_path: "adapters"
+save_every: 100
+test: false
+test_batches: 100
+max_seq_length: 2048
+grad_checkpoint: false
+lora_parameters:
+  keys: ["self_attn.q_proj", "self_attn.v_proj"]
+  rank: 8
+  scale: 20.0
+  dropout: 0.0
+lr_schedule:
+  name: cosine_decay
+  warmup: 100
+  warmup_init: 1e-7
+  arguments: [1e-5, 1000, 1e-7]
+"""
+
+
+def load(tmp_path: Path, text: str | bytes) -> Config:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return resolve(file=file, environment={})
+
+
+def message(tmp_path: Path, text: str | bytes) -> str:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    return str(caught.value)
+
+
+def test_mlx_lms_own_example_loads(tmp_path: Path) -> None:
+    config = load(tmp_path, MLX_LM_EXAMPLE)
+    settings = config.settings
+    assert settings.lora.targets == ("self_attn.q_proj", "self_attn.v_proj")
+    assert (settings.lora.rank, settings.lora.alpha, settings.lora.num_layers) == (8, 160.0, 16)
+    assert (settings.learning_rate, settings.warmup_steps, settings.schedule) == (
+        1e-5,
+        100,
+        "cosine",
+    )
+    assert settings.min_lr_ratio == pytest.approx(0.01)
+    assert (settings.beta2, settings.eps, settings.weight_decay) == (0.98, 1e-6, 0.05)
+    assert (settings.max_steps, settings.max_length) == (1000, 2048)
+    aloud = "\n".join(config.notes)
+    for key in ("val_batches", "warmup_init", "steps of decay", "test_batches"):
+        assert key in aloud
+
+
+def test_known_keys_that_are_not_honoured_are_said_aloud(tmp_path: Path) -> None:
+    notes = load(tmp_path, "report_to: wandb\nproject_name: x\nclear_cache_threshold: 3\n").notes
+    assert [re.search(r":(\d+): (\w+)", note).groups() for note in notes] == [  # type: ignore[union-attr]
+        ("1", "report_to"),
+        ("2", "project_name"),
+        ("3", "clear_cache_threshold"),
+    ]
+
+
+@pytest.mark.parametrize("number", ["1e-5", "1.0e-5", "0.00001", "'1e-5'", "1E-5", "+1e-05"])
+def test_1e_5_is_a_number(tmp_path: Path, number: str) -> None:
+    assert load(tmp_path, f"learning_rate: {number}\n").settings.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("grad_checkpointing", "grad_checkpoint"),
+        ("learningrate", "learning_rate"),
+        ("lora_layers", "num_layers"),
+        ("lora_alpha", "lora_parameters.alpha"),
+        ("gradient_accumulation_steps", "grad_accumulation_steps"),
+        ("per_device_train_batch_size", "batch_size"),
+        ("lora_parameter", "lora_parameters"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_suggests_the_right_one(
+    tmp_path: Path, key: str, suggestion: str
+) -> None:
+    said = message(tmp_path, f"seed: 1\n{key}: 8\n")
+    assert f"c.yaml:2: {key}: no such key; did you mean {suggestion}?" in said
+
+
+def test_a_key_at_the_wrong_level_says_where_it_belongs(tmp_path: Path) -> None:
+    assert "belongs under lora_parameters" in message(tmp_path, "rank: 8\n")
+    said = message(tmp_path, "lora_parameters:\n  rank: 8\n  batch_size: 4\n")
+    assert "c.yaml:3: lora_parameters.batch_size" in said
+    assert "belongs under the top level" in said
+    assert "did you mean keys" in message(tmp_path, "lora_parameters: {target_modules: [a]}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("batch_size: four\n", "c.yaml:1: batch_size: 'four' is not a whole number of at least 1"),
+        ("seed: 1\nbatch_size: 0\n", "c.yaml:2: batch_size: 0 is not a whole number"),
+        ("batch_size: true\n", "batch_size: True is not a whole number"),
+        ("batch_size: 2.5\n", "batch_size: 2.5 is not a whole number"),
+        ("learning_rate: -1e-5\n", "learning_rate: -1e-05 is not a number above 0"),
+        ("learning_rate: .nan\n", "learning_rate: nan is not a number"),
+        ("learning_rate: [1]\n", "learning_rate: [1] is not a number"),
+        ("mask_prompt: perhaps\n", "mask_prompt: 'perhaps' is not true or false"),
+        ("lora_parameters: 8\n", "lora_parameters: expected `key: value` lines under it"),
+        ("lora_parameters: {dropout: 1.0}\n", "dropout: 1.0 is not a number of at least 0"),
+        ("lora_parameters: {keys: [1]}\n", "lora_parameters.keys: [1] is not a list of names"),
+        ("model: {a: 1}\n", "c.yaml:1: model: {'a': 1} is not a name or path"),
+        ("fine_tune_type: full\n", "it trains adapters, not whole models"),
+        ("optimizer: muon\n", "its optimizers are adamw"),
+        ("dtype: fp8\n", "dtype: 'fp8' is not one of: auto, float32"),
+        ("hf_dataset: {path: x}\n", "Save the data set as train.jsonl"),
+        ("training_mode: dpo\n", "c.yaml:1: training_mode"),
+        ("prompt_feature: question\n", "name the column `prompt`"),
+        ("lr_schedule: {name: step_decay, arguments: [1e-5, 2]}\n", "not one of: cosine_decay"),
+        ("lr_schedule: {name: cosine_decay}\n", "needs both name and arguments"),
+        ("lr_schedule: {name: cosine_decay, arguments: [1e-5]}\n", "takes [peak, steps, end]"),
+        ("lr_schedule: {name: cosine_decay, arguments: [a, 1]}\n", "is not a list of numbers"),
+        ("lr_schedule: {name: cosine_decay, arguments: [1e-5, 9, 1]}\n", "the rate must fall"),
+        ("lr_schedule: {nam: cosine_decay}\n", "lr_schedule.nam: no such key; did you mean name"),
+        ("optimizer_config: {adamw: {beta: [1, 2]}}\n", "did you mean betas"),
+        ("adapter_path: a\noutput_dir: b\n", "Keep one of them"),
+        ("seed: 1\nseed: 2\n", "c.yaml:2: seed stands here again (first on line 1)"),
+        ("seed: 1\n\tbatch_size: 2\n", "not valid YAML"),
+        ("- a\n", "c.yaml:1: expected `key: value` lines at the top"),
+        ("just words\n", "expected `key: value` lines"),
+        ("a: [1, 2\n", "not valid YAML"),
+        ("? [a]\n: 1\n", "a key must be a plain word"),
+        ("x: &a [*a]\n", "c.yaml:1: "),
+        (b"seed: \xff\n", "not UTF-8"),
+        ("seed: !!python/name:os.system\n", "not valid YAML"),
+        ("x: " + "[" * 30 + "]" * 30 + "\n", "nested deeper"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, text: str | bytes, expected: str
+) -> None:
+    assert expected in message(tmp_path, text)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+        resolve(file=tmp_path / "none.yaml", environment={})
+    with pytest.raises(UserError, match="is a folder"):
+        resolve(file=tmp_path, environment={})
+
+
+def test_the_schedules_peak_comes_before_learning_rate_but_not_silently(tmp_path: Path) -> None:
+    text = "learning_rate: 1e-4\nlr_schedule: {name: cosine_decay, arguments: [1e-3, 10]}\n"
+    config = load(tmp_path, text)
+    assert config.settings.learning_rate == 1e-3
+    assert config.settings.warmup_steps == 0
+    assert any("learning_rate 0.0001 is not used" in note for note in config.notes)
+
+
+def test_linear_schedule_and_switches_that_yaml_reads_as_booleans(tmp_path: Path) -> None:
+    text = "lr_schedule: {name: linear_schedule, arguments: [1e-3, 1e-4, 90]}\ncompile: off\n"
+    settings = load(tmp_path, text).settings
+    assert (settings.schedule, settings.compile) == ("linear", "off")
+    assert settings.min_lr_ratio == pytest.approx(0.1)
+
+
+def test_merge_keys_and_anchors_work(tmp_path: Path) -> None:
+    text = "lora_parameters: &l {rank: 4, alpha: 8}\nseed: 1\n"
+    assert load(tmp_path, text).settings.lora.rank == 4
+    text = "optimizer_config:\n  adamw: &a {eps: 1e-6}\n  adam:\n    <<: *a\n    eps: 1e-6\n"
+    assert load(tmp_path, text).settings.eps == 1e-6
+
+
+def test_null_means_not_given(tmp_path: Path) -> None:
+    assert load(tmp_path, "seed: null\nmodel:\nlr_schedule: ~\n").settings.seed == 0
+    assert "no such key" in message(tmp_path, "sead: null\n")

@@ -1,0 +1,80 @@
+"""The documentation says what is true: help texts, settings, and commands that stand in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from livery.cli import cli
+from livery.paths import HOME
+
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
+
+
+def make() -> ModuleType:
+    """docs/make.py, which is a program and no package."""
+    spec = importlib.util.spec_from_file_location("docs_make", HOME / "docs" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_help_texts_are_those_of_the_commands() -> None:
+    written = (HOME / "docs" / "cli.md").read_text(encoding="utf-8")
+    # In a process of its own: click remembers a command's help option from its first use, and
+    # other tests use commands without the group that gives them -h.
+    code = "import runpy; print(runpy.run_path('docs/make.py')['cli_page'](), end='')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=HOME, capture_output=True, encoding="utf-8", check=True
+    )
+    assert written == done.stdout, "run: python docs/make.py"
+
+
+def test_the_settings_are_those_of_the_table() -> None:
+    written = (HOME / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert written == make().configuration_page(written), "run: python docs/make.py"
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) for every line of a shell block that starts with livery or ./train_mac.sh."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        for block in re.findall(
+            r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.S
+        ):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.split("#")[0].strip()
+                if line.startswith(("livery ", "./train_mac.sh")):
+                    found.append((page.name, line))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_in_the_documentation_parse(page: str, line: str) -> None:
+    """Names and options exist; nothing is run."""
+    words = shlex.split(line.replace("./train_mac.sh", "livery run"))[1:]
+    command: click.Command = cli
+    context = click.Context(cli, info_name="livery")
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(list(words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,258 @@
+"""Tiny random Hugging Face models of every family, made on the spot: `tiny_model("llama", folder)`.
+
+Each folder holds what a hub model holds (config.json as published models write it, safetensors, a
+byte-level BPE tokenizer, a chat template) and loads in transformers and in mlx-lm unchanged. The
+weights have enough variance that a wrong adapter shows in the logits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+BOS, EOS, PAD, ENDOFTEXT, START = (
+    "<|bos|>",
+    "<|im_end|>",
+    "<|pad|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+)
+SPECIALS = (PAD, BOS, EOS, ENDOFTEXT, START)
+PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
+VOCAB = 512
+
+# One turn renders the same whether or not turns follow, so a prompt's tokens are a prefix of the
+# conversation's.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "bos_token_id": BOS_ID,
+    "eos_token_id": EOS_ID,
+    "pad_token_id": PAD_ID,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+}
+_SILU: dict[str, Any] = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+_GEMMA: dict[str, Any] = {
+    "head_dim": 32,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}
+
+# family -> (class name, what its config.json says besides _COMMON)
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", {**_SILU, "model_type": "llama"}),
+    "llama_tied": (
+        "LlamaForCausalLM",
+        {**_SILU, "model_type": "llama", "tie_word_embeddings": True},
+    ),
+    "mistral": (
+        "MistralForCausalLM",
+        {**_SILU, "model_type": "mistral", "head_dim": 32, "sliding_window": None},
+    ),
+    "mixtral": (
+        "MixtralForCausalLM",
+        {
+            **_SILU,
+            "model_type": "mixtral",
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": None,
+        },
+    ),
+    "qwen2": (
+        "Qwen2ForCausalLM",
+        {**_SILU, "model_type": "qwen2", "tie_word_embeddings": True},
+    ),
+    "qwen3": (
+        "Qwen3ForCausalLM",
+        {**_SILU, "model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True},
+    ),
+    "qwen3_moe": (
+        "Qwen3MoeForCausalLM",
+        {
+            **_SILU,
+            "model_type": "qwen3_moe",
+            "head_dim": 32,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 64,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "norm_topk_prob": True,
+        },
+    ),
+    "gemma": ("GemmaForCausalLM", {**_GEMMA, "model_type": "gemma"}),
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        {
+            **_GEMMA,
+            "model_type": "gemma2",
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 4096,
+            "attn_logit_softcapping": 50.0,
+            "final_logit_softcapping": 30.0,
+        },
+    ),
+    "gemma3": (
+        "Gemma3ForCausalLM",
+        {
+            **_GEMMA,
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 4,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 64,
+            "sliding_window_pattern": 2,
+            "rope_theta": 1000000.0,
+            "rope_local_base_freq": 10000.0,
+        },
+    ),
+    "phi": (
+        "PhiForCausalLM",
+        {
+            "model_type": "phi",
+            "num_key_value_heads": 4,
+            "hidden_act": "gelu_new",
+            "layer_norm_eps": 1e-5,
+            "partial_rotary_factor": 0.5,
+            "rope_theta": 10000.0,
+            "qk_layernorm": False,
+        },
+    ),
+    "phi3": (
+        "Phi3ForCausalLM",
+        {
+            **_SILU,
+            "model_type": "phi3",
+            "original_max_position_embeddings": 2048,
+            "sliding_window": None,
+            "rope_scaling": None,
+        },
+    ),
+}
+
+
+def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any) -> Path:
+    """The folder of a tiny random model below `root`, made on the first call and found again after.
+
+    Args:
+        family: a key of `FAMILIES`.
+        root: where models are kept, e.g. pytest's session temporary folder.
+        seed: of the weights.
+        overrides: config.json keys to change, e.g. `sliding_window=8` (gemma3) or
+            `num_hidden_layers=4`.
+    """
+    name, config = FAMILIES[family]
+    values = {**_COMMON, **config, **overrides, "architectures": [name]}
+    if family == "gemma3":
+        pattern = values["sliding_window_pattern"]
+        values["layer_types"] = [
+            "sliding_attention" if (layer + 1) % pattern else "full_attention"
+            for layer in range(values["num_hidden_layers"])
+        ]
+    digest = hashlib.sha256(json.dumps([seed, values], sort_keys=True).encode()).hexdigest()[:8]
+    folder = Path(root) / f"{family}-{digest}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _write_tokenizer(fresh)
+    _write_weights(fresh, values, seed)
+    try:
+        fresh.rename(folder)
+    except OSError:  # another process made the same model first
+        shutil.rmtree(fresh)
+    return folder
+
+
+def _write_weights(folder: Path, values: dict[str, Any], seed: int) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config_file = folder / "config.json"
+    config_file.write_text(json.dumps(values, indent=2), encoding="utf-8")
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(folder), dtype=torch.float32
+    )
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            # Each tensor by its own name's seed: adding a layer leaves the others as they were.
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                weight.copy_(noise * (0.25 if "embed" in name else 0.12))
+            elif "norm" in name and name.endswith("weight"):
+                weight.add_(noise * 0.1)  # around 1, or around 0 where the family adds the 1
+            else:
+                weight.copy_(noise * 0.1)
+    model.save_pretrained(folder)
+    # transformers writes its newest dialect (rope_theta nested); published models have this one.
+    config_file.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE of `VOCAB` tokens that splits as GPT-2's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(training_text(), trainer)
+    assert tokenizer.get_vocab_size() == VOCAB, tokenizer.get_vocab_size()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=2048,
+    )
+    wrapped.save_pretrained(folder)
+
+
+_WORDS = """
+monday tuesday wednesday thursday friday saturday sunday today tomorrow remind call turn switch open
+close play stop send wake set book lights kitchen window door alarm music meeting report garden
+station morning afternoon evening night minute hour week month answer question because between under
+without every number system user assistant content value object string temperature language model
+adapter training weather umbrella blanket picture history science
+"""
+
+
+def training_text() -> list[str]:
+    """Sentences that the tiny tokenizers are trained on."""
+    words = _WORDS.split()
+    return [
+        f"Please {first} the {second} at {hour}, and {words[(hour * 7 + at) % len(words)]} "
+        f'{{"{words[(hour + at * 3) % len(words)]}": {at}}}.'
+        for hour, first in enumerate(words)
+        for at, second in enumerate(words)
+    ]
