@@ -17,7 +17,7 @@ if [ "${1:-}" != "" ] && [ "$1" != fast ]; then
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/pyright
+.venv/bin/pyright --pythonpath .venv/bin/python
 if [ "${1:-}" = fast ]; then
     shift
     exec .venv/bin/python -m pytest -n 2 -m "not slow" "$@"
