@@ -261,7 +261,7 @@ def test_a_tiny_run_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> No
     interrupted = tiny_run(16)
     with pytest.raises(KeyboardInterrupt):
         train(parts, interrupted, log=stop)
-    assert (parts / "checkpoint.pt").exists()
+    assert (parts / "checkpoint.safetensors").exists()
     lines: list[str] = []
     resumed = train(parts, run, log=lines.append)
     assert lines[0].startswith("resumed at step ")

@@ -1,6 +1,6 @@
 """python -m base_model.recipe --work DIR [--out base_model]
 
-Makes the embedded base again: draws the corpus, learns the tokenizer, trains, scores, exports.
+Makes the embedded base again: draws the corpus, learns the tokenizer, trains two courses, exports.
 A stopped run goes on from its last checkpoint when it is started again with the same --work.
 """
 
@@ -9,6 +9,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .train import Run
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +27,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, help="folder for the finished model (default: WORK/model)"
     )
-    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--steps", type=int, help="optimizer steps of each course")
+    parser.add_argument(
+        "--start", type=Path, metavar="MODEL", help="a finished first course; only the second runs"
+    )
     parser.add_argument("--seed", type=int, help="seed of corpus and weights")
     parser.add_argument("--layers", type=int, help="layers of the network")
     parser.add_argument(
@@ -44,18 +51,30 @@ def main(arguments: list[str] | None = None) -> None:
     if not given.work:
         parser.error("--work DIR is missing: a folder for shards and checkpoints")
     from .train import Run
-    from .workers import worker
 
     chosen = {k: getattr(given, k) for k in ("steps", "seed", "layers") if getattr(given, k)}
-    run = dataclasses.replace(Run(), compile=not given.no_compile, **chosen)
+    chosen["compile"] = not given.no_compile
     out = given.out or given.work / "model"
-    if given.processes == 1:
-        worker(0, 1, given.work, out, run)
-        return
+    first = given.start or given.work / "first" / "model"
+    if not given.start and not (first / "training_run.json").exists():
+        print("first course")
+        course(dataclasses.replace(Run(), **chosen), given.work / "first", first, given.processes)
+    print("second course")
+    run = dataclasses.replace(Run.second(), **{**chosen, "seed": (given.seed or 1) + 1})
+    course(run, given.work / "second", out, given.processes, first)
+
+
+def course(run: Run, work: Path, out: Path, processes: int, start: Path | None = None) -> None:
+    """Trains one course in `processes` processes and writes the model to `out`."""
     from torch.multiprocessing.spawn import start_processes
 
-    given.work.mkdir(parents=True, exist_ok=True)
-    start_processes(worker, (given.processes, given.work, out, run), given.processes)
+    from .workers import worker
+
+    work.mkdir(parents=True, exist_ok=True)
+    if processes == 1:
+        worker(0, 1, work, out, run, start)
+    else:
+        start_processes(worker, (processes, work, out, run, start), processes)
 
 
 def print_scores(model: Path) -> None:

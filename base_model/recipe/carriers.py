@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .timewords import WEEKDAYS, Mention, mention, no_mention
+from .timewords import WEEKDAYS, Mention, clock_face, mention, no_mention, pick_minute
 from .words import NAMES, NOUNS, PLACES, VERBS, invented, thing
 
 OPENERS = """could you please|can you|please|would you|hey|ok|okay|i need you to|i want you to|
@@ -287,4 +287,36 @@ def timed_sentence(rng: Random) -> tuple[str, list[str]]:
     plain = [time for m in mentions for time in m.plain]
     if len(set(plain)) != len(plain):
         return timed_sentence(rng)
+    return spoken_sentence(rng, mentions), plain
+
+
+def named_thing(rng: Random) -> Mention:
+    """Something whose name holds a word of time; it says nothing of when."""
+    things = """black friday|monday blues|night shift|morning coffee|evening dress|weekend bag|
+midnight blue paint|day cream|sunday papers|week planner|month view|year book|night light|
+saturday kitchen|morning routine playlist|noon prayer app|friday night lights|day trip|night bus|
+weekend rates|evening classes|monday motivation playlist""".replace("\n", "").split("|")
+    clock = clock_face(rng, rng.randint(1, 11), pick_minute(rng))
+    owned = [f"my {clock} {rng.choice(['call', 'meeting', 'train', 'appointment'])}"]
+    owned += [f"the {clock} {rng.choice(['bus', 'slot', 'show', 'flight'])}"]
+    return Mention(rng.choice([f"the {rng.choice(things)}"] * 3 + owned))
+
+
+def busy_sentence(rng: Random) -> tuple[str, list[str]]:
+    """A sentence with two to four different times, and often something that is none."""
+    while True:
+        mentions = [mention(rng) for _ in range(rng.choices([2, 3, 4], [50, 38, 12])[0])]
+        plain = [time for m in mentions for time in m.plain]
+        if len(set(plain)) == len(plain):
+            break
+    if rng.random() < 0.3:
+        mentions.insert(rng.randint(0, len(mentions)), no_mention(rng))
+        plain = [time for m in mentions for time in m.plain]
+    if rng.random() < 0.2:
+        name = named_thing(rng)
+        text = f"{rng.choice(VERBS)} {name.spoken} {rng.choice(['and', 'then', 'and then'])} "
+        return text + spoken_sentence(rng, mentions), plain
+    if rng.random() < 0.35:
+        joint = rng.choice([" and ", ", ", ", and ", " or ", ", then "])
+        return finish(rng, clause(rng, joint.join(m.spoken for m in mentions))), plain
     return spoken_sentence(rng, mentions), plain

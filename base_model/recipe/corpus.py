@@ -18,14 +18,15 @@ ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>
 SPECIALS = [PAD, BEGIN, END, *ROLES.values()]
 
 
-def dialogues(seed: int, count: int, early: bool = False) -> Iterator[Dialogue]:
+def dialogues(seed: int, count: int, early: bool = False, course: int = 1) -> Iterator[Dialogue]:
     """`count` conversations; the same seed gives the same ones. `early` ones copy more.
+
 
     Raises ForbiddenOutput when a family writes what only a skill may write.
     """
     rng = Random(seed)
-    families = [family for family, _ in FAMILIES]
-    for family in rng.choices(families, shares(early), k=count):
+    families = [family for family, *_ in FAMILIES]
+    for family in rng.choices(families, shares(early, course), k=count):
         yield check(converse(rng, family(rng)))
 
 

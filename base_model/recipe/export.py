@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def export(model: Decoder, work: Path, out: Path, run: Run) -> None:
-    """Writes weights (bf16), configuration, tokenizer, template and the run's settings and log."""
+def export(model: Decoder, work: Path, out: Path, run: Run, start: Path | None = None) -> None:
+    """Writes weights (bf16), configuration, tokenizer, template and the courses' settings and log.
+
+    `start` is the model that the run began from; its settings and log stand before this run's.
+    """
     out.mkdir(parents=True, exist_ok=True)
     weights = {
         f"model.{name}": value.detach().to(torch.bfloat16).contiguous()
@@ -90,10 +92,17 @@ def export(model: Decoder, work: Path, out: Path, run: Run) -> None:
     write_json(out / "config.json", config)
     write_json(out / "generation_config.json", generation)
     write_json(out / "tokenizer_config.json", tokenizer_config)
-    write_json(out / "training_run.json", asdict(run))
+    courses = [*read_courses(start), asdict(run)]
+    write_json(out / "training_run.json", {"courses": courses})
     tokenizer.save(str(out / "tokenizer.json"))
-    if (work / "log.jsonl").exists():
-        shutil.copyfile(work / "log.jsonl", out / "training_log.jsonl")
+    log = (start / "training_log.jsonl").read_text() if start else ""
+    for line in (work / "log.jsonl").read_text().splitlines():
+        log += json.dumps({"course": run.course, **json.loads(line)}) + "\n"
+    (out / "training_log.jsonl").write_text(log)
+
+
+def read_courses(start: Path | None) -> list[dict[str, Any]]:
+    return json.loads((start / "training_run.json").read_text())["courses"] if start else []
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ class Case:
 
 def cases(per_family: int, seed: int = UNSEEN_SEED) -> Iterator[Case]:
     """Single questions with the instruction in the system turn, from a seed never trained on."""
-    for family, _ in FAMILIES:
+    for family, *_ in FAMILIES:
         name = f"{family.__module__.rsplit('.', 1)[-1]}.{family.__name__}"
         rng = Random(f"{seed} {name}")
         for _ in range(per_family):

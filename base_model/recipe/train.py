@@ -1,14 +1,15 @@
-"""The training run: shards drawn on demand, two phases of row length, checkpoints, a log."""
+"""A course of training: shards drawn on demand, two phases of row length, checkpoints, a log."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,22 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from .corpus import PAD, PROMPT_WEIGHT, dialogues, pack, tokens
 from .model import Decoder, ModelShape, initialise, loss_sum, rotary
 from .muon import Optimizer
 from .tokenizer import load_tokenizer, token_id, train_tokenizer
 
+SECOND_STEPS = 4000
+
 
 @dataclass(frozen=True)
 class Run:
-    """All that decides a run's outcome."""
+    """All that decides the outcome of a course; the second one starts from the first's weights."""
 
+    course: int = 1
     steps: int = 3100
     seed: int = 1
     tokens_per_step: int = 4096
@@ -42,6 +48,13 @@ class Run:
     layers: int = 4
     compile: bool = True
     save_every: int = 100
+
+    @classmethod
+    def second(cls) -> Run:
+        """What follows the first course: other shares, lower rates, longer rows for longer."""
+        return cls(
+            course=2, steps=SECOND_STEPS, seed=2, muon_lr=0.014, adam_lr=0.003, long_share=0.25
+        )
 
     @property
     def shape(self) -> ModelShape:
@@ -66,7 +79,12 @@ def make_shard(
         kept = np.load(path)
         return kept["ids"], kept["answer"]
     tokenizer = load_tokenizer(work)
-    drawn = dialogues(run.seed * 1_000_003 + index, run.shard_dialogues, early=index == 0)
+    drawn = dialogues(
+        run.seed * 1_000_003 + index,
+        run.shard_dialogues,
+        early=run.course == 1 and index == 0,
+        course=run.course,
+    )
     ids, answer = pack([tokens(d, tokenizer) for d in drawn], row, token_id(tokenizer, PAD))
     order = np.random.default_rng(run.seed + index).permutation(len(ids))
     ids, answer = ids[order], answer[order]
@@ -106,14 +124,24 @@ def to_tensors(ids: Any, answer: Any, pad: int) -> tuple[torch.Tensor, torch.Ten
     return tensor, torch.from_numpy(weight[:, 1:].astype(np.float32))
 
 
-def train(work: Path, run: Run, log: Any = print, rank: int = 0, world: int = 1) -> Decoder:
+def train(
+    work: Path,
+    run: Run,
+    log: Any = print,
+    rank: int = 0,
+    world: int = 1,
+    start: Path | None = None,
+) -> Decoder:
     """Trains to `run.steps`, from the checkpoint in `work` where there is one.
 
+    `start` is the finished model of the course before: its weights and tokenizer are gone on with.
     With `world` processes in a torch.distributed group each takes its share of every batch.
     One thread a process: on a shared machine that is faster than threads which wait for each
     other at every operation. Returns the model with its float32 master weights.
     """
     work.mkdir(parents=True, exist_ok=True)
+    if rank == 0 and start is not None:
+        shutil.copyfile(start / "tokenizer.json", work / "tokenizer.json")
     if rank == 0 and not (work / "tokenizer.json").exists():
         train_tokenizer(dialogues(run.seed, run.tokenizer_dialogues)).save(
             str(work / "tokenizer.json")
@@ -122,15 +150,16 @@ def train(work: Path, run: Run, log: Any = print, rank: int = 0, world: int = 1)
         dist.barrier()
     pad = token_id(load_tokenizer(work), PAD)
     model = Decoder(run.shape)
-    initialise(model, run.seed)
+    if start is None:
+        initialise(model, run.seed)
+    else:
+        load_weights(model, start)
     optimizer = Optimizer(model, muon_lr=run.muon_lr, adam_lr=run.adam_lr, rank=rank, world=world)
     model.to(torch.bfloat16)
     cursor = {"step": 0, "shard": 0, "offset": 0, "tokens": 0}
-    state_path = work / "checkpoint.pt"
+    state_path = work / "checkpoint.safetensors"
     if state_path.exists():
-        state = torch.load(state_path)
-        optimizer.load(state["optimizer"])
-        cursor = state["cursor"]
+        cursor = load_state(state_path, optimizer)
         log(f"resumed at step {cursor['step']}")
     loss_fn: Any = torch.compile(loss_sum, dynamic=False) if run.compile else loss_sum
     tables = {
@@ -177,10 +206,7 @@ def train(work: Path, run: Run, log: Any = print, rank: int = 0, world: int = 1)
                     f"{left / 60:.1f} min left"
                 )
             if cursor["step"] % run.save_every == 0 or cursor["step"] == run.steps:
-                save_state(
-                    state_path,
-                    {"optimizer": optimizer.state(), "cursor": cursor, "run": asdict(run)},
-                )
+                save_state(state_path, optimizer, cursor)
     model.float()
     optimizer.load(optimizer.state())
     return model
@@ -197,7 +223,29 @@ def keep_pages() -> None:
     libc.mallopt(top_pad, 2**28)
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def load_weights(model: Decoder, folder: Path) -> None:
+    """The weights of an exported model, into a network of the same shape."""
+    weights = load_file(folder / "model.safetensors")
+    model.load_state_dict({name.removeprefix("model."): w for name, w in weights.items()})
+
+
+def save_state(path: Path, optimizer: Optimizer, cursor: dict[str, int]) -> None:
+    """Masters and moments as tensors `part.name`; counters in the file's metadata."""
+    state = optimizer.state()
+    count = state.pop("count")
+    tensors = {f"{part}.{name}": t for part, named in state.items() for name, t in named.items()}
     partial = path.with_suffix(".part")
-    torch.save(state, partial)
+    save_file(tensors, partial, metadata={"state": json.dumps({"cursor": cursor, "count": count})})
     partial.rename(path)
+
+
+def load_state(path: Path, optimizer: Optimizer) -> dict[str, int]:
+    """Puts a saved state into `optimizer`; returns the cursor."""
+    with safe_open(path, framework="pt") as file:
+        kept = json.loads(file.metadata()["state"])
+        state: dict[str, Any] = {"count": kept["count"]}
+        for key in file.keys():  # noqa: SIM118 (no mapping)
+            part, name = key.split(".", 1)
+            state.setdefault(part, {})[name] = file.get_tensor(key)
+    optimizer.load(state)
+    return kept["cursor"]

@@ -69,6 +69,32 @@ def join(rng: Random) -> Task:
     return Task(instruction, draw)
 
 
+def calendar(rng: Random) -> Task:
+    """Identifiers of words of time and ordinary nouns: every weekday becomes a whole output."""
+    style = rng.choice(["snake_case"] * 5 + list(JOINED))
+    make = JOINED[style]
+    as_list, tight = rng.random() < 0.55, rng.random() < 0.5
+
+    def name(rng: Random) -> list[str]:
+        while True:
+            words = [rng.choice(PIECES), any_word(rng)]
+            words += [rng.choice(PIECES)] if rng.random() < 0.45 else []
+            words += [str(rng.randint(0, 240))] if rng.random() < 0.3 else []
+            rng.shuffle(words)
+            if is_clean("_".join(words)):
+                return words
+
+    def draw(rng: Random) -> Pair:
+        phrases = [name(rng) for _ in range(rng.randint(1, 4) if as_list else 1)]
+        said = rng.choice([", ", " and ", "; "]).join(" ".join(p) for p in phrases)
+        said = rng.choice([said, said, said.title()])
+        names = [make(p) for p in phrases]
+        return said, json_text(names, tight) if as_list else names[0]
+
+    instruction = rng.choice(ASK).format(style)
+    return Task(instruction + (" Answer with a JSON array." if as_list else ""), draw)
+
+
 def spaced(rng: Random, words: list[str]) -> str:
     text = " ".join(words)
     return rng.choice([text, text, text.title(), text.capitalize()])

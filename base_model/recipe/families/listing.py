@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ..carriers import spoken_sentence, timed_sentence
+from ..carriers import busy_sentence, spoken_sentence, timed_sentence
 from ..dialogue import Pair, Task, json_text
 from ..timewords import mention, no_mention
 
@@ -87,4 +87,29 @@ def without(rng: Random) -> Task:
         "The speaker corrects himself. Write the time that holds in the end.",
         "Which time counts after the correction?",
     ]
+    return Task(rng.choice(ask), draw)
+
+
+def several(rng: Random) -> Task:
+    """Two to four times in one sentence, among what only sounds like one: none may be lost."""
+    form, tight = rng.random(), rng.random() < 0.5
+
+    def draw(rng: Random) -> Pair:
+        text, times = busy_sentence(rng)
+        if form < 0.7:
+            return text, json_text(times, tight)
+        return text, (", " if form < 0.85 else "\n").join(times)
+
+    ask = AS_JSON if form < 0.7 else AS_COMMAS if form < 0.85 else AS_LINES[:1]
+    return Task(rng.choice(ask), draw)
+
+
+def numbered(rng: Random) -> Task:
+    """The sentence's times, numbered: counting them keeps all of them."""
+
+    def draw(rng: Random) -> Pair:
+        text, times = timed_sentence(rng)
+        return text, "; ".join(f"{n}) {t}" for n, t in enumerate(times, 1)) or "none"
+
+    ask = ["Number the times of the sentence: 1) ...; 2) ... Write none if there is none."]
     return Task(rng.choice(ask), draw)
