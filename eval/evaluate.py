@@ -15,7 +15,7 @@ from eval import record
 from eval.adapters import choose_model, read_origin
 from eval.cases import Case
 from eval.hashes import adapter_hashes
-from eval.runner import Mode, choose_arms, run_arm
+from eval.runner import Mode, best_constant, choose_arms, run_arm
 from eval.scorers import get_scorer, own_set
 from livery.doctor import machine
 from livery.engines.base import Decoding, open_engine
@@ -121,6 +121,7 @@ def evaluate(request: Request, show: Show) -> record.Record:
         source={"name": _set_name(request), "path": _shown(source), "sha256": sha256(source)},
         runs=runs,
         leaks=leaks,
+        constant=best_constant(scorer, cases),
         facts={
             **facts,
             "base_digest": base_digest(model),

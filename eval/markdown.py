@@ -37,7 +37,7 @@ def _evaluation(record: Record) -> list[str]:
     arms = record["arms"]
     verdict = words.verdict(record)
     lines = [f"- {_text(words.comparison(found))}" for found in record["comparisons"]]
-    lines.append(f"- {_text(words.leaks(record))}")
+    lines += [f"- {_text(said)}" for said in (words.constant(record), words.leaks(record)) if said]
     if record.get("stale"):
         lines.append("- **The adapter has changed since this evaluation; run it again.**")
     return [

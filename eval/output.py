@@ -40,6 +40,7 @@ def print_record(record: Record) -> None:
     click.echo()
     for found in record["comparisons"]:
         click.echo(words.comparison(found))
+    click.echo(words.constant(record))
     click.echo(words.leaks(record))
     click.echo(f"Speed, {words.arm_title(record['headline'])}: {'; '.join(words.speed(headline))}")
     _print_cases("Regressions", [(case, arm) for case, _, arm in words.regressions(record)])

@@ -30,6 +30,7 @@ def build(
     source: dict[str, Any],
     runs: Sequence[ArmRun],
     leaks: dict[str, Any] | None,
+    constant: tuple[str, int],
     facts: dict[str, Any],
     target: float | None,
 ) -> Record:
@@ -42,6 +43,7 @@ def build(
         source: of the cases: {"name", "path", "sha256"}.
         runs: the arms, the headline first.
         leaks: how many cases stand in the training file; None where that is not known.
+        constant: the commonest expected answer, and how many cases it alone gets right.
         facts: engine, hashes, decoding, seed, command, machine.
         target: share of the headline arm that counts as passed; None for no target.
     """
@@ -58,6 +60,7 @@ def build(
         "passed": None if target is None else accuracy >= target,
         "arms": {run.arm.key: _arm(run, order) for run in runs},
         "comparisons": _comparisons(runs, cases),
+        "constant": {"answer": constant[0], **share(constant[1], len(cases))},
         "leaks": leaks,
         "facts": facts,
         "cases": [_case(case, runs, i) for i, case in enumerate(cases)],

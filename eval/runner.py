@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -128,6 +129,16 @@ def run_arm(
         if time.monotonic() - began - seconds > ALONE_SECONDS:
             break
     return ArmRun(arm, tuple(results), tuple(generations), seconds, tuple(alone))
+
+
+def best_constant(scorer: Scorer, cases: Sequence[Case]) -> tuple[str, int]:
+    """The expected answer that occurs most often, and how many cases it gets right on its own.
+
+    What a model must beat before its score says anything: where a quarter of the cases expect an
+    empty answer, always answering nothing scores a quarter.
+    """
+    common = Counter(case.expected_text for case in cases).most_common(1)[0][0]
+    return common, sum(scorer.score_case(case, common).correct for case in cases)
 
 
 def _score(scorer: Scorer, case: Case, generation: Generation, limit: int) -> CaseResult:

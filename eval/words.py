@@ -68,6 +68,17 @@ def leaks(record: Record) -> str:
     )
 
 
+def constant(record: Record) -> str:
+    """What the commonest answer alone would score; "" in records from before this was counted."""
+    found = record.get("constant")
+    if found is None:
+        return ""
+    return (
+        f"To answer {found['answer']} to everything would be right for {found['correct']} of "
+        f"{found['total']} cases ({percent(found['accuracy'])})."
+    )
+
+
 def speed(arm: dict[str, Any]) -> list[str]:
     """Answers and tokens a second, and one request alone."""
     parts = [f"{arm['answers_per_second']:.1f} answers/s, {arm['tokens_per_second']:.0f} tokens/s"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from eval import record
+from eval import record, words
 from eval.cases import Case, CaseResult
 from eval.evaluate import count_leaks, spread
-from eval.runner import Arm, ArmRun, choose_arms, run_arm
+from eval.runner import Arm, ArmRun, best_constant, choose_arms, run_arm
 from eval.scorers import get_scorer, own_set, skill_names
 from livery.engines.base import Decoding, Generation, open_engine
 from livery.errors import UserError
@@ -51,6 +51,7 @@ def make_record(
         skill={"name": "date-keys", "version": "2.0", "system_prompt": "List <b>dates</b>."},
         cases=cases,
         categories=("mixed", "negatives"), facts=facts, runs=runs, leaks=None, target=target,
+        constant=("[]", 1),
         source={"name": "validation set", "path": "cases.jsonl", "sha256": "cd"},
     )  # fmt: skip
 
@@ -78,6 +79,9 @@ def test_a_record_counts_and_compares():
     assert found["passed"] is True
     assert make_record(cases, runs, target=0.9)["passed"] is False
     assert make_record(cases, runs)["passed"] is None
+    assert found["constant"]["answer"] == "[]"
+    assert found["constant"]["accuracy"] == 1 / 6
+    assert "right for 1 of 6 cases (16.7 %)" in words.constant(found)
     arm = found["arms"]["tuned_constrained"]
     assert (arm["correct"], arm["total"], arm["unparsed"], arm["unfinished"]) == (4, 6, 1, 1)
     assert arm["notes"] == {"order": 4}
@@ -174,3 +178,14 @@ def test_scorers_and_their_sets():
                 assert scorer.score_case(case, case.expected_text).correct
     with pytest.raises(UserError, match="there are: date-keys"):
         get_scorer("cooking")
+
+
+def test_the_best_constant_answer_is_what_a_model_must_beat():
+    scorer = get_scorer("date-keys")
+    cases = scorer.cases(own_set("date-keys"))
+    answer, right = best_constant(scorer, cases)
+    assert answer == "[]"
+    assert right == sum(not case.expected for case in cases) > 0
+    assert best_constant(scorer, [c for c in cases if c.expected == ["tomorrow"]])[0] == (
+        '["tomorrow"]'
+    )
