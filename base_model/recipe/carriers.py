@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from .timewords import WEEKDAYS, Mention, clock_face, mention, no_mention, pick_minute
+from .clock import Mention, clock_face, pick_minute
+from .timewords import WEEKDAYS, mention, no_mention
 from .words import NAMES, NOUNS, PLACES, VERBS, invented, thing
 
 OPENERS = """could you please|can you|please|would you|hey|ok|okay|i need you to|i want you to|

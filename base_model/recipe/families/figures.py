@@ -6,7 +6,7 @@ from random import Random
 
 from ..dialogue import Pair, Task
 from ..numbers import english, french
-from ..timewords import day_length, length
+from ..spans import day_length, length
 from ..words import NAMES, NOUNS
 
 

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from ..clock import Mention, bare_time, exact_time, figures, twenty_four
 from ..dialogue import Pair, Task
-from ..timewords import (
-    Mention,
-    bare_time,
-    calendar_date,
-    duration,
-    exact_time,
-    figures,
-    habit,
-    mention,
-    no_mention,
-    twenty_four,
-)
+from ..spans import duration
+from ..timewords import calendar_date, habit, mention, no_mention
 
 PLAIN = [
     "Write the time in plain figures.",
