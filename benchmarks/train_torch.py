@@ -3,6 +3,8 @@
     python -m benchmarks.train_torch --json torch.json             # all three cases
     python -m benchmarks.train_torch --case date-keys --repeats 3 --dtype bfloat16
 
+The extra `bench` has TRL: pip install -c constraints.txt -e '.[mlx,cuda,bench]'
+
 Both train the same model on the same tokens with the same LoRA, optimizer, batch size and dtype.
 TRL is given what is fastest for it: rows that are tokenized already, no gradient checkpointing, no
 logging, no saving. Peak memory is the process's own (Linux), its base weights included; on a GPU it
