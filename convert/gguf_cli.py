@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from livery.errors import UserError
 
+if TYPE_CHECKING:
+    from convert.base import Base
+    from convert.megabytes import Moved
+
 EPILOG = """\b
 Examples:
   livery gguf --model base_model --out base.gguf
   livery gguf --model merged/ --out merged-q8_0.gguf --type q8_0
+  livery gguf --model merged/ --out merged-q4_k_m.gguf --type q4_k_m
 """
+
+KINDS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k")
+_BY_SCRIPT = ("f32", "f16", "bf16", "q8_0")  # what llama.cpp's own script writes
 
 
 @click.command("gguf", epilog=EPILOG)
@@ -27,10 +36,10 @@ Examples:
 @click.option(
     "--type",
     "kind",
-    type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0"]),
+    type=click.Choice(KINDS),
     default="f16",
     show_default=True,
-    help="How to store the matrices.",
+    help="How to store the matrices; the K-quants need xllamacpp or llama-quantize.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
@@ -39,8 +48,14 @@ def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: boo
 
     Models of other architectures are handed to the llama.cpp checkout that LLAMA_CPP_DIR names.
     """
+    from convert.megabytes import megabytes
+
     started = time.perf_counter()
-    report = convert_model(model, out, kind, overwrite=overwrite)
+    if as_json:
+        report = convert_model(model, out, kind, overwrite=overwrite)
+    else:
+        with megabytes(f"writing {kind}") as moved:
+            report = convert_model(model, out, kind, overwrite=overwrite, progress=moved)
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -49,17 +64,30 @@ def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: boo
         f"{report['architecture']}, {report['type']} → {out} "
         f"({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)"
     )
+    fallbacks: dict[str, str] = report.get("fallbacks", {})
+    for dtype in sorted(set(fallbacks.values())):
+        names = [name for name in fallbacks if fallbacks[name] == dtype]
+        click.echo(
+            f"note: {len(names)} tensors whose rows are no multiple of the block are stored as "
+            f"{dtype}: {names[0]}{' …' if len(names) > 1 else ''}"
+        )
 
 
 def convert_model(
-    model: str | Path, out: Path, kind: str, *, overwrite: bool = False
+    model: str | Path,
+    out: Path,
+    kind: str,
+    *,
+    overwrite: bool = False,
+    progress: Moved | None = None,
 ) -> dict[str, Any]:
     """Write `out` and say what was done; see `gguf_model.write_model`.
 
     Raises:
-        UserError: `out` exists, or neither we nor a llama.cpp checkout can convert the model.
+        UserError: `out` exists, or neither we nor a llama.cpp checkout can convert the model, or
+            nothing here can make the K-quants that were asked for.
     """
-    from convert import gguf_model, gguf_names
+    from convert import ggml, gguf_model, gguf_names, k_quants
     from convert.base import load_base
 
     if out.exists() and not overwrite:
@@ -68,15 +96,65 @@ def convert_model(
     checkout = os.environ.get("LLAMA_CPP_DIR")
     if checkout and base.model_type not in gguf_names.known_model_types():
         return _by_checkout(Path(checkout), base.folder, out, kind)
-    return gguf_model.write_model(model, out, kind)
+    if kind not in k_quants.MIXES:
+        return gguf_model.write_model(model, out, kind, progress=progress)
+    try:
+        quantize = ggml.load()
+    except ggml.Unavailable as error:
+        return _by_program(str(error), base, out, kind, progress)
+    made = gguf_model.write_model(model, out, kind, quantize=quantize, progress=progress)
+    return {**made, "quantizer": "ggml of xllamacpp"}
+
+
+def _by_program(
+    why: str, base: Base, out: Path, kind: str, progress: Moved | None
+) -> dict[str, Any]:
+    """By llama-quantize, from a file that holds every weight exactly."""
+    from convert import gguf_model, llama_quantize
+    from convert.ggml import cores
+
+    if not shutil.which(llama_quantize.PROGRAM):
+        raise UserError(
+            f"{kind} needs ggml: {why}, and there is no {llama_quantize.PROGRAM} on PATH. "
+            "Install it (pip install xllamacpp), put llama.cpp's programs on PATH, or use "
+            "--type q8_0."
+        )
+    exact = out.with_name(f".{out.name}.full.tmp")
+
+    def first_half(done: int, total: int) -> None:
+        if progress:
+            progress(done, 2 * total)
+
+    def second_half(done: int, total: int) -> None:
+        size = exact.stat().st_size
+        if progress:
+            progress(size + size * done // total, 2 * size)
+
+    try:
+        whole = gguf_model.exact_kind(base)
+        made = gguf_model.write_model(base.folder, exact, whole, progress=first_half)
+        llama_quantize.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
+    finally:
+        exact.unlink(missing_ok=True)
+    kept = {key: made[key] for key in ("architecture", "tensors")}
+    return {
+        "path": str(out),
+        **kept,
+        "type": kind,
+        "bytes": out.stat().st_size,
+        "quantizer": llama_quantize.PROGRAM,
+    }
 
 
 def _by_checkout(checkout: Path, folder: Path, out: Path, kind: str) -> dict[str, Any]:
     script = checkout / "convert_hf_to_gguf.py"
     if not script.is_file():
         raise UserError(f"LLAMA_CPP_DIR is {checkout}, but there is no {script.name} in it.")
-    if kind == "q4_0":
-        raise UserError("llama.cpp's script writes no q4_0; use --type q8_0, or quantize after.")
+    if kind not in _BY_SCRIPT:
+        raise UserError(
+            f"llama.cpp's script writes no {kind}; use --type {', '.join(_BY_SCRIPT)}, and "
+            "llama-quantize after."
+        )
     fresh = out.with_name(f".{out.name}.tmp")
     command = [sys.executable, str(script), str(folder), "--outfile", str(fresh), "--outtype", kind]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

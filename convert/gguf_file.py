@@ -38,6 +38,11 @@ TYPES = {
     "bfloat16": (30, 1, 2),
     "q8_0": (8, 32, 34),
     "q4_0": (2, 32, 18),
+    "q5_0": (6, 32, 22),
+    "q5_1": (7, 32, 24),
+    "q4_k": (12, 256, 144),
+    "q5_k": (13, 256, 176),
+    "q6_k": (14, 256, 210),
 }
 # Those that llama.cpp loads adapters in.
 _BY_NUMBER = {TYPES[name][0]: name for name in ("float32", "float16", "bfloat16", "q8_0")}
@@ -204,6 +209,9 @@ def write_gguf(
     metadata: Mapping[str, Value],
     tensors: Mapping[str, np.ndarray | Lazy],
     dtypes: Mapping[str, str],
+    *,
+    quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write atomically, one tensor at a time.
 
@@ -212,6 +220,12 @@ def write_gguf(
             text, and arrays of uint8, uint32, int32 or float32, in their order.
         tensors: arrays by name; views are fine.
         dtypes: how each is stored, a key of `TYPES`.
+        quantize: makes the blocks of a quantized type; the gguf package's own without it, which
+            has no K-quants.
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        UserError: a name is too long, or a tensor has no form in its type.
     """
     head = [_MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
@@ -226,12 +240,21 @@ def write_gguf(
         head.append(struct.pack("<IQ", number, at))
         at += size + -size % _ALIGNMENT
     raw = b"".join(head)
+    done = 0
+    if progress:
+        progress(0, at)
     with atomic_write(path) as file:
         file.write(raw + bytes(-len(raw) % _ALIGNMENT))
         for name, array in tensors.items():
-            bits = _encode(array.make() if isinstance(array, Lazy) else array, dtypes[name])
+            made = array.make() if isinstance(array, Lazy) else array
+            try:
+                bits = _encode(made, dtypes[name], quantize)
+            except UserError as error:
+                raise UserError(f"{name}: {error}.") from None
             file.write(bits.data)
-            file.write(bytes(-bits.nbytes % _ALIGNMENT))
+            done += file.write(bytes(-bits.nbytes % _ALIGNMENT)) + bits.nbytes
+            if progress:
+                progress(done, at)
 
 
 def _packed(text: str) -> bytes:
@@ -239,9 +262,13 @@ def _packed(text: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _encode(array: np.ndarray, dtype: str) -> np.ndarray:
+def _encode(
+    array: np.ndarray, dtype: str, quantizer: Callable[[np.ndarray, str], np.ndarray] | None
+) -> np.ndarray:
     if TYPES[dtype][1] == 1:
         return encode(array, dtype)
+    if quantizer:
+        return quantizer(array, dtype)
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import quantize
 

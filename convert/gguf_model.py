@@ -7,13 +7,13 @@ numbers that the architecture needs go into the metadata. One tensor is held at 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convert import gguf_names, gguf_numbers, gguf_tokenizer
+from convert import gguf_names, gguf_numbers, gguf_tokenizer, k_quants
 from convert.base import Base, load_base, slot
 from convert.gguf_file import TYPES, Lazy, Value, write_gguf
 from convert.gguf_names import Architecture
@@ -31,8 +31,22 @@ OUTPUTS = {
 }
 
 
-def write_model(model: str | Path, path: Path, kind: str = "f16") -> dict[str, Any]:
+def write_model(
+    model: str | Path,
+    path: Path,
+    kind: str = "f16",
+    *,
+    quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Convert a model folder (merged or not) to one GGUF file; returns what was written.
+
+    Args:
+        model: the folder, or the hub id of a downloaded model.
+        path: the file to write.
+        kind: a key of `OUTPUTS` or of `k_quants.MIXES`.
+        quantize: makes the blocks of a mix of K-quants, which need it (see `convert.ggml`).
+        progress: called with (bytes written, bytes in all).
 
     Raises:
         UserError: the architecture, its rope scaling or its tokenizer are not known here, weights
@@ -45,11 +59,13 @@ def write_model(model: str | Path, path: Path, kind: str = "f16") -> dict[str, A
             f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
             "Convert it with llama.cpp's own script."
         )
+    mix = k_quants.MIXES.get(kind)
+    assert mix is None or quantize, "K-quants need a quantizer"
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
         "general.type": "model",
         "general.name": "",  # set below, the tokenizer has a say in it
-        "general.file_type": OUTPUTS[kind][1],
+        "general.file_type": mix[1] if mix else OUTPUTS[kind][1],
         "general.quantization_version": 2,
         **gguf_numbers.hyperparameters(base, architecture),
     }
@@ -59,8 +75,20 @@ def write_model(model: str | Path, path: Path, kind: str = "f16") -> dict[str, A
     tensors = dict(_tensors(base, architecture))
     for name, frequencies in gguf_numbers.rope_tensors(base).items():
         tensors[name] = Lazy(frequencies.shape, lambda value=frequencies: value)
-    dtypes = {name: _dtype(name, tensor, kind) for name, tensor in tensors.items()}
-    write_gguf(path, metadata, tensors, dtypes)
+    fallbacks: dict[str, str] = {}
+    if mix:
+        experts = metadata.get(f"{architecture.name}.expert_count", 0)
+        grouped = base.heads != base.kv_heads
+        facts = k_quants.Facts(architecture.name, base.layers, int(str(experts)), grouped)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        chosen = k_quants.choose(shapes, kind, facts)
+        dtypes = {name: choice.dtype for name, choice in chosen.items()}
+        fallbacks = {name: c.dtype for name, c in chosen.items() if c.dtype != c.wanted}
+    else:
+        dtypes = {name: _dtype(name, tensor, kind) for name, tensor in tensors.items()}
+        if kind in ("q8_0", "q4_0"):
+            fallbacks = {name: dtype for name, dtype in dtypes.items() if dtype == "float16"}
+    write_gguf(path, metadata, tensors, dtypes, quantize=quantize, progress=progress)
     counts: dict[str, int] = {}
     for dtype in dtypes.values():
         counts[dtype] = counts.get(dtype, 0) + 1
@@ -70,8 +98,16 @@ def write_model(model: str | Path, path: Path, kind: str = "f16") -> dict[str, A
         "type": kind,
         "tensors": len(tensors),
         "stored": counts,
+        "fallbacks": fallbacks,
         "bytes": path.stat().st_size,
     }
+
+
+def exact_kind(base: Base) -> str:
+    """The smallest of "f16", "bf16" and "f32" that holds every weight of the folder exactly."""
+    files = [open_tensors(file) for file in sorted(base.folder.glob("model*.safetensors"))]
+    tags = {entry.tag for file in files for entry in file.entries.values()}
+    return {"F16": "f16", "BF16": "bf16"}.get(next(iter(tags)), "f32") if len(tags) == 1 else "f32"
 
 
 def _name(base: Base, tokens: Any) -> str:
