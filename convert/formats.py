@@ -156,6 +156,27 @@ def check_heads(adapter: Adapter, base: Base | None, source: Format | None, targ
     )
 
 
+def refuse(
+    adapter: Adapter, target: Format, base: Base | None = None, source: Format | None = None
+) -> None:
+    """What `write_adapter` would refuse, found out without writing.
+
+    Raises:
+        UserError: see `write_adapter`.
+    """
+    check_heads(adapter, base, source or "peft", target)
+    if target == "peft":
+        peft_format.refuse_mixed_dora(adapter)
+        return
+    _check_copies(adapter, base)
+    if target == "mlx":
+        mlx_format.refuse(adapter, base)
+    else:
+        from convert import gguf_format
+
+        gguf_format.refuse(adapter, base)
+
+
 def write_adapter(
     adapter: Adapter,
     destination: Path,

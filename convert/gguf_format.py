@@ -140,11 +140,7 @@ def _pair(path: Path, module: str, arrays: Mapping[str, np.ndarray], alpha: floa
 def _reorder(
     where: Path | str, module: str, pair: Pair, heads: tuple[int, int] | None, *, back: bool
 ) -> Pair:
-    if not heads or not all(heads):
-        raise UserError(
-            f"{where}: {module}: llama.cpp keeps q and k in another order, which takes the "
-            "base's head counts. Give --base the base model's folder."
-        )
+    heads = _check_heads(where, module, heads)
     count = heads[0] if leaf(module) == "q_proj" else heads[1]
     if pair.b.shape[0] % (2 * count):
         raise UserError(
@@ -154,6 +150,15 @@ def _reorder(
     return Pair(pair.a, order(pair.b, count), pair.alpha, pair.rslora, pair.kind)
 
 
+def _check_heads(where: Path | str, module: str, heads: tuple[int, int] | None) -> tuple[int, int]:
+    if not heads or not all(heads):
+        raise UserError(
+            f"{where}: {module}: llama.cpp keeps q and k in another order, which takes the "
+            "base's head counts. Give --base the base model's folder."
+        )
+    return heads
+
+
 def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
     """Write the file; returns notes for the user.
 
@@ -161,13 +166,7 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
         UserError: something of the adapter has no form in GGUF, said by name, or the base is
             needed and not known.
     """
-    _refuse(adapter)
-    model_type = base.model_type if base else adapter.model_type
-    if not model_type:
-        raise UserError(
-            "GGUF needs the base's architecture and head counts. Give --base its folder."
-        )
-    architecture = gguf_names.for_model_type(model_type)
+    architecture = refuse(adapter, base)
     heads = (base.heads, base.kv_heads) if base else adapter.heads
     numerators = {m: _numerator(pair) for m, pair in adapter.pairs.items()}
     alpha = scales.most_common(value for value in numerators.values() if value)
@@ -221,7 +220,28 @@ def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def _refuse(adapter: Adapter) -> None:
+def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
+    """The architecture that `write` would name; everything that `write` refuses, before it writes.
+
+    Raises:
+        UserError: see `write`.
+    """
+    _refuse_kinds(adapter)
+    model_type = base.model_type if base else adapter.model_type
+    if not model_type:
+        raise UserError(
+            "GGUF needs the base's architecture and head counts. Give --base its folder."
+        )
+    architecture = gguf_names.for_model_type(model_type)
+    heads = (base.heads, base.kv_heads) if base else adapter.heads
+    for module in adapter.pairs:
+        gguf_names.to_gguf(module, architecture)
+        if architecture.permuted and leaf(module) in _ROPE:
+            _check_heads("the adapter", module, heads)
+    return architecture
+
+
+def _refuse_kinds(adapter: Adapter) -> None:
     merge = "Merge the adapter into the base instead (livery merge)."
     for module, pair in adapter.pairs.items():
         if pair.magnitude is not None:

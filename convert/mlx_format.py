@@ -152,13 +152,7 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     Raises:
         UserError: something of the adapter has no form in MLX, said by name.
     """
-    _refuse(adapter)
-    model_type = adapter.model_type or (base.model_type if base else "")
-    if not model_type and any(pair.kind == "experts" for pair in adapter.pairs.values()):
-        raise UserError(
-            "mlx-lm names experts by the model's type, which the adapter does not say. "
-            "Give --base the base model's folder."
-        )
+    model_type = refuse(adapter, base)
     rank = max(adapter.ranks)
     scale = scales.most_common(pair.scale for pair in adapter.pairs.values())
     if scale == 0.0:
@@ -204,7 +198,23 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     return notes
 
 
-def _refuse(adapter: Adapter) -> None:
+def refuse(adapter: Adapter, base: Base | None = None) -> str:
+    """The base's model type; everything that `write` refuses, before it writes.
+
+    Raises:
+        UserError: see `write`.
+    """
+    _refuse_kinds(adapter)
+    model_type = adapter.model_type or (base.model_type if base else "")
+    if not model_type and any(pair.kind == "experts" for pair in adapter.pairs.values()):
+        raise UserError(
+            "mlx-lm names experts by the model's type, which the adapter does not say. "
+            "Give --base the base model's folder."
+        )
+    return model_type
+
+
+def _refuse_kinds(adapter: Adapter) -> None:
     refuse_mixed_dora(adapter)
     merge = "Merge the adapter into the base instead (livery merge)."
     for module, pair in adapter.pairs.items():

@@ -189,6 +189,8 @@ def _parameter_names(parameters: Sequence[str], existing: Sequence[str]) -> list
 def _still_true(units: Sequence[Unit], config: Mapping[str, Any], rslora: bool, dora: bool) -> bool:
     if bool(config.get("use_rslora")) != rslora or bool(config.get("use_dora")) != dora:
         return False
+    if any(key not in config for key in ("r", "lora_alpha", "target_modules")):
+        return False  # PEFT has defaults for them, vLLM has not
     return all(
         resolve(config, unit.target) == (unit.rank, unit.alpha) and _targeted(unit, config)
         for unit in units
