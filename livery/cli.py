@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert.cli:convert_command", "Turn an adapter of any format into any other."),
     "merge": ("convert.merge_cli:merge_command", "Bake an adapter into its base."),
     "gguf": ("convert.gguf_cli:gguf_command", "Turn a model folder into GGUF for llama.cpp."),
+    "mlx": ("convert.mlx_cli:mlx_command", "Turn a model folder into MLX, quantized or not."),
     "generate": ("eval.cli:generate_command", "Answer prompts with a model and an adapter."),
     "report": ("eval.cli:report_command", "Write report.md and report.html of a run."),
     "run": ("livery.commands.run:run", "Data, training, evaluation and report in one go."),

@@ -1,0 +1,94 @@
+"""`livery mlx`: a Hugging Face model folder as an MLX one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from livery.errors import UserError
+
+EPILOG = """\b
+Examples:
+  livery mlx --model merged/ --out merged-mlx
+  livery mlx --model merged/ --out merged-4bit --quantize 4
+  livery mlx --model merged/ --out merged-8bit --quantize 8 --group-size 32
+"""
+
+
+@click.command("mlx", epilog=EPILOG)
+@click.option("--model", required=True, help="Model folder, or a hub id.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option(
+    "--quantize",
+    "bits",
+    type=click.Choice(["2", "3", "4", "5", "6", "8"]),
+    help="Bits of the linear layers and embeddings; dense without.",
+)
+@click.option(
+    "--group-size",
+    type=click.Choice(["32", "64", "128"]),
+    default="64",
+    show_default=True,
+    help="How many weights share a scale.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of what is not quantized; auto keeps what the weights are stored in.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+def mlx_command(
+    model: str,
+    out: Path,
+    bits: str | None,
+    group_size: str,
+    dtype: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Convert a model folder, merged or not, to MLX, with mlx-lm's own convert.
+
+    mlx-lm reads Hugging Face folders as they are: this is for a quantized copy, or one in another
+    dtype, that starts without the work.
+    """
+    from convert.megabytes import megabytes
+    from convert.mlx_model import write_model
+
+    _check_out(model, out, overwrite=overwrite)
+    started = time.perf_counter()
+    asked = int(bits) if bits else None
+    size = int(group_size)
+    if as_json:
+        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype)
+    else:
+        with megabytes("converting to MLX") as moved:
+            report = write_model(
+                model, out, bits=asked, group_size=size, dtype=dtype, progress=moved
+            )
+    report["seconds"] = round(time.perf_counter() - started, 3)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    kind = f"{asked} bits, {report['quantized']} layers" if asked else report["dtype"]
+    click.echo(f"MLX, {kind} → {out} ({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)")
+    dense = report["left_dense"]
+    if dense:
+        click.echo(
+            f"note: {len(dense)} matrices stay {report['dtype']}, their rows are no multiple of "
+            f"{size} or mlx-lm keeps them: {', '.join(dense[:3])}{' …' if dense[3:] else ''}"
+        )
+
+
+def _check_out(model: str, out: Path, *, overwrite: bool) -> None:
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give a folder.")
+    if Path(model).exists() and out.resolve() == Path(model).resolve():
+        raise UserError(f"{out}: is the model itself; write to another folder.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists. Add --overwrite to replace it.")

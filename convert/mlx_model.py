@@ -1,0 +1,219 @@
+"""A Hugging Face model folder as an MLX one, through mlx-lm's own convert.
+
+mlx-lm reads Hugging Face folders as they are; a converted one is quantized, cast or stacked once
+instead of at every start. What is added here: the weights' own dtype is kept unless another is
+asked for (mlx-lm casts to the one that config.json names), the folder appears whole or not at all,
+and rope's numbers are written where every reader of mlx-lm looks for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import threading
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from convert.base import load_base
+from convert.safetensors_file import STORED, open_tensors
+from livery.engines.mlx_base import check_folder, find_model, require_mlx
+from livery.errors import UserError
+from livery.files import atomic_directory, read_json
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+_POLL = 0.5  # seconds between looks at how much has been written
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes written, bytes in all, estimated)."""
+
+
+def write_model(
+    model: str | Path,
+    out: Path,
+    *,
+    bits: int | None = None,
+    group_size: int = 64,
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the MLX folder; returns what was done.
+
+    Args:
+        model: folder or hub id.
+        out: the new folder.
+        bits: quantize linear layers and embeddings to so many; None leaves them dense.
+        group_size: how many weights share a scale.
+        dtype: of what stays floating: "auto" keeps what the weights are stored in.
+        progress: see `Progress`.
+
+    Raises:
+        UserError: MLX is missing, the folder is no model that mlx-lm knows, it is quantized
+            already, or nothing in it can be quantized as asked.
+    """
+    require_mlx()
+    folder = find_model(model)
+    check_folder(folder)
+    _check_source(folder)
+    chosen = _stored_dtype(folder) if dtype == "auto" else dtype
+    with atomic_directory(out) as fresh:
+        inner = fresh / "model"  # mlx-lm wants to make the folder itself
+        expected = _expected_bytes(folder, bits, group_size, chosen)
+        with _watched(inner, expected, progress):
+            _convert(folder, inner, bits, group_size, chosen)
+        for path in sorted(inner.iterdir()):
+            path.rename(fresh / path.name)
+        inner.rmdir()
+        _mend_config(fresh / "config.json", chosen)
+        report = _report(fresh, bits)
+        if bits and not report["quantized"]:
+            raise UserError(
+                f"{folder}: nothing in this model can be quantized in groups of {group_size}: no "
+                "layer's input is a multiple of it. Use a smaller --group-size, or leave out "
+                "--quantize."
+            )
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return {"path": str(out), "bits": bits, "dtype": chosen, **report, "bytes": size}
+
+
+def _check_source(folder: Path) -> None:
+    config: Any = read_json(folder / "config.json")
+    text: Any = config.get("text_config") or {}
+    for key in ("quantization", "quantization_config"):
+        found = config.get(key) or text.get(key)
+        if found:
+            method = found.get("quant_method", f"{found.get('bits', '?')} bits")
+            raise UserError(
+                f"{folder / 'config.json'}: the model is quantized already ({key}: {method}). "
+                "Convert the full-precision model; livery merge --dequantize makes one of some."
+            )
+    base = load_base(folder)
+    if not base.shapes:
+        raise UserError(f"{folder}: holds no float weights (F32, F16, BF16) to convert.")
+
+
+def _stored_dtype(folder: Path) -> str:
+    """The dtype that most of the weights are stored in."""
+    counts: dict[str, int] = {}
+    for file in folder.glob("model*.safetensors"):
+        for entry in open_tensors(file).entries.values():
+            if entry.tag in STORED:
+                dtype = STORED[entry.tag]
+                counts[dtype] = counts.get(dtype, 0) + math.prod(entry.shape)
+    return max(counts, key=lambda name: counts[name])
+
+
+def _expected_bytes(folder: Path, bits: int | None, group_size: int, dtype: str) -> int:
+    """About how large the weights will be, for the progress."""
+    width = 4 if dtype == "float32" else 2
+    total = 0
+    for file in folder.glob("model*.safetensors"):
+        for entry in open_tensors(file).entries.values():
+            count = math.prod(entry.shape)
+            if bits and len(entry.shape) > 1 and entry.shape[-1] % group_size == 0:
+                total += count * bits // 8 + count // group_size * 2 * width
+            else:
+                total += count * width
+    return total
+
+
+def _convert(folder: Path, out: Path, bits: int | None, group_size: int, dtype: str) -> None:
+    from mlx_lm.convert import convert
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):  # it prints
+            convert(
+                str(folder),
+                str(out),
+                quantize=bits is not None,
+                q_bits=bits,
+                q_group_size=group_size,
+                dtype=dtype,
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: mlx-lm cannot convert this model: {type(error).__name__}: {error}"
+        ) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder}: its weights cannot be read ({error}). Download the model again."
+        ) from error
+
+
+@contextlib.contextmanager
+def _watched(folder: Path, expected: int, progress: Progress | None) -> Generator[None]:
+    """Report how much has been written, from a thread: mlx-lm says nothing while it works."""
+    if progress is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL):
+            files = list(folder.glob("*.safetensors"))
+            with contextlib.suppress(OSError):
+                progress(min(sum(f.stat().st_size for f in files), expected), expected)
+
+    progress(0, expected)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    progress(expected, expected)
+
+
+def _mend_config(path: Path, dtype: str) -> None:
+    """Say the dtype that was written, and give rope's numbers by their older names beside the
+    nested ones.
+
+    transformers 5 nests them in rope_parameters, where most of mlx-lm's models do not look: they
+    would compute with a default without a word.
+    """
+    config: Any = read_json(path)
+    for part in (config, config.get("text_config")):
+        for key in ("torch_dtype", "dtype"):
+            if isinstance(part, dict) and part.get(key):
+                part[key] = dtype
+        nested = part.get("rope_parameters") if isinstance(part, dict) else None
+        if not isinstance(nested, Mapping):
+            continue
+        full: Any = nested.get("full_attention", nested)
+        sliding: Any = nested.get("sliding_attention")
+        flat: dict[str, Any] = {
+            key: full[key] for key in ("rope_theta", "partial_rotary_factor") if key in full
+        }
+        if full.get("rope_type", "default") != "default":
+            flat["rope_scaling"] = {k: v for k, v in full.items() if k != "rope_theta"}
+        if isinstance(sliding, Mapping) and "rope_theta" in sliding:
+            flat["rope_local_base_freq"] = sliding["rope_theta"]
+        for key, value in flat.items():
+            if part.get(key) is None:
+                part[key] = value
+    path.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _report(folder: Path, bits: int | None) -> dict[str, Any]:
+    """How many matrices there are, how many of them quantized, and which stayed dense unasked."""
+    names: dict[str, tuple[int, ...]] = {}
+    for file in folder.glob("model*.safetensors"):
+        names.update({name: entry.shape for name, entry in open_tensors(file).entries.items()})
+    quantized = [name for name in names if name.endswith(".scales")]
+    dense = [
+        name.removesuffix(".weight")
+        for name, shape in names.items()
+        if name.endswith(".weight")
+        and len(shape) > 1
+        and name.removesuffix("weight") + "scales" not in names
+    ]
+    return {
+        "tensors": len(names),
+        "quantized": len(quantized),
+        "left_dense": sorted(dense) if bits else [],
+    }
