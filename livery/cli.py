@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("convert.merge_cli:merge_command", "Bake an adapter into its base."),
     "gguf": ("convert.gguf_cli:gguf_command", "Turn a model folder into GGUF for llama.cpp."),
     "mlx": ("convert.mlx_cli:mlx_command", "Turn a model folder into MLX, quantized or not."),
+    "check": ("convert.check_cli:check_command", "Say which runtimes would refuse an adapter."),
     "generate": ("eval.cli:generate_command", "Answer prompts with a model and an adapter."),
     "report": ("eval.cli:report_command", "Write report.md and report.html of a run."),
     "run": ("livery.commands.run:run", "Data, training, evaluation and report in one go."),

@@ -1,0 +1,244 @@
+"""What vLLM refuses of a PEFT adapter: measured on vLLM 0.33 (FORMATS.md), messages as it has them.
+
+vLLM checks adapter_config.json, then the names and shapes of the tensors. It reads PEFT folders
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convert.check_case import Case, Finding, Form, peft_halves
+from convert.naming import leaf
+
+# What --max-lora-rank may be.
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+DEFAULT_RANK = 16
+# Whether a family's embed_tokens and lm_head take LoRA; families that are missing were not tried.
+EMBEDDINGS = {
+    "llama": True, "qwen3": True, "phi3": True, "mixtral": True, "qwen3_moe": True,
+    "mistral": False, "qwen2": False, "gemma2": False, "gemma3": False, "gemma3_text": False,
+}  # fmt: skip
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+_HEADS = ("classifier", "score")
+_NAMES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
+# Copies of the base's own weights, which vLLM passes over.
+_COPIES = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ConfigRule:
+    """A key of adapter_config.json that must not be set; `mend` makes the command."""
+
+    name: str
+    hit: Callable[[Config], bool]
+    why: str
+    mend: Callable[[Case], str]
+
+
+def _starts_from_base(config: Config) -> bool:
+    start = config.get("init_lora_weights")
+    return isinstance(start, str) and start.lower().startswith(_CHANGES_BASE)
+
+
+def _saves_modules(config: Config) -> bool:
+    saved = config.get("modules_to_save")
+    return bool(saved) and not (isinstance(saved, list) and all(name in _HEADS for name in saved))
+
+
+CONFIG_RULES = (
+    ConfigRule("dora", lambda c: bool(c.get("use_dora")), "vLLM has no DoRA", Case.merge),
+    ConfigRule(
+        "lora-bias",
+        lambda c: bool(c.get("lora_bias")),
+        "lora_bias is set: vLLM has no bias beside B",
+        Case.merge,
+    ),
+    ConfigRule(
+        "bias",
+        lambda c: c.get("bias") not in (None, "none"),
+        "bias is not none: vLLM has no trained biases",
+        Case.merge,
+    ),
+    ConfigRule(
+        "modules-to-save",
+        _saves_modules,
+        "modules_to_save is set: vLLM replaces no whole modules but score and classifier",
+        Case.merge,
+    ),
+    ConfigRule(
+        "initialisation",
+        _starts_from_base,
+        "init_lora_weights changed the base's own weights, which vLLM does not do again",
+        Case.peft_merge,
+    ),
+    ConfigRule(
+        "alora",
+        lambda c: c.get("alora_invocation_tokens") is not None,
+        "an activated LoRA (alora_invocation_tokens): vLLM would apply it to every token; "
+        "llama.cpp has it",
+        lambda case: case.convert("gguf"),
+    ),
+    ConfigRule(
+        "layer-replication",
+        lambda c: bool(c.get("layer_replication")),
+        "layer_replication is set: vLLM does not repeat layers",
+        Case.peft_merge,
+    ),
+)
+
+
+def findings(case: Case) -> Iterator[Finding]:
+    """Everything that vLLM has against the adapter's PEFT form, which is there."""
+    form = case.forms["peft"]
+    for rule in CONFIG_RULES:
+        if rule.hit(form.config):
+            yield Finding(rule.name, True, f"{rule.why}.", rule.mend(case))
+    for rule in (_required, _rank, _names, _halves, _embeddings, _experts, _scales):
+        yield from rule(case, form)
+
+
+def _required(case: Case, form: Form) -> Iterator[Finding]:
+    missing = [k for k in ("r", "lora_alpha", "target_modules") if k not in form.config]
+    if missing:
+        words = ["livery", "convert", str(case.path), f"{case.path}-whole", "--to", "peft"]
+        yield Finding(
+            "required-keys",
+            True,
+            f"adapter_config.json lacks {', '.join(missing)}, for which vLLM has no default.",
+            shlex.join(words),
+        )
+
+
+def _rank(case: Case, form: Form) -> Iterator[Finding]:
+    ranks = [shape["A"][0] for shape in peft_halves(form).values() if _is_plain(shape.get("A"))]
+    stated = form.config.get("r")
+    patterns = form.config.get("rank_pattern")
+    values = [stated, *(patterns.values() if isinstance(patterns, dict) else ())]
+    ranks += [value for value in values if type(value) is int]
+    if not ranks or max(ranks) <= case.max_lora_rank:
+        return
+    rank = max(ranks)
+    legal = next((value for value in RANKS if value >= rank), None)
+    if legal is None:
+        why = f"rank {rank}: vLLM goes up to {RANKS[-1]}."
+        yield Finding("rank", True, why, case.merge())
+        return
+    yield Finding(
+        "rank",
+        True,
+        f"rank {rank} is above max_lora_rank {case.max_lora_rank} "
+        f"(it may be {', '.join(map(str, RANKS))}).",
+        serve(case.base_name, str(case.path), legal),
+    )
+
+
+def _is_plain(shape: tuple[int, ...] | None) -> bool:
+    return shape is not None and len(shape) == 2
+
+
+def serve(base: str, path: str, rank: int, *, mixed_moe: bool = False) -> str:
+    """The command that serves `base` with the adapter in the folder `path`."""
+    words = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank)]
+    module = f"adapter={path}"
+    if mixed_moe:
+        words.append("--enable-mixed-moe-lora-format")
+        module = f'{{"name": "adapter", "path": "{path}", "is_3d_lora_weight": true}}'
+    return shlex.join([*words, "--lora-modules", module])
+
+
+def _names(case: Case, form: Form) -> Iterator[Finding]:
+    explained = any(rule.hit(form.config) for rule in CONFIG_RULES if rule.name in _EXPLAINS_NAMES)
+    odd = [n for n in form.shapes if not n.endswith((*_NAMES, *_COPIES)) and not _head(n)]
+    if odd and not explained:
+        yield Finding(
+            "tensor-names",
+            True,
+            f"{odd[0]}: vLLM knows lora_A, lora_B and lora_embedding_A, lora_embedding_B alone.",
+            case.merge(),
+        )
+
+
+# Rules whose tensors have other names: one finding is enough.
+_EXPLAINS_NAMES = ("dora", "lora-bias", "bias", "modules-to-save")
+
+
+def _head(name: str) -> bool:
+    return name.rpartition(".")[0].rpartition(".")[2] in _HEADS
+
+
+def _halves(case: Case, form: Form) -> Iterator[Finding]:
+    for module, halves in peft_halves(form).items():
+        if len(halves) == 1:
+            here, lost = ("A", "B") if "A" in halves else ("B", "A")
+            why = f"{module} has lora_{here} but no lora_{lost}: the file is incomplete."
+            yield Finding("half-pair", True, why, _from_another_form(case))
+            return
+
+
+def _from_another_form(case: Case) -> str:
+    whole = next((f for f in case.forms.values() if f.adapter is not None), None)
+    if whole is None:
+        return case.retrain("")
+    words = ["livery", "convert", str(whole.path), f"{case.path}-whole", "--to", "all"]
+    return shlex.join([*words, "--base", case.base_name])
+
+
+def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
+    touched = [m for m in peft_halves(form) if leaf(m) in ("embed_tokens", "lm_head")]
+    if not touched:
+        return
+    taken = EMBEDDINGS.get(case.model_type)
+    if taken is False:
+        why = f"{touched[0]}: vLLM's {case.model_type} takes no LoRA there."
+        tied = case.base is not None and case.base.tied
+        mend = case.retrain(leaf(touched[0])) if tied else case.merge()
+        yield Finding("embeddings", True, why, mend)
+    elif taken is None:
+        known = ", ".join(family for family, yes in EMBEDDINGS.items() if yes)
+        yield Finding(
+            "embeddings",
+            False,
+            f"{touched[0]}: whether vLLM takes LoRA there depends on the family "
+            f"({case.model_type or 'unknown here'}); it does on {known}.",
+            "" if case.base else f"livery check {shlex.quote(str(case.path))} --base MODEL",
+        )
+
+
+def _experts(case: Case, form: Form) -> Iterator[Finding]:
+    ends = (".experts", ".experts.base_layer")
+    fused = any(module.endswith(ends) for module in peft_halves(form))
+    if fused and not case.mixed_moe:
+        yield Finding(
+            "fused-experts",
+            True,
+            "the experts are adapted as one fused parameter (3D), which vLLM reads only when told.",
+            serve(case.base_name, str(case.path), case.max_lora_rank, mixed_moe=True),
+        )
+
+
+def _scales(case: Case, form: Form) -> Iterator[Finding]:
+    """vLLM multiplies every module by one lora_alpha / r; patterns pass its checks unread."""
+    config, adapter = form.config, form.adapter
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if adapter is None or type(rank) is not int or not isinstance(alpha, int | float):
+        return
+    if rank < 1:
+        return
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    other = [m for m, p in adapter.pairs.items() if abs(p.scale - scale) > 1e-6 * abs(scale)]
+    if other:
+        yield Finding(
+            "scale-patterns",
+            False,
+            f"vLLM takes it, but has been seen to give every module the scale {scale:g}; "
+            f"{len(other)} have another ({other[0]}: {adapter.pairs[other[0]].scale:g}). "
+            "Compare its answers, or merge.",
+            case.merge(),
+        )
