@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from convert.gguf_file import TYPES
+from livery.cores import cores
 from livery.errors import UserError
 
 _CHUNK = 1 << 20  # values that a thread quantizes at a time
@@ -120,10 +120,3 @@ def _quantize(function: Any, array: np.ndarray, dtype: str) -> np.ndarray:
         for _ in pool.map(part, range(0, len(rows), step)):
             pass
     return out.reshape(*array.shape[:-1], -1)
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -111,7 +111,7 @@ def _by_program(
 ) -> dict[str, Any]:
     """By llama-quantize, from a file that holds every weight exactly."""
     from convert import gguf_model, llama_quantize
-    from convert.ggml import cores
+    from livery.cores import cores
 
     if not shutil.which(llama_quantize.PROGRAM):
         raise UserError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,11 @@ def merge_command(
 
     Holds one tensor at a time. Merge into the full-precision base and quantize after.
     """
+    from convert.megabytes import megabytes
+
     started = time.perf_counter()
-    shown = sys.stderr.isatty() and not as_json
-
-    def progress(done: int, total: int) -> None:
-        rate = done / 1e6 / max(time.perf_counter() - started, 1e-9)
-        if shown:
-            click.echo(f"\r{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate:,.0f} MB/s", err=True)
-
-    report = merge_folders(base, adapters, weights, out, overwrite=overwrite, progress=progress)
+    with contextlib.nullcontext() if as_json else megabytes("merging") as moved:
+        report = merge_folders(base, adapters, weights, out, overwrite=overwrite, progress=moved)
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))

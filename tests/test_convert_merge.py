@@ -95,9 +95,89 @@ def test_what_is_not_adapted_is_copied(root: Path, tmp_path: Path):
             module = tensor.removesuffix(".weight")
             if module in adapter.pairs:
                 pair = adapter.pairs[module]
-                exact = before.read(tensor) + pair.scale * (pair.b @ pair.a)
+                exact = before.read(tensor) + np.float32(pair.scale) * (pair.b @ pair.a)
                 wanted = torch.tensor(exact).to(torch.bfloat16).float().numpy()
                 assert (after.read(tensor) == wanted).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "random"])
+def test_the_bits_are_those_of_peft(dtype: str, exact: bool, root: Path, tmp_path: Path):
+    """PEFT's merge_and_unload in the base's dtype, bit for bit.
+
+    "exact" numbers have products and sums that float32 holds, so that no matrix library rounds
+    them; of random ones a different library may sum in another order, and then a few of them land
+    in the next number.
+    """
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = tmp_path / "base"
+    plain = tiny_model("llama", root, hidden_size=256, intermediate_size=512)
+    AutoModelForCausalLM.from_pretrained(plain, dtype=getattr(torch, dtype)).save_pretrained(base)
+
+    def load() -> Any:
+        return AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+
+    config = LoraConfig(r=6, lora_alpha=7, target_modules="all-linear")  # a scale that rounds
+    made = get_peft_model(load(), config)
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in made.named_parameters():
+        if "lora_" in name:
+            noise = torch.randn(weight.shape, generator=generator) * 0.1
+            weight.data.copy_((noise * 64).round() / 64 if exact else noise)
+    made.save_pretrained(str(tmp_path / "peft"))
+    merged: Any = PeftModel.from_pretrained(load(), str(tmp_path / "peft")).merge_and_unload()
+    merged.save_pretrained(tmp_path / "theirs")
+    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "ours")
+    theirs, ours, old = (
+        open_tensors(folder / "model.safetensors")
+        for folder in (tmp_path / "theirs", tmp_path / "ours", base)
+    )
+    changed = 0
+    for name in theirs.entries:
+        a, b = theirs.read(name), ours.read(name)
+        changed += not np.array_equal(a, old.read(name))
+        if exact:
+            assert np.array_equal(a, b), name
+        else:
+            assert np.mean(a != b) < (0.5 if dtype == "float32" else 1e-3), name
+            assert np.allclose(a, b, rtol=1e-2, atol=1e-6)
+    assert changed == 14
+
+
+def test_nan_and_infinity_stay_what_they_are(tmp_path: Path):
+    """Rounding to bfloat16 must not carry one into the other; blocks must not mix them up."""
+    import torch
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    folder = tiny(tmp_path / "base", **{"model.q.weight": np.zeros((3, 4), np.float32)})
+    old = torch.zeros(3, 4, dtype=torch.bfloat16)
+    old[0, 1], old[1, 2], old[2, 3] = float("nan"), float("inf"), -float("inf")
+    old[0, 0] = 3.3895e38  # the largest: a little more rounds to infinity
+    save_torch({"model.q.weight": old}, folder / "model.safetensors")
+    merge(load_base(folder), [Part(Adapter({"model.q": pair()}))], tmp_path / "out")
+    found = load_torch(tmp_path / "out" / "model.safetensors")["model.q.weight"]
+    wanted = (old.float() + torch.tensor(pair().b @ pair().a)).bfloat16()
+    assert torch.equal(found.nan_to_num(nan=7.0), wanted.nan_to_num(nan=7.0))
+    assert found.isnan().sum() == 1
+
+
+def test_blocks_of_any_size_give_the_same_bytes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from convert import merge_blocks
+
+    base = cases.base_of("mixtral", root)
+    cases.peft_adapter("mixtral", root, tmp_path / "peft", **cases.VARIANTS["dora"])
+    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "whole")
+    monkeypatch.setattr(merge_blocks, "_BLOCK", 300)
+    monkeypatch.setattr(merge_blocks, "_COPIED", 1000)
+    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "small")
+    whole, small = (tmp_path / name / "model.safetensors" for name in ("whole", "small"))
+    assert whole.read_bytes() == small.read_bytes()
 
 
 def tiny(folder: Path, **tensors: np.ndarray) -> Path:
