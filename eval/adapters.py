@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livery.engines.tokens import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json
 from livery.paths import EMBEDDED, find_model
@@ -35,9 +36,7 @@ def read_origin(adapter: str | None) -> Origin:
     """
     if adapter is None:
         return Origin()
-    folder = Path(adapter).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such adapter folder.")
+    folder = adapter_folder(adapter)
     settings = _settings(folder / RUN_CONFIG)
     if settings:
         train_file = Path(str(settings.get("data", ""))) / "train.jsonl"
@@ -55,6 +54,35 @@ def read_origin(adapter: str | None) -> Origin:
         if isinstance(value, dict) and isinstance(value.get(key), str) and value[key]:
             return Origin(model=value[key])
     return Origin()
+
+
+def adapter_folder(adapter: str) -> Path:
+    """The folder that knows of an adapter: itself, or of a file (adapters/NAME/gguf/adapter.gguf)
+    the one that it lies in.
+
+    Raises:
+        UserError: no such folder or file.
+    """
+    path = Path(adapter).expanduser()
+    if path.is_file():
+        return path.parent.parent if path.parent.name == "gguf" else path.parent
+    if not path.is_dir():
+        raise UserError(f"{path}: no such adapter folder.")
+    return path
+
+
+def complete_options(
+    engine: str, given: dict[str, Any], origin: Origin, model: str, adapter: str | None
+) -> dict[str, Any]:
+    """The engine's options with what the adapter knows where nothing was said."""
+    options = dict(given)
+    if engine in ("mlx", "torch") and options.get("quantize") is None:
+        options["quantize"] = origin.quantize
+    if engine == "llamacpp" and Path(model).is_file() and "tokenizer" not in options:
+        brings = adapter and own_tokenizer(str(adapter_folder(adapter)))
+        if not brings and origin.model:
+            options["tokenizer"] = find_model(origin.model)
+    return options
 
 
 def choose_model(asked: str | None, origin: Origin) -> str:

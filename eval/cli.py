@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from eval.options import decoding_options, engine_options, open_options
+from eval.options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
 
 MISSED = 3
 TOKENS_EVAL = 128
@@ -33,7 +33,9 @@ TOKENS_GENERATE = 256
 @click.option("--report", metavar="DIR", help="Write the report there, not to the adapter.")
 @decoding_options(TOKENS_EVAL)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
+@click.pass_obj
 def eval_command(
+    handover: Any,
     skill: str,
     adapter: str | None,
     model: str | None,
@@ -67,6 +69,7 @@ def eval_command(
       livery eval date-keys --model mlx-community/gemma-3-270m-it-bf16 --report reports/gemma
       livery eval date-keys --engine http --url http://127.0.0.1:8000/v1 --model base \\
           --adapter my-lora --baseline --unconstrained --output-json scores.json
+      livery eval date-keys --engine llamacpp --adapter adapters/date-keys --gguf-type q8_0
 
     A line of --data: {"text": "wake me at 7 am", "date_keys": ["at_7am"], "category": "mine"}
     """
@@ -79,9 +82,9 @@ def eval_command(
     decoding = Decoding(max_tokens, None, temperature, seed, batch_size)
     request = Request(
         skill=skill, adapter=adapter, model=model, engine=engine,
-        engine_options=open_options(engine, options), mode=mode, baseline=baseline, data=data,
-        second=second_set, limit=limit, train_data=train_data, target=target, decoding=decoding,
-        command=command_line(),
+        engine_options=open_options(engine, options, handover), mode=mode, baseline=baseline,
+        data=data, second=second_set, limit=limit, train_data=train_data, target=target,
+        decoding=decoding, command=command_line(),
     )  # fmt: skip
     _prepare(engine)
     found = evaluate(request, _show)
@@ -93,7 +96,7 @@ def eval_command(
         from eval.output import print_record
 
         print_record(found)
-    folder = adapter if engine != "http" else None
+    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     for path in _store(request, found, folder, report):
         click.echo(f"Wrote {path}", err=True)
     if found["passed"] is False:
@@ -136,7 +139,10 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.option("--base", is_flag=True, help="Switch the adapter off.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
-def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **options: Any) -> None:
+@click.pass_obj
+def generate_command(
+    handover: Any, text: tuple[str, ...], engine: str, as_json: bool, **options: Any
+) -> None:
     """Answer each TEXT; without one, each line of standard input.
 
     \b
@@ -154,7 +160,7 @@ def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **option
         texts=requests,
         engine=engine,
         engine_options=open_options(
-            engine, {k: options.pop(k) for k in ("dtype", "quantize", "chat_template", "url")}
+            engine, {name: options.pop(name) for name in ENGINE_OPTIONS}, handover
         ),
         **options,
     )
@@ -194,6 +200,8 @@ def _store(request: Any, found: dict[str, Any], folder: str | None, to: str | No
     if place is None:
         return []
     kind = "_second" if request.second else "_data" if request.data else ""
+    if request.engine == "llamacpp":  # the exported file's score, beside the trained one's
+        kind += "_llamacpp"
     path = Path(place) / f"evaluation{kind}.json"
     write_json(path, found)
     return [path, *write_report(folder or place, place)]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import livery
 from eval import record
-from eval.adapters import choose_model, read_origin
+from eval.adapters import choose_model, complete_options, read_origin
 from eval.cases import Case
 from eval.hashes import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, run_arm
@@ -91,9 +91,9 @@ def evaluate(request: Request, show: Show) -> record.Record:
     train_file = Path(request.train_data) if request.train_data else origin.train_file
     leaks = count_leaks(train_file, cases) if train_file else None
     model = choose_model(request.model, origin)
-    options = dict(request.engine_options)
-    if request.engine in ("mlx", "torch") and options.get("quantize") is None:
-        options["quantize"] = origin.quantize
+    options = complete_options(
+        request.engine, request.engine_options, origin, model, request.adapter
+    )
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     engine = open_engine(request.engine, model, request.adapter, **options)
     arms = choose_arms(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from eval.adapters import choose_model, read_origin
+from eval.adapters import choose_model, complete_options, read_origin
 from livery.engines.base import Decoding, Engine, Generation, Grammar, Message, open_engine
 from livery.errors import UserError
 from livery.skills import AnswerError, Skill, get_skill
@@ -67,10 +67,10 @@ def _open(request: Request) -> tuple[Engine, Skill | None]:
     if request.unconstrained and not skill:
         raise UserError("--unconstrained goes with --skill; without one there is no grammar.")
     origin = read_origin(None if request.engine == "http" else request.adapter)
-    options = dict(request.engine_options)
-    if request.engine in ("mlx", "torch") and options.get("quantize") is None:
-        options["quantize"] = origin.quantize
     model = choose_model(request.model, origin)
+    options = complete_options(
+        request.engine, request.engine_options, origin, model, request.adapter
+    )
     engine = open_engine(request.engine, model, request.adapter, **options)
     if request.base:
         engine.use_adapter(False)

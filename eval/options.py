@@ -11,12 +11,15 @@ from livery.engines.base import engine_names
 
 Command = Callable[..., Any]
 
+ENGINE_OPTIONS = ("dtype", "quantize", "chat_template", "gguf_type", "tokenizer", "url")
+
 
 def engine_options(command: Command) -> Command:
     """--adapter, --model, --engine and what the engines take."""
     return _apply(
         command,
-        click.option("--adapter", metavar="DIR", help="Adapter folder; leave out for the base."),
+        click.option("--adapter", metavar="DIR", help="Adapter folder, or for llamacpp a GGUF "
+                     "file; leave out for the base."),
         click.option(
             "--model", "--base-model", metavar="ID_OR_PATH",
             help="Base model; by default the adapter's own, else the embedded one.",
@@ -29,6 +32,10 @@ def engine_options(command: Command) -> Command:
                      help="Quantize the base on loading; by default as it was trained."),
         click.option("--chat-template", metavar="FILE",
                      help="Template file, or chatml, where the tokenizer brings none."),
+        click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is no "
+                     "GGUF file yet; as livery gguf's --type.  [default: f16]"),
+        click.option("--tokenizer", metavar="DIR", help="llamacpp: the base's folder, for a GGUF "
+                     "base whose adapter brings no tokenizer."),
         click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "
                      "/v1. A key is read from OPENAI_API_KEY."),
     )  # fmt: skip
@@ -52,14 +59,19 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
     return apply
 
 
-def open_options(engine: str, given: dict[str, Any]) -> dict[str, Any]:
+def open_options(engine: str, given: dict[str, Any], handover: Any = None) -> dict[str, Any]:
     """The options that `engine` takes, from those on the command line.
+
+    Args:
+        handover: what `livery` hands to its commands, for llamacpp the conversions to GGUF;
+            without it that engine takes GGUF files alone.
 
     Raises:
         click.UsageError: an option of another engine was given, or --url is missing.
     """
     local = ("dtype", "quantize", "chat_template")
-    ours = {"mlx": local, "torch": local, "http": ("url",)}
+    llamacpp = ("gguf_type", "tokenizer", "chat_template")
+    ours = {"mlx": local, "torch": local, "llamacpp": llamacpp, "http": ("url",)}
     for name, value in given.items():
         if name not in ours[engine] and value not in (None, "auto"):
             raise click.UsageError(
@@ -67,7 +79,12 @@ def open_options(engine: str, given: dict[str, Any]) -> dict[str, Any]:
             )
     if engine == "http" and not given.get("url"):
         raise click.UsageError("--engine http needs --url, such as http://127.0.0.1:8000/v1")
-    return {name: given[name] for name in ours[engine] if name in given}
+    found = {name: given[name] for name in ours[engine] if name in given}
+    if engine == "llamacpp":
+        found = {name: value for name, value in found.items() if value is not None}
+        if handover is not None:
+            found["to_gguf"] = handover.gguf_conversions()
+    return found
 
 
 def _apply(command: Command, *options: Callable[[Command], Command]) -> Command:

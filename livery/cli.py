@@ -65,7 +65,8 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="livery")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Fit one base model with small LoRA adapters: make data, train, evaluate, report.
 
     \b
@@ -78,6 +79,9 @@ def cli() -> None:
     Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,
     130 interrupted.
     """
+    from livery.commands.handover import Handover
+
+    context.obj = Handover()
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -40,13 +40,14 @@ def deciding_settings(settings: TrainSettings, total_steps: int) -> dict[str, An
 def base_digest(model: str | Path) -> str:
     """Digest of a base model: its configuration, and names, sizes and first MiB of its weights.
 
-    A hub id that is no folder here is digested by name.
+    A GGUF file is digested likewise; a hub id that is no folder here by name.
     """
     total = hashlib.sha256()
     path = Path(model)
-    if not path.is_dir():
+    files = [path] if path.is_file() else [path / "config.json", *path.glob("*.safetensors")]
+    if not path.exists():
         return hashlib.sha256(str(model).encode()).hexdigest()
-    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
+    for file in sorted(files):
         if file.is_file():
             total.update(f"{file.name}:{file.stat().st_size}:".encode())
             with file.open("rb") as handle:

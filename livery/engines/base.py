@@ -102,7 +102,7 @@ class Facts:
     """What answered, for reports.
 
     Attributes:
-        engine: "mlx", "http".
+        engine: "mlx", "torch", "llamacpp", "http".
         version: of the runtime.
         model, adapter: folder, hub id or name; adapter None where there is none.
         device, dtype: where and in what the weights were.
@@ -164,6 +164,7 @@ class Engine(Protocol):
 _ENGINES = {
     "mlx": ("livery.engines.mlx", "mlx"),
     "torch": ("livery.engines.torch", "cuda"),
+    "llamacpp": ("livery.engines.llamacpp", "llamacpp"),
     "http": ("livery.engines.http", None),
 }
 
@@ -180,7 +181,8 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
         name: one of engine_names().
         model: folder or hub id; for http the name the endpoint serves.
         adapter: adapter folder; for http the name under which the endpoint serves it.
-        options: the engine's own (mlx and torch: dtype, quantize; http: url, api_key).
+        options: the engine's own (mlx and torch: dtype, quantize; llamacpp: gguf_type, tokenizer,
+            to_gguf; http: url).
 
     Raises:
         UserError: an unknown engine, or one whose packages are not installed (the message names

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
 from livery.engines.base import Decoding
 from livery.engines.constrain import RowMatcher, TokenMasks
+from livery.engines.noise import gumbel
 
 
 class Steps:
@@ -62,15 +62,10 @@ class Steps:
         """Draw tokens (B',) by the Gumbel trick, each row from a generator of its own, so that an
         answer does not depend on what else stands in its batch."""
         noise = [
-            _gumbel(logits.shape[-1], self._decoding.seed, self._rows[row], len(tokens))
+            torch.from_numpy(
+                gumbel(logits.shape[-1], self._decoding.seed, self._rows[row], len(tokens))
+            )
             for row, tokens in zip(rows, so_far, strict=True)
         ]
         scaled = logits.float() / self._decoding.temperature
         return (scaled + torch.stack(noise).to(logits.device)).argmax(-1)
-
-
-def _gumbel(width: int, seed: int, row: int, step: int) -> torch.Tensor:
-    """(width,) float32, a function of the three numbers on every device."""
-    state = np.random.SeedSequence([seed % 2**63, row, step])
-    drawn = np.random.Generator(np.random.PCG64(state)).gumbel(size=width)
-    return torch.from_numpy(drawn.astype(np.float32))

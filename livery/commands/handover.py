@@ -1,0 +1,67 @@
+"""What commands of one part need of another: plain functions, handed over in click's context.
+
+`livery/cli.py` puts one `Handover` there; a command takes it with `click.pass_obj`. Nothing is
+imported before it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livery.errors import UserError
+
+
+def gguf_conversions() -> Any:
+    """How the llama.cpp engine comes by its files: `livery.engines.llamacpp_files.ToGguf`."""
+    from livery.engines.llamacpp_files import ToGguf
+
+    return ToGguf(_model, _adapter, _find, _version())
+
+
+def _model(folder: Path, out: Path, kind: str) -> None:
+    from convert.gguf_cli import KINDS, convert_model
+    from convert.megabytes import megabytes
+
+    if kind not in KINDS:
+        raise UserError(f"--gguf-type is {kind}; choose one of: {', '.join(KINDS)}.")
+    with megabytes(f"writing {kind}") as moved:
+        convert_model(folder, out, kind, progress=moved)
+
+
+def _adapter(source: Path, out: Path, base: Path | None) -> None:
+    from convert.cli import convert
+
+    convert(source, out, "gguf", base=base)
+
+
+def _find(model: str) -> Path:
+    from convert.base import load_base
+
+    return load_base(model).folder
+
+
+@functools.cache
+def _version() -> str:
+    """Digest of the converter's code: a model made by older code is made anew."""
+    import convert
+
+    total = hashlib.sha256()
+    for file in sorted(Path(str(convert.__file__)).parent.glob("*.py")):
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What `livery/cli.py` hands to every command.
+
+    Attributes:
+        gguf_conversions: makes `livery.engines.llamacpp_files.ToGguf`.
+    """
+
+    gguf_conversions: Callable[[], Any] = gguf_conversions
