@@ -122,8 +122,8 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     experts: dict[str, int] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         for name, entry in open_tensors(file).entries.items():
-            if name.endswith(".scales"):
-                return {}  # MLX's quantized layout: the shapes are those of packed integers
+            if name.endswith((".scales", ".absmax")):
+                return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
             if not name.endswith(".weight") or entry.tag not in STORED:
                 continue
             place = slot(name)

@@ -104,7 +104,7 @@ class Source(Protocol):
         ...
 
     def read(self, first: int, last: int, space: Workspace) -> np.ndarray:
-        """Rows first … last-1, float32 (n, …), in the workspace's "rows"."""
+        """Rows first … last-1, float32 (n, …), in an array of the workspace."""
         ...
 
 
@@ -139,6 +139,15 @@ class Stored:
             np.copyto(bits, raw)
             np.left_shift(bits, 16, out=bits)
         return rows
+
+
+def view(file: TensorFile, name: str, shape: tuple[int, ...], skip: int = 0) -> Stored:
+    """A part of a stored tensor in another shape, from its value number `skip` on."""
+    entry, width = file.entries[name], WIDTH[file.dtype(name)]
+    start = entry.start + skip * width
+    part = Entry(entry.tag, shape, start, start + math.prod(shape) * width)
+    assert part.end <= entry.end
+    return Stored(TensorFile(file.path, {name: part}, {}), name)
 
 
 @dataclass(frozen=True)

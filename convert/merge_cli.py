@@ -16,6 +16,7 @@ EPILOG = """\b
 Examples:
   livery merge --base base_model --adapter adapters/date-keys --out merged
   livery merge --base base_model --adapter a --weight 0.7 --adapter b --weight 0.3 --out merged
+  livery merge --base model-4bit --adapter adapters/mine --dequantize --out merged
 """
 
 
@@ -33,6 +34,16 @@ Examples:
     "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option(
+    "--dequantize", is_flag=True, help="Take a 4-bit base (MLX, bitsandbytes); write it in full."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="What --dequantize writes; auto is what the base was quantized from.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 def merge_command(
@@ -40,18 +51,30 @@ def merge_command(
     adapters: tuple[Path, ...],
     weights: tuple[float, ...],
     out: Path,
+    dequantize: bool,
+    dtype: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Merge adapters into a base model: the same answers without an adapter at run time.
 
-    Holds one tensor at a time. Merge into the full-precision base and quantize after.
+    Works in blocks of rows, so memory stays small. Merge into the full-precision base and quantize
+    after; --dequantize is for an adapter that was trained on a 4-bit base.
     """
     from convert.megabytes import megabytes
 
     started = time.perf_counter()
     with contextlib.nullcontext() if as_json else megabytes("merging") as moved:
-        report = merge_folders(base, adapters, weights, out, overwrite=overwrite, progress=moved)
+        report = merge_folders(
+            base,
+            adapters,
+            weights,
+            out,
+            dequantize=dequantize,
+            dtype=dtype,
+            overwrite=overwrite,
+            progress=moved,
+        )
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -68,10 +91,12 @@ def merge_folders(
     weights: tuple[float, ...],
     out: Path,
     *,
+    dequantize: bool = False,
+    dtype: str = "auto",
     overwrite: bool = False,
     progress: Any = None,
 ) -> dict[str, Any]:
-    """Read everything and merge; see `merge.merge`.
+    """Read everything and merge; see `merge.merge` and `merge_dequantize.merge_dequantized`.
 
     Raises:
         UserError: `out` exists or is the base itself, or weights do not match adapters.
@@ -80,6 +105,10 @@ def merge_folders(
     from convert.base import load_base
     from convert.merge import Part, merge
 
+    if dtype != "auto" and not dequantize:
+        raise UserError(
+            "--dtype belongs to --dequantize; a merge keeps what the base is stored in."
+        )
     if weights and len(weights) != len(adapters):
         raise UserError(
             f"{len(weights)} --weight for {len(adapters)} --adapter: give one each, or none."
@@ -94,4 +123,8 @@ def merge_folders(
         source = formats.detect(path)
         adapter = formats.read_adapter(source, found_base)
         parts.append(Part(adapter, weights[at] if weights else 1.0, source.format))
+    if dequantize:
+        from convert.merge_dequantize import merge_dequantized
+
+        return merge_dequantized(found_base, parts, out, dtype, progress)
     return merge(found_base, parts, out, progress)
