@@ -144,7 +144,7 @@ def _verdict(case: Case, runtime: Runtime) -> Verdict:
         found += _RULES[runtime](case)
         found += _common(case, form, found)
     found.sort(key=lambda finding: not finding.refused)
-    return Verdict(runtime, str(form.path) if form else "", tuple(found))
+    return Verdict(runtime, str(case.place(form)) if form else "", tuple(found))
 
 
 def _missing(case: Case, runtime: Runtime) -> Finding:
@@ -175,7 +175,7 @@ def _restore(case: Case, form: Form) -> str:
     that can read it, or by training it again."""
     whole = next((f for f in case.forms.values() if f.adapter is not None), None)
     if whole is not None:
-        words = ["livery", "convert", str(whole.path), f"{case.path}-whole", "--to", "all"]
+        words = ["livery", "convert", str(case.place(whole)), f"{case.path}-whole", "--to", "all"]
         return shlex.join([*words, "--base", case.base_name])
     if form.format == "peft" and form.shapes:
         return case.peft_merge()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from convert import gguf_names, mlx_format, peft_format
+from convert import archive, gguf_names, mlx_format, peft_format
 from convert.base import Base
 from convert.formats import Format
 from convert.gguf_file import open_gguf
@@ -117,6 +117,10 @@ class Case:
             return str(folder / "gguf" / "adapter.gguf")
         return str(folder / format)
 
+    def place(self, form: Form) -> Path:
+        """Where a command finds a form: its own path, or the zip that it was unpacked from."""
+        return self.path if archive.is_zip(self.path) else form.path
+
     def convert(self, format: Format) -> str:
         words = ["livery", "convert", str(self.path), self.target(format), "--to", format]
         return shlex.join([*words, "--base", self.base_name])
@@ -147,8 +151,10 @@ def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:
     """Every form of the adapter at `path`, PEFT first.
 
     Raises:
-        UserError: there is nothing of an adapter there, or several GGUF files.
+        UserError: there is nothing of an adapter there, or several GGUF files, or a zip is odd.
     """
+    if archive.is_zip(path):
+        path = archive.unpack(path)
     if path.is_file():
         return _form_of_file(path, base)
     if not path.is_dir():

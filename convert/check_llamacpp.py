@@ -65,7 +65,7 @@ def _anew(case: Case) -> str:
     other = next((f for f in case.forms.values() if f.format != "gguf" and f.adapter), None)
     if other is None:
         return case.retrain("")
-    words = ["livery", "convert", str(other.path), str(case.forms["gguf"].path), "--to", "gguf"]
+    words = ["livery", "convert", str(case.place(other)), case.target("gguf"), "--to", "gguf"]
     return shlex.join([*words, "--base", case.base_name, "--overwrite"])
 
 

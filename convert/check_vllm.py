@@ -186,7 +186,7 @@ def _from_another_form(case: Case) -> str:
     whole = next((f for f in case.forms.values() if f.adapter is not None), None)
     if whole is None:
         return case.retrain("")
-    words = ["livery", "convert", str(whole.path), f"{case.path}-whole", "--to", "all"]
+    words = ["livery", "convert", str(case.place(whole)), f"{case.path}-whole", "--to", "all"]
     return shlex.join([*words, "--base", case.base_name])
 
 

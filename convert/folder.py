@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convert import card, formats, mlx_format
+from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from livery.adapter import Adapter
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors
-
-# What of a base folder makes up its tokenizer.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-)
 
 
 @dataclass(frozen=True)
@@ -93,8 +80,7 @@ def copy_tokenizer(base: Base, out: Path) -> list[str]:
     copied: list[str] = []
     for name in TOKENIZER_FILES:
         if (base.folder / name).is_file() and (base.folder / name).resolve() != out / name:
-            with (base.folder / name).open("rb") as source, atomic_write(out / name) as file:
-                shutil.copyfileobj(source, file)
+            copy_file(base.folder / name, out / name)
             copied.append(name)
     return copied
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from convert import mlx_format, peft_format
+from convert import archive, mlx_format, peft_format
 from convert.base import Base, check_fits, find_base, load_base
 from livery.adapter import Adapter
 from livery.errors import UserError
@@ -30,10 +30,14 @@ def detect(path: str | Path) -> Source:
 
     A folder that holds several formats counts as the richest of them: PEFT, then MLX, then GGUF.
 
+    A zip is unpacked to a temporary folder, see `archive.unpack`.
+
     Raises:
         UserError: nothing there is an adapter; the message says what was found.
     """
     path = Path(path)
+    if archive.is_zip(path):
+        path = archive.unpack(path)
     if path.is_file():
         return _detect_file(path)
     if not path.is_dir():
