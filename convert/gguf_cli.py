@@ -64,6 +64,8 @@ def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: boo
         f"{report['architecture']}, {report['type']} → {out} "
         f"({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)"
     )
+    for note in report.get("notes", []):
+        click.echo(f"note: {note}")
     fallbacks: dict[str, str] = report.get("fallbacks", {})
     for dtype in sorted(set(fallbacks.values())):
         names = [name for name in fallbacks if fallbacks[name] == dtype]
@@ -136,7 +138,7 @@ def _by_program(
         llama_quantize.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
     finally:
         exact.unlink(missing_ok=True)
-    kept = {key: made[key] for key in ("architecture", "tensors")}
+    kept = {key: made[key] for key in ("architecture", "tensors", "notes")}
     return {
         "path": str(out),
         **kept,

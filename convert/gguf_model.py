@@ -99,6 +99,7 @@ def write_model(
         "tensors": len(tensors),
         "stored": counts,
         "fallbacks": fallbacks,
+        "notes": gguf_numbers.notes(base),
         "bytes": path.stat().st_size,
     }
 

@@ -68,23 +68,65 @@ def hyperparameters(base: Base, architecture: Architecture) -> dict[str, Value]:
 
 def _rope_scaling(base: Base, rope: dict[str, Any]) -> dict[str, Value]:
     kind, scaling = rope["type"], rope["scaling"]
+    if kind in ("longrope", "su") and base.config["model_type"] != "phi3":
+        raise UserError(
+            f"{base.folder / 'config.json'}: rope scaling {kind!r} is known for phi3 alone. "
+            "Convert this model with llama.cpp's own script."
+        )
     if kind in ("default", "llama3", "longrope", "su"):
         return {}  # the last three are tensors of frequencies
     if kind == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling["factor"])}
     if kind == "yarn":
-        original = scaling.get("original_max_position_embeddings")
-        return {
-            "rope.scaling.type": "yarn",
-            "rope.scaling.factor": float(scaling["factor"]),
-            "rope.scaling.original_context_length": int(
-                original or base.config["max_position_embeddings"]
-            ),
-        }
+        return _yarn(base, scaling)
     raise UserError(
         f"{base.folder / 'config.json'}: rope scaling {kind!r} is not known here. Convert this "
         "model with llama.cpp's own script."
     )
+
+
+def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
+    """https://arxiv.org/abs/2309.00071. llama.cpp multiplies what it gets as attn_factor by the
+    paper's own factor, so one that a model sets itself is divided by that."""
+    file = base.folder / "config.json"
+    if base.config["model_type"] not in _YARN:
+        raise UserError(
+            f"{file}: rope scaling 'yarn' is not known here for {base.config['model_type']}. "
+            "Convert this model with llama.cpp's own script."
+        )
+    if scaling.get("truncate") is False:
+        raise UserError(f"{file}: yarn without truncation; llama.cpp always truncates its range.")
+    for name, fixed in (("beta_fast", 32.0), ("beta_slow", 1.0)):
+        if float(scaling.get(name) or fixed) != fixed:
+            raise UserError(
+                f"{file}: yarn with {name} {scaling[name]}; llama.cpp computes with {fixed:.0f} "
+                "for this architecture."
+            )
+    longest = int(base.config["max_position_embeddings"])
+    original = int(scaling.get("original_max_position_embeddings") or longest)
+    factor = float(scaling.get("factor") or longest / original)
+
+    def paper(weight: float = 1.0) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    attention = scaling.get("attention_factor")
+    over, under = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    if attention is None and over and under:
+        attention = paper(float(over)) / paper(float(under))
+    values: dict[str, Value] = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": factor,
+        "rope.scaling.original_context_length": original,
+    }
+    if attention is not None:
+        values["rope.scaling.attn_factor"] = float(attention) / paper()
+    return values
+
+
+# Where llama.cpp's yarn was found to be that of transformers (tests/test_gguf_rope.py).
+_YARN = (
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "phi",
+)  # fmt: skip
 
 
 def _moe(base: Base, _rope: dict[str, Any], values: dict[str, Value]) -> None:
@@ -144,18 +186,27 @@ def _check_query_scale(base: Base, *, whole: int) -> None:
 
 
 def _phi3(base: Base, rope: dict[str, Any], values: dict[str, Value]) -> None:
-    config = base.config
-    values["rope.scaling.original_context_length"] = int(
-        config.get("original_max_position_embeddings") or config["max_position_embeddings"]
+    config, scaling = base.config, rope["scaling"]
+    if rope["type"] not in ("default", "longrope", "su"):
+        raise UserError(
+            f"{base.folder / 'config.json'}: rope scaling {rope['type']!r}; "
+            "phi3 has longrope alone."
+        )
+    longest = int(config["max_position_embeddings"])
+    original = int(
+        scaling.get("original_max_position_embeddings")
+        or config.get("original_max_position_embeddings")
+        or longest
     )
+    values["rope.scaling.original_context_length"] = original
     if config.get("sliding_window"):
         values["attention.sliding_window"] = int(config["sliding_window"])
     if rope["type"] in ("longrope", "su"):
-        ratio = config["max_position_embeddings"] / config["original_max_position_embeddings"]
-        factor = math.sqrt(
-            1 + math.log(ratio) / math.log(config["original_max_position_embeddings"])
-        )
-        values["rope.scaling.attn_factor"] = factor if ratio > 1 else 1.0
+        factor = float(scaling.get("factor") or longest / original)
+        attention = scaling.get("attention_factor")
+        if attention is None:
+            attention = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+        values["rope.scaling.attn_factor"] = float(attention)
 
 
 _EXTRAS: dict[str, Callable[[Base, dict[str, Any], dict[str, Value]], None]] = {
@@ -167,18 +218,40 @@ _EXTRAS: dict[str, Callable[[Base, dict[str, Any], dict[str, Value]], None]] = {
 }
 
 
+def notes(base: Base) -> list[str]:
+    """What a user should know of how llama.cpp will compute."""
+    rope = _rope(base)
+    if rope["type"] not in ("longrope", "su"):
+        return []
+    scaling = rope["scaling"]
+    original = scaling.get("original_max_position_embeddings") or base.config.get(
+        "original_max_position_embeddings"
+    )
+    return [
+        f"longrope: started with a context of more than {original} tokens, llama.cpp takes the "
+        "long factors for short prompts too; transformers goes by the prompt's length."
+    ]
+
+
 def rope_tensors(base: Base) -> dict[str, np.ndarray]:
     """Factors that divide rope's frequencies, for the scalings that llama.cpp takes as tensors."""
     rope = _rope(base)
     scaling = rope["scaling"]
+    head = int(base.config.get("head_dim") or base.config["hidden_size"] // base.heads)
     if rope["type"] in ("longrope", "su"):
-        return {
-            f"rope_factors_{length}.weight": np.array(scaling[f"{length}_factor"], np.float32)
-            for length in ("long", "short")
-        }
+        wanted = int(head * (rope["partial"] or 1.0)) // 2
+        made: dict[str, np.ndarray] = {}
+        for length in ("long", "short"):
+            factors = np.array(scaling.get(f"{length}_factor") or [], np.float32)
+            if factors.shape != (wanted,):
+                raise UserError(
+                    f"{base.folder / 'config.json'}: rope scaling has {factors.size} numbers in "
+                    f"{length}_factor; half of the head's rotated part is {wanted}."
+                )
+            made[f"rope_factors_{length}.weight"] = factors
+        return made
     if rope["type"] != "llama3":
         return {}
-    head = int(base.config.get("head_dim") or base.config["hidden_size"] // base.heads)
     frequencies = 1.0 / rope["theta"] ** (np.arange(0, head, 2, dtype=np.float64) / head)
     waves = 2 * math.pi / frequencies
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])

@@ -23,7 +23,7 @@ def main() -> None:
     params.model.path = job["model"]
     if job.get("adapter"):
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(job["adapter"], 1.0)]
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 256, 1, 0
+    params.n_ctx, params.n_parallel, params.n_gpu_layers = job.get("n_ctx", 256), 1, 0
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type(0)
     params.flash_attn_type = xllamacpp.llama_flash_attn_type(0)
     params.no_extra_bufts = True
