@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convert import card_loading
+from convert.check import Verdict
 from convert.naming import leaf
 from livery.adapter import Adapter
-
-# Ranks that vLLM's --max-lora-rank accepts.
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def render(
@@ -18,6 +17,7 @@ def render(
     *,
     formats: Sequence[str],
     left_out: Mapping[str, str],
+    verdicts: Sequence[Verdict] = (),
 ) -> str:
     """README.md of an adapter folder.
 
@@ -26,6 +26,8 @@ def render(
             example), "training" and "results" (mappings that become tables).
         formats: what the folder holds: "peft", "mlx", "gguf".
         left_out: format -> why it is not there.
+        verdicts: what `livery check` says of the folder; a runtime that is not among them is taken
+            to load it.
     """
     base = adapter.base_model or "BASE_MODEL"
     title = str(facts.get("title") or f"LoRA adapter for {base}")
@@ -37,13 +39,22 @@ def render(
         rows = facts.get(name)
         if isinstance(rows, Mapping) and rows:
             parts.append(f"## {name.capitalize()}\n\n" + _table(rows))
-    parts.append("## Loading it\n\nRun from this folder.")
     prompt = str(facts.get("prompt") or "Hello")
-    for name in formats:
-        parts.append(_SNIPPETS[name](adapter, base, prompt))
-    for name, why in left_out.items():
-        parts.append(f"There is no {name.upper()} form in this folder: {why}")
+    parts.append(card_loading.section(adapter, prompt, formats, left_out, verdicts))
     return "\n\n".join(parts) + "\n"
+
+
+def with_loading(
+    text: str,
+    adapter: Adapter,
+    *,
+    formats: Sequence[str],
+    left_out: Mapping[str, str],
+    verdicts: Sequence[Verdict] = (),
+) -> str:
+    """Somebody's card, its section on loading (the last one of ours) replaced or added."""
+    before = text.partition(f"\n{card_loading.TITLE}\n")[0].rstrip()
+    return f"{before}\n\n{card_loading.section(adapter, 'Hello', formats, left_out, verdicts)}\n"
 
 
 def _front_matter(adapter: Adapter, facts: Mapping[str, Any]) -> str:
@@ -81,61 +92,3 @@ def _table(rows: Mapping[str, Any]) -> str:
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         lines.append(f"| {key} | {text.replace('|', '/')} |")
     return "\n".join(lines)
-
-
-def _peft(adapter: Adapter, base: str, prompt: str) -> str:
-    text = f"""### transformers with PEFT
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(".")
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), ".")
-messages = [{{"role": "user", "content": {prompt!r}}}]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-output = model.generate(**inputs, max_new_tokens=64)
-print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-```"""
-    if adapter.dora:
-        return text + "\n\nvLLM does not load DoRA adapters; merge this one into the base for it."
-    rank = next((r for r in _VLLM_RANKS if r >= max(adapter.ranks)), max(adapter.ranks))
-    if any(pair.kind == "experts" for pair in adapter.pairs.values()):
-        return text + "\n\nvLLM needs `--enable-mixed-moe-lora-format` for adapted experts."
-    return f"""{text}
-
-### vLLM
-
-```sh
-vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter=.
-```"""
-
-
-def _mlx(adapter: Adapter, base: str, prompt: str) -> str:
-    return f"""### mlx-lm
-
-```sh
-mlx_lm.generate --model {base} --adapter-path mlx --prompt {prompt!r}
-```"""
-
-
-def _gguf(adapter: Adapter, base: str, prompt: str) -> str:
-    return """### llama.cpp
-
-```sh
-llama-server --model base.gguf --lora gguf/adapter.gguf
-```
-
-### Ollama
-
-```
-FROM ./base.gguf
-ADAPTER ./gguf/adapter.gguf
-```
-
-`base.gguf` is the base model in GGUF; give Ollama the GGUF adapter, not the safetensors one."""
-
-
-_SNIPPETS = {"peft": _peft, "mlx": _mlx, "gguf": _gguf}

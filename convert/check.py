@@ -90,14 +90,17 @@ def check(
     Raises:
         UserError: there is no adapter at `path`, or the base cannot be read.
     """
-    case = gather(Path(path), base, max_lora_rank=max_lora_rank, mixed_moe=mixed_moe)
+    return judge(gather(Path(path), base, max_lora_rank, mixed_moe), runtimes)
+
+
+def judge(case: Case, runtimes: Sequence[Runtime] = RUNTIMES) -> list[Verdict]:
+    """One verdict a runtime on what `gather` found."""
     return [_verdict(case, runtime) for runtime in runtimes]
 
 
 def gather(
     path: Path,
     base: str | Path | None,
-    *,
     max_lora_rank: int = check_vllm.DEFAULT_RANK,
     mixed_moe: bool = False,
 ) -> Case:

@@ -169,18 +169,34 @@ def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:
         own = _config(folder / mlx_format.CONFIG)
         if (folder / mlx_format.WEIGHTS).exists() or "lora_parameters" in own:
             forms.setdefault("mlx", _mlx(folder, own))
-    ggufs = sorted([*path.glob("*.gguf"), *path.glob("gguf/*.gguf")])
-    if len(ggufs) > 1:
-        names = ", ".join(str(file.relative_to(path)) for file in ggufs)
-        raise UserError(f"{path}: holds {len(ggufs)} GGUF files ({names}); name the one you mean.")
-    if ggufs:
-        forms["gguf"] = _gguf(ggufs[0], base)
+    file = _adapter_file(path)
+    if file:
+        forms["gguf"] = _gguf(file, base)
     if not forms:
         raise UserError(
             f"{path}: no adapter here: neither {peft_format.WEIGHTS} (PEFT) nor "
             f"{mlx_format.WEIGHTS} (MLX) nor a .gguf file."
         )
     return forms
+
+
+def _adapter_file(folder: Path) -> Path | None:
+    """The GGUF adapter of a folder, which may hold GGUF models too."""
+    own = folder / "gguf" / "adapter.gguf"
+    found = [own] if own.exists() else sorted([*folder.glob("*.gguf"), *folder.glob("gguf/*.gguf")])
+    if len(found) > 1:
+        found = [file for file in found if _type(file) == "adapter"]
+    if len(found) > 1:
+        names = ", ".join(str(file.relative_to(folder)) for file in found)
+        raise UserError(f"{folder}: holds {len(found)} GGUF adapters ({names}); name one of them.")
+    return found[0] if found else None
+
+
+def _type(file: Path) -> Any:
+    try:
+        return open_gguf(file, known_types=False).metadata.get("general.type")
+    except UserError:
+        return None
 
 
 def _form_of_file(path: Path, base: Base | None) -> dict[Format, Form]:

@@ -53,7 +53,7 @@ def _saves_modules(config: Config) -> bool:
 
 
 CONFIG_RULES = (
-    ConfigRule("dora", lambda c: bool(c.get("use_dora")), "vLLM has no DoRA", Case.merge),
+    ConfigRule("dora", lambda c: bool(c.get("use_dora")), "vLLM does not load DoRA", Case.merge),
     ConfigRule(
         "lora-bias",
         lambda c: bool(c.get("lora_bias")),

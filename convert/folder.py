@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert import card, formats, mlx_format
+from convert import card, check, check_vllm, formats, mlx_format
 from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from livery.adapter import Adapter
@@ -69,10 +70,27 @@ def write_adapter_folder(
             _remove_stale(out, target)
     if base:
         copy_tokenizer(base, out)
-    text = card.render(adapter, card_facts or {}, formats=written, left_out=left_out)
+    text = card.render(
+        adapter,
+        card_facts or {},
+        formats=written,
+        left_out=left_out,
+        verdicts=verdicts_on(adapter, out, base),
+    )
     with atomic_write(out / "README.md", "w") as file:
         file.write(text)
     return FolderReport(tuple(written), left_out, tuple(notes))
+
+
+def verdicts_on(adapter: Adapter, folder: Path, base: Base | None) -> list[check.Verdict]:
+    """What `livery check` says of a finished folder, as its card may: without this machine's
+    paths, and of a vLLM that is started as the card says."""
+    try:
+        case = check.gather(folder, base.folder if base else None, check_vllm.RANKS[-1], True)
+    except UserError:  # other adapters lie beside it
+        return []
+    name = adapter.base_model or "BASE_MODEL"
+    return check.judge(dataclasses.replace(case, path=Path(), base_name=name))
 
 
 def copy_tokenizer(base: Base, out: Path) -> list[str]:
