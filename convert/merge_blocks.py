@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from convert.safetensors_file import Entry, TensorFile, encode
+from livery.blas import numpy_on_one_thread
 from livery.cores import cores
 
 _BLOCK = 1 << 18  # values in a block: 1 MB of float32
@@ -202,7 +203,7 @@ def write(jobs: Sequence[Job], moved: Moved | None = None) -> None:
     tasks = (task for job in jobs for task in _tasks(job))
     waiting: set[Future[int]] = set()
     try:
-        with ThreadPoolExecutor(workers) as pool:
+        with numpy_on_one_thread(), ThreadPoolExecutor(workers) as pool:
             for task in tasks:
                 waiting.add(pool.submit(work, task))
                 if len(waiting) > 4 * workers:

@@ -180,6 +180,35 @@ def test_blocks_of_any_size_give_the_same_bytes(
     assert whole.read_bytes() == small.read_bytes()
 
 
+def test_products_run_on_one_thread_and_the_setting_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Threads that each start a thread a core made a merge twenty times slower."""
+    from convert import merge_blocks
+    from livery import blas
+
+    found = blas._numpys_openblas()  # pyright: ignore[reportPrivateUsage]
+    if found is None:
+        pytest.skip("numpy has another BLAS here")
+    get, put = found
+    seen: list[int] = []
+    real = merge_blocks._compute  # pyright: ignore[reportPrivateUsage]
+
+    def watched(*arguments: Any) -> int:
+        seen.append(get())
+        return real(*arguments)
+
+    monkeypatch.setattr(merge_blocks, "_compute", watched)
+    before = get()
+    put(2)
+    try:
+        base = tiny(tmp_path / "base", **{"model.q.weight": np.zeros((3, 4), np.float32)})
+        merge(load_base(base), [Part(Adapter({"model.q": pair()}))], tmp_path / "out")
+        assert (seen, get()) == ([1], 2)
+    finally:
+        put(before)
+
+
 def tiny(folder: Path, **tensors: np.ndarray) -> Path:
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")

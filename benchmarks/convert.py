@@ -1,0 +1,351 @@
+"""Conversion and merging: adapters against a plain copy, a merge against PEFT's and a plain copy.
+
+    python -m benchmarks.convert --json convert.json           # adapters, and a merge of 200 MB
+    python -m benchmarks.convert --case merge-2gb              # the large merge alone
+
+Every run is a process of its own, start-up and imports included; peak memory is that process's, its
+mapped files included (Linux counts them). Contestants take turns. The models and adapters are
+random, of Llama's shape, and made on the spot.
+
+The files lie in the page cache for all alike. Conversions are flushed to the disk before they count
+as done, a plain copy is not: `copy` below is shutil.copyfile in a Python that imports what the
+converter imports, `copy, flushed` is followed by fsync.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import Sample, compare, interleave, machine, report
+from livery.paths import HOME
+
+RANK, ALPHA = 16, 32
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# hidden, intermediate, layers, heads, key-value heads, vocabulary
+SHAPES = {
+    "adapter": (4096, 14336, 32, 32, 8, 32000),  # Llama-3-8B's
+    "merge-200mb": (1024, 2816, 8, 16, 8, 8192),
+    "merge-2gb": (2048, 8192, 16, 32, 8, 32000),
+}
+CONVERSIONS = ("peft-to-mlx", "peft-to-gguf", "mlx-to-peft", "gguf-to-peft")
+MERGES = ("merge-200mb", "merge-2gb")
+
+COPY = """
+import sys, os, shutil, click, numpy, convert.cli, convert.formats, convert.gguf_format
+for source, target in zip(sys.argv[2::2], sys.argv[3::2]):
+    shutil.copyfile(source, target)
+    if sys.argv[1] == "flushed":
+        with open(target, "rb") as file: os.fsync(file.fileno())
+"""
+PEFT = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(out)
+"""
+
+
+def linears(shape: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Module path -> (out, in) of every linear layer below the head."""
+    hidden, inner, layers, heads, kv_heads, _ = shape
+    kv = hidden // heads * kv_heads
+    sizes = dict(
+        zip(
+            TARGETS,
+            ((hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden), (inner, hidden),
+             (inner, hidden), (hidden, inner)),
+            strict=True,
+        )
+    )  # fmt: skip
+    return {
+        f"model.layers.{layer}.{'mlp' if size in TARGETS[4:] else 'self_attn'}.{size}": out_in
+        for layer in range(layers)
+        for size, out_in in sizes.items()
+    }
+
+
+def write_file(path: Path, tensors: dict[str, tuple[int, ...]], tag: str, scale: float) -> None:
+    """A safetensors file of random numbers, a tensor at a time."""
+    width = {"F32": 4, "BF16": 2}[tag]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in tensors.items():
+        end = at + math.prod(shape) * width
+        header[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    rng = np.random.default_rng(0)
+    pool = rng.standard_normal(1 << 22, np.float32) * np.float32(scale)
+    bits = pool.view("<u4") if tag == "F32" else (pool.view("<u4") >> 16).astype("<u2")
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for shape in tensors.values():
+            count = math.prod(shape)
+            first = int(rng.integers(len(bits)))
+            rolled = np.roll(bits, first)
+            for begin in range(0, count, len(bits)):
+                file.write(rolled[: count - begin].tobytes())
+
+
+def make_base(folder: Path, case: str, *, weights: bool = True) -> Path:
+    """A Llama's folder; without weights, what a conversion needs of it."""
+    shape = SHAPES[case]
+    hidden, inner, layers, heads, kv_heads, vocabulary = shape
+    folder.mkdir()
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "vocab_size": vocabulary, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 2048, "rope_theta": 10000.0, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "hidden_act": "silu",
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    if weights:
+        tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+        tensors |= {f"{name}.weight": size for name, size in linears(shape).items()}
+        for layer in range(layers):
+            for norm in ("input_layernorm", "post_attention_layernorm"):
+                tensors[f"model.layers.{layer}.{norm}.weight"] = (hidden,)
+        tensors |= {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
+        write_file(folder / "model.safetensors", tensors, "BF16", 0.02)
+    return folder
+
+
+def make_adapter(folder: Path, case: str) -> Path:
+    """A PEFT adapter on all linear layers, float32, as its trainers save one."""
+    tensors: dict[str, tuple[int, ...]] = {}
+    for name, (out, into) in linears(SHAPES[case]).items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = (RANK, into)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = (out, RANK)
+    folder.mkdir()
+    write_file(folder / "adapter_model.safetensors", tensors, "F32", 0.02)
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": ALPHA,
+        "target_modules": list(TARGETS), "lora_dropout": 0.0, "bias": "none",
+        "base_model_name_or_path": "bench/llama",
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def process(command: Sequence[str | Path], **environment: str) -> Sample:
+    """Run a command: seconds from start to end, and its peak memory."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=HOME,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        if child.returncode:
+            raise SystemExit(f"{command}:\n{said.read()[-2000:]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    spent = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, usage.ru_maxrss * unit, {"processor_seconds": round(spent, 2)})
+
+
+def fresh(work: Path, contestant: str) -> Path:
+    """A name that is not taken, with what the last run left gone: it is no part of the time."""
+    import shutil
+
+    path = work / f"out-{contestant.replace(', ', '-')}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True) if path.is_file() else None
+    return path
+
+
+def conversion(case: str, work: Path, repeats: int) -> dict[str, Any]:
+    """One direction of `livery convert` against a copy of the adapter's weights."""
+    source_kind, _, target = case.partition("-to-")
+    base = work / "base"
+    if not base.exists():
+        make_base(base, "adapter", weights=False)
+        make_adapter(work / "peft", "adapter")
+    livery = [sys.executable, "-m", "livery"]
+    source = work / source_kind
+    if not source.exists():
+        process([*livery, "convert", work / "peft", source, "--to", source_kind, "--base", base])
+    (weights,) = (p for p in source.rglob("*") if p.suffix in (".safetensors", ".gguf"))
+
+    def copied(how: str) -> Sample:
+        out = fresh(work, f"copy-{how}")
+        out.mkdir()
+        return process([sys.executable, "-c", COPY, how, weights, out / weights.name])
+
+    def converted() -> Sample:
+        out = fresh(work, "livery")
+        return process([*livery, "convert", source, out, "--to", target, "--base", base])
+
+    found = interleave(
+        {
+            "copy": lambda: copied("plain"),
+            "copy, flushed": lambda: copied("flushed"),
+            "livery": converted,
+        },
+        repeats,
+    )
+    row = compare(found, "copy", "livery")
+    row["bytes"] = weights.stat().st_size
+    flushed = compare(found, "copy, flushed", "livery")
+    row["times_of_a_copy"] = 1 / row["speedup"]
+    row["times_of_a_flushed_copy"] = 1 / flushed["speedup"]
+    print(
+        f"  {row['bytes'] / 1e6:.0f} MB: {row['times_of_a_copy']:.2f} times a copy, "
+        f"{row['times_of_a_flushed_copy']:.2f} times a flushed one"
+    )
+    return row
+
+
+def merging(case: str, work: Path, repeats: int) -> dict[str, Any]:
+    """`livery merge` against PEFT's merge_and_unload + save_pretrained, beside a plain copy.
+
+    On a machine that others use too, torch's threads wait for each other: PEFT runs with its
+    default threads and with one, and the faster counts.
+    """
+    base, adapter = work / f"{case}-base", work / f"{case}-adapter"
+    make_base(base, case)
+    make_adapter(adapter, case)
+    weights = base / "model.safetensors"
+    outs: dict[str, Path] = {}
+
+    def peft(**environment: str) -> Sample:
+        outs["peft"] = fresh(work, "peft")
+        return process([sys.executable, "-c", PEFT, base, adapter, outs["peft"]], **environment)
+
+    def livery() -> Sample:
+        outs["livery"] = fresh(work, "livery")
+        return process(
+            [sys.executable, "-m", "livery", "merge", "--base", base, "--adapter", adapter,
+             "--out", outs["livery"]]
+        )  # fmt: skip
+
+    def copy() -> Sample:
+        out = fresh(work, "copy")
+        out.mkdir()
+        return process([sys.executable, "-c", COPY, "plain", weights, out / weights.name])
+
+    contestants = {
+        "peft": peft,
+        "peft, one thread": lambda: peft(OMP_NUM_THREADS="1"),
+        "copy": copy,
+        "livery": livery,
+    }
+    found = interleave(contestants, repeats)
+    rows = [compare(found, theirs, "livery") for theirs in ("peft", "peft, one thread")]
+    row = min(rows, key=lambda one: one["speedup"])
+    row["bytes"] = weights.stat().st_size
+    row["seconds"]["copy"] = min(sample.seconds for sample in found["copy"])
+    row["other_bits"] = differing(outs["peft"], outs["livery"])
+    fresh(work, "peft")
+    row["where"] = where_the_time_goes(base, adapter, fresh(work, "livery"))
+    print(f"  values that differ from PEFT's: {row['other_bits']}; processor time: {row['where']}")
+    return row
+
+
+def differing(one: Path, other: Path) -> int:
+    """How many values two folders' weights differ in."""
+    from convert.safetensors_file import open_tensors
+
+    files = [
+        {name: (file, e) for file in map(open_tensors, folder.glob("*.safetensors"))
+         for name, e in file.entries.items()}
+        for folder in (one, other)
+    ]  # fmt: skip
+    assert files[0].keys() == files[1].keys()
+    count = 0
+    for name, (file, entry) in files[0].items():
+        against, place = files[1][name]
+        for at in range(0, entry.end - entry.start, 1 << 26):
+            size = min(1 << 26, entry.end - entry.start - at) // 2
+            a = np.fromfile(file.path, "<u2", size, offset=entry.start + at)
+            b = np.fromfile(against.path, "<u2", size, offset=place.start + at)
+            count += int(np.count_nonzero(a != b))
+    return count
+
+
+def where_the_time_goes(base: Path, adapter: Path, out: Path) -> dict[str, float]:
+    """Processor seconds of all threads by what they were spent on, in a merge in this process."""
+    from convert import merge_blocks, merge_changes
+    from convert.merge_cli import merge_folders
+
+    spent: dict[str, float] = {}
+    lock = threading.Lock()
+
+    def timed(owner: Any, name: str, label: str) -> Callable[[], None]:
+        real = getattr(owner, name)
+
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return real(*arguments, **named)
+            finally:
+                with lock:
+                    spent[label] = spent.get(label, 0.0) + time.thread_time() - began
+
+        setattr(owner, name, wrapper)
+        return lambda: setattr(owner, name, real)
+
+    undo = [
+        timed(merge_blocks, "_compute", "all of a block"),
+        timed(merge_blocks, "_copy", "copying"),
+        timed(merge_blocks.Stored, "read", "reading and widening"),
+        timed(merge_changes.Add, "apply", "product and sum"),
+        timed(merge_blocks, "_rounded", "rounding"),
+    ]
+    began = time.perf_counter()
+    merge_folders(base, (adapter,), (), out)
+    wall = time.perf_counter() - began
+    for step in undo:
+        step()
+    parts = ("reading and widening", "product and sum", "rounding")
+    spent["writing"] = spent.pop("all of a block") - sum(spent[part] for part in parts)
+    return {"wall": round(wall, 2), **{k: round(v, 2) for k, v in spent.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--case",
+        choices=(*CONVERSIONS, *MERGES),
+        action="append",
+        help="which cases; all but merge-2gb by default",
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, interleaved")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here")
+    parser.add_argument("--work", type=Path, help="where the files go; the system's by default")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine()}
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
+        for case in options.case or (*CONVERSIONS, "merge-200mb"):
+            print(f"{case}:", flush=True)
+            measure = merging if case in MERGES else conversion
+            results[case] = measure(case, Path(name), options.repeats)
+    report(results, options.json)
+
+
+if __name__ == "__main__":
+    main()
