@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from livery.schedule import learning_rate
 from livery.settings import TrainSettings
 
 Listener = Callable[[str, dict[str, Any]], None]
-Export = Callable[[PortableState, dict[str, Any]], None]
+Export = Callable[[PortableState, dict[str, Any]], Mapping[str, Any] | None]
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -40,7 +40,8 @@ class Job:
         train, valid: encoded examples; valid may be empty.
         train_digest: of the training examples (`livery.chat.digest`).
         decode: token ids -> text, for samples.
-        export: writes the adapter folder from a state and the run's facts.
+        export: writes the adapter folder from a state and the run's facts; what it returns is
+            recorded with them.
         listener: told of every event by name with its facts; prints, or feeds a web page.
         resume: go on with the run in the folder.
         resume_anyway: although it was made from something else.
@@ -371,7 +372,7 @@ class _Run:
             "settings": self.settings.as_dict(),
         }
         if self.writes:
-            self.job.export(state, facts)
+            facts.update(self.job.export(state, facts) or {})
             write_json(self.folder / run_folder.METADATA, facts)
         self._tell("done", **facts)
         return RunResult(step, state.step, self.progress.best_loss, facts)

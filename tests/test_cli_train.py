@@ -109,6 +109,9 @@ def test_train_writes_the_folder_then_refuses_it_then_goes_on(here: Path, livery
     metrics = [row for _, row in read_jsonl(out / "training_metrics.jsonl")]
     assert [r["step"] for r in metrics if "eval_loss" in r] == [0, 3, 6]
     assert "shared prompts" in done.stderr
+    assert (out / "gguf" / "adapter.gguf").stat().st_size > 1000
+    assert facts["formats"] == ["peft", "mlx", "gguf"]
+    assert facts["left_out"] == {}
 
     refused = livery("--output-dir", "out")
     assert refused.returncode == 1
@@ -122,6 +125,20 @@ def test_train_writes_the_folder_then_refuses_it_then_goes_on(here: Path, livery
     again = livery("--output-dir", "out", "--overwrite", "--max-steps", "2")
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "training_metadata.json").read_text())["steps"] == 2
+
+
+def test_what_gguf_cannot_hold_is_said_by_the_card_and_the_record(
+    here: Path, livery: Livery
+) -> None:
+    done = livery("--output-dir", "dora", "--fine-tune-type", "dora", "--max-steps", "2")
+    assert done.returncode == 0, done.stderr
+    out = here / "dora"
+    assert not (out / "gguf").exists()
+    record = json.loads((out / "training_metadata.json").read_text())
+    assert record["formats"] == ["peft", "mlx"]
+    for text in (record["left_out"]["gguf"], (out / "README.md").read_text(), done.stderr):
+        assert "DoRA has no GGUF form" in text
+        assert "livery merge" in text
 
 
 def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) -> None:

@@ -21,8 +21,10 @@ Say = Callable[[str], None]
 
 def export(
     settings: TrainSettings, tokenizer: Any, state: PortableState, facts: dict[str, Any], say: Say
-) -> None:
+) -> dict[str, Any]:
     """Write the folder that PEFT, vLLM, mlx-lm and llama.cpp load.
+
+    Returns what the run's record says of it: the formats written, and those left out with why.
 
     Args:
         tokenizer: saved with the adapter where the run gave it another chat template; else the
@@ -51,6 +53,7 @@ def export(
         say(f"{name} is left out of the adapter folder: {why}")
     if settings.chat_template is not None:
         save_tokenizer(tokenizer, folder)
+    return {"formats": list(report.formats), "left_out": dict(report.left_out)}
 
 
 def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
