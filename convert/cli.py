@@ -15,7 +15,7 @@ EPILOG = """\b
 Examples:
   livery convert adapters/date-keys adapter.gguf --to gguf --base base_model
   livery convert adapter.gguf adapters/mine --to peft --base meta-llama/Llama-3.2-1B-Instruct
-  livery convert ~/mlx-adapters adapters/mine --to all --base base_model
+  livery convert ~/mlx-adapters adapters/mine --to all --base base_model --verify
 """
 
 
@@ -38,26 +38,46 @@ Examples:
     help="How to store the tensors; auto keeps what SRC has.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
+@click.option("--verify", is_flag=True, help="Run SRC and DST in every runtime and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@click.pass_obj
 def convert_command(
+    handover: Any,
     source: Path,
     destination: Path,
     target: str,
     base: str | None,
     dtype: str,
     overwrite: bool,
+    verify: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Convert the adapter SRC (a folder or a .gguf file, its format is recognised) to DST.
 
-    What a format cannot hold is refused by name, never dropped.
+    What a format cannot hold is refused by name, never dropped. --verify is livery verify on what
+    was written: exit code 1 where a runtime disagrees.
     """
+    if verify and (base is None or handover is None):
+        raise click.UsageError(
+            "--verify needs --base" if handover else "--verify is for livery convert"
+        )
     started = time.perf_counter()
     report = convert(source, destination, target, base=base, dtype=dtype, overwrite=overwrite)
     report["seconds"] = round(time.perf_counter() - started, 3)
+    if not as_json:
+        _print_report(report, destination)
+    passed = True
+    if verify:
+        verdict = handover.verify_conversion(
+            source, destination, report["from"], target, base, show=not as_json
+        )
+        report["verify"], passed = verdict.as_dict(), verdict.passed
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
-        return
+    return 0 if passed else 1
+
+
+def _print_report(report: dict[str, Any], destination: Path) -> None:
     click.echo(
         f"{report['from']} → {', '.join(report['formats'])}: {report['modules']} modules, "
         f"{report['parameters']:,} parameters → {destination} ({report['seconds']:.2f} s)"

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mlx": ("convert.mlx_cli:mlx_command", "Turn a model folder into MLX, quantized or not."),
     "check": ("convert.check_cli:check_command", "Say which runtimes would refuse an adapter."),
     "pack": ("convert.pack_cli:pack_command", "Pack an adapter for every runtime, or for Ollama."),
+    "verify": ("livery.commands.verify:verify", "Run an adapter in every runtime and compare."),
     "generate": ("eval.cli:generate_command", "Answer prompts with a model and an adapter."),
     "report": ("eval.cli:report_command", "Write report.md and report.html of a run."),
     "run": ("livery.commands.run:run", "Data, training, evaluation and report in one go."),

@@ -56,12 +56,33 @@ def _version() -> str:
     return total.hexdigest()
 
 
+def verify_conversion(
+    source: Path, destination: Path, source_format: str, target: str, base: str, *, show: bool
+) -> Any:
+    """Hold what was converted against what it was converted from, and print the table if asked.
+
+    Returns:
+        `livery.commands.verifying.Verdict`.
+    """
+    from livery.commands.verify import print_verdict
+    from livery.commands.verifying import FORMATS, verify
+
+    made = set(FORMATS.values()) - {source_format} if target == "all" else {target}
+    also = {name: [destination] for name, kind in FORMATS.items() if kind in made}
+    verdict = verify(source, base, also=also)
+    if show:
+        print_verdict(verdict)
+    return verdict
+
+
 @dataclass(frozen=True)
 class Handover:
     """What `livery/cli.py` hands to every command.
 
     Attributes:
         gguf_conversions: makes `livery.engines.llamacpp_files.ToGguf`.
+        verify_conversion: see there.
     """
 
     gguf_conversions: Callable[[], Any] = gguf_conversions
+    verify_conversion: Callable[..., Any] = verify_conversion

@@ -18,6 +18,7 @@ from livery.flags import given_flags, training_flags
 @click.option("--resume-anyway", is_flag=True, help="Resume although data or settings differ.")
 @click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run.")
 @click.option("--dry-run", is_flag=True, help="Print settings, plan and memory; train nothing.")
+@click.option("--verify", is_flag=True, help="Compare the runtimes on the adapter at the end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @training_flags
 def train(
@@ -26,6 +27,7 @@ def train(
     resume_anyway: bool,
     overwrite: bool,
     dry_run: bool,
+    verify: bool,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -33,7 +35,7 @@ def train(
 
     Settings come from the configuration file, then the environment (LIVERY_…, JARVIS_…), then
     flags; --dry-run shows each with its source. Ctrl-C finishes the step, saves, and prints the
-    command that goes on.
+    command that goes on. --verify is livery verify on the folder at the end.
 
     \b
     Examples:
@@ -62,11 +64,29 @@ def train(
             resume_command=training.resume_command(config.settings.output_dir),
         ),
     )
-    if as_json:
-        click.echo(json.dumps(result.facts, indent=2))
-    else:
+    facts, passed = dict(result.facts), True
+    if not as_json:
         click.echo(f"The adapter is in {config.settings.output_dir}.")
-    return 0
+    if verify:
+        facts["verify"], passed = _verify(config, show=not as_json)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    return 0 if passed else 1
+
+
+def _verify(config: Config, *, show: bool) -> tuple[dict[str, Any] | None, bool]:
+    """`livery verify` on the folder just written, by the first of several processes."""
+    from livery.commands.training import first_process
+
+    if not first_process():
+        return None, True
+    from livery.commands.verify import print_verdict
+    from livery.commands.verifying import verify
+
+    verdict = verify(config.settings.output_dir, config.settings.model)
+    if show:
+        print_verdict(verdict)
+    return verdict.as_dict(), verdict.passed
 
 
 def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:

@@ -63,7 +63,7 @@ def train(config: Config, request: Request) -> RunResult:
     with TrainingOutput() as output:
         for note in (*config.notes, *substitutions):
             output("note", {"text": note})
-        if _first_process():
+        if first_process():
             # Refused now rather than after the model was loaded; the loop asks again.
             run_folder.claim(
                 Path(settings.output_dir), resume=request.resume, overwrite=request.overwrite
@@ -154,5 +154,6 @@ def resume_command(output_dir: str) -> str:
     return f"{program} train --resume --output-dir {shlex.quote(output_dir)}"
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
+    """Whether this is the process that writes, of those that train together."""
     return os.environ.get("MLX_RANK", os.environ.get("RANK", "0")) == "0"

@@ -65,12 +65,17 @@ def model_file(model: str, kind: str, to_gguf: ToGguf | None) -> Path:
             "--out model.gguf"
         )
     folder = to_gguf.find(model)
-    name = re.sub(r"[^\w.-]+", "-", folder.resolve().name)
-    made = cache() / f"{name}-{kind}-{_state(folder, to_gguf.version)[:16]}.gguf"
+    place = folder.resolve()
+    name = re.sub(r"[^\w.-]+", "-", place.name)
+    name += f"-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}-{kind}"
+    made = cache() / f"{name}-{_state(folder, to_gguf.version)[:16]}.gguf"
     if not made.is_file():
         made.parent.mkdir(parents=True, exist_ok=True)
         print(f"Writing {model} as GGUF ({kind}) to {made}", file=sys.stderr, flush=True)
         to_gguf.model(folder, made, kind)
+        for old in made.parent.glob(f"{name}-*.gguf"):  # of the same model, before it changed
+            if old != made:
+                old.unlink(missing_ok=True)
     return made
 
 

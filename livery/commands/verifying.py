@@ -1,0 +1,303 @@
+"""Run an adapter in every runtime that is installed and hold their logits against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from livery import parity
+from livery.doctor import install
+from livery.errors import UserError
+from livery.parity import Logits, Parity
+from livery.paths import find_model
+from livery.progress import Progress
+
+Name = Literal["torch", "mlx", "llamacpp"]
+# The reference comes first: torch with PEFT, which defines what a PEFT adapter means.
+ENGINES: tuple[Name, ...] = ("torch", "mlx", "llamacpp")
+_NEEDS = {
+    "torch": (("torch", "peft"), "cuda"),
+    "mlx": (("mlx", "mlx_lm"), "mlx"),
+    "llamacpp": (("xllamacpp",), "llamacpp"),
+}
+FORMATS = {"torch": "peft", "mlx": "mlx", "llamacpp": "gguf"}
+LENGTH = 24
+POSITIONS = (1, 2, 4, 8, 12, 16, 20, 24)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One runtime's part.
+
+    Attributes:
+        artefact: what it loaded.
+        converted: it was made for this from another format.
+        moved: max |Δlogit| that the adapter makes there; None where it did not run.
+        parity: against the reference; None for the reference itself, or where it did not run.
+        fault: why it fails; None where it does not.
+        seconds: that it took.
+    """
+
+    artefact: str
+    converted: bool
+    moved: float | None = None
+    parity: Parity | None = None
+    fault: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Verdict:
+    """What came out.
+
+    Attributes:
+        adapter, base: what was verified.
+        reference: the runtime that the others are held against.
+        runs: by runtime.
+        left_out: runtime -> why it was not run.
+        fault: why the whole fails, where no single runtime does.
+    """
+
+    adapter: str
+    base: str
+    reference: str = ""
+    runs: dict[str, Run] = field(default_factory=dict[str, Run])
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+    fault: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.fault is None and all(run.fault is None for run in self.runs.values())
+
+    def faults(self) -> list[str]:
+        """Why it fails, a line each."""
+        found = [self.fault] if self.fault else []
+        return found + [f"{name}: {run.fault}" for name, run in self.runs.items() if run.fault]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json; max |Δlogit| under base_difference and difference."""
+        runs: dict[str, Any] = {}
+        for name, run in self.runs.items():
+            found = run.parity
+            runs[name] = {
+                "artefact": run.artefact,
+                "converted": run.converted,
+                "moved": run.moved,
+                "passed": run.fault is None,
+                "fault": run.fault,
+                "seconds": round(run.seconds, 2),
+            }
+            if found is not None:
+                numbers = asdict(found)
+                runs[name] |= {
+                    "base_difference": numbers["base"],
+                    "difference": numbers["tuned"],
+                    "kl": numbers["kl"],
+                    "argmax": numbers["argmax"],
+                    "share_of_effect": found.share if np.isfinite(found.share) else None,
+                    "tolerance": numbers["tolerance"],
+                }
+        return {
+            "adapter": self.adapter,
+            "base": self.base,
+            "passed": self.passed,
+            "faults": self.faults(),
+            "reference": self.reference,
+            "tokens": LENGTH,
+            "positions": list(POSITIONS),
+            "engines": runs,
+            "left_out": self.left_out,
+        }
+
+
+def verify(
+    adapter: str | Path,
+    base: str,
+    *,
+    also: Mapping[str, Sequence[str | Path]] | None = None,
+    engines: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Run every engine on the same tokens, with and without the adapter.
+
+    Args:
+        adapter: of any format. Each engine takes what is there in its format, or else converts.
+        also: engine -> where else to look, before `adapter` itself.
+        base: the base model's folder, or the hub id of a downloaded one, in full precision.
+        engines: which; None for each that is installed.
+        seed: of the tokens.
+
+    Raises:
+        UserError: an engine that was asked for is not installed or cannot take the adapter, fewer
+            than two can be run, or there is no such adapter or base.
+    """
+    from convert.base import load_base
+
+    known = load_base(find_model(base))
+    chosen, left_out = _choose(engines)
+    verdict = Verdict(str(adapter), str(base), left_out=left_out)
+    config = known.config
+    activation = str(config.get("hidden_activation") or config.get("hidden_act") or "")
+    tokens = _tokens(config, seed)
+    with tempfile.TemporaryDirectory(prefix="livery-verify-") as scratch:
+        places: dict[str, tuple[Path, bool]] = {}
+        for name in chosen:
+            try:
+                tried = [Path(p).expanduser() for p in (*(also or {}).get(name, ()), adapter)]
+                places[name] = _artefact(name, tried, known.folder, Path(scratch))
+            except UserError as error:
+                if engines is not None:
+                    raise
+                verdict.left_out[name] = str(error)
+        if len(places) < 2:
+            raise UserError(_too_few(verdict))
+        logits: dict[str, Logits] = {}
+        total = len(places) - 1 + len(POSITIONS) if "llamacpp" in places else len(places)
+        with Progress("verifying", total, "parts") as progress:
+            for name, (artefact, converted) in places.items():
+                progress.advance(0, name)
+                began = time.monotonic()
+                run = Run(str(adapter) if converted else str(artefact), converted)
+                try:
+                    allowed = parity.tolerance(activation, _stored(artefact))
+                    logits[name] = _logits(
+                        name, known.folder, artefact, tokens, Path(scratch), progress
+                    )
+                    run = _judged(run, logits, name, allowed)
+                except UserError as error:
+                    run = _with(run, fault=str(error))
+                verdict.runs[name] = _with(run, seconds=time.monotonic() - began)
+    verdict.reference = next(iter(logits), "")
+    _judge_effect(verdict, logits)
+    return verdict
+
+
+def _choose(engines: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Those to run, and why others are not."""
+    left_out: dict[str, str] = {}
+    chosen: list[str] = []
+    for name in ENGINES:
+        if engines is not None and name not in engines:
+            continue
+        packages, extra = _NEEDS[name]
+        missing = [p for p in packages if importlib.util.find_spec(p) is None]
+        if missing and engines is not None:
+            raise UserError(f"{name} needs {missing[0]}. Install it: {install(extra)}")
+        if missing:
+            left_out[name] = f"not installed: {install(extra)}"
+        else:
+            chosen.append(name)
+    return chosen, left_out
+
+
+def _too_few(verdict: Verdict) -> str:
+    why = "\n".join(f"  {name}: {reason}" for name, reason in verdict.left_out.items())
+    return (
+        f"{verdict.adapter}: nothing to hold against each other; it takes two of "
+        f"{', '.join(ENGINES)}." + (f"\n{why}" if why else "")
+    )
+
+
+def _tokens(config: Any, seed: int) -> list[int]:
+    """(LENGTH,) ids from the whole vocabulary, after the base's beginning-of-text where it has one:
+    some models compute nonsense without it."""
+    count = int(config["vocab_size"])
+    tokens = np.random.default_rng(seed).integers(0, count, LENGTH).tolist()
+    begin = config.get("bos_token_id")
+    return [begin, *tokens[1:]] if isinstance(begin, int) and begin < count else tokens
+
+
+def _artefact(engine: str, places: Sequence[Path], base: Path, scratch: Path) -> tuple[Path, bool]:
+    """The adapter in the engine's own format, and whether it was converted for this.
+
+    Raises:
+        UserError: there is no adapter, or it has no such form.
+    """
+    from convert import formats
+    from convert.cli import convert
+
+    for place in places:
+        if found := _own(engine, place):
+            return found, False
+    source = places[-1]
+    formats.detect(source)  # says what is there where it is no adapter
+    made = scratch / engine / ("adapter.gguf" if engine == "llamacpp" else "adapter")
+    convert(source, made, FORMATS[engine], base=base)
+    return made, True
+
+
+def _own(engine: str, place: Path) -> Path | None:
+    from livery.engines.llamacpp_files import is_gguf
+
+    if engine == "llamacpp":
+        tried = (place, place / "gguf" / "adapter.gguf", place / "adapter.gguf")
+        return next((path for path in tried if is_gguf(path)), None)
+    if engine == "torch":
+        return place if (place / "adapter_model.safetensors").is_file() else None
+    tried = (place / "mlx", place)
+    return next((path for path in tried if (path / "adapters.safetensors").is_file()), None)
+
+
+def _logits(
+    engine: str, base: Path, artefact: Path, tokens: list[int], scratch: Path, progress: Progress
+) -> Logits:
+    from convert.gguf_cli import convert_model
+    from livery.engines.probe import probe
+
+    before = progress.done
+    if engine == "llamacpp":
+        file = scratch / "base.gguf"
+        convert_model(base, file, "f32")
+        base = file
+    found = probe(
+        engine, base, artefact, tokens, POSITIONS, lambda count: progress.update(before + count)
+    )
+    if engine != "llamacpp":
+        progress.advance()
+    return found
+
+
+def _stored(artefact: Path) -> str:
+    """The coarsest type of a GGUF adapter's tensors, which llama.cpp computes in; "float32" for
+    other formats, which are computed in float32 however they are stored."""
+    if artefact.is_dir():
+        return "float32"
+    from convert.gguf_file import open_gguf
+
+    held = {entry.dtype for entry in open_gguf(artefact).entries.values()}
+    return max(held, key=lambda dtype: parity.STORED.get(dtype, 0.0), default="float32")
+
+
+def _judged(run: Run, logits: dict[str, Logits], name: str, allowed: float) -> Run:
+    reference = next(iter(logits))
+    moved = parity.moved(logits[name])
+    if name == reference:
+        return _with(run, moved=moved)
+    found = parity.compare(logits[reference], logits[name], allowed)
+    return _with(run, moved=moved, parity=found, fault=found.fault)
+
+
+def _judge_effect(verdict: Verdict, logits: dict[str, Logits]) -> None:
+    """An adapter that does nothing agrees everywhere, and is wrong all the same."""
+    if not logits:
+        return
+    if not parity.moved(logits[verdict.reference]):
+        verdict.fault = (
+            f"the adapter does nothing: {verdict.reference} computes the same logits with and "
+            "without it. Was it trained, and does it reach modules that the base has?"
+        )
+        for name, run in verdict.runs.items():  # the runs have nothing to add to that
+            if run.parity and not run.moved:
+                verdict.runs[name] = _with(run, fault=None)
+
+
+def _with(run: Run, **changes: Any) -> Run:
+    return dataclasses.replace(run, **changes)
