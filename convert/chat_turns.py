@@ -8,20 +8,13 @@ does more is an error, not an approximation.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Literal
 
-from livery.errors import UserError
-from livery.files import read_json
-
-Message = Mapping[str, str]
-Render = Callable[[Sequence[Message]], str]
+from convert.chat_template import Message, Refused, Tokenizer, renderer, unknown
 
 _SYSTEM, _USERS, _ANSWERS = "LIVERYSYSTEM", ("LIVERYUSERA", "LIVERYUSERB"), ("LIVERYANSWERA",)
-_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 @dataclass(frozen=True)
@@ -110,121 +103,6 @@ def _literal(text: str) -> str:
     return text.replace("{{", '{{ "{{" }}')
 
 
-@dataclass(frozen=True)
-class Tokenizer:
-    """What of a folder's tokenizer a chat format needs.
-
-    Attributes:
-        template: the chat template, Jinja; "" if there is none.
-        tokens: "bos_token", "eos_token" … -> its text, where it has one.
-        specials: texts of all special tokens.
-        adds_bos: it puts BOS before any text, and so does llama.cpp.
-    """
-
-    folder: Path
-    template: str
-    tokens: Mapping[str, str]
-    specials: tuple[str, ...]
-    adds_bos: bool
-
-
-def load_tokenizer(folder: Path) -> Tokenizer | None:
-    """Read a folder's tokenizer files; None if it has none.
-
-    Raises:
-        UserError: one of them is not JSON.
-    """
-    settings = _object(folder / "tokenizer_config.json")
-    fast = _object(folder / "tokenizer.json")
-    if not settings and not fast:
-        return None
-    named = {**_object(folder / "special_tokens_map.json"), **settings}
-    tokens = {name: _text(named.get(name)) for name in _TOKENS}
-    added = list(fast.get("added_tokens") or ())
-    added += list((settings.get("added_tokens_decoder") or {}).values())
-    specials = {_text(token) for token in added if token.get("special")}
-    specials |= {token for token in tokens.values() if token}
-    return Tokenizer(
-        folder,
-        _template(folder, settings),
-        {name: token for name, token in tokens.items() if token},
-        tuple(sorted(specials - {""})),
-        _adds_bos(fast, settings),
-    )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = read_json(path) if path.is_file() else {}
-    return value if isinstance(value, dict) else {}
-
-
-def _text(token: Any) -> str:
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else ""
-
-
-def _template(folder: Path, settings: Mapping[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else ""
-
-
-def _adds_bos(fast: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    steps = fast.get("post_processor") or {}
-    for step in steps.get("processors") or [steps]:
-        if step.get("type") == "TemplateProcessing":
-            return bool(step.get("single")) and "SpecialToken" in step["single"][0]
-    return False if fast else bool(settings.get("add_bos_token", True))
-
-
-class _Refused(Exception):
-    """The template called raise_exception."""
-
-
-def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
-    """A function (messages, whether an answer is wanted) -> text, as transformers renders it.
-
-    Raises:
-        UserError: the template is no Jinja.
-    """
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(message: str) -> NoReturn:
-        raise _Refused(message)
-
-    def tojson(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    source = tokenizer.template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
-    try:
-        template = environment.from_string(source)
-    except jinja2.TemplateError as error:
-        raise _unknown(tokenizer, f"it is no Jinja template ({error})") from None
-
-    def render(messages: Sequence[Message], prompt: bool) -> str:
-        try:
-            return template.render(
-                messages=[dict(m) for m in messages],
-                add_generation_prompt=prompt,
-                raise_exception=refuse,
-                **tokenizer.tokens,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-            raise _Refused(str(error)) from None
-
-    return render
-
-
 def _conversation(system: bool, answers: int) -> list[Message]:
     """Distinct contents, the last one a user's."""
     made: list[Message] = [{"role": "system", "content": _SYSTEM}] if system else []
@@ -245,13 +123,13 @@ def derive(tokenizer: Tokenizer) -> Turns:
             first differs.
     """
     if not tokenizer.template:
-        raise _unknown(tokenizer, "there is none")
+        raise unknown(tokenizer, "there is none")
     render = renderer(tokenizer)
     try:
         one = _split(render(_conversation(False, 0), True), _USERS[0])
         two = _split(render(_conversation(False, 1), True), _USERS[0], _ANSWERS[0], _USERS[1])
-    except (_Refused, _Missing) as error:
-        raise _unknown(tokenizer, str(error)) from None
+    except (Refused, _Missing) as error:
+        raise unknown(tokenizer, str(error)) from None
     turns = Turns(one[0], one[0], "\n\n", two[1], two[2], one[1], system_refused=True)
     try:
         system = _split(render(_conversation(True, 0), True), _SYSTEM, _USERS[0])
@@ -261,10 +139,10 @@ def derive(tokenizer: Tokenizer) -> Turns:
         many = render(_conversation(True, 1), True)
         if -1 < many.find(_USERS[0]) < many.find(_SYSTEM):
             turns = replace(turns, system_at="last")
-    except _Refused:
+    except Refused:
         pass
     except _Missing as error:
-        raise _unknown(tokenizer, f"{error} after a system message") from None
+        raise unknown(tokenizer, f"{error} after a system message") from None
     for system_too in (False, True):
         for answers in range(4):
             messages = _conversation(system_too, answers)
@@ -272,11 +150,11 @@ def derive(tokenizer: Tokenizer) -> Turns:
                 continue
             try:
                 wanted = render(messages, True)
-            except _Refused as error:
-                raise _unknown(tokenizer, str(error)) from None
+            except Refused as error:
+                raise unknown(tokenizer, str(error)) from None
             made = turns.render(messages)
             if made != wanted:
-                raise _unknown(tokenizer, _difference(made, wanted, answers, system_too))
+                raise unknown(tokenizer, _difference(made, wanted, answers, system_too))
     return turns
 
 
@@ -300,13 +178,6 @@ def _difference(made: str, wanted: str, answers: int, system: bool) -> str:
     return (
         f"it does more than join turns: with {answers} answers{with_system} it writes "
         f"{wanted[max(0, at - 20) : at + 30]!r}"
-    )
-
-
-def _unknown(tokenizer: Tokenizer, why: str) -> UserError:
-    return UserError(
-        f"{tokenizer.folder}: its chat template has no form in Ollama known to be the same: {why}. "
-        "Write one in Go's template language and give it with --template FILE."
     )
 
 

@@ -15,15 +15,8 @@ from typing import Any
 
 from convert import check_llamacpp, check_mlx, check_vllm
 from convert.base import Base, check_fits, find_base, load_base
-from convert.check_case import (
-    Case,
-    Finding,
-    Form,
-    GgufBase,
-    Runtime,
-    find_forms,
-    open_gguf_base,
-)
+from convert.check_case import Case, Finding, Form, GgufBase, Runtime
+from convert.check_forms import find_forms, open_gguf_base
 from convert.formats import Format, refuse
 from livery.errors import UserError
 

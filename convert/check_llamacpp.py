@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convert import gguf_names
-from convert.check_case import Case, Finding, Form, Shape, gguf_shapes, suffix_halves
+from convert.check_case import Case, Finding, Form, Shape, suffix_halves
+from convert.check_forms import gguf_shapes
 from livery.errors import UserError
 
 # Architectures that Ollama runs on its own engine, which answers "loras are not yet implemented"

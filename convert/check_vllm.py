@@ -135,8 +135,13 @@ def _rank(case: Case, form: Form) -> Iterator[Finding]:
         True,
         f"rank {rank} is above max_lora_rank {case.max_lora_rank} "
         f"(it may be {', '.join(map(str, RANKS))}).",
-        serve(case.base_name, str(case.path), legal),
+        _serve(case, legal),
     )
+
+
+def _serve(case: Case, rank: int, *, mixed_moe: bool = False) -> str:
+    folder, first = case.served()
+    return first + serve(case.base_name, folder, rank, mixed_moe=mixed_moe)
 
 
 def _is_plain(shape: tuple[int, ...] | None) -> bool:
@@ -219,7 +224,7 @@ def _experts(case: Case, form: Form) -> Iterator[Finding]:
             "fused-experts",
             True,
             "the experts are adapted as one fused parameter (3D), which vLLM reads only when told.",
-            serve(case.base_name, str(case.path), case.max_lora_rank, mixed_moe=True),
+            _serve(case, case.max_lora_rank, mixed_moe=True),
         )
 
 

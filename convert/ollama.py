@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from convert import archive, chat_turns
-from convert.chat_turns import Tokenizer
+from convert.chat_template import Tokenizer, load_tokenizer
 from convert.check import check
-from convert.check_case import open_gguf_base
+from convert.check_forms import open_gguf_base
 from convert.pack import gather, gguf_member
 from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
@@ -113,7 +113,7 @@ def _refusals(gguf: Path, file: Path | None, base: str | Path) -> list[str]:
 
 
 def _chat(folder: Path | None, file: Path | None, template: Path | None) -> Chat:
-    tokenizer = chat_turns.load_tokenizer(folder) if folder else None
+    tokenizer = load_tokenizer(folder) if folder else None
     if template is not None:
         own = _read_template(template)
         ends = (

@@ -19,7 +19,8 @@ import numpy as np
 from convert import archive, card, formats
 from convert.archive import ABOUT, GGUF_FILES, MLX_FILES, PEFT_FILES, TOKENIZER_FILES
 from convert.base import Base, find_base, load_base
-from convert.check_case import Form, find_forms
+from convert.check_case import Form
+from convert.check_forms import find_forms
 from convert.folder import verdicts_on
 from convert.formats import Format
 from livery.adapter import Adapter, Pair

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from convert import chat_turns
-from convert.chat_turns import Tokenizer, derive, load_tokenizer, renderer, stops
+from convert.chat_template import Tokenizer, load_tokenizer, renderer
+from convert.chat_turns import derive, stops
 from livery.errors import UserError
 from livery.paths import HOME
 from tests import go_templates

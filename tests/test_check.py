@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from convert import check_vllm, formats
 from convert.base import load_base
@@ -119,6 +121,7 @@ def parses(command: str) -> None:
         assert known is not None
         known.make_context(words[0], list(words[1:]), resilient_parsing=False)
     elif program == "python":
+        assert words[0] == "-c" or words[:2] == ["-m", "zipfile"]
         compile(words[1], "remedy", "exec")
     else:
         assert program in ("vllm", "mlx_lm.fuse")
@@ -644,3 +647,61 @@ def test_convert_agrees_that_it_fits(folder: Path, base: Path, tmp_path: Path) -
     """What check lets pass, convert writes, and check takes the result."""
     convert(folder, tmp_path / "again", "all", base=base)
     assert all(verdict.taken for verdict in ask(tmp_path / "again", base=base).values())
+
+
+def test_a_zip_is_unpacked_before_vllm_serves_it(base: Path, tmp_path: Path) -> None:
+    from convert.pack import pack
+
+    write_adapter_folder(adapter(base, rank=32), tmp_path / "a", base)
+    pack(tmp_path / "a", tmp_path / "a.zip")
+    verdicts = ask(tmp_path / "a.zip", base=base)
+    assert verdicts["vllm"].form == str(tmp_path / "a.zip")
+    remedy = the(verdicts["vllm"], "rank").remedy
+    assert remedy.startswith(f"python -m zipfile -e {tmp_path}/a.zip {tmp_path}/a && vllm serve")
+    assert remedy.endswith(f"adapter={tmp_path}/a")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 700) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(
+    [
+        "peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora", "lora_bias",
+        "bias", "modules_to_save", "init_lora_weights", "alora_invocation_tokens", "rank_pattern",
+        "alpha_pattern", "layer_replication", "base_model_name_or_path", "num_layers",
+        "lora_parameters", "fine_tune_type", "model",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(changes=st.dictionaries(KEYS, JSON, min_size=1, max_size=5), parameters=JSON)
+def test_odd_configs_are_judged(
+    changes: dict[str, Any], parameters: Any, base: Path, tmp_path_factory: Any
+) -> None:
+    """Whatever a config says: verdicts, and a command for every refusal."""
+    folder = tmp_path_factory.mktemp("odd")
+    write_adapter_folder(adapter(base), folder, base)
+    edit_config(folder / "adapter_config.json", **changes)
+    edit_config(folder / "mlx" / "adapter_config.json", **changes, keys=parameters)
+    assert len(ask(folder, base=base)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:peft", "ignore::FutureWarning", "ignore::DeprecationWarning:torch"
+)
+def test_what_only_peft_applies_peft_merges(root: Path, base: Path, tmp_path: Path) -> None:
+    """The remedy for PiSSA, as the user would run it, gives PEFT's own logits."""
+    wanted = cases.peft_adapter(
+        "llama", root, tmp_path / "p", init_lora_weights="pissa", target_modules=["q_proj"]
+    )
+    edit_config(tmp_path / "p" / "adapter_config.json", base_model_name_or_path=str(base))
+    remedy = the(ask(tmp_path / "p")["vllm"], "initialisation").remedy
+    _, *words = shlex.split(remedy)
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, capture_output=True)
+    found = cases.base_logits(tmp_path / "merged")
+    assert np.abs(found - wanted).max() < 1e-4
+    assert np.abs(cases.base_logits(base) - wanted).max() > 0.1

@@ -1,0 +1,138 @@
+"""A tokenizer folder's chat template, rendered as transformers renders it, without transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from livery.errors import UserError
+from livery.files import read_json
+
+Message = Mapping[str, str]
+_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What of a folder's tokenizer a chat format needs.
+
+    Attributes:
+        template: the chat template, Jinja; "" if there is none.
+        tokens: "bos_token", "eos_token" … -> its text, where it has one.
+        specials: texts of all special tokens.
+        adds_bos: it puts BOS before any text, and so does llama.cpp.
+    """
+
+    folder: Path
+    template: str
+    tokens: Mapping[str, str]
+    specials: tuple[str, ...]
+    adds_bos: bool
+
+
+def load_tokenizer(folder: Path) -> Tokenizer | None:
+    """Read a folder's tokenizer files; None if it has none.
+
+    Raises:
+        UserError: one of them is not JSON.
+    """
+    settings = _object(folder / "tokenizer_config.json")
+    fast = _object(folder / "tokenizer.json")
+    if not settings and not fast:
+        return None
+    named = {**_object(folder / "special_tokens_map.json"), **settings}
+    tokens = {name: _text(named.get(name)) for name in _TOKENS}
+    added = list(fast.get("added_tokens") or ())
+    added += list((settings.get("added_tokens_decoder") or {}).values())
+    specials = {_text(token) for token in added if token.get("special")}
+    specials |= {token for token in tokens.values() if token}
+    return Tokenizer(
+        folder,
+        _template(folder, settings),
+        {name: token for name, token in tokens.items() if token},
+        tuple(sorted(specials - {""})),
+        _adds_bos(fast, settings),
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path) if path.is_file() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(token: Any) -> str:
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        named = {item.get("name"): item.get("template") for item in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else ""
+
+
+def _adds_bos(fast: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    steps = fast.get("post_processor") or {}
+    for step in steps.get("processors") or [steps]:
+        if step.get("type") == "TemplateProcessing":
+            return bool(step.get("single")) and "SpecialToken" in step["single"][0]
+    return False if fast else bool(settings.get("add_bos_token", True))
+
+
+class Refused(Exception):
+    """The template called raise_exception."""
+
+
+def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
+    """A function (messages, whether an answer is wanted) -> text, as transformers renders it.
+
+    Raises:
+        UserError: the template is no Jinja.
+    """
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> NoReturn:
+        raise Refused(message)
+
+    def tojson(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = tojson
+    source = tokenizer.template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise unknown(tokenizer, f"it is no Jinja template ({error})") from None
+
+    def render(messages: Sequence[Message], prompt: bool) -> str:
+        try:
+            return template.render(
+                messages=[dict(m) for m in messages],
+                add_generation_prompt=prompt,
+                raise_exception=refuse,
+                **tokenizer.tokens,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            raise Refused(str(error)) from None
+
+    return render
+
+
+def unknown(tokenizer: Tokenizer, why: str) -> UserError:
+    """The error for a template that has no form in Ollama."""
+    return UserError(
+        f"{tokenizer.folder}: its chat template has no form in Ollama known to be the same: {why}. "
+        "Write one in Go's template language and give it with --template FILE."
+    )
