@@ -108,6 +108,26 @@ def test_every_width_decodes_as_mlx_does(bits: int, root: Path, tmp_path: Path):
     assert 0.25 < error * 2**bits < 4
 
 
+def test_layers_of_different_widths(root: Path, tmp_path: Path):
+    """mlx-lm's mixed recipes: some layers say their own bits in config.json."""
+    pytest.importorskip("mlx_lm")
+    from mlx_lm.convert import convert as mlx_convert
+
+    quantized = tmp_path / "mixed"
+    mlx_convert(
+        str(tiny_model("llama", root, num_hidden_layers=4)), str(quantized), quantize=True,
+        q_group_size=32, quant_predicate="mixed_3_6", dtype="float16",
+    )  # fmt: skip
+    settings = json.loads((quantized / "config.json").read_text())["quantization"]
+    assert {own["bits"] for own in settings.values() if isinstance(own, dict)} == {3, 6}
+    wanted = mlx_values(quantized)
+    report = merge_dequantize.merge_dequantized(load_base(quantized), [], tmp_path / "out")
+    assert report["dtype"] == "float16"
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in wanted.items():
+        assert far(found[name].astype(np.float32), value) < 2e-3 * float(np.abs(value).max()), name
+
+
 def test_bfloat16_is_rounded_once(root: Path, tmp_path: Path):
     """scale * q + bias + delta in float32, and only then bfloat16."""
     quantized = mlx_4bit("llama", root, tmp_path / "q", dtype="bfloat16")
