@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from cuda_train import memory
-from cuda_train.body import LONGEST_TREE, Route, choose_route, find_body, hidden_states
+from cuda_train.body import choose_route, find_body, hidden_states
 from cuda_train.check import compare
 from cuda_train.head import Head
 from cuda_train.lora import add_lora, set_dropout
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer
 from cuda_train.ranks import join
+from cuda_train.route import LONGEST_TREE, Route
 from livery.backend import Arrays, CheckResult, PortableState, StepResult
 from livery.chat import load_tokenizer
 from livery.engines.tokens import end_tokens
@@ -31,7 +32,7 @@ from livery.engines.torch_base import (
 )
 from livery.engines.torch_decode import Decoder, decode
 from livery.errors import UserError
-from livery.plan import MicroBatch, split_batch
+from livery.plan import Example, MicroBatch, split_batch
 from livery.settings import TrainSettings
 
 
@@ -46,7 +47,12 @@ class TorchBackend:
     name = "torch"
 
     def __init__(
-        self, settings: TrainSettings, *, device: str | None = None, attention: str | None = None
+        self,
+        settings: TrainSettings,
+        *,
+        device: str | None = None,
+        attention: str | None = None,
+        examples: Sequence[Example] = (),
     ) -> None:
         """Load the base and put LoRA into it.
 
@@ -54,13 +60,17 @@ class TorchBackend:
             settings: the run.
             device: instead of the settings'.
             attention: see `livery.engines.torch_base.load_base`.
+            examples: the training rows, for what the run will need of the device's memory.
 
         Raises:
-            UserError: the base, the device, a target or the optimizer is not to be had.
+            UserError: the base, the device, a target or the optimizer is not to be had, or the run
+                does not fit the device.
         """
         require_torch()
         place = find_device(device or settings.device)
-        memory.preflight(settings, place, choose_dtype(settings.dtype, place))
+        dtype = choose_dtype(settings.dtype, place)
+        self._ahead = memory.forecast(settings, place, dtype, examples) if examples else None
+        tight = memory.preflight(settings, place, dtype, self._ahead)
         base = load_base(
             settings.model,
             device=str(place),
@@ -77,7 +87,8 @@ class TorchBackend:
         self.trainable = int(self._flat.values.numel())
         self._recompute(settings.grad_checkpoint)
         self._body, self._head = find_body(self._model), Head(self._model)
-        self._optimizer, self.notes = _optimizer(self._flat, settings, base)
+        self._optimizer, notes = _optimizer(self._flat, settings, base)
+        self.notes = (tight, *notes) if tight else notes
         self._decoder = Decoder(self._model, self._body.attention)
         self._stop: tuple[int, ...] | None = None
         self._plain = ""
@@ -99,7 +110,7 @@ class TorchBackend:
         return self._head.losses(hidden, targets)
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
-        with self._dropout(None), memory.explained(self.settings, self.device):
+        with self._dropout(None), memory.explained(self.settings, self.device, self._ahead):
             return compare(self, batch, self._route(batch))
 
     def gradient(
@@ -132,7 +143,7 @@ class TorchBackend:
         self, batches: Sequence[MicroBatch], *, step: int, learning_rate: float
     ) -> StepResult:
         self._flat.message.zero_()
-        with self._dropout(step), memory.explained(self.settings, self.device):
+        with self._dropout(step), memory.explained(self.settings, self.device, self._ahead):
             loss_sum, tokens = self.gradient(batches)
             loss_sum, tokens = self._sum_up(loss_sum, tokens)
             grads = self._flat.grads.div_(max(1, tokens))
@@ -149,7 +160,7 @@ class TorchBackend:
         with (
             torch.no_grad(),
             self._dropout(None),
-            memory.explained(self.settings, self.device),
+            memory.explained(self.settings, self.device, self._ahead),
         ):
             losses = [self.token_losses(part) for part in self._parts(batch)]
             return sum(float(part.sum()) for part in losses), sum(len(part) for part in losses)

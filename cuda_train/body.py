@@ -8,18 +8,14 @@ row whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from cuda_train import tree
+from cuda_train.route import Route, Shape, cheaper
 from livery.engines.torch_attention import Attention, read_attention
 from livery.plan import MicroBatch
-
-Route = Literal["tree", "cache", "plain"]
-
-# A mask over more places than this takes more memory than it saves work.
-LONGEST_TREE = 8192
 
 
 @dataclass(frozen=True)
@@ -60,21 +56,9 @@ def choose_route(body: Body, batch: MicroBatch, *, recomputes: bool) -> Route:
     Args:
         recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
     """
-    start, (rows, width) = len(batch.prefix), batch.tokens.shape
-    if start == 0 or rows == 1:
-        return "plain"
-    if recomputes:
-        return "tree"
-    places = start + int(batch.lengths.sum())
-    if places > LONGEST_TREE:
-        return "cache"
-    # Multiplications a block: the weights, and two of each pair of places.
-    in_tree = places * body.weight + 2 * body.width * places**2
-    pairs = start**2 + rows * width * (start + width)
-    in_cache = (start + rows * width) * body.weight + 2 * body.width * pairs
-    # A second pass and the copied keys cost more than arithmetic shows: where both compute as much,
-    # the cache was measured at half as long again.
-    return "tree" if in_tree <= 1.5 * in_cache else "cache"
+    rows, width = batch.tokens.shape
+    shape = Shape(len(batch.prefix), rows, width, int(batch.lengths.sum()), batch.supervised)
+    return cheaper(shape, weight=body.weight, hidden=body.width, recomputes=recomputes)
 
 
 def hidden_states(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cuda_train.body import Route
+from cuda_train.route import Route
 from livery.backend import CheckResult
 from livery.plan import MicroBatch
 

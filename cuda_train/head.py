@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_BYTES = 64 << 20
+from cuda_train.estimate import LOGITS_BYTES
 
 
 class Head:

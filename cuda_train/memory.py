@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cuda_train.forecast import MARGIN, Forecast
+from livery.doctor import memory as machine_memory
 from livery.errors import UserError
+from livery.files import read_json
+from livery.plan import Example
 from livery.settings import TrainSettings
 
 
@@ -31,19 +35,65 @@ def peak(device: torch.device) -> int:
     return 0
 
 
-def preflight(settings: TrainSettings, device: torch.device, dtype: str) -> None:
-    """Refuse a base whose weights cannot fit before minutes go into loading it.
+def forecast(
+    settings: TrainSettings, device: torch.device, dtype: str, examples: Sequence[Example]
+) -> Forecast | None:
+    """What the run will need; None where the model is not on this machine yet."""
+    folder = model_folder(settings.model)
+    if folder is None:
+        return None
+    config = read_json(folder / "config.json")
+    return Forecast(settings, config, folder, examples, dtype, device.type)
+
+
+def model_folder(model: str) -> Path | None:
+    """Where a model's config.json lies: its folder, or the hub's cache."""
+    folder = Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # a path, which is no hub id
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def preflight(
+    settings: TrainSettings, device: torch.device, dtype: str, ahead: Forecast | None = None
+) -> str:
+    """Refuse what cannot fit on a GPU before minutes go into loading it.
+
+    Returns:
+        What to tell the user where it may be too much; "" where it is not.
 
     Raises:
-        UserError: with the flags under which it would fit.
+        UserError: the weights, or the run by more than the estimate may be off, do not fit; with
+            the flags under which it would.
     """
     free = free_memory(device)
-    sizes = tensor_sizes(Path(settings.model).expanduser())
-    if free is None or not sizes:
-        return
+    if free is None:
+        return ""
+    folder = model_folder(settings.model)
+    sizes = tensor_sizes(folder) if folder is not None else {}
+    if sizes and weight_bytes(sizes, dtype, settings.quantize) > free:
+        raise UserError(_weights_too_large(settings, device, dtype, sizes, free))
+    if ahead is None or (need := ahead.need().total) <= free:
+        return ""
+    text = (
+        f"This run takes about {_gb(need)} by estimate, and {device} has {_gb(free)} free. It "
+        f"fits with {', or '.join(ahead.remedies(free))}."
+    )
+    if need > MARGIN * free:
+        raise UserError(f"{settings.model}: {text}")
+    return f"{text} Trying all the same: the estimate may be a quarter too high."
+
+
+def _weights_too_large(
+    settings: TrainSettings, device: torch.device, dtype: str, sizes: dict[str, int], free: int
+) -> str:
     need = weight_bytes(sizes, dtype, settings.quantize)
-    if need <= free:
-        return
     fits = [
         f"{flag} ({_gb(small)})"
         for bits, flag in ((8, "--quantize 8"), (4, "--load-in-4bit"))
@@ -53,7 +103,7 @@ def preflight(settings: TrainSettings, device: torch.device, dtype: str) -> None
         fits = [f"--backend mlx {way}" for way in fits]
     advice = f"Try {' or '.join(fits)}." if fits else "Choose a smaller base, or free some of it."
     kind = dtype if settings.quantize is None else f"{settings.quantize} bits"
-    raise UserError(
+    return (
         f"{settings.model}: its weights take {_gb(need)} in {kind}, and {device} has {_gb(free)} "
         f"free. {advice}"
     )
@@ -97,27 +147,50 @@ def _gb(count: float) -> str:
 
 
 @contextlib.contextmanager
-def explained(settings: TrainSettings, device: torch.device) -> Generator[None]:
+def explained(
+    settings: TrainSettings, device: torch.device, ahead: Forecast | None = None
+) -> Generator[None]:
     """Turn the device's "out of memory" into a message that says which flags would fit."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UserError(out_of_memory(settings, device)) from error
+        raise UserError(out_of_memory(settings, device, ahead)) from error
     except RuntimeError as error:
         # MPS and the CPU's allocator have no exception of their own.
         text = str(error).lower()
         if "out of memory" in text or "can't allocate memory" in text or "buffer size" in text:
-            raise UserError(out_of_memory(settings, device)) from error
+            raise UserError(out_of_memory(settings, device, ahead)) from error
         raise
 
 
-def out_of_memory(settings: TrainSettings, device: torch.device) -> str:
+def out_of_memory(
+    settings: TrainSettings, device: torch.device, ahead: Forecast | None = None
+) -> str:
     """What to say when a step did not fit."""
-    return f"{device}: out of memory. Try, in this order: {'; '.join(remedies(settings, device))}."
+    if ahead is None:
+        ways = "; ".join(remedies(settings, device))
+        return f"{device}: out of memory. Try, in this order: {ways}."
+    # Whatever the estimate said, this much was too much.
+    need, held = ahead.need().total, room(device)
+    limit = int(min(held or need, 0.85 * need))
+    return (
+        f"{device}: out of memory. By estimate the run takes {_gb(need)}"
+        + (f", and {_gb(held)} are to be had" if held else "")
+        + f". Enough would be: {'; or '.join(ahead.remedies(limit))}."
+    )
+
+
+def room(device: torch.device) -> int:
+    """Bytes that this process could hold in all: what is free, and what it holds; 0 if unknown."""
+    if device.type == "cuda":
+        return (free_memory(device) or 0) + int(torch.cuda.memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return machine_memory()[1]
 
 
 def remedies(settings: TrainSettings, device: torch.device) -> list[str]:
-    """Flags that make a run smaller, the cheapest in time first; the numbers they would give."""
+    """Flags that make a run smaller, where no rows are known to reckon with."""
     found: list[str] = []
     if settings.batch_size > 1:
         size = settings.batch_size // 2

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from cuda_train.backend import TorchBackend
-from cuda_train.body import LONGEST_TREE, choose_route
+from cuda_train.body import choose_route
 from cuda_train.check import plain_gradient
+from cuda_train.route import LONGEST_TREE
 from livery.plan import MicroBatch
 from livery.settings import LoraSettings, TrainSettings
 from tests.tiny_models import VOCAB, tiny_model

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 from livery.backend import Backend
 from livery.blas import REMEDY, use_openblas
 from livery.doctor import install
 from livery.errors import UserError
+from livery.plan import Example
 from livery.settings import TrainSettings
 
 _OTHER: dict[str, Literal["mlx", "torch"]] = {"mlx": "torch", "torch": "mlx"}
@@ -45,8 +47,8 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     return _adapt_to_mlx(settings) if name == "mlx" else _adapt_to_torch(settings)
 
 
-def load(settings: TrainSettings) -> Backend:
-    """Load the base with LoRA on the settings' backend."""
+def load(settings: TrainSettings, examples: Sequence[Example] = ()) -> Backend:
+    """Load the base with LoRA on the settings' backend; `examples` are the training rows."""
     if settings.backend == "mlx":
         if not use_openblas():
             print(f"note: OpenBLAS is missing and MLX will be slow: {REMEDY}", file=sys.stderr)
@@ -55,7 +57,7 @@ def load(settings: TrainSettings) -> Backend:
         return MlxBackend(settings)
     from cuda_train.backend import TorchBackend
 
-    return TorchBackend(settings)
+    return TorchBackend(settings, examples=examples)
 
 
 def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:

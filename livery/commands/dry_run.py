@@ -46,7 +46,7 @@ def show(config: Config, *, as_json: bool) -> None:
     click.echo(f"\nbackend      {settings.backend}")
     click.echo(f"plan         {describe_work(facts, steps)}")
     click.echo(f"shapes       {facts['shapes']} distinct micro-batches")
-    for number, line in enumerate(memory.describe(needed, settings)):
+    for number, line in enumerate(memory.describe(needed, settings, plan)):
         click.echo(f"{'' if number else 'memory':<12} {line}")
 
 

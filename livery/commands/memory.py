@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from livery.blas import use_openblas
 from livery.doctor import memory as machine_memory
@@ -10,6 +10,9 @@ from livery.files import read_json
 from livery.plan import Plan, make_batch
 from livery.progress import show_bytes
 from livery.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from cuda_train.forecast import Forecast
 
 
 def estimate(settings: TrainSettings, plan: Plan) -> dict[str, int] | None:
@@ -19,34 +22,49 @@ def estimate(settings: TrainSettings, plan: Plan) -> dict[str, int] | None:
     folder = find_base(settings.model)
     if folder is None:
         return None
-    config = read_json(folder / "config.json")
-    shapes = {
-        (len(batch.prefix), *batch.tokens.shape, batch.supervised)
-        for step in plan.epoch(0)
-        for batch in (make_batch(chunk, plan.examples) for chunk in step)
-    }
-    if settings.backend == "mlx":
+    if settings.backend != "mlx":
+        ahead, available = _torch_forecast(settings, plan)
+        found = ahead.need() if ahead else None
+    else:
         use_openblas()
         from mlx_train.machine import on_cpu
         from mlx_train.memory import estimate as of_mlx
 
+        shapes = {
+            (len(batch.prefix), *batch.tokens.shape, batch.supervised)
+            for step in plan.epoch(0)
+            for batch in (make_batch(chunk, plan.examples) for chunk in step)
+        }
+        config = read_json(folder / "config.json")
         found = of_mlx(settings, config, shapes, folder=folder, on_cpu=on_cpu())
-        parts = {**found.parts(), "total": found.total}
-    else:
+        _, available = machine_memory()
+    if found is None:
         return None
-    _, available = machine_memory()
-    return {**parts, "available": available}
+    return {**found.parts(), "total": found.total, "available": available}
 
 
-def describe(parts: dict[str, int] | None, settings: TrainSettings) -> list[str]:
+def _torch_forecast(settings: TrainSettings, plan: Plan) -> tuple[Forecast | None, int]:
+    """What the run needs, and what its device has free."""
+    from cuda_train.memory import forecast, free_memory
+    from livery.engines.torch_base import choose_dtype, find_device
+
+    device = find_device(settings.device)
+    ahead = forecast(settings, device, choose_dtype(settings.dtype, device), plan.examples)
+    return ahead, free_memory(device) or machine_memory()[1]
+
+
+def describe(parts: dict[str, int] | None, settings: TrainSettings, plan: Plan) -> list[str]:
     """Lines for people: the sum, its parts, and what would make it fit."""
     if parts is None:
-        return ["no estimate: the model is not on this machine yet, or it trains with torch"]
+        return ["no estimate: the model is not on this machine yet"]
     named = {k: v for k, v in parts.items() if k not in ("total", "available")}
     listed = ", ".join(f"{name} {show_bytes(size)}" for name, size in named.items())
     lines = [f"about {show_bytes(parts['total'])} ({listed})"]
     if parts["total"] > parts["available"]:
         remedies = _remedies(settings, named)
+        if settings.backend != "mlx":
+            ahead, available = _torch_forecast(settings, plan)
+            remedies = ahead.remedies(available) if ahead else remedies
         lines.append(
             f"more than the {show_bytes(parts['available'])} available here; smaller with "
             + ", ".join(remedies)

@@ -71,7 +71,7 @@ def train(config: Config, request: Request) -> RunResult:
         data = load_data(settings)
         for note in describe_dropped(data):
             output("note", {"text": note})
-        backend = backends.load(settings)
+        backend = backends.load(settings, data.train.examples)
         for note in getattr(backend, "notes", ()):
             output("note", {"text": note})
         if settings.init_adapter:  # a checkpoint that the run resumes from replaces it

@@ -1,0 +1,192 @@
+"""How much memory a torch run will take, from its settings and the model's config.json alone.
+
+Nothing is loaded and torch is not imported, so `--dry-run` can say in advance what would not fit.
+What a block keeps for its backward pass is counted tensor by tensor, as transformers' blocks with
+PEFT's LoRA save them; two factors, for what is alive besides while one block runs backward, were
+fitted to 180 measured peaks (`tests/test_torch_memory.py` measures some of them again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
+from livery.footprint import BYTES, Estimate, Sizes, read_sizes, stored
+from livery.plan import Example, Plan, make_batch
+from livery.settings import TrainSettings
+
+# Of a chunk of the head's logits; see `cuda_train.head`.
+LOGITS_BYTES = 64 << 20
+# Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
+_RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
+
+
+def shapes_of(examples: Sequence[Example], settings: TrainSettings) -> set[Shape]:
+    """The micro-batches of a run's first epoch; rows beyond max_length are left out."""
+    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
+    if not kept:
+        return set()
+    plan = Plan(
+        kept, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
+    )
+    batches = (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
+    found: set[Shape] = set()
+    for batch in batches:
+        rows, width = batch.tokens.shape
+        suffixes = int(batch.lengths.sum())
+        found.add(Shape(len(batch.prefix), rows, width, suffixes, batch.supervised))
+    return found
+
+
+def estimate(
+    settings: TrainSettings,
+    config: Mapping[str, Any],
+    shapes: Iterable[Shape],
+    *,
+    dtype: str,
+    folder: Path | None = None,
+    eager: bool | None = None,
+) -> Estimate:
+    """Bytes by part at the peak of the largest micro-batch's step.
+
+    Args:
+        config: the model's config.json.
+        shapes: the run's micro-batches; the largest counts.
+        dtype: of the base's weights on the device, e.g. "bfloat16".
+        folder: the model's, where it is here already: its parameters are then counted.
+        eager: attention makes its scores in full; None says as the family does by default.
+    """
+    sizes = read_sizes(config)
+    text: Mapping[str, Any] = config.get("text_config") or config
+    if eager is None:  # a soft cap on the scores exists in eager attention alone
+        eager = bool(text.get("attn_logit_softcapping"))
+    step = _Step(sizes, settings, BYTES[dtype], eager)
+    activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
+    trained = sizes.lora_parameters(settings)
+    moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)
+    # Weights, gradients, moments; the step makes two more vectors of their length.
+    adapter = int(trained * (4 + 4 + moments + 8))
+    return Estimate(
+        base_bytes(settings, sizes, dtype, folder), adapter, int(activations), int(logits)
+    )
+
+
+def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path | None) -> int:
+    """Bytes of the base's weights on the device; quantized, the tables stay as they are."""
+    full = BYTES[dtype]
+    counted, _ = stored(folder) if folder is not None else (0, 0)
+    count = counted or sizes.parameters()
+    if settings.quantize is None:
+        return count * full
+    tables = sizes.vocabulary * sizes.hidden * (1 if sizes.tied else 2)
+    # NF4's scales, themselves in 8 bits, come to another eighth of a bit a weight.
+    packed = {4: 0.52, 8: 1.01}.get(settings.quantize, full)
+    return int(max(0, count - tables) * packed + min(count, tables) * full)
+
+
+class _Step:
+    """Reckons one step of a run: bytes alive at its peak."""
+
+    def __init__(self, sizes: Sizes, settings: TrainSettings, width: int, eager: bool) -> None:
+        self.sizes, self.settings, self.width, self.eager = sizes, settings, width, eager
+
+    def route(self, shape: Shape) -> Route:
+        if not self.settings.share_prefix:
+            return "plain"
+        trained = self.sizes.lora_parameters(self.settings) // self.sizes.layers
+        return cheaper(
+            shape,
+            weight=self.sizes.block_weights() + trained,
+            hidden=self.sizes.hidden,
+            recomputes=self.settings.grad_checkpoint,
+        )
+
+    def peak(self, shape: Shape, route: Route | None = None) -> tuple[float, float]:
+        """(bytes of activations, bytes of logits) at the peak.
+
+        Logits are gone when the first block runs backward: the larger of the two counts.
+        """
+        s, route = self.sizes, route or self.route(shape)
+        places, keys, pairs = _extent(shape, route)
+        block = self.block(places, keys, pairs, masked=route != "plain")
+        # The embeddings, the last norm and what leaves it.
+        kept = places * s.hidden * (2 * self.width + 4)
+        running = self.running(places, pairs)
+        if self.settings.grad_checkpoint:
+            kept += s.layers * places * s.hidden * self.width
+            running += block
+        else:
+            kept += s.layers * block
+        # A chunk of logits, their logarithms, their gradients; and the cast of these.
+        chunk = min(4 * shape.supervised * s.vocabulary, LOGITS_BYTES)
+        logits = chunk * (3 if self.width == 4 else 3.5)
+        return kept + running, max(0.0, logits - running)
+
+    def running(self, places: int, pairs: int) -> float:
+        """Gradients and copies within the block whose backward runs."""
+        s = self.sizes
+        floats = _RUNNING_INNER * places * s.active * s.feed_forward
+        if self.eager:
+            floats += _RUNNING_SCORES * s.heads * pairs
+        return 4 * floats
+
+    def block(self, places: int, keys: int, pairs: int, *, masked: bool) -> float:
+        """Bytes that a block keeps: for norms, for LoRA's inputs, for attention, for the rest."""
+        s, w = self.sizes, self.width
+        norms = 4 * places * (s.norms * s.hidden + s.head_norms * (s.q + s.kv))
+        # Keys and values are repeated for the heads that share them, where a mask is given.
+        of_keys = s.q if masked or self.eager else s.kv
+        attention = w * (2 * places * s.q + 2 * keys * of_keys)
+        if self.eager:
+            attention += s.heads * pairs * (4 if w == 4 else 4 + w)
+        elif masked:
+            attention += pairs * w  # the mask, made into numbers
+        return norms + attention + self.inner(places) + self.lora(places)
+
+    def inner(self, places: int) -> float:
+        """What the feed-forward layer keeps of its own."""
+        s = self.sizes
+        # Both projections and the activated one; or one, or all terms of its formula.
+        kept = 3 if s.gated else 4 if s.written_out else 1
+        numbers = kept * s.feed_forward + (s.hidden if s.experts else 0)
+        return self.width * places * s.active * numbers
+
+    def lora(self, places: int) -> float:
+        """Float32 inputs of the adapted layers: shared among them, or a cast for each."""
+        found = self.sizes.adapted(self.settings.lora)
+        if self.width == 4:
+            shared = {**_INPUT, "up_proj": "attention"} if self.sizes.parallel else _INPUT
+            inputs = {shared.get(name, name): shape[0] for name, shape in found.items()}
+            inputs.pop("o_proj", None)  # attention keeps its output already
+            kept = sum(inputs.values())
+        else:
+            kept = sum(shape[0] for shape in found.values())
+        if self.settings.lora.dropout:
+            kept += 1.25 * sum(shape[0] for shape in found.values())
+        if self.settings.lora.dora:
+            kept += 2 * sum(shape[1] for shape in found.values())
+        ranks = 2 * len(found) * self.settings.lora.rank
+        return 4 * places * (kept + ranks)
+
+
+# Layers that read the same input.
+_INPUT = {
+    "q_proj": "attention", "k_proj": "attention", "v_proj": "attention",
+    "gate_proj": "inner", "up_proj": "inner",
+}  # fmt: skip
+
+
+def _extent(shape: Shape, route: Route) -> tuple[int, int, int]:
+    """(positions that run, rows of keys that are kept, pairs of query and key)."""
+    start, rows, width = shape.prefix, shape.rows, shape.width
+    if route == "tree":
+        # Longer trees are split where no cache may be used.
+        places = min(start + shape.suffixes, max(LONGEST_TREE, start + width))
+        return places, places, places**2
+    if route == "cache":
+        keys = start + rows * (start + width)
+        return start + rows * width, keys, start**2 + rows * width * (start + width)
+    places = rows * (start + width)
+    return places, places, rows * (start + width) ** 2

@@ -1,0 +1,55 @@
+"""Which way a micro-batch runs, by its numbers alone: training and the memory estimate ask this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Route = Literal["tree", "cache", "plain"]
+
+# A mask over more places than this takes more memory than it saves work.
+LONGEST_TREE = 8192
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of a micro-batch.
+
+    Attributes:
+        prefix: P, tokens that all rows share.
+        rows: B.
+        width: S, inputs of the longest row behind the prefix, padding included.
+        suffixes: inputs of all rows behind the prefix, padding left out.
+        supervised: positions that carry loss.
+    """
+
+    prefix: int
+    rows: int
+    width: int
+    suffixes: int
+    supervised: int
+
+
+def cheaper(shape: Shape, *, weight: int, hidden: int, recomputes: bool) -> Route:
+    """The cheaper of tree and cache; plain where there is nothing to share.
+
+    Args:
+        weight: parameters of a block.
+        hidden: its width.
+        recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
+    """
+    start, rows, width = shape.prefix, shape.rows, shape.width
+    if start == 0 or rows == 1:
+        return "plain"
+    if recomputes:
+        return "tree"
+    places = start + shape.suffixes
+    if places > LONGEST_TREE:
+        return "cache"
+    # Multiplications a block: the weights, and two of each pair of places.
+    in_tree = places * weight + 2 * hidden * places**2
+    pairs = start**2 + rows * width * (start + width)
+    in_cache = (start + rows * width) * weight + 2 * hidden * pairs
+    # A second pass and the copied keys cost more than arithmetic shows: where both compute as much,
+    # the cache was measured at half as long again.
+    return "tree" if in_tree <= 1.5 * in_cache else "cache"
