@@ -149,7 +149,11 @@ def _tensors(base: Base, architecture: Architecture) -> dict[str, Lazy]:
             continue  # buffers that older files carry
         where = slot(name)
         if where.kind not in ("weight", "bias"):
-            raise UserError(f"{place[0].path}: {name}: quantized? Only float weights are read.")
+            raise UserError(
+                f"{place[0].path}: {name}: quantized? Only float weights are read. Convert the "
+                "full-precision model; livery merge --dequantize makes one of an MLX or a "
+                "bitsandbytes 4-bit base."
+            )
         if where.expert is not None:
             stacks.setdefault(where.module, {})[where.expert] = place
         elif where.module != "lm_head" or not base.tied:

@@ -26,9 +26,8 @@ Examples:
     "--adapter",
     "adapters",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path),
-    help="Adapter of any format; may be given more than once.",
+    help="Adapter of any format; may be given more than once, and left out with --dequantize.",
 )
 @click.option(
     "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
@@ -109,6 +108,8 @@ def merge_folders(
         raise UserError(
             "--dtype belongs to --dequantize; a merge keeps what the base is stored in."
         )
+    if not adapters and not dequantize:
+        raise UserError("Nothing to merge: give an --adapter.")
     if weights and len(weights) != len(adapters):
         raise UserError(
             f"{len(weights)} --weight for {len(adapters)} --adapter: give one each, or none."

@@ -272,3 +272,13 @@ def test_the_command(root: Path, tmp_path: Path):
         CliRunner().invoke(
             merge_command, [*arguments, *out, "--dtype", "float16"], catch_exceptions=False
         )
+    alone = ["--base", str(quantized), "--out", str(tmp_path / "alone")]
+    with pytest.raises(UserError, match="give an --adapter"):
+        CliRunner().invoke(merge_command, alone, catch_exceptions=False)
+    CliRunner().invoke(merge_command, [*alone, "--dequantize"], catch_exceptions=False)
+    found, wanted = load_file(tmp_path / "alone" / "model.safetensors"), mlx_values(quantized)
+    assert all(far(found[name], value) < 1e-6 for name, value in wanted.items())
+    from convert.gguf_cli import convert_model
+
+    with pytest.raises(UserError, match=r"quantized\? .*--dequantize makes one"):
+        convert_model(quantized, tmp_path / "m.gguf", "f16")
