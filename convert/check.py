@@ -16,7 +16,7 @@ from typing import Any
 from convert import check_llamacpp, check_mlx, check_vllm
 from convert.base import Base, check_fits, find_base, load_base
 from convert.check_case import Case, Finding, Form, GgufBase, Runtime
-from convert.check_forms import find_forms, open_gguf_base
+from convert.check_forms import find_forms, gguf_shapes, open_gguf_base
 from convert.formats import Format, refuse
 from livery.errors import UserError
 
@@ -205,10 +205,12 @@ def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Findin
             elif not found:
                 yield Finding("not-read", False, form.refusal)
         return
+    unknown = _not_compared(case, form)
+    if unknown:
+        remedy = "" if case.base else _with_base(case)
+        yield Finding("not-compared", False, f"not compared with the base: {unknown}.", remedy)
+        return
     if case.base is None:
-        if case.gguf_base is None:
-            why = "not compared with the base's modules and shapes: the base is not known here."
-            yield Finding("not-compared", False, why, _with_base(case))
         return
     if form.format == "gguf" or any(finding.refused for finding in found):
         return  # compared tensor by tensor, or refused anyway
@@ -217,6 +219,18 @@ def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Findin
     except UserError as error:
         other = shlex.join(["livery", "check", str(case.path), "--base", _trained_on(form)])
         yield Finding("base", True, str(error), other)
+
+
+def _not_compared(case: Case, form: Form) -> str:
+    """Why modules and shapes were not held against the base's; "" where they were."""
+    if case.base is None:
+        of_gguf = case.gguf_base is not None and form.format == "gguf"
+        return "" if of_gguf else "its folder is not known here"
+    if not case.base.shapes:
+        return "it holds no weights whose shapes can be read (quantized?)"
+    if form.format == "gguf" and gguf_shapes(case.base) is None:
+        return f"how llama.cpp lays out {case.model_type!r} is not known here"
+    return ""
 
 
 def _trained_on(form: Form) -> str:

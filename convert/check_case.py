@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert import archive
-from convert.base import Base
+from convert.base import Base, slot
 from convert.formats import Format
+from convert.safetensors_file import open_tensors
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
 
@@ -134,6 +135,14 @@ class Case:
         words = ["--base", self.base_name, "--adapter", str(self.path), "--out", "merged"]
         return shlex.join(["livery", "merge", *words])
 
+    def merge_biases(self) -> str:
+        """Merging, unless the base has no bias that lora_bias could go into."""
+        pairs = self.adapter.pairs if self.adapter else {}
+        wanted = {f"{module}.bias" for module, pair in pairs.items() if pair.bias is not None}
+        if self.base and wanted - biases(self.base):
+            return self.retrain("")
+        return self.merge()
+
     def merge_gguf(self) -> str:
         return f"{self.merge()} && livery gguf --model merged --out merged.gguf"
 
@@ -150,6 +159,13 @@ class Case:
         kept = ",".join(sorted(leaves - {without})) or "q_proj,v_proj"
         words = ["--model", self.base_name, "--data", "DATA", "--output-dir", "OUT"]
         return shlex.join(["livery", "train", *words, "--lora-targets", kept])
+
+
+def biases(base: Base) -> set[str]:
+    """The base's biases: `model.layers.0.self_attn.q_proj.bias`."""
+    files = sorted(base.folder.glob("model*.safetensors"))
+    places = [slot(name) for file in files for name in open_tensors(file).entries]
+    return {f"{place.module}.bias" for place in places if place.kind == "bias"}
 
 
 _PEFT_SUFFIX = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")

@@ -29,6 +29,8 @@ _NAMES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedd
 # Copies of the base's own weights, which vLLM passes over.
 _COPIES = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 
+_FUSED = (".experts", ".experts.base_layer")
+
 Config = Mapping[str, Any]
 
 
@@ -58,7 +60,7 @@ CONFIG_RULES = (
         "lora-bias",
         lambda c: bool(c.get("lora_bias")),
         "lora_bias is set: vLLM has no bias beside B",
-        Case.merge,
+        Case.merge_biases,
     ),
     ConfigRule(
         "bias",
@@ -117,7 +119,9 @@ def _required(case: Case, form: Form) -> Iterator[Finding]:
 
 
 def _rank(case: Case, form: Form) -> Iterator[Finding]:
-    ranks = [shape["A"][0] for shape in peft_halves(form).values() if _is_plain(shape.get("A"))]
+    halves = {m: shapes.get("A") for m, shapes in peft_halves(form).items()}
+    # A stack of experts has its rank once an expert; its own rank is in the config.
+    ranks = [a[0] for m, a in halves.items() if a and len(a) == 2 and not m.endswith(_FUSED)]
     stated = form.config.get("r")
     patterns = form.config.get("rank_pattern")
     values = [stated, *(patterns.values() if isinstance(patterns, dict) else ())]
@@ -142,10 +146,6 @@ def _rank(case: Case, form: Form) -> Iterator[Finding]:
 def _serve(case: Case, rank: int, *, mixed_moe: bool = False) -> str:
     folder, first = case.served()
     return first + serve(case.base_name, folder, rank, mixed_moe=mixed_moe)
-
-
-def _is_plain(shape: tuple[int, ...] | None) -> bool:
-    return shape is not None and len(shape) == 2
 
 
 def serve(base: str, path: str, rank: int, *, mixed_moe: bool = False) -> str:
@@ -217,8 +217,7 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
 
 
 def _experts(case: Case, form: Form) -> Iterator[Finding]:
-    ends = (".experts", ".experts.base_layer")
-    fused = any(module.endswith(ends) for module in peft_halves(form))
+    fused = any(module.endswith(_FUSED) for module in peft_halves(form))
     if fused and not case.mixed_moe:
         yield Finding(
             "fused-experts",

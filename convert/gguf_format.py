@@ -248,7 +248,7 @@ def _refuse_kinds(adapter: Adapter) -> None:
             raise UserError(f"{module}: DoRA has no GGUF form. {merge}")
         if pair.bias is not None:
             raise UserError(f"{module}: a bias of LoRA (lora_bias) has no GGUF form. {merge}")
-    whole = [name for name in adapter.saved if ".base_layer." not in name]
+    whole = [name for name in adapter.saved if not name.endswith(".base_layer.weight")]
     if whole:
         raise UserError(
             f"{whole[0]}: a whole tensor (modules_to_save or bias): GGUF adapters hold low-rank "

@@ -138,7 +138,8 @@ def find_changes(
         for name, array in part.adapter.saved.items():
             if name.endswith(".base_layer.weight"):
                 continue  # a copy of the base's own
-            target = _find(places, slot(name), base)
+            # PEFT keeps a trained bias of a module that it wraps under base_layer.
+            target = _find(places, slot(name.replace(".base_layer.", ".")), base)
             change = replacement(name, array, part.weight, shapes[target])
             made.setdefault(target, []).append(change)
     return made

@@ -225,7 +225,7 @@ def _refuse_kinds(adapter: Adapter) -> None:
                 f"{module}: DoRA on an embedding or on experts has no form in MLX that means the "
                 f"same. {merge}"
             )
-    whole = [name for name in adapter.saved if ".base_layer." not in name]
+    whole = [name for name in adapter.saved if not name.endswith(".base_layer.weight")]
     if whole:
         raise UserError(
             f"{whole[0]}: a whole tensor (modules_to_save or bias): MLX adapters hold low-rank "

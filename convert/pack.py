@@ -7,6 +7,7 @@ byte for byte. The same folder gives the same bytes on every machine.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
@@ -140,6 +141,8 @@ def gather(path: Path, base: str | Path | None, scratch: Path) -> Contents:
     members.update(_about(path, adapter, members, made, left_out, scratch, known))
     if Path(adapter.base_model).is_absolute():
         notes.append(f"names its base by a path of this machine: {adapter.base_model}")
+    if "training_metadata.json" in members and re.search(rb'": "(/|[A-Z]:)', _metadata(members)):
+        notes.append("training_metadata.json names paths of this machine.")
     for file in members.values():
         check_file(file, (folder, scratch, *((known.folder,) if known else ())))
     return Contents(adapter, members, tuple(made), left_out, tuple(notes))
@@ -159,6 +162,10 @@ def _read(path: Path, base: str | Path | None) -> tuple[Base | None, dict[Format
         if form.adapter is None:
             raise UserError(form.refusal)
     return known, forms
+
+
+def _metadata(members: Mapping[str, Path]) -> bytes:
+    return members["training_metadata.json"].read_bytes()
 
 
 def _members(format: Format, form: Form) -> dict[str, Path]:

@@ -30,7 +30,7 @@ from livery.adapter import Adapter, Pair
 from livery.cli import COMMANDS, LazyGroup, cli
 from livery.errors import UserError
 from tests import convert_cases as cases
-from tests.tiny_models import tiny_model
+from tests.tiny_models import FAMILIES, tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)
@@ -705,3 +705,114 @@ def test_what_only_peft_applies_peft_merges(root: Path, base: Path, tmp_path: Pa
     found = cases.base_logits(tmp_path / "merged")
     assert np.abs(found - wanted).max() < 1e-4
     assert np.abs(cases.base_logits(base) - wanted).max() > 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_false_alarms(family: str, root: Path, tmp_path: Path) -> None:
+    """What convert writes is taken by all, on every family (its own tests load it)."""
+    model = tiny_model(family, root)
+    only = {"phi": "self_attn."}.get(family, "_proj")
+    write_adapter_folder(adapter(model, only=only), tmp_path, model)
+    verdicts = ask(tmp_path, base=model)
+    experts = family in cases.MOE
+    assert rules(verdicts["vllm"]) == (["fused-experts"] if experts else [])
+    assert rules(verdicts["llamacpp"]) == []
+    assert rules(verdicts["mlx"]) == []
+    assert rules(verdicts["ollama"]) == (["ollama-engine"] if family == "gemma3" else [])
+    for verdict in verdicts.values():
+        assert "not-compared" not in notes(verdict)
+
+
+def test_a_base_without_readable_weights_is_not_compared(folder: Path, base: Path) -> None:
+    bare = folder.parent / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((base / "config.json").read_bytes())
+    for verdict in ask(folder, base=bare).values():
+        assert verdict.taken
+        assert notes(verdict) == ["not-compared"]
+
+
+def test_a_bias_that_has_no_place_is_not_merged(base: Path, root: Path, tmp_path: Path) -> None:
+    for model, way in ((base, "livery train"), (tiny_model("phi", root), "livery merge")):
+        plain = adapter(model, only="q_proj")
+        pairs = {
+            m: Pair(p.a, p.b, p.alpha, bias=numbers(p.b.shape[0])) for m, p in plain.pairs.items()
+        }
+        place = tmp_path / way
+        formats.write_adapter(plain.replace(pairs=pairs), place, "peft", base=load_base(model))
+        finding = the(ask(place, base=model)["vllm"], "lora-bias")
+        assert finding.remedy.startswith(way)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    metadata=st.dictionaries(
+        st.sampled_from(
+            ["general.type", "adapter.type", "general.architecture", "adapter.lora.alpha"]
+        ),
+        st.booleans() | st.integers(0, 9) | st.floats(width=32) | st.text(max_size=5)
+        | st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        min_size=1,
+    ),
+    cut=st.none() | st.integers(0, 60_000),
+)  # fmt: skip
+def test_odd_gguf_files_are_judged(
+    metadata: dict[str, Any], cut: int | None, base: Path, tmp_path_factory: Any
+) -> None:
+    file = tmp_path_factory.mktemp("odd") / "adapter.gguf"
+    formats.write_adapter(adapter(base), file, "gguf", base=load_base(base))
+    opened = open_gguf(file)
+    arrays = {name: np.array(opened.read(name)) for name in opened.entries}
+    write_gguf(file, {**opened.metadata, **metadata}, arrays, dict.fromkeys(arrays, "float32"))
+    raw = file.read_bytes()
+    file.write_bytes(raw[:cut])
+    try:
+        verdict = ask(file, base=base)["llamacpp"]
+    except UserError as error:
+        assert "neither a GGUF file" in str(error)  # noqa: PT017
+        assert cut is not None
+        assert cut < 4
+        return
+    assert not verdict.taken or cut is None or cut >= len(raw)
+
+
+def real_adapter(base: Path, folder: Path, **config: Any) -> np.ndarray:
+    """One made by PEFT with everything that it trains changed; returns its logits."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(cases.torch_base(base), LoraConfig(r=4, lora_alpha=8, **config))
+    cases.randomise(model)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad and "lora_" not in name:
+                weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
+    model.save_pretrained(str(folder))
+    return cases.torch_logits(model)
+
+
+REAL: dict[str, dict[str, Any]] = {
+    "dora": {"use_dora": True},
+    "modules-to-save": {"modules_to_save": ["norm"]},
+    "bias": {"bias": "lora_only"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:peft", "ignore::FutureWarning")
+@pytest.mark.parametrize("rule", REAL)
+def test_what_vllm_refuses_livery_merges(rule: str, root: Path, tmp_path: Path) -> None:
+    """The remedy as it stands, run, gives PEFT's own logits without an adapter."""
+    family = "phi" if rule == "bias" else "llama"
+    model = tiny_model(family, root)
+    targets = ["q_proj", "v_proj"]
+    wanted = real_adapter(model, tmp_path / "p", target_modules=targets, **REAL[rule])
+    for target in ("gguf", "mlx"):
+        if (rule, target) != ("dora", "mlx"):  # biases and whole modules are not dropped either
+            with pytest.raises(UserError, match="livery merge"):
+                convert(tmp_path / "p", tmp_path / target, target, base=model)
+    remedy = the(ask(tmp_path / "p", base=model)["vllm"], rule).remedy
+    run_remedy(remedy.replace("--out merged", f"--out {tmp_path / 'merged'}"))
+    assert np.abs(cases.base_logits(tmp_path / "merged") - wanted).max() < 1e-4
+    assert np.abs(cases.base_logits(model) - wanted).max() > 0.1
