@@ -76,6 +76,7 @@ def eval_command(
     if data and second_set:
         raise click.UsageError("--data and --second-set both name the cases: choose one.")
     from eval.evaluate import Request, evaluate
+    from eval.exported import against_trained
     from livery.engines.base import Decoding
     from livery.files import write_json
 
@@ -88,6 +89,9 @@ def eval_command(
     )  # fmt: skip
     _prepare(engine)
     found = evaluate(request, _show)
+    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
+    if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
+        found["trained"] = compared
     if output_json:
         write_json(output_json, found)
     if as_json:
@@ -96,7 +100,6 @@ def eval_command(
         from eval.output import print_record
 
         print_record(found)
-    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     for path in _store(request, found, folder, report):
         click.echo(f"Wrote {path}", err=True)
     if found["passed"] is False:

@@ -48,7 +48,7 @@ def table(
 
 
 def _header(data: RunData) -> str:
-    links = [(f"set-{i}", set_title(r)) for i, r in enumerate(data.evaluations)]
+    links = [(f"set-{i}", words.set_title(r)) for i, r in enumerate(data.evaluations)]
     links += [("training", "Training")] if data.losses or data.eval_losses else []
     links += [("samples", "Samples")] if data.samples else []
     links += [("facts", "Facts")]
@@ -59,11 +59,6 @@ def _header(data: RunData) -> str:
     )
 
 
-def set_title(record: Record) -> str:
-    """date-keys, validation set."""
-    return f"{record['skill']['name']}, {record['set']['name']}"
-
-
 def _evaluation(record: Record, at: int) -> list[str]:
     verdict = words.verdict(record)
     chip = f'<span class="chip {"good" if record["passed"] else "bad"}">{escape(verdict)}</span>'
@@ -71,7 +66,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
     changes = "".join(f"<li>{escape(words.comparison(c))}</li>" for c in record["comparisons"])
     leaked = record["leaks"] is not None and (record["leaks"]["same"] or record["leaks"]["near"])
     return [
-        f'<h2 id="set-{at}">{escape(set_title(record))} '
+        f'<h2 id="set-{at}">{escape(words.set_title(record))} '
         f'<span class="muted small">{words.count(record["set"]["cases"], "case")}</span> '
         f"{chip if verdict else ''}</h2>",
         f'<div class="arms">{arms}</div>',
@@ -180,7 +175,7 @@ def _facts(data: RunData) -> str:
     for record in data.evaluations:
         rows = [[escape(k), escape(v)] for k, v in facts.evaluation(record)]
         parts.append(
-            f"<h3>Evaluation: {escape(set_title(record))}</h3>"
+            f"<h3>Evaluation: {escape(words.set_title(record))}</h3>"
             f'<div class="card small">{table(["", ""], rows, (), "facts")}</div>'
         )
     if data.config:

@@ -30,14 +30,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _title(record: Record) -> str:
-    return f"{record['skill']['name']}, {_text(record['set']['name'])}"
+    return _text(words.set_title(record))
 
 
 def _evaluation(record: Record) -> list[str]:
     arms = record["arms"]
     verdict = words.verdict(record)
     lines = [f"- {_text(words.comparison(found))}" for found in record["comparisons"]]
-    lines += [f"- {_text(said)}" for said in (words.constant(record), words.leaks(record)) if said]
+    more = (*words.trained(record), words.constant(record), words.leaks(record))
+    lines += [f"- {_text(said)}" for said in more if said]
     if record.get("stale"):
         lines.append("- **The adapter has changed since this evaluation; run it again.**")
     return [

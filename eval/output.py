@@ -20,7 +20,7 @@ def print_record(record: Record) -> None:
     console = Console(highlight=False)
     arms: dict[str, Any] = record["arms"]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(f"{record['skill']['name']}, {record['set']['name']}")
+    table.add_column(words.set_title(record))
     table.add_column("cases", justify="right")
     for key in arms:
         table.add_column(key.replace("_", "\n"), justify="right")
@@ -40,6 +40,8 @@ def print_record(record: Record) -> None:
     click.echo()
     for found in record["comparisons"]:
         click.echo(words.comparison(found))
+    for said in words.trained(record):
+        click.echo(said)
     click.echo(words.constant(record))
     click.echo(words.leaks(record))
     click.echo(f"Speed, {words.arm_title(record['headline'])}: {'; '.join(words.speed(headline))}")

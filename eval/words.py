@@ -54,6 +54,28 @@ def verdict(record: Record) -> str:
     return f"target of {100 * record['target']:g} % {outcome}"
 
 
+def set_title(record: Record) -> str:
+    """date-keys, validation set; of an exported adapter also what ran it."""
+    title = f"{record['skill']['name']}, {record['set']['name']}"
+    facts = record["facts"]
+    return f"{title}, llama.cpp {facts['dtype']}" if facts["engine"] == "llamacpp" else title
+
+
+def trained(record: Record) -> list[str]:
+    """How an exported adapter's answers differ from those of the trained weights."""
+    found = record.get("trained")
+    if found is None:
+        return []
+    lines: list[str] = []
+    for name, arm in found["arms"].items():
+        won, lost = (count(len(arm[key]), "case") for key in ("won", "lost"))
+        lines.append(
+            f"Against the trained weights on {found['engine']}, {arm_title(name)}: {won} won, "
+            f"{lost} lost, {arm['same_text']} of {arm['total']} answers the same to the letter."
+        )
+    return lines
+
+
 def leaks(record: Record) -> str:
     """How many cases stand in the training data."""
     found = record["leaks"]

@@ -341,3 +341,29 @@ def test_evaluation_stands_beside_that_of_the_trained_weights(llama: Path, adapt
         assert record["facts"]["engine"] == "llamacpp"
         assert record["facts"]["adapter_sha256"]
     assert (adapter / "evaluation_data_llamacpp.json").is_file()
+
+
+def test_the_exported_file_is_compared_with_what_was_trained(llama: Path, adapter: Path):
+    """Scored on torch, then as GGUF: every case says whether it changed."""
+    asked = ["eval", "date-keys", "--model", str(llama), "--adapter", str(adapter), "--json"]
+    few = ["--constrained", "--max-tokens", "6", "--report", str(adapter), "--limit", "3"]
+    for engine in (["torch", "--dtype", "float32"], ["llamacpp", "--gguf-type", "f32"]):
+        result = CliRunner().invoke(cli, [*asked, *few, "--engine", *engine])
+        assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["trained"]["engine"] == "torch"
+    arm = record["trained"]["arms"]["tuned_constrained"]
+    assert (arm["won"], arm["lost"], arm["total"]) == ([], [], 3)
+    assert arm["same_text"] >= 2
+    said = (adapter / "report.md").read_text()
+    assert "Against the trained weights on torch" in said
+    assert "llama.cpp F32" in said
+    # Other weights than those that were scored are not compared.
+    file = adapter / "adapter_model.safetensors"
+    kept = file.read_bytes()
+    try:
+        file.write_bytes(kept + b" ")
+        result = CliRunner().invoke(cli, [*asked, *few, "--engine", "llamacpp"])
+        assert "trained" not in json.loads(result.stdout)
+    finally:
+        file.write_bytes(kept)

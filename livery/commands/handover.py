@@ -40,9 +40,15 @@ def _adapter(source: Path, out: Path, base: Path | None) -> None:
 
 
 def _find(model: str) -> Path:
-    from convert.base import load_base
+    from convert.base import find_base
 
-    return load_base(model).folder
+    folder = find_base(model)
+    if folder is None:
+        raise UserError(
+            f"{model}: no such folder, and no model of that name in the local hub cache. llama.cpp "
+            "runs a GGUF file, or one made of a model folder that lies here."
+        )
+    return folder
 
 
 @functools.cache

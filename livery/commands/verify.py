@@ -6,7 +6,8 @@ import json
 
 import click
 
-from livery.commands.verifying import ENGINES, LENGTH, Verdict
+from livery.commands.verdict import Verdict
+from livery.commands.verifying import ENGINES, LENGTH
 from livery.commands.verifying import verify as run_verification
 
 FAILED = 1

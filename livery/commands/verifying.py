@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from livery import parity
+from livery.commands.verdict import Run, Verdict
 from livery.doctor import install
 from livery.errors import UserError
-from livery.parity import Logits, Parity
+from livery.parity import Logits
 from livery.paths import find_model
 from livery.progress import Progress
 
@@ -31,91 +31,6 @@ _NEEDS = {
 FORMATS = {"torch": "peft", "mlx": "mlx", "llamacpp": "gguf"}
 LENGTH = 24
 POSITIONS = (1, 2, 4, 8, 12, 16, 20, 24)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One runtime's part.
-
-    Attributes:
-        artefact: what it loaded.
-        converted: it was made for this from another format.
-        moved: max |Δlogit| that the adapter makes there; None where it did not run.
-        parity: against the reference; None for the reference itself, or where it did not run.
-        fault: why it fails; None where it does not.
-        seconds: that it took.
-    """
-
-    artefact: str
-    converted: bool
-    moved: float | None = None
-    parity: Parity | None = None
-    fault: str | None = None
-    seconds: float = 0.0
-
-
-@dataclass
-class Verdict:
-    """What came out.
-
-    Attributes:
-        adapter, base: what was verified.
-        reference: the runtime that the others are held against.
-        runs: by runtime.
-        left_out: runtime -> why it was not run.
-        fault: why the whole fails, where no single runtime does.
-    """
-
-    adapter: str
-    base: str
-    reference: str = ""
-    runs: dict[str, Run] = field(default_factory=dict[str, Run])
-    left_out: dict[str, str] = field(default_factory=dict[str, str])
-    fault: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        return self.fault is None and all(run.fault is None for run in self.runs.values())
-
-    def faults(self) -> list[str]:
-        """Why it fails, a line each."""
-        found = [self.fault] if self.fault else []
-        return found + [f"{name}: {run.fault}" for name, run in self.runs.items() if run.fault]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json; max |Δlogit| under base_difference and difference."""
-        runs: dict[str, Any] = {}
-        for name, run in self.runs.items():
-            found = run.parity
-            runs[name] = {
-                "artefact": run.artefact,
-                "converted": run.converted,
-                "moved": run.moved,
-                "passed": run.fault is None,
-                "fault": run.fault,
-                "seconds": round(run.seconds, 2),
-            }
-            if found is not None:
-                numbers = asdict(found)
-                runs[name] |= {
-                    "base_difference": numbers["base"],
-                    "difference": numbers["tuned"],
-                    "kl": numbers["kl"],
-                    "argmax": numbers["argmax"],
-                    "share_of_effect": found.share if np.isfinite(found.share) else None,
-                    "tolerance": numbers["tolerance"],
-                }
-        return {
-            "adapter": self.adapter,
-            "base": self.base,
-            "passed": self.passed,
-            "faults": self.faults(),
-            "reference": self.reference,
-            "tokens": LENGTH,
-            "positions": list(POSITIONS),
-            "engines": runs,
-            "left_out": self.left_out,
-        }
 
 
 def verify(
@@ -143,7 +58,7 @@ def verify(
 
     known = load_base(find_model(base))
     chosen, left_out = _choose(engines)
-    verdict = Verdict(str(adapter), str(base), left_out=left_out)
+    verdict = Verdict(str(adapter), str(base), left_out=left_out, positions=POSITIONS)
     config = known.config
     activation = str(config.get("hidden_activation") or config.get("hidden_act") or "")
     tokens = _tokens(config, seed)
@@ -173,8 +88,8 @@ def verify(
                     )
                     run = _judged(run, logits, name, allowed)
                 except UserError as error:
-                    run = _with(run, fault=str(error))
-                verdict.runs[name] = _with(run, seconds=time.monotonic() - began)
+                    run = replace(run, fault=str(error))
+                verdict.runs[name] = replace(run, seconds=time.monotonic() - began)
     verdict.reference = next(iter(logits), "")
     _judge_effect(verdict, logits)
     return verdict
@@ -280,9 +195,9 @@ def _judged(run: Run, logits: dict[str, Logits], name: str, allowed: float) -> R
     reference = next(iter(logits))
     moved = parity.moved(logits[name])
     if name == reference:
-        return _with(run, moved=moved)
+        return replace(run, moved=moved)
     found = parity.compare(logits[reference], logits[name], allowed)
-    return _with(run, moved=moved, parity=found, fault=found.fault)
+    return replace(run, moved=moved, parity=found, fault=found.fault)
 
 
 def _judge_effect(verdict: Verdict, logits: dict[str, Logits]) -> None:
@@ -296,8 +211,4 @@ def _judge_effect(verdict: Verdict, logits: dict[str, Logits]) -> None:
         )
         for name, run in verdict.runs.items():  # the runs have nothing to add to that
             if run.parity and not run.moved:
-                verdict.runs[name] = _with(run, fault=None)
-
-
-def _with(run: Run, **changes: Any) -> Run:
-    return dataclasses.replace(run, **changes)
+                verdict.runs[name] = replace(run, fault=None)

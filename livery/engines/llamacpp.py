@@ -37,6 +37,7 @@ from livery.engines.llamacpp_files import ToGguf
 from livery.engines.llamacpp_process import LlamaProcess
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.errors import UserError
+from livery.paths import find_model
 
 PACKAGE = "xllamacpp"
 CONTEXT = 2048  # tokens to begin with; a prompt that needs more gets more
@@ -83,14 +84,15 @@ class LlamaCppEngine:
         chat_template: str | None,
         to_gguf: ToGguf | None,
     ):
-        folder = None if files.is_gguf(model) or to_gguf is None else to_gguf.find(model)
+        folder = None if to_gguf is None or files.is_file(model) else to_gguf.find(model)
         self._scratch = files.scratch()
         self._adapter: Path | None = None
         if adapter:  # before the base: it is small, and may be what is wrong
             made_in = Path(self._scratch.name)
             self._adapter, _ = files.adapter_file(adapter, folder, to_gguf, made_in)
         self._model = files.model_file(model, gguf_type, to_gguf)
-        source = tokenizer or _own_tokenizer(adapter) or folder
+        given = find_model(tokenizer) if tokenizer else None
+        source = given or _own_tokenizer(adapter) or folder
         if source is None:
             raise UserError(
                 f"{model}: which tokenizer and chat template belong to it? Give --tokenizer the "

@@ -88,6 +88,7 @@ class Llama:
             params.flash_attn_type = xllamacpp.llama_flash_attn_type(0)
             params.no_extra_bufts = True
             params.n_gpu_layers = 0
+            params.no_op_offload = params.no_kv_offload = True
         self._server: Any = xllamacpp.Server(params)
         self._filler = int(self._ask("/tokenize", {"content": "a", "add_special": False})
                            ["tokens"][-1])  # fmt: skip

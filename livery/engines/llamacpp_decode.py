@@ -23,6 +23,7 @@ from livery.engines.noise import gumbel
 TOP = 16  # tokens a position to begin with
 WIDER = 32  # times as many, when they do not decide
 AHEAD = 32  # tokens written ahead, at most
+SHOWN = 4  # the same, where somebody watches them come
 
 OnToken = Callable[[int], None]
 
@@ -67,7 +68,8 @@ def decode(
     matcher: RowMatcher | None = None
     if masks is not None and decoding.grammar is not None:
         [matcher] = masks.start(decoding.grammar, 1)
-    source = _Source(llama, list(prompt), scale, ahead=1 if decoding.temperature else AHEAD)
+    ahead = 1 if decoding.temperature else SHOWN if on_token else AHEAD
+    source = _Source(llama, list(prompt), scale, ahead=ahead)
     while len(answer.tokens) < decoding.max_tokens:
         allowed = masks.allowed([matcher])[0] if masks is not None and matcher is not None else None
         noise = None

@@ -48,6 +48,12 @@ def is_gguf(path: str | Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
+def is_file(model: str) -> bool:
+    """Whether a file is meant, and not a folder or a hub id."""
+    path = Path(model).expanduser()
+    return path.is_file() or path.suffix == ".gguf"
+
+
 def model_file(model: str, kind: str, to_gguf: ToGguf | None) -> Path:
     """The base as GGUF: `model` itself, or made from its folder and kept in the cache.
 
@@ -57,7 +63,7 @@ def model_file(model: str, kind: str, to_gguf: ToGguf | None) -> Path:
     path = Path(model).expanduser()
     if is_gguf(path):
         return path
-    if path.is_file() or path.suffix == ".gguf":
+    if is_file(model):
         raise UserError(f"{path}: {'not a GGUF file' if path.is_file() else 'no such file'}.")
     if to_gguf is None:
         raise UserError(
