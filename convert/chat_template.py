@@ -98,6 +98,7 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
         UserError: the template is no Jinja.
     """
     import jinja2
+    from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def refuse(message: str) -> NoReturn:
@@ -106,13 +107,21 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
     def tojson(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent)
 
+    class Generation(Extension):
+        """{% generation %} marks the assistant's text for training; it writes nothing itself."""
+
+        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
     environment.filters["tojson"] = tojson
-    source = tokenizer.template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     try:
-        template = environment.from_string(source)
+        template = environment.from_string(tokenizer.template)
     except jinja2.TemplateError as error:
         raise unknown(tokenizer, f"it is no Jinja template ({error})") from None
 
@@ -121,6 +130,8 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
             return template.render(
                 messages=[dict(m) for m in messages],
                 add_generation_prompt=prompt,
+                tools=None,  # as transformers gives them: none, not undefined
+                documents=None,
                 raise_exception=refuse,
                 **tokenizer.tokens,
             )

@@ -31,6 +31,23 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
         {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     ),
+    "llama3 with a date": (
+        "{{- bos_token }}\n{%- if not tools is defined %}{%- set tools = none %}{%- endif %}"
+        "{%- if strftime_now is defined %}{%- set date = strftime_now('%d %b %Y') %}"
+        "{%- else %}{%- set date = '26 Jul 2024' %}{%- endif %}"
+        "{%- if messages[0]['role'] == 'system' %}"
+        "{%- set system = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}"
+        "{%- else %}{%- set system = '' %}{%- endif %}"
+        "{{- '<|start_header_id|>system<|end_header_id|>\n\n' }}"
+        "{%- if tools is not none %}{{- 'Environment: ipython\n' }}{%- endif %}"
+        "{{- 'Today Date: ' + date + '\n\n' + system + '<|eot_id|>' }}"
+        "{%- for message in messages %}"
+        "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' }}"
+        "{%- generation %}{{- message.content | trim + '<|eot_id|>' }}{%- endgeneration %}"
+        "{%- endfor %}{%- if add_generation_prompt %}"
+        "{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}",
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+    ),
     "gemma": (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
         "{{ raise_exception('System role not supported') }}{% endif %}"

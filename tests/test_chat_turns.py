@@ -76,6 +76,13 @@ def test_the_system_message_stands_where_the_template_puts_it() -> None:
     assert not derive(tokenizer("gemma3")).system_refused
 
 
+def test_without_tools_and_with_a_fixed_date() -> None:
+    turns = derive(tokenizer("llama3 with a date"))
+    assert "ipython" not in turns.start
+    assert "Today Date: 26 Jul 2024\n\n<|eot_id|>" in turns.start
+    assert turns.before_system.endswith("26 Jul 2024\n\n")
+
+
 def test_bos_is_left_to_the_runtime_that_puts_it_there() -> None:
     turns = derive(tokenizer("llama3"))
     assert turns.start.startswith("<|begin_of_text|>")
