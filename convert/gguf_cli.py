@@ -32,7 +32,9 @@ _BY_SCRIPT = ("f32", "f16", "bf16", "q8_0")  # what llama.cpp's own script write
 
 @click.command("gguf", epilog=EPILOG)
 @click.option("--model", required=True, help="Model folder, or the hub id of a downloaded one.")
-@click.option("--out", "out", required=True, type=click.Path(path_type=Path), help="The .gguf.")
+@click.option(
+    "--out", "--output", "out", required=True, type=click.Path(path_type=Path), help="The .gguf."
+)
 @click.option(
     "--type",
     "kind",

@@ -21,7 +21,13 @@ Examples:
 
 
 @click.command("merge", epilog=EPILOG)
-@click.option("--base", required=True, help="Base model: its folder, or a downloaded hub id.")
+@click.option(
+    "--base",
+    "--base-model",
+    "base",
+    required=True,
+    help="Base model: its folder, or a downloaded hub id.",
+)
 @click.option(
     "--adapter",
     "adapters",
@@ -32,7 +38,14 @@ Examples:
 @click.option(
     "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The new folder.",
+)
 @click.option(
     "--dequantize", is_flag=True, help="Take a 4-bit base (MLX, bitsandbytes); write it in full."
 )

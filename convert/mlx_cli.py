@@ -20,7 +20,14 @@ Examples:
 
 @click.command("mlx", epilog=EPILOG)
 @click.option("--model", required=True, help="Model folder, or a hub id.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The new folder.",
+)
 @click.option(
     "--quantize",
     "bits",

@@ -20,6 +20,7 @@ from livery import config_file
 from livery.config_file import Given
 from livery.errors import UserError
 from livery.files import read_json
+from livery.older import TRAIN_COMMAND, train_command_note
 from livery.options import OPTIONS, by_name
 from livery.paths import HOME, find_model
 from livery.settings import LoraSettings, TrainSettings
@@ -146,6 +147,8 @@ def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[
             except ValueError as error:
                 raise UserError(f"environment {name}: {text!r} is not {error}.") from None
             given.append(Given(option.name, value, f"environment {name}", name))
+        elif name == TRAIN_COMMAND and text.strip():
+            notes += [note] if (note := train_command_note(text)) else []
         elif name.startswith("LIVERY_") and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."

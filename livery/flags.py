@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from livery.kinds import Kind, Switch
+from livery.older import FLAGS, SWITCHES
 from livery.options import OPTIONS, Option
 
 
@@ -31,6 +32,8 @@ def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for every option; the command takes them as `**flags` (see `given_flags`)."""
     for option in reversed(OPTIONS):
         function = _decorator(option)(function)
+    for flag in FLAGS:
+        function = _refused(flag)(function)
     return function
 
 
@@ -49,3 +52,15 @@ def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., A
         return click.option(*names, default=None, help=option.help)
     kind = _Value(option.kind)
     return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help)
+
+
+def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag of an older trainer, hidden from --help, that says what to do instead."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{flag} is no flag of Livery's: {FLAGS[flag]}.", context)
+
+    return click.option(
+        flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in SWITCHES
+    )
