@@ -14,6 +14,7 @@ from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
 from livery.files import read_json
+from livery.paths import find_model
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
 _EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
@@ -81,9 +82,11 @@ def load_base(model: str | Path) -> Base:
 
 
 def find_base(model: str) -> Path | None:
-    """The folder of a model given as a folder or as a hub id that was downloaded before."""
+    """The folder of a model given as a folder, as a hub id that was downloaded before, or as
+    base_model, the embedded one."""
     if not model:
         return None
+    model = find_model(model)
     if (Path(model) / "config.json").is_file():
         return Path(model)
     home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")

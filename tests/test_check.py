@@ -816,3 +816,14 @@ def test_what_vllm_refuses_livery_merges(rule: str, root: Path, tmp_path: Path) 
     run_remedy(remedy.replace("--out merged", f"--out {tmp_path / 'merged'}"))
     assert np.abs(cases.base_logits(tmp_path / "merged") - wanted).max() < 1e-4
     assert np.abs(cases.base_logits(model) - wanted).max() > 0.1
+
+
+def test_the_embedded_base_is_known_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = ROOT / "base_model"
+    one = adapter(embedded).replace(base_model="base_model")
+    write_adapter_folder(one, tmp_path / "a", embedded)
+    monkeypatch.chdir(tmp_path)
+    for verdict in ask(Path("a")).values():
+        assert not verdict.findings
