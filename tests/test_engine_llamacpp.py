@@ -28,7 +28,7 @@ from livery.engines.llamacpp_decode import choose
 from livery.engines.llamacpp_process import LlamaProcess, Step
 from livery.errors import UserError
 from tests.convert_cases import peft_adapter
-from tests.tiny_models import VOCAB, tiny_model
+from tests.tiny_models import EOS_ID, VOCAB, tiny_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
@@ -367,3 +367,43 @@ def test_the_exported_file_is_compared_with_what_was_trained(llama: Path, adapte
         assert "trained" not in json.loads(result.stdout)
     finally:
         file.write_bytes(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gemma3", {"tie_word_embeddings": False, "sliding_window": 20}),
+        ("qwen3", {"tie_word_embeddings": False}),
+        ("mixtral", {}),
+    ],
+)
+def test_prompts_that_share_a_beginning_are_answered_as_alone(
+    family: str, changes: dict[str, Any], root: Path
+):
+    """What is kept of the prompt before must not show, sliding windows included."""
+    base = tiny_model(family, root, **changes)
+    engine: Any = open_engine("llamacpp", str(base), gguf_type="f32", to_gguf=gguf_conversions())
+    torch_engine = open_engine("torch", str(base), dtype="float32", device="cpu")
+    start = [{"role": "system", "content": "Answer with what was asked, be short about it. " * 4}]
+    asked = [engine.prompt([*start, {"role": "user", "content": text}]) for text in TEXTS]
+    decoding = Decoding(max_tokens=8)
+    for prompt, answer in zip(asked, engine.generate(asked, decoding), strict=True):
+        tokens = (*answer.tokens, EOS_ID) if answer.finished else answer.tokens
+        assert torch_margin(torch_engine, prompt, tokens) < 0.1
+    engine.close()
+
+
+def test_the_embedded_base_keeps_to_the_skill_s_grammar():
+    from livery.paths import HOME
+    from livery.skills import get_skill
+
+    skill = get_skill("date-keys")
+    engine: Any = open_engine("llamacpp", str(HOME / "base_model"), to_gguf=gguf_conversions())
+    grammar = Grammar("lark", skill.grammar())
+    asked = [engine.prompt(skill.messages(text)) for text in ("wake me at seven", "hello", "zzz")]
+    for answer in engine.generate(asked, Decoding(max_tokens=64, grammar=grammar)):
+        if answer.finished:
+            skill.parse(answer.text)
+    assert engine.facts().dtype == "F16"
+    engine.close()

@@ -301,3 +301,30 @@ def test_the_program_prints_nothing_else_with_json(llama: Path, peft: Path):
     found = json.loads(ended.stdout)
     assert ended.returncode == 0
     assert found["reference"] == "mlx"
+
+
+@pytest.mark.slow
+def test_the_embedded_base(tmp_path: Path, verified: Any):
+    """On a base with trained weights, an adapter that moves it by little is still told apart."""
+    from convert.base import load_base
+    from convert.formats import write_adapter
+    from livery.adapter import Adapter, Pair
+    from livery.paths import HOME
+
+    base = load_base(HOME / "base_model")
+    rng = np.random.default_rng(0)
+    pairs = {
+        module: Pair(
+            rng.normal(size=(4, shape[1])).astype(np.float32) * np.float32(0.02),
+            rng.normal(size=(shape[0], 4)).astype(np.float32) * np.float32(0.02),
+            8.0,
+        )
+        for module, shape in base.shapes.items()
+        if "_proj" in module
+    }
+    adapter = Adapter(pairs, base_model="base_model", model_type=base.model_type)
+    write_adapter(adapter, tmp_path / "peft", "peft", base=base)
+    given = (tmp_path / "peft", "--base", "base_model", "--engines", "mlx,llamacpp")
+    code, found = verified(*given)
+    assert code == 0, found
+    assert found["engines"]["mlx"]["moved"] > 100 * found["engines"]["llamacpp"]["difference"]
