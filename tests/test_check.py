@@ -827,3 +827,25 @@ def test_the_embedded_base_is_known_everywhere(
     monkeypatch.chdir(tmp_path)
     for verdict in ask(Path("a")).values():
         assert not verdict.findings
+
+
+def test_an_activated_lora_goes_to_llama_cpp(base: Path, tmp_path: Path) -> None:
+    one = adapter(base, alora_invocation_tokens=(5, 6))
+    formats.write_adapter(one, tmp_path, "peft", base=load_base(base))
+    verdicts = ask(tmp_path, base=base)
+    for runtime, rule in (("vllm", "alora"), ("mlx", "format")):
+        remedy = the(verdicts[runtime], rule).remedy
+        assert remedy.startswith("livery convert")
+        assert "--to gguf" in remedy
+    run_remedy(remedy)
+    assert ask(tmp_path, base=base, runtimes=["llamacpp"])["llamacpp"].taken
+
+
+def test_mlx_lm_has_no_dora_on_experts(root: Path, tmp_path: Path) -> None:
+    mixtral = tiny_model("mixtral", root)
+    one = adapter(mixtral, only="experts.down_proj")
+    formats.write_adapter(one, tmp_path, "mlx", base=load_base(mixtral))
+    assert ask(tmp_path, base=mixtral)["mlx"].taken
+    edit_config(tmp_path / "adapter_config.json", fine_tune_type="dora")
+    assert rules(ask(tmp_path, base=mixtral)["mlx"]) == ["dora-experts"]
+    assert not mlx_takes(mixtral, tmp_path)

@@ -443,3 +443,37 @@ def test_the_command(folder: Path, base_gguf: Path, tmp_path: Path) -> None:
     assert f"ollama create o -f {out}/Modelfile" in result.output
     assert call("--ollama", "--out", out).exit_code == 2
     assert call("--from", "x", "--out", out).exit_code == 2
+
+
+def test_llama_cpp_reads_the_prompt_as_it_was_trained(tmp_path: Path) -> None:
+    """The Modelfile's prompt, in llama.cpp's tokens with its own BOS rule, is the tokenizer's own
+    chat: what the adapter saw in training is what it sees in Ollama."""
+    pytest.importorskip("xllamacpp")
+    from transformers import AutoTokenizer
+
+    from convert.chat_template import load_tokenizer
+    from convert.chat_turns import derive
+    from tests import convert_cases as cases
+
+    talk = [
+        {"role": "system", "content": "Name the date keys."},
+        {"role": "user", "content": "wake me at half seven"},
+        {"role": "assistant", "content": '["at_7_30"]'},
+        {"role": "user", "content": "and tomorrow?"},
+    ]
+    for folder in (ROOT / "base_model", tiny_model("llama", tmp_path / "tiny")):
+        write_model(folder, tmp_path / "m.gguf", "f16")
+        tokenizer = load_tokenizer(folder)
+        assert tokenizer is not None
+        turns = derive(tokenizer)
+        if tokenizer.adds_bos:
+            turns = turns.without_bos(tokenizer.tokens["bos_token"])
+        wanted = [
+            list(AutoTokenizer.from_pretrained(folder).apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False
+            ))
+            for messages in (talk, talk[1:2])
+        ]  # fmt: skip
+        texts = [turns.render(talk), turns.render(talk[1:2])]
+        found = cases.llama_cpp(tmp_path, model=str(tmp_path / "m.gguf"), texts=texts)
+        assert found["tokens"] == wanted
