@@ -15,6 +15,7 @@ import torch
 from cuda_train import tree
 from cuda_train.route import Route, Shape, cheaper
 from livery.engines.torch_attention import Attention, read_attention
+from livery.engines.torch_text import body_of
 from livery.plan import MicroBatch
 
 
@@ -37,7 +38,7 @@ class Body:
 
 def find_body(model: Any) -> Body:
     """The body of a causal model of transformers."""
-    module = getattr(model, model.base_model_prefix)
+    module = body_of(model)
     config = model.config.get_text_config()
     weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     embedding = model.get_input_embeddings().weight.numel()

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from livery.engines.torch_text import body_of
+
 _KINDS = {"full_attention", "sliding_attention"}
 
 
@@ -61,7 +63,7 @@ def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def read_attention(model: Any) -> Attention:
     """Read off a causal model of transformers how its attention is masked."""
-    module = getattr(model, model.base_model_prefix)
+    module = body_of(model)
     config = model.config.get_text_config()
     forward = inspect.unwrap(type(module).forward)
     takes_dict = "causal_mask_mapping" in forward.__code__.co_varnames

@@ -69,6 +69,8 @@ def load_base(
     require_torch()
     import torch
 
+    from livery.engines.torch_text import text_alone
+
     place = find_device(device)
     chosen = choose_dtype(dtype, place)
     options: dict[str, Any] = {"dtype": getattr(torch, chosen)}
@@ -78,7 +80,7 @@ def load_base(
         options["quantization_config"] = _quantization(quantize, chosen, place)
         # One entry: bitsandbytes quantizes while it loads, so the weights go straight there.
         options["device_map"] = {"": place}
-    loaded = _from_pretrained(model, options)
+    loaded = text_alone(_from_pretrained(model, options), str(model))
     if quantize is None:
         loaded = loaded.to(place)
     loaded.eval().requires_grad_(False)
@@ -231,7 +233,7 @@ def _quantization(bits: int, dtype: str, device: torch.device) -> Any:
 
 
 def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     path = Path(model).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
@@ -241,8 +243,13 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
     try:
         config: Any = AutoConfig.from_pretrained(name)
         _without_dropout(config)
+        # Some multimodal families have no causal model of their own name.
+        causal = type(config) in AutoModelForCausalLM._model_mapping
+        loader = (
+            AutoModelForCausalLM if causal or not _nests(config) else AutoModelForImageTextToText
+        )
         with _no_progress_bars():
-            return AutoModelForCausalLM.from_pretrained(name, config=config, **options)
+            return loader.from_pretrained(name, config=config, **options)
     except UserError:
         raise
     except Exception as error:  # transformers raises a dozen types here, for as many causes
@@ -251,6 +258,10 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
             f"{model}: transformers cannot load this model: {first}. Give a folder with "
             "config.json and safetensors, or an id that this machine can reach."
         ) from error
+
+
+def _nests(config: Any) -> bool:
+    return getattr(config, "text_config", None) is not None
 
 
 @contextlib.contextmanager
