@@ -174,7 +174,8 @@ def test_a_gguf_file_alone_and_a_gelu_base(root: Path, tmp_path: Path, verified:
     assert code == 0, found
     runs = found["engines"]
     assert not runs["llamacpp"]["converted"]
-    assert (runs["mlx"]["tolerance"], runs["llamacpp"]["tolerance"]) == (2e-2, 5e-2)
+    assert runs["llamacpp"]["tolerance"] == 5e-2
+    assert runs["mlx"]["converted"]
 
 
 @pytest.mark.slow
