@@ -6,7 +6,6 @@ Ollama's parser (parser/parser.go) and template package (template/template.go).
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +180,7 @@ def modelfile(start: str, chat: Chat) -> str:
             f"The chat template holds {hidden!r}, which Ollama drops from a Modelfile: the prompt "
             "would be another. Write one: --template FILE."
         )
-    lines = [f"FROM {start}", f"ADAPTER .{os.sep}{ADAPTER}", f'TEMPLATE """{text}"""']
+    lines = [f"FROM {start}", f"ADAPTER ./{ADAPTER}", f'TEMPLATE """{text}"""']
     for stop in chat.stops:
         if '"' in stop or not stop.isprintable():
             raise UserError(f"{stop!r}: a stop token that a Modelfile cannot hold.")
