@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from cuda_train import experts
 from livery.errors import UserError
 from livery.lora_init import initial_a
 from livery.settings import LoraSettings
@@ -41,7 +43,9 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    modules = find_targets(model, lora)
+    chosen = find_targets(model, lora)
+    stacked = experts.find_experts(model)
+    modules = [path for path in chosen if path not in stacked]
     config = LoraConfig(
         r=lora.rank,
         # PEFT takes a whole alpha by its type, and any number by its arithmetic.
@@ -52,7 +56,9 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
         target_modules=modules,
         bias="none",
     )
-    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    if modules:
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    experts.adapt(model, [path for path in chosen if path in stacked], lora)
     found: dict[str, nn.Parameter] = {}
     for path, parameter in model.named_parameters():
         name = portable_name(path)
@@ -62,10 +68,16 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
         parameter.data = parameter.data.float()
         module, _, leaf = name.rpartition(".")
         if leaf == "lora_A":
-            start = initial_a(seed, module, *parameter.shape)
-            parameter.data.copy_(torch.from_numpy(start))
+            parameter.data.copy_(torch.from_numpy(_start(seed, module, tuple(parameter.shape))))
         found[name] = parameter
     return dict(sorted(found.items()))
+
+
+def _start(seed: int, module: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The initial A; of each expert by itself, where there is a stack of them."""
+    if len(shape) == 2:
+        return initial_a(seed, module, *shape)
+    return np.stack([initial_a(seed, f"{module}.{e}", *shape[1:]) for e in range(shape[0])])
 
 
 def portable_name(parameter: str) -> str | None:
@@ -73,7 +85,9 @@ def portable_name(parameter: str) -> str | None:
     for leaf, ours in _LEAVES.items():
         if parameter.endswith(f".{leaf}"):
             return f"{parameter.removesuffix(leaf)}{ours}"
-    return None
+    module, _, leaf = parameter.rpartition(".")
+    ours = leaf in ("lora_A", "lora_B") and module.rpartition(".")[2] in experts.LEAVES
+    return parameter if ours else None
 
 
 def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
@@ -83,13 +97,15 @@ def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
         UserError: nothing matches.
     """
     linear = {path: module for path, module in model.named_modules() if _is_linear(module)}
+    dense = set(linear)
+    linear |= experts.find_experts(model)
     if lora.targets:
         chosen = [p for p in linear if any(_names(p, target) for target in lora.targets)]
         for target in lora.targets:
             if not any(_names(path, target) for path in chosen):
                 raise UserError(_no_such_target(model, target, linear))
     else:
-        chosen = [p for p in linear if _BLOCK.search(p) and not _LEFT_OUT.search(p)]
+        chosen = [p for p in linear if p in dense and _BLOCK.search(p) and not _LEFT_OUT.search(p)]
     if lora.num_layers > 0:
         blocks = [int(m.group(1)) for path in linear if (m := _BLOCK.search(path))]
         first = max(blocks, default=-1) + 1 - lora.num_layers
@@ -126,8 +142,8 @@ def _no_such_target(model: nn.Module, target: str, linear: dict[str, nn.Module])
     names = sorted({path.rpartition(".")[2] for path in linear})
     if "experts" in target or any(_names(p, target) for p, _ in model.named_modules()):
         return (
-            f"target {target}: torch adapts linear layers alone, and this is none (experts that "
-            "are kept in one stack can be adapted with --backend mlx). Here are: "
-            f"{', '.join(names)}."
+            f"target {target}: torch adapts linear layers, and experts' gate_proj, up_proj and "
+            "down_proj where they are kept in stacks of the usual layout; this is neither. Here "
+            f"are: {', '.join(names)}. --backend mlx may adapt it."
         )
     return f"target {target}: this model has no such module. It has: {', '.join(names)}."

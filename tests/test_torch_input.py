@@ -133,7 +133,7 @@ def test_targets(llama: Path, tmp_path: Path) -> None:
         backend(llama, lora=LoraSettings(targets=("query",)))
     mixtral = tiny_model("mixtral", tmp_path)
     with pytest.raises(UserError, match="--backend mlx"):
-        backend(mixtral, lora=LoraSettings(targets=("experts.gate_proj",)))
+        backend(mixtral, lora=LoraSettings(targets=("experts.gate_up_proj",)))
     names = backend(llama, lora=LoraSettings(rank=2, targets=("q_proj",), num_layers=1)).flat.names
     assert names == (
         "model.layers.1.self_attn.q_proj.lora_A", "model.layers.1.self_attn.q_proj.lora_B",
