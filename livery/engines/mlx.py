@@ -19,6 +19,7 @@ import numpy as np
 
 from livery.chat import load_tokenizer, prompt_tokens
 from livery.engines import mlx_cache, mlx_decode
+from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
     Conversation,
     Decoding,
@@ -97,41 +98,27 @@ class MLXEngine:
         """See Engine."""
         tokens = [prompt.tokens for prompt in prompts]
         decoder = self._decoder()
-        prefix = mlx_decode.run_prefix(decoder, tokens[0][: mlx_decode.common_prefix(tokens)]) \
+        prefix = mlx_decode.run_prefix(decoder, tokens[0][: common_prefix(tokens)]) \
             if len(tokens) > decoding.batch_size else None  # fmt: skip
-        found: dict[int, Generation] = {}
-        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-        for start in range(0, len(order), decoding.batch_size):
-            rows = order[start : start + decoding.batch_size]
-            found.update(self._batch(decoder, tokens, rows, decoding, prefix))
-            if progress is not None:
-                progress(len(found), len(tokens))
-        return [found[row] for row in range(len(tokens))]
+        return in_batches(
+            tokens,
+            decoding.batch_size,
+            lambda rows: self._batch(decoder, tokens, rows, decoding, prefix),
+            progress,
+        )
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
-        shown = 0
-        so_far: list[int] = []
-
-        def on_token(_: int, token: int) -> None:
-            nonlocal shown
-            so_far.append(token)
-            text = self._text(so_far)
-            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
-            if not text.endswith("\ufffd") and len(text) > shown:
-                on_text(text[shown:])
-                shown = len(text)
-
-        result = self._batch(self._decoder(), [prompt.tokens], [0], decoding, None, on_token)[0]
-        if len(result.text) > shown:
-            on_text(result.text[shown:])
+        pieces = Pieces(self._text, on_text)
+        result = self._batch(self._decoder(), [prompt.tokens], [0], decoding, None, pieces)[0]
+        pieces.show(result.text)
         return result
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
         """See Engine; the end-of-turn token is the last of each answer."""
         tokens = [prompt.tokens for prompt in prompts]
         decoder = self._decoder()
-        shared = mlx_decode.common_prefix(tokens)
+        shared = common_prefix(tokens)
         prefix = mlx_decode.run_prefix(decoder, tokens[0][:shared] if tokens else ())
         found: list[np.ndarray] = []
         for prompt, answer in zip(tokens, answers, strict=True):
@@ -173,7 +160,7 @@ class MLXEngine:
         rows: list[int],
         decoding: Decoding,
         prefix: mlx_decode.Prefix | None,
-        on_token: mlx_decode.OnToken | None = None,
+        on_token: OnToken | None = None,
     ) -> dict[int, Generation]:
         steps = Steps(rows, decoding, self._grammar_masks if decoding.grammar else None)
         answers = mlx_decode.decode(
@@ -186,16 +173,7 @@ class MLXEngine:
             choose=steps.choose if decoding.temperature > 0 else None,
             on_token=on_token,
         )
-        return {
-            row: Generation(
-                tokens=tuple(answer.tokens),
-                text=self._text(answer.tokens),
-                finished=answer.finished,
-                seconds=steps.seconds[place],
-                count=len(answer.tokens) + answer.finished,
-            )
-            for place, (row, answer) in enumerate(zip(rows, answers, strict=True))
-        }
+        return steps.generations(answers, self._text)
 
     def _grammar_masks(self, width: int) -> TokenMasks:
         if self._masks is None or self._masks.width != width:

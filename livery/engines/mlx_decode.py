@@ -8,7 +8,7 @@ ended leave the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -16,27 +16,13 @@ import numpy as np
 from mlx import nn
 
 from livery.engines import mlx_cache
+from livery.engines.answers import Answer, OnToken, common_prefix, take
 from livery.engines.mlx_head import Head, find_head, largest
 
 # (rows (B',), answers so far by row, logits (B', vocab)) -> logits. Rows count within the call.
 Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], mx.array], mx.array]
 # (rows (B',), answers so far by row, logits (B', vocab)) -> tokens (B',).
 Choose = Callable[[Sequence[int], Sequence[Sequence[int]], mx.array], mx.array]
-# (row, token), as each token is chosen; the end token is not handed on.
-OnToken = Callable[[int, int], None]
-
-
-@dataclass
-class Answer:
-    """One row's answer.
-
-    Attributes:
-        tokens: without the end token.
-        finished: the end token came within max_tokens.
-    """
-
-    tokens: list[int] = field(default_factory=lambda: list[int]())
-    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,15 +120,7 @@ def _decode_group(
         if adjust is not None:
             logits = adjust(active, so_far, logits)
         tokens = choose(active, so_far, logits) if choose else mx.argmax(logits, axis=-1)
-        keep: list[int] = []
-        for place, (row, token) in enumerate(zip(active, _ints(tokens), strict=True)):
-            if token in stop:
-                answers[row].finished = True
-                continue
-            answers[row].tokens.append(token)
-            if on_token is not None:
-                on_token(row, token)
-            keep.append(place)
+        keep = take(answers, active, _ints(tokens), stop, on_token)
         if not keep or step == max_tokens - 1:
             return
         if len(keep) < len(active):
@@ -185,21 +163,6 @@ def prefill(
         mlx_cache.settle(caches, mx.array(lengths), width)
     mx.eval(logits, mlx_cache.arrays_of(caches))
     return logits, caches
-
-
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Leading tokens that all prompts share; at least one token of each is left over."""
-    if len(prompts) < 2:
-        return 0
-    low, high = (
-        min(map(list, prompts)),
-        max(map(list, prompts)),
-    )
-    limit = min(len(prompt) for prompt in prompts) - 1
-    shared = 0
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return shared
 
 
 def _takes_own_positions(model: nn.Module) -> bool:

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
 
-from livery.engines.base import Decoding
-from livery.engines.constrain import RowMatcher, TokenMasks
+from livery.engines.answers import Course
 
 
-class Steps:
-    """The hooks of `mlx_decode.decode` for one batch.
-
-    Attributes:
-        seconds: of each row, from the start of the batch to the logits of its last token.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[int],
-        decoding: Decoding,
-        masks: Callable[[int], TokenMasks] | None,
-    ):
-        """Args:
-        rows: the prompts' numbers within the whole call; they seed the sampling.
-        decoding: how to draw.
-        masks: logits' width -> token masks, where there is a grammar to keep to.
-        """
-        self._rows, self._decoding, self._masks = rows, decoding, masks
-        self._matchers: list[RowMatcher] = []
-        self._began = time.monotonic()
-        self.seconds = [0.0] * len(rows)
+class Steps(Course):
+    """The hooks of `mlx_decode.decode` for one batch."""
 
     def adjust(
         self, rows: Sequence[int], so_far: Sequence[Sequence[int]], logits: mx.array
     ) -> mx.array:
         """Forbid what the grammar does not allow next: logits (B', vocab) -> the same shape."""
-        if self._masks is not None and self._decoding.grammar is not None:
-            masks = self._masks(logits.shape[-1])
-            if not self._matchers:
-                self._matchers = masks.start(self._decoding.grammar, len(self._rows))
-            matchers = [self._matchers[row] for row in rows]
-            for matcher, tokens in zip(matchers, so_far, strict=True):
-                if tokens:
-                    matcher.advance(tokens[-1])
-            logits = mx.where(mx.array(masks.allowed(matchers)), logits, -mx.inf)
+        allowed = self.allowed(rows, so_far, logits.shape[-1])
+        if allowed is not None:
+            logits = mx.where(mx.array(allowed), logits, -mx.inf)
         mx.eval(logits)
-        now = time.monotonic() - self._began
-        for row in rows:
-            self.seconds[row] = now
+        self.tick(rows)
         return logits
 
     def choose(
@@ -62,11 +32,11 @@ class Steps:
         noise = [
             mx.random.gumbel(
                 (logits.shape[-1],),
-                key=mx.random.key(_mix(self._decoding.seed, self._rows[row], len(tokens))),
+                key=mx.random.key(_mix(self.decoding.seed, self.rows[row], len(tokens))),
             )
             for row, tokens in zip(rows, so_far, strict=True)
         ]
-        scaled = logits.astype(mx.float32) / self._decoding.temperature
+        scaled = logits.astype(mx.float32) / self.decoding.temperature
         return mx.argmax(scaled + mx.stack(noise), axis=-1)
 
 

@@ -20,6 +20,7 @@ import torch
 
 from livery.chat import load_tokenizer, prompt_tokens
 from livery.engines import torch_decode
+from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
     Conversation,
     Decoding,
@@ -103,32 +104,18 @@ class TorchEngine:
         """See Engine."""
         tokens = [prompt.tokens for prompt in prompts]
         prefix = self._prefix(tokens) if len(tokens) > decoding.batch_size else None
-        found: dict[int, Generation] = {}
-        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-        for start in range(0, len(order), decoding.batch_size):
-            rows = order[start : start + decoding.batch_size]
-            found.update(self._batch(tokens, rows, decoding, prefix))
-            if progress is not None:
-                progress(len(found), len(tokens))
-        return [found[row] for row in range(len(tokens))]
+        return in_batches(
+            tokens,
+            decoding.batch_size,
+            lambda rows: self._batch(tokens, rows, decoding, prefix),
+            progress,
+        )
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
-        shown = 0
-        so_far: list[int] = []
-
-        def on_token(_: int, token: int) -> None:
-            nonlocal shown
-            so_far.append(token)
-            text = self._text(so_far)
-            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
-            if not text.endswith("\ufffd") and len(text) > shown:
-                on_text(text[shown:])
-                shown = len(text)
-
-        result = self._batch([prompt.tokens], [0], decoding, None, on_token)[0]
-        if len(result.text) > shown:
-            on_text(result.text[shown:])
+        pieces = Pieces(self._text, on_text)
+        result = self._batch([prompt.tokens], [0], decoding, None, pieces)[0]
+        pieces.show(result.text)
         return result
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
@@ -166,7 +153,7 @@ class TorchEngine:
         """What all of these begin with, run once; None where this model cannot share it."""
         if self._decoder.attention.refuses or not tokens:
             return None
-        shared = torch_decode.common_prefix(tokens)
+        shared = common_prefix(tokens)
         return torch_decode.run_prefix(self._decoder, tokens[0][:shared]) if shared else None
 
     def _batch(
@@ -175,7 +162,7 @@ class TorchEngine:
         rows: list[int],
         decoding: Decoding,
         prefix: torch_decode.Prefix | None,
-        on_token: torch_decode.OnToken | None = None,
+        on_token: OnToken | None = None,
     ) -> dict[int, Generation]:
         steps = Steps(rows, decoding, self._grammar_masks if decoding.grammar else None)
         answers = torch_decode.decode(
@@ -188,16 +175,7 @@ class TorchEngine:
             choose=steps.choose if decoding.temperature > 0 else None,
             on_token=on_token,
         )
-        return {
-            row: Generation(
-                tokens=tuple(answer.tokens),
-                text=self._text(answer.tokens),
-                finished=answer.finished,
-                seconds=steps.seconds[place],
-                count=len(answer.tokens) + answer.finished,
-            )
-            for place, (row, answer) in enumerate(zip(rows, answers, strict=True))
-        }
+        return steps.generations(answers, self._text)
 
     def _grammar_masks(self, width: int) -> TokenMasks:
         if self._masks is None or self._masks.width != width:

@@ -9,32 +9,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from livery.engines.answers import Answer, OnToken, common_prefix, take
 from livery.engines.torch_attention import Attention
 
 # (rows (B',), answers so far by row, logits (B', vocab)) -> logits. Rows count within the call.
 Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
 # (rows (B',), answers so far by row, logits (B', vocab)) -> tokens (B',).
 Choose = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
-# (row, token), as each token is chosen; the end token is not handed on.
-OnToken = Callable[[int, int], None]
-
-
-@dataclass
-class Answer:
-    """One row's answer.
-
-    Attributes:
-        tokens: without the end token.
-        finished: the end token came within max_tokens.
-    """
-
-    tokens: list[int] = field(default_factory=lambda: list[int]())
-    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,15 +141,7 @@ def _decode_group(
         so_far = [answers[row].tokens for row in active]
         logits = state.logits if adjust is None else adjust(active, so_far, state.logits)
         tokens = choose(active, so_far, logits) if choose else logits.argmax(-1)
-        keep: list[int] = []
-        for place, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
-            if token in stop:
-                answers[row].finished = True
-                continue
-            answers[row].tokens.append(token)
-            if on_token is not None:
-                on_token(row, token)
-            keep.append(place)
+        keep = take(answers, active, tokens.tolist(), stop, on_token)
         if not keep or step == max_tokens - 1:
             return
         if len(keep) < len(active):
@@ -239,15 +217,3 @@ def _allowed(now: torch.Tensor, places: torch.Tensor, window: int | None) -> tor
         allowed &= query - key < window
     # A padded query looks at everything, since looking at nothing gives NaN; nobody reads it.
     return (allowed | (query < 0))[:, None]
-
-
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Leading tokens that all prompts share; at least one token of each is left over."""
-    if len(prompts) < 2:
-        return 0
-    low, high = min(map(list, prompts)), max(map(list, prompts))
-    limit = min(len(prompt) for prompt in prompts) - 1
-    shared = 0
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return shared
