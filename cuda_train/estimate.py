@@ -130,7 +130,7 @@ class _Step:
         floats = _RUNNING_INNER * places * s.active * s.feed_forward
         if self.eager:
             floats += _RUNNING_SCORES * s.heads * pairs
-        return 4 * floats
+        return 4 * floats + self.stacks()  # the gradient of changed stacks
 
     def block(self, places: int, keys: int, pairs: int, *, masked: bool) -> float:
         """Bytes that a block keeps: for norms, for LoRA's inputs, for attention, for the rest."""
@@ -143,7 +143,7 @@ class _Step:
             attention += s.heads * pairs * (4 if w == 4 else 4 + w)
         elif masked:
             attention += pairs * w  # the mask, made into numbers
-        return norms + attention + self.inner(places) + self.lora(places)
+        return norms + attention + self.inner(places) + self.lora(places) + self.stacks()
 
     def inner(self, places: int) -> float:
         """What the feed-forward layer keeps of its own."""
@@ -152,6 +152,16 @@ class _Step:
         kept = 3 if s.gated else 4 if s.written_out else 1
         numbers = kept * s.feed_forward + (s.hidden if s.experts else 0)
         return self.width * places * s.active * numbers
+
+    def stacks(self) -> float:
+        """Stacks of experts with the adapter's change added, and the change as it was made."""
+        s = self.sizes
+        named = s.adapted_experts(self.settings.lora)
+        if not named:
+            return 0.0
+        one = s.experts * s.hidden * s.feed_forward
+        stacks = 2 * bool(named.keys() - {"down_proj"}) + ("down_proj" in named)
+        return one * stacks * self.width
 
     def lora(self, places: int) -> float:
         """Float32 inputs of the adapted layers: shared among them, or a cast for each."""

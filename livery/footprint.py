@@ -130,14 +130,22 @@ class Sizes:
         named = {target.rpartition(".")[2] for target in lora.targets}
         return {n: shape for n, shape in self.modules().items() if not named or n in named}
 
+    def adapted_experts(self, lora: LoraSettings) -> dict[str, tuple[int, int]]:
+        """(in, out) of the experts' projections that the adapter adapts: those it names."""
+        inner, outer = (self.hidden, self.feed_forward), (self.feed_forward, self.hidden)
+        found = {"gate_proj": inner, "up_proj": inner, "down_proj": outer} if self.experts else {}
+        named = {target.rpartition(".")[2] for target in lora.targets}
+        return {name: shape for name, shape in found.items() if name in named}
+
     def adapted_layers(self, lora: LoraSettings) -> int:
         """Blocks that the adapter adapts."""
         return self.layers if lora.num_layers < 1 else min(lora.num_layers, self.layers)
 
     def lora_parameters(self, settings: TrainSettings) -> int:
-        """Trained numbers, magnitudes and experts left out."""
+        """Trained numbers, magnitudes left out."""
         lora = settings.lora
         chosen = [a + b for a, b in self.adapted(lora).values()]
+        chosen += [self.experts * (a + b) for a, b in self.adapted_experts(lora).values()]
         chosen = chosen or [2 * self.hidden] * len(lora.targets)
         return self.adapted_layers(lora) * lora.rank * sum(chosen)
 

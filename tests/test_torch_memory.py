@@ -39,6 +39,7 @@ DEEP: dict[str, Any] = {
     "hidden_size": 192, "intermediate_size": 448, "num_hidden_layers": 6,
     "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
+EXPERTS: dict[str, Any] = {"rank": 8, "targets": ["gate_proj", "up_proj", "down_proj", "q_proj"]}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ CASES = [
     Case("gemma3", WIDE, (300, 8, 24, 8), "cache", "bfloat16"),
     Case("phi", {**WIDE, "num_key_value_heads": 8}, (200, 8, 24, 8), "tree"),
     Case("mixtral", DEEP, (200, 8, 24, 8), "tree"),
+    Case("mixtral", DEEP, (200, 8, 24, 8), "tree", lora=EXPERTS),
+    Case("qwen3_moe", DEEP, (200, 8, 24, 8), "tree", checkpoint=True, lora=EXPERTS),
 ]
 
 
