@@ -52,9 +52,9 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 def test_our_own_file_resolves_without_a_note_worth_reading() -> None:
     config = resolve(file=HOME / "mlx_config.yaml", environment={})
     assert config.notes == ()
-    assert config.settings.max_steps == 1500
+    assert config.settings.max_steps == 900
     assert config.settings.lora == LoraSettings(rank=64, alpha=128.0)
-    assert config.settings.learning_rate == 1e-3
+    assert config.settings.learning_rate == 1.4e-3
 
 
 def test_the_working_folders_file_comes_before_the_packaged_one(
