@@ -26,7 +26,13 @@ from mlx_train.adamw import AdamW
 from mlx_train.check import compare
 from mlx_train.checkpointing import checkpoint_blocks
 from mlx_train.loss import Inputs, Part, loss_sum, make_inputs
-from mlx_train.machine import ROWS_PER_STREAM, Cores, on_cpu, set_memory_limits
+from mlx_train.machine import (
+    ROWS_PER_STREAM,
+    Cores,
+    on_cpu,
+    set_memory_limits,
+    work_side_by_side,
+)
 
 # Cached buffers beyond this are given back between steps: varying shapes would pile them up.
 _CACHE_LIMIT = 2 << 30
@@ -51,6 +57,7 @@ class MlxBackend:
                 f"optimizer is {settings.optimizer}; the MLX backend has adamw (float32 moments)."
             )
         self._settings = settings
+        work_side_by_side()
         self._base = base or load_base(
             settings.model, dtype=settings.dtype, quantize=settings.quantize
         )

@@ -23,6 +23,18 @@ def on_cpu() -> bool:
     return mx.default_device() == mx.Device(mx.cpu)
 
 
+def work_side_by_side() -> None:
+    """On a CPU let MLX schedule streams in turn; call it before anything is evaluated.
+
+    MLX orders a graph breadth first up to a width (20 nodes) and beyond it depth first. Then the
+    rows of one stream come after those of the other, and since only a hundred operations or so may
+    be on their way, one core waits: both were busy half the time. Wide enough, they run side by
+    side, 1.45 times as fast on two cores. The operations and their numbers are the same.
+    """
+    if on_cpu():
+        os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
+
+
 def set_memory_limits() -> None:
     """On Metal keep the model wired and stop the allocator before macOS would kill the process."""
     if not mx.metal.is_available():
