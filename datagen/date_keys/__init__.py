@@ -23,7 +23,7 @@ from livery.skills import date_keys
 
 NAME = "datagen.date_keys"
 VERSION = "1"
-TRAIN_ROWS = 28_800
+TRAIN_ROWS = 38_400
 VALID_ROWS = 162
 
 Row = dict[str, Any]
