@@ -8,18 +8,20 @@ set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/setup.sh
 set_up mlx,cuda,llamacpp,dev
+if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/pyright --pythonpath .venv/bin/python
+fi
 preload_openblas 2>/dev/null # the tests pass without it, only slower
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
 
-if [ "${1:-}" != "" ] && [ "$1" != fast ]; then
-    exec .venv/bin/python -m pytest "$@"
-fi
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-.venv/bin/pyright --pythonpath .venv/bin/python
-if [ "${1:-}" = fast ]; then
+case "${1:-}" in
+"") exec .venv/bin/python -m pytest -n 2 ;;
+fast)
     shift
     exec .venv/bin/python -m pytest -n 2 -m "not slow" "$@"
-fi
-exec .venv/bin/python -m pytest -n 2
+    ;;
+*) exec .venv/bin/python -m pytest "$@" ;;
+esac

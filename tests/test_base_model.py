@@ -274,3 +274,15 @@ def test_a_tiny_run_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> No
 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert loaded.config.num_hidden_layers == 1
+
+
+def test_the_recipe_s_command_shows_its_corpus_and_says_what_it_lacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from base_model.recipe.__main__ import main
+
+    main(["--show", "2"])
+    assert capsys.readouterr().out.count("[assistant]") >= 2
+    with pytest.raises(SystemExit):
+        main([])
+    assert "--work DIR is missing" in capsys.readouterr().err

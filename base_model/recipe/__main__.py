@@ -21,9 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
         description="Make the embedded base: corpus, tokenizer, training, export. Resumable.",
         epilog="example: python -m base_model.recipe --work build/base --out build/base/model",
     )
-    parser.add_argument(
-        "--work", type=Path, required=True, help="folder for shards and checkpoints"
-    )
+    parser.add_argument("--work", type=Path, help="folder for shards and checkpoints")
     parser.add_argument(
         "--out", type=Path, help="folder for the finished model (default: WORK/model)"
     )
