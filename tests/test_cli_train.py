@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from livery import cli
 from livery.commands.memory import describe
 from livery.files import read_jsonl
 from livery.paths import HOME
+from livery.plan import Example, Plan
 from livery.settings import TrainSettings
 from tests.tiny_models import tiny_model
 
@@ -189,10 +191,12 @@ def test_dry_run_shows_plan_and_savings_and_writes_nothing(here: Path, livery: L
 
 def test_what_does_not_fit_says_what_would() -> None:
     parts = {"weights": 9, "activations": 1, "total": 10, "available": 5}
-    settings = TrainSettings(batch_size=8)
-    said = describe(parts, settings)[1]
+    settings = TrainSettings(batch_size=8, backend="mlx")
+    row = Example(np.arange(4, dtype=np.int32), np.array([False, False, True, True]))
+    plan = Plan([row], 8, 1, 0, True)
+    said = describe(parts, settings, plan)[1]
     assert "smaller with --quantize 4, --batch-size 4 --grad-accum 2, --grad-checkpoint" in said
-    assert len(describe({**parts, "available": 50}, settings)) == 1
+    assert len(describe({**parts, "available": 50}, settings, plan)) == 1
 
 
 @pytest.mark.parametrize(
@@ -243,10 +247,14 @@ def test_a_malformed_row_is_named_and_long_or_empty_ones_are_counted(
 
 def test_mlx_lms_own_trainer_takes_our_configuration_as_it_stands(here: Path) -> None:
     pytest.importorskip("mlx_lm")
+    more = here / "more"  # it wants a whole batch of validation rows
+    more.mkdir()
+    for file in (here / "data").glob("*.jsonl"):
+        (more / file.name).write_text(file.read_text() * 3)
     done = subprocess.run(
         [
             sys.executable, "-m", "mlx_lm", "lora", "-c", str(HOME / "mlx_config.yaml"),
-            "--model", (here / "model.txt").read_text(), "--data", "data",
+            "--model", (here / "model.txt").read_text(), "--data", "more",
             "--adapter-path", "theirs", "--iters", "2",
         ],
         cwd=here, capture_output=True, text=True, timeout=400, check=False, env=os.environ,
