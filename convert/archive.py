@@ -49,7 +49,7 @@ _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _FAULTS = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, ValueError,
-    OverflowError, RuntimeError, NotImplementedError, MemoryError, IndexError, LookupError,
+    OverflowError, RuntimeError, MemoryError, LookupError,
 )  # fmt: skip
 
 _unpacked: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends

@@ -51,10 +51,10 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     specials |= {token for token in tokens.values() if token}
     return Tokenizer(
         folder,
-        _template(folder, settings),
+        template_of(folder, settings),
         {name: token for name, token in tokens.items() if token},
         tuple(sorted(specials - {""})),
-        _adds_bos(fast, settings),
+        adds_bos(fast, settings),
     )
 
 
@@ -68,7 +68,8 @@ def _text(token: Any) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _template(folder: Path, settings: Mapping[str, Any]) -> str:
+def template_of(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The chat template of a tokenizer folder; `settings` is its tokenizer_config.json."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -79,7 +80,8 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str:
     return template if isinstance(template, str) else ""
 
 
-def _adds_bos(fast: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+def adds_bos(fast: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether BOS goes before any text; `fast` is tokenizer.json, {} where there is none."""
     steps = fast.get("post_processor") or {}
     for step in steps.get("processors") or [steps]:
         if step.get("type") == "TemplateProcessing":

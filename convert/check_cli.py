@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from convert import options
+
 if TYPE_CHECKING:
     from convert.check import Verdict
     from convert.check_case import Finding
@@ -41,7 +43,7 @@ Examples:
 @click.option(
     "--enable-mixed-moe-lora-format", "mixed_moe", is_flag=True, help="As vLLM will be started."
 )
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.as_json
 def check_command(
     adapter: Path,
     base: str | None,

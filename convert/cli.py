@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import click
 
+from convert import options
 from livery.errors import UserError
+from livery.files import refuse_existing
 
 EPILOG = """\b
 Examples:
@@ -39,7 +41,7 @@ Examples:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
 @click.option("--verify", is_flag=True, help="Run SRC and DST in every runtime and compare.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.as_json
 @click.pass_obj
 def convert_command(
     handover: Any,
@@ -146,8 +148,7 @@ def _check_free(found: Any, destination: Path, target: str, *, overwrite: bool) 
     """Refuse a destination that would lose an adapter."""
     if target == "gguf":
         file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
-        if file.exists() and not overwrite:
-            raise UserError(f"{file}: exists. Add --overwrite to replace it.")
+        refuse_existing(file, overwrite=overwrite)
         return
     if destination.is_file():
         raise UserError(f"{destination}: is a file; {target} adapters are folders.")

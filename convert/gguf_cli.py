@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convert import options
 from livery.errors import UserError
+from livery.files import refuse_existing
 
 if TYPE_CHECKING:
     from convert.base import Base
@@ -44,7 +46,7 @@ _BY_SCRIPT = ("f32", "f16", "bf16", "q8_0")  # what llama.cpp's own script write
     help="How to store the matrices; the K-quants need xllamacpp or llama-quantize.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.as_json
 def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: bool) -> None:
     """Convert a model folder, merged or not, to GGUF for llama.cpp and Ollama.
 
@@ -53,11 +55,8 @@ def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: boo
     from convert.megabytes import megabytes
 
     started = time.perf_counter()
-    if as_json:
-        report = convert_model(model, out, kind, overwrite=overwrite)
-    else:
-        with megabytes(f"writing {kind}") as moved:
-            report = convert_model(model, out, kind, overwrite=overwrite, progress=moved)
+    with megabytes(f"writing {kind}", shown=not as_json) as moved:
+        report = convert_model(model, out, kind, overwrite=overwrite, progress=moved)
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -94,8 +93,7 @@ def convert_model(
     from convert import ggml, gguf_model, gguf_names, k_quants
     from convert.base import load_base
 
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    refuse_existing(out, overwrite=overwrite)
     base = load_base(model)
     checkout = os.environ.get("LLAMA_CPP_DIR")
     if checkout and base.model_type not in gguf_names.known_model_types():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from convert.base import Base
+from convert.chat_template import adds_bos, template_of
 from convert.gguf_file import Value
 from livery.errors import UserError
 from livery.files import read_json
@@ -94,7 +95,7 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
     if made.space_prefix is not None:
         fields["tokenizer.ggml.add_space_prefix"] = made.space_prefix
     fields.update(_specials(base, made, fast, settings))
-    template = _template(base.folder, settings)
+    template = template_of(base.folder, settings)
     if template:
         fields["tokenizer.chat_template"] = template
     return fields
@@ -206,29 +207,8 @@ def _specials(
             number = number[0] if number else None
         if isinstance(number, int) and 0 <= number < len(made.tokens):
             fields[f"tokenizer.ggml.{_GGUF_SPECIALS[name]}_token_id"] = number
-    fields["tokenizer.ggml.add_bos_token"] = _adds_bos(fast, settings)
+    fields["tokenizer.ggml.add_bos_token"] = adds_bos(fast, settings)
     return fields
-
-
-def _adds_bos(fast: dict[str, Any], settings: dict[str, Any]) -> bool:
-    steps = fast.get("post_processor") or {}
-    for step in steps.get("processors") or [steps]:
-        if step.get("type") == "TemplateProcessing":
-            return bool(step.get("single")) and "SpecialToken" in step["single"][0]
-    if fast:
-        return False
-    return bool(settings.get("add_bos_token", True))
-
-
-def _template(folder: Path, settings: dict[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else ""
 
 
 def _from_sentencepiece(path: Path) -> Vocabulary:

@@ -12,15 +12,21 @@ Moved = Callable[[int, int], None]
 
 
 @contextlib.contextmanager
-def megabytes(what: str) -> Generator[Moved]:
-    """Yield a callback; its first call opens the progress that the block's end closes."""
+def megabytes(what: str, *, shown: bool = True) -> Generator[Moved | None]:
+    """Yield a callback; its first call opens the progress that the block's end closes.
+
+    Nothing is `shown`: yields None, for a program that reads the output.
+    """
+    if not shown:
+        yield None
+        return
     with contextlib.ExitStack() as stack:
-        shown: Progress | None = None
+        open_one: Progress | None = None
 
         def moved(done: int, total: int) -> None:
-            nonlocal shown
-            if shown is None:
-                shown = stack.enter_context(Progress(what, total // 1_000_000, "MB"))
-            shown.update(done // 1_000_000)
+            nonlocal open_one
+            if open_one is None:
+                open_one = stack.enter_context(Progress(what, total // 1_000_000, "MB"))
+            open_one.update(done // 1_000_000)
 
         yield moved

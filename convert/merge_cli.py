@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import click
 
+from convert import options
 from livery.errors import UserError
+from livery.files import refuse_existing
 
 EPILOG = """\b
 Examples:
@@ -38,14 +39,7 @@ Examples:
 @click.option(
     "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
 )
-@click.option(
-    "--out",
-    "--output",
-    "out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The new folder.",
-)
+@options.new_folder
 @click.option(
     "--dequantize", is_flag=True, help="Take a 4-bit base (MLX, bitsandbytes); write it in full."
 )
@@ -56,8 +50,8 @@ Examples:
     show_default=True,
     help="What --dequantize writes; auto is what the base was quantized from.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.replace_folder
+@options.as_json
 def merge_command(
     base: str,
     adapters: tuple[Path, ...],
@@ -76,7 +70,7 @@ def merge_command(
     from convert.megabytes import megabytes
 
     started = time.perf_counter()
-    with contextlib.nullcontext() if as_json else megabytes("merging") as moved:
+    with megabytes("merging", shown=not as_json) as moved:
         report = merge_folders(
             base,
             adapters,
@@ -130,8 +124,7 @@ def merge_folders(
     found_base = load_base(base)
     if out.resolve() == found_base.folder.resolve():
         raise UserError(f"{out}: is the base itself; write to another folder.")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    refuse_existing(out, overwrite=overwrite)
     parts: list[Part] = []
     for at, path in enumerate(adapters):
         source = formats.detect(path)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from convert import options
 from livery.errors import UserError
+from livery.files import refuse_existing
 
 EPILOG = """\b
 Examples:
@@ -20,14 +22,7 @@ Examples:
 
 @click.command("mlx", epilog=EPILOG)
 @click.option("--model", required=True, help="Model folder, or a hub id.")
-@click.option(
-    "--out",
-    "--output",
-    "out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The new folder.",
-)
+@options.new_folder
 @click.option(
     "--quantize",
     "bits",
@@ -48,8 +43,8 @@ Examples:
     show_default=True,
     help="Of what is not quantized; auto keeps what the weights are stored in.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.replace_folder
+@options.as_json
 def mlx_command(
     model: str,
     out: Path,
@@ -71,13 +66,8 @@ def mlx_command(
     started = time.perf_counter()
     asked = int(bits) if bits else None
     size = int(group_size)
-    if as_json:
-        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype)
-    else:
-        with megabytes("converting to MLX") as moved:
-            report = write_model(
-                model, out, bits=asked, group_size=size, dtype=dtype, progress=moved
-            )
+    with megabytes("converting to MLX", shown=not as_json) as moved:
+        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype, progress=moved)
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -97,5 +87,4 @@ def _check_out(model: str, out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: is a file; give a folder.")
     if Path(model).exists() and out.resolve() == Path(model).resolve():
         raise UserError(f"{out}: is the model itself; write to another folder.")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    refuse_existing(out, overwrite=overwrite)

@@ -17,7 +17,7 @@ from convert.check import check
 from convert.check_forms import open_gguf_base
 from convert.pack import gather, gguf_member
 from livery.errors import UserError
-from livery.files import atomic_directory, atomic_write
+from livery.files import atomic_directory, atomic_write, refuse_existing
 
 MODELFILE, ADAPTER = "Modelfile", "adapter.gguf"
 
@@ -61,8 +61,7 @@ def pack_ollama(
             known form there, or `out` exists.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    refuse_existing(out, overwrite=overwrite)
     file = _base_file(start, Path(adapter))
     with tempfile.TemporaryDirectory(prefix="livery-pack.") as scratch:
         found = gather(Path(adapter), base, Path(scratch))

@@ -26,7 +26,7 @@ from convert.folder import verdicts_on
 from convert.formats import Format
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
-from livery.files import atomic_write, sha256
+from livery.files import atomic_write, refuse_existing, sha256
 
 _FILES: Mapping[Format, tuple[str, ...]] = {
     "peft": PEFT_FILES,
@@ -76,8 +76,7 @@ def pack(
             form, or something in the folder is not what it should be; `out` exists.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists. Add --overwrite to replace it.")
+    refuse_existing(out, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="livery-pack.") as scratch:
         found = gather(Path(adapter), base, Path(scratch))
         total = sum(file.stat().st_size for file in found.members.values())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from convert import options
 
 EPILOG = """\b
 Examples:
@@ -34,7 +35,7 @@ Examples:
     help="For --ollama: a file with a Go template, instead of the tokenizer's chat template.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what --out names.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+@options.as_json
 def pack_command(
     adapter: Path,
     out: Path,
@@ -68,7 +69,7 @@ def _zip(adapter: Path, out: Path, base: str | None, overwrite: bool, as_json: b
     from convert.megabytes import megabytes
     from convert.pack import pack
 
-    with contextlib.nullcontext() if as_json else megabytes("packing") as moved:
+    with megabytes("packing", shown=not as_json) as moved:
         report = pack(adapter, out, base=base, overwrite=overwrite, progress=moved)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))

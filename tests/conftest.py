@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -10,3 +13,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from livery.blas import use_openblas
 
 use_openblas()
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a session's tiny models lie, made once."""
+    return tmp_path_factory.getbasetemp() / "tiny"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.tiny_models import FAMILIES, VOCAB, tiny_model
 
@@ -24,6 +25,13 @@ MLX_TOLERANCE = {
     for family in FAMILIES
 }  # fmt: skip
 TOKENS = np.random.default_rng(5).integers(5, VOCAB, (1, 24))
+
+# What PEFT and transformers warn of here is meant: odd targets, old names.
+QUIET = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+]
 
 # What LoraConfig says besides rank and targets.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -37,11 +37,6 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
-
-
-@pytest.fixture(scope="session")
 def base(root: Path) -> Path:
     return tiny_model("llama", root)
 

@@ -17,11 +17,7 @@ from tests.convert_cases import MOE, VARIANTS
 from tests.tiny_models import FAMILIES, tiny_model
 
 pytest.importorskip("xllamacpp")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = cases.QUIET
 
 GELU = ("gemma", "gemma2", "gemma3", "phi")
 QUICK = ("llama", "qwen3", "mixtral", "gemma3")  # the others are marked slow
@@ -41,11 +37,6 @@ def logprobs(logits: np.ndarray) -> np.ndarray:
 
 def prompts() -> list[list[int]]:
     return [cases.TOKENS[0, :n].tolist() for n in POSITIONS]
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
 
 
 def adapter_of(family: str, variant: str, root: Path, folder: Path) -> np.ndarray:

@@ -23,16 +23,7 @@ from livery.errors import UserError
 from tests import convert_cases as cases
 from tests.tiny_models import FAMILIES, tiny_model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
+pytestmark = cases.QUIET
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -20,18 +20,9 @@ pytest.importorskip("mlx.core")
 pytest.importorskip("peft")
 
 # PEFT's own: patterns that name no module of a family, and a deprecation inside transformers.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = cases.QUIET
 
 ROUTED = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

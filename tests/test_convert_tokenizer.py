@@ -100,11 +100,6 @@ def model_with(tokenizer: Tokenizer, root: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_llama_cpp_splits_text_alike(kind: str, root: Path, tmp_path: Path):
     pytest.importorskip("xllamacpp")

@@ -27,14 +27,11 @@ from livery.engines.base import Decoding, Grammar, Prompt, open_engine
 from livery.engines.llamacpp_decode import choose
 from livery.engines.llamacpp_process import LlamaProcess, Step
 from livery.errors import UserError
+from tests import convert_cases as cases
 from tests.convert_cases import peft_adapter
 from tests.tiny_models import EOS_ID, VOCAB, tiny_model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = cases.QUIET
 
 TEXTS = ["turn off the kitchen lights", "play", "what is the weather on monday", "stop", ""]
 WORDS = Grammar("lark", 'start: WORD (" " WORD)* "!"\nWORD: /[a-zé]{1,6}/')
@@ -47,11 +44,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
 
 
 @pytest.fixture(scope="module")

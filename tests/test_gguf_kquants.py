@@ -25,11 +25,6 @@ TEXT = "User: Remind me tomorrow at half past seven to call the station, and nex
 POSITIONS = (3, 9, 14)
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
-
-
 @pytest.fixture(scope="module")
 def quantizer() -> ggml.Quantizer:
     pytest.importorskip("xllamacpp")

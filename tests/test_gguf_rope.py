@@ -24,11 +24,6 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
-
-
 def longrope(count: int = 8, **more: Any) -> dict[str, Any]:
     scaling = {"type": "longrope", "long_factor": LONG[:count], "short_factor": SHORT[:count]}
     return {**ROOM, "rope_scaling": {**scaling, **more}}

@@ -24,11 +24,6 @@ from tests.tiny_models import tiny_model
 BASE = cases.ROOT / "base_model"
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
-
-
 def logits(folder: Path) -> np.ndarray:
     """Logits (24, V) of mlx-lm, in float32."""
     import mlx.core as mx

@@ -68,7 +68,9 @@ def test_it_trains_exactly_under_the_wholes_names(
     for route in ("tree", "plain") if checkpoint else ("tree", "cache", "plain"):
         got_loss, got = fast(made, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
-        assert apart(got, gradient) < 1e-5, route
+        # test_torch_loss holds the family to 1e-5; these weights amplify rounding, by 1.4e-5 on
+        # one CPU. A mask that is wrong is wrong by tenths.
+        assert apart(got, gradient) < 1e-4, route
     assert made.self_check(batch).ok
     assert len(made.generate([[5, 6, 7]], 4)[0]) <= 4
 

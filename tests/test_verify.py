@@ -26,25 +26,17 @@ from livery import cli, parity
 from livery.commands import verifying
 from livery.errors import UserError
 from livery.parity import Logits
+from tests import convert_cases as cases
 from tests.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = cases.QUIET
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "tiny"
 
 
 @pytest.fixture(scope="module")

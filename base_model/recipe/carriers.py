@@ -312,7 +312,6 @@ def busy_sentence(rng: Random) -> tuple[str, list[str]]:
             break
     if rng.random() < 0.3:
         mentions.insert(rng.randint(0, len(mentions)), no_mention(rng))
-        plain = [time for m in mentions for time in m.plain]
     if rng.random() < 0.2:
         name = named_thing(rng)
         text = f"{rng.choice(VERBS)} {name.spoken} {rng.choice(['and', 'then', 'and then'])} "

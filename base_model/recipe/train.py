@@ -25,8 +25,6 @@ from .model import Decoder, ModelShape, initialise, loss_sum, rotary
 from .muon import Optimizer
 from .tokenizer import load_tokenizer, token_id, train_tokenizer
 
-SECOND_STEPS = 4000
-
 
 @dataclass(frozen=True)
 class Run:
@@ -52,9 +50,7 @@ class Run:
     @classmethod
     def second(cls) -> Run:
         """What follows the first course: other shares, lower rates, longer rows for longer."""
-        return cls(
-            course=2, steps=SECOND_STEPS, seed=2, muon_lr=0.014, adam_lr=0.003, long_share=0.25
-        )
+        return cls(course=2, steps=4000, seed=2, muon_lr=0.014, adam_lr=0.003, long_share=0.25)
 
     @property
     def shape(self) -> ModelShape:

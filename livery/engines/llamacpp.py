@@ -22,6 +22,7 @@ import numpy as np
 
 from livery.chat import load_tokenizer, prompt_tokens
 from livery.engines import llamacpp_files as files
+from livery.engines.answers import OnToken, Pieces
 from livery.engines.base import (
     Conversation,
     Decoding,
@@ -32,7 +33,7 @@ from livery.engines.base import (
     Prompt,
 )
 from livery.engines.constrain import TokenMasks
-from livery.engines.llamacpp_decode import OnToken, decode
+from livery.engines.llamacpp_decode import decode
 from livery.engines.llamacpp_files import ToGguf
 from livery.engines.llamacpp_process import LlamaProcess
 from livery.engines.tokens import end_tokens, own_tokenizer
@@ -134,21 +135,9 @@ class LlamaCppEngine:
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
-        shown = 0
-        so_far: list[int] = []
-
-        def on_token(token: int) -> None:
-            nonlocal shown
-            so_far.append(token)
-            text = self._text(so_far)
-            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
-            if not text.endswith("\ufffd") and len(text) > shown:
-                on_text(text[shown:])
-                shown = len(text)
-
-        result = self._answer(prompt, 0, decoding, on_token)
-        if len(result.text) > shown:
-            on_text(result.text[shown:])
+        pieces = Pieces(self._text, on_text)
+        result = self._answer(prompt, 0, decoding, pieces)
+        pieces.show(result.text)
         return result
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:

@@ -10,11 +10,11 @@ that serves every engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from livery.engines.answers import Answer, OnToken
 from livery.engines.base import Decoding
 from livery.engines.constrain import RowMatcher, TokenMasks
 from livery.engines.llamacpp_process import LlamaProcess, Step
@@ -24,21 +24,6 @@ TOP = 16  # tokens a position to begin with
 WIDER = 32  # times as many, when they do not decide
 AHEAD = 32  # tokens written ahead, at most
 SHOWN = 4  # the same, where somebody watches them come
-
-OnToken = Callable[[int], None]
-
-
-@dataclass
-class Answer:
-    """An answer.
-
-    Attributes:
-        tokens: without the end token.
-        finished: the end token came within max_tokens.
-    """
-
-    tokens: list[int] = field(default_factory=lambda: list[int]())
-    finished: bool = False
 
 
 def decode(
@@ -59,7 +44,7 @@ def decode(
         row: the prompt's number within the whole call; it seeds the sampling.
         stop: tokens that end an answer.
         masks: of the tokenizer, where decoding.grammar is to be kept to.
-        on_token: hears of every token but the end token.
+        on_token: hears of every (row, token) but the end token.
 
     Raises:
         UserError: no token continues the grammar, or llama.cpp died.
@@ -92,7 +77,7 @@ def decode(
         if matcher is not None:
             matcher.advance(token)
         if on_token is not None:
-            on_token(token)
+            on_token(row, token)
     return answer
 
 

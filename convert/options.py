@@ -1,0 +1,18 @@
+"""Options that several of the conversion commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+new_folder = click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The new folder.",
+)
+replace_folder = click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
