@@ -5,7 +5,8 @@
 
 Both train the same model on the same rows with the same LoRA, optimizer and batch size, from tokens
 that are ready; each run loads the base anew, so peak memory is its own. mlx_lm drops the last
-partial batch: its time is scaled to all rows.
+partial batch: its time is scaled to all rows. MLX reads how wide it schedules once a process, so
+both run under our setting; it changes neither the time nor the memory of mlx_lm's one stream.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from livery.engines.mlx_base import load_base
 from livery.plan import Example, Plan
 from livery.settings import TrainSettings
 from mlx_train.backend import MlxBackend
+from mlx_train.machine import work_side_by_side
 
 
 def theirs(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
@@ -114,13 +116,16 @@ def main() -> None:
         "--case", choices=CASES, action="append", help="which cases; all by default"
     )
     parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
+    parser.add_argument("--rows", type=int, help="only so many rows of each case")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     options = parser.parse_args()
+    work_side_by_side()
     results: dict[str, Any] = {"machine": {**machine(), "matmul_gflops": matmul_peak() / 1e9}}
     print(results["machine"], flush=True)
     with tempfile.TemporaryDirectory() as name:
         for case in options.case or CASES:
             model, examples, batch_size = CASES[case](Path(name))
+            examples = examples[: options.rows]
             print(f"{case}: {len(examples)} rows, batches of {batch_size}", flush=True)
             contestants = {
                 "mlx_lm": lambda m=model, e=examples, b=batch_size: theirs(m, e, b),

@@ -23,13 +23,17 @@ Examples:
 
 @click.command("convert", epilog=EPILOG)
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--to",
     "target",
     type=click.Choice(["peft", "mlx", "gguf", "all"]),
-    required=True,
     help="The format to write; all makes one folder that every runtime reads.",
+)
+@click.option(
+    "--outfile",
+    type=click.Path(path_type=Path),
+    help="DST with --to gguf, as llama.cpp's script names it.",
 )
 @click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
 @click.option(
@@ -46,8 +50,9 @@ Examples:
 def convert_command(
     handover: Any,
     source: Path,
-    destination: Path,
-    target: str,
+    destination: Path | None,
+    target: str | None,
+    outfile: Path | None,
     base: str | None,
     dtype: str,
     overwrite: bool,
@@ -63,6 +68,14 @@ def convert_command(
         raise click.UsageError(
             "--verify needs --base" if handover else "--verify is for livery convert"
         )
+    if outfile is not None:
+        if destination is not None or target not in (None, "gguf"):
+            raise click.UsageError("--outfile F is DST with --to gguf: leave DST and --to out.")
+        destination, target = outfile, "gguf"
+    if destination is None:
+        raise click.UsageError("Missing argument 'DST'.")
+    if target is None:
+        raise click.UsageError("Missing option '--to': peft, mlx, gguf or all.")
     started = time.perf_counter()
     report = convert(source, destination, target, base=base, dtype=dtype, overwrite=overwrite)
     report["seconds"] = round(time.perf_counter() - started, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuda_train import memory
+from cuda_train import flex, memory
 from cuda_train.body import choose_route, find_body, hidden_states
 from cuda_train.check import compare
 from cuda_train.head import Head
@@ -34,6 +35,9 @@ from livery.engines.torch_decode import Decoder, decode
 from livery.errors import UserError
 from livery.plan import Example, MicroBatch, split_batch
 from livery.settings import TrainSettings
+
+# What `livery.engines.torch_base.load_base` is asked for; flex is put on top of sdpa.
+_ASKED = {"sdpa": "sdpa", "eager": "eager", "flex": "sdpa"}
 
 
 class TorchBackend:
@@ -59,7 +63,7 @@ class TorchBackend:
         Args:
             settings: the run.
             device: instead of the settings'.
-            attention: see `livery.engines.torch_base.load_base`.
+            attention: "sdpa" or "eager", instead of the settings'.
             examples: the training rows, for what the run will need of the device's memory.
 
         Raises:
@@ -69,6 +73,11 @@ class TorchBackend:
         require_torch()
         place = find_device(device or settings.device)
         dtype = choose_dtype(settings.dtype, place)
+        if settings.attention == "flex" and place.type != "cuda":
+            raise UserError(
+                f"attention is flex, which has no backward pass on {place.type}: only CUDA has. "
+                "Leave --attention out."
+            )
         self._ahead = memory.forecast(settings, place, dtype, examples) if examples else None
         tight = memory.preflight(settings, place, dtype, self._ahead)
         base = load_base(
@@ -76,7 +85,7 @@ class TorchBackend:
             device=str(place),
             dtype=settings.dtype,
             quantize=settings.quantize,
-            attention=attention,
+            attention=attention or _ASKED.get(settings.attention),
         )
         self._model: Any = base.model
         self.settings, self.device, self.dtype = settings, base.device, base.dtype
@@ -90,6 +99,9 @@ class TorchBackend:
         self._optimizer, notes = _optimizer(self._flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
         self._decoder = Decoder(self._model, self._body.attention)
+        self._tries_flex = settings.attention in ("auto", "flex") and place.type == "cuda"
+        self._largest = flex.largest_tree(examples, settings) if self._tries_flex else None
+        self._uses_flex = False
         self._stop: tuple[int, ...] | None = None
         self._plain = ""
         self._steps = 0
@@ -111,7 +123,8 @@ class TorchBackend:
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
         with self._dropout(None), memory.explained(self.settings, self.device, self._ahead):
-            return compare(self, batch, self._route(batch))
+            note = self._choose_kernel()
+            return dataclasses.replace(compare(self, batch, self._route(batch)), note=note)
 
     def gradient(
         self, batches: Sequence[MicroBatch], route: Route | None = None
@@ -211,12 +224,31 @@ class TorchBackend:
     def _route(self, batch: MicroBatch) -> Route:
         if self._plain or self._body.attention.refuses:
             return "plain"
-        return choose_route(self._body, batch, recomputes=self.settings.grad_checkpoint)
+        chosen = choose_route(self._body, batch, recomputes=self.settings.grad_checkpoint)
+        return "flex" if chosen == "tree" and self._uses_flex else chosen
+
+    def _choose_kernel(self) -> str:
+        """Settle how trees are attended to; returns what to tell the user."""
+        asked = self.settings.attention == "flex"
+        largest, self._uses_flex = self._largest, False
+        if not self._tries_flex or (largest is None and not asked):
+            return ""
+        if largest is not None and not asked and flex.places(largest) < flex.WORTH_TRYING:
+            return ""
+        why = flex.install(self._model)
+        if why and asked:
+            raise UserError(f"attention is flex, but {why}. Leave --attention out.")
+        if why or largest is None:
+            self._uses_flex = not why
+            return ""
+        trial = flex.try_out(self, largest)
+        self._uses_flex = trial.faster or asked
+        return "" if asked else trial.note
 
     def _parts(self, batch: MicroBatch) -> list[MicroBatch]:
         """The batch, or as many parts as keep each tree's mask small where no cache may be used."""
         places = len(batch.prefix) + int(batch.lengths.sum())
-        if self._route(batch) != "tree" or places <= LONGEST_TREE:
+        if self._route(batch) not in ("tree", "flex") or places <= LONGEST_TREE:
             return [batch]
         room = max(1, LONGEST_TREE - len(batch.prefix))
         return split_batch(batch, -(-int(batch.lengths.sum()) // room))

@@ -1,12 +1,13 @@
 """A model's body over a micro-batch: hidden states at places that predict supervised tokens.
 
-Three routes give the same numbers. `tree` runs prefix and suffixes as one row under a mask;
-`cache` runs the prefix once and the suffixes as a batch on its keys and values; `plain` runs every
-row whole.
+Every route gives the same numbers. `tree` runs prefix and suffixes as one row under a mask, `flex`
+does so by another kernel (see `cuda_train.flex`); `cache` runs the prefix once and the suffixes as
+a batch on its keys and values; `plain` runs every row whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from cuda_train import tree
 from cuda_train.route import Route, Shape, cheaper
+from cuda_train.tree import Tree
 from livery.engines.torch_attention import Attention, read_attention
 from livery.engines.torch_text import body_of
 from livery.plan import MicroBatch
@@ -66,18 +68,18 @@ def hidden_states(
     body: Body, batch: MicroBatch, route: Route, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(hidden states (n, d), the tokens they are to predict (n,)), row by row."""
-    if route == "tree":
-        return _by_tree(body, batch, device)
+    if route in ("tree", "flex"):
+        return _by_tree(body, batch, device, tree.block_mask if route == "flex" else tree.tree_mask)
     if route == "cache":
         return _by_cache(body, batch, device)
     return _plainly(body, batch, device)
 
 
 def _by_tree(
-    body: Body, batch: MicroBatch, device: torch.device
+    body: Body, batch: MicroBatch, device: torch.device, mask_of: Callable[[Tree, int | None], Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     laid = tree.lay_out(batch, device)
-    mask = body.attention.masks(lambda window: tree.tree_mask(laid, window))
+    mask = body.attention.masks(lambda window: mask_of(laid, window))
     hidden = run(body, laid.tokens, attention_mask=mask, position_ids=laid.positions)
     return hidden[0, laid.at], laid.targets
 

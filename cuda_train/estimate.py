@@ -61,7 +61,7 @@ def estimate(
     sizes = read_sizes(config)
     text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
-        eager = bool(text.get("attn_logit_softcapping"))
+        eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
     step = _Step(sizes, settings, BYTES[dtype], eager)
     activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
     trained = sizes.lora_parameters(settings)

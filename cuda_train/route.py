@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Route = Literal["tree", "cache", "plain"]
+Route = Literal["tree", "flex", "cache", "plain"]  # flex is the tree by another kernel
 
 # A mask over more places than this takes more memory than it saves work.
 LONGEST_TREE = 8192

@@ -13,6 +13,7 @@ would by itself. A sliding window is counted in positions, not in places of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,23 @@ def tree_mask(tree: Tree, window: int | None) -> torch.Tensor:
         position = tree.positions[0]
         allowed &= position[:, None] - position[None] < window
     return allowed[None, None]
+
+
+def block_mask(tree: Tree, window: int | None) -> Any:
+    """What `tree_mask` says, for flex attention: a function of two places, and its empty blocks."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    branch, position = tree.branch, tree.positions[0]
+
+    def may_look(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
+        own = (branch[query] == branch[key]) | (branch[key] < 0)
+        allowed = (key <= query) & own
+        if window is not None:
+            allowed = allowed & (position[query] - position[key] < window)
+        return allowed
+
+    places = len(branch)
+    return create_block_mask(may_look, None, None, places, places, device=str(branch.device))
 
 
 def suffix_mask(prefix: int, width: int, window: int | None, device: torch.device) -> torch.Tensor:

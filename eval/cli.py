@@ -24,9 +24,11 @@ TOKENS_GENERATE = 256
 @click.option("--both", "mode", flag_value="both", default="both", help="Both of the next two.")
 @click.option("--constrained", "mode", flag_value="constrained", help="Keep to the grammar.")
 @click.option("--unconstrained", "mode", flag_value="unconstrained", help="Let the model write.")
-@click.option("--data", metavar="FILE", help="Your own cases, JSON lines.")
+@click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
 @click.option("--second-set", is_flag=True, help="Livery's second set: look at it once.")
-@click.option("--limit", type=int, help="Only so many cases, taken evenly.")
+@click.option(
+    "--limit", "--max-samples", "limit", type=int, help="Only so many cases, taken evenly."
+)
 @click.option("--target", type=click.FloatRange(0, 1), help="Exit with 3 below this share.")
 @click.option("--train-data", metavar="FILE", help="Training rows, to count leaks against.")
 @click.option("--output-json", metavar="FILE", help="Write the record there too.")
@@ -51,6 +53,7 @@ def eval_command(
     report: str | None,
     max_tokens: int,
     temperature: float,
+    top_p: float,
     seed: int,
     batch_size: int,
     as_json: bool,
@@ -80,7 +83,7 @@ def eval_command(
     from livery.engines.base import Decoding
     from livery.files import write_json
 
-    decoding = Decoding(max_tokens, None, temperature, seed, batch_size)
+    decoding = Decoding(max_tokens, None, temperature, seed, batch_size, top_p)
     request = Request(
         skill=skill, adapter=adapter, model=model, engine=engine,
         engine_options=open_options(engine, options, handover), mode=mode, baseline=baseline,

@@ -76,6 +76,8 @@ def evaluation(record: Record) -> list[Fact]:
     found, source = record["facts"], record["set"]
     decoding = found["decoding"]
     how = "greedy" if decoding["temperature"] == 0 else f"temperature {decoding['temperature']}"
+    if decoding.get("top_p", 1) < 1:
+        how += f", top-p {decoding['top_p']}"
     rows: list[Fact] = [
         ("skill", f"{record['skill']['name']} {record['skill']['version']}"),
         ("system prompt", record["skill"]["system_prompt"]),

@@ -28,6 +28,7 @@ class Request:
     base: bool = False
     max_tokens: int = 256
     temperature: float = 0.0
+    top_p: float = 1.0
     seed: int = 0
     batch_size: int = 64
 
@@ -87,7 +88,12 @@ def _messages(request: Request, skill: Skill | None, text: str) -> list[Message]
 def _decoding(request: Request, skill: Skill | None) -> Decoding:
     grammar = Grammar("lark", skill.grammar()) if skill and not request.unconstrained else None
     return Decoding(
-        request.max_tokens, grammar, request.temperature, request.seed, request.batch_size
+        request.max_tokens,
+        grammar,
+        request.temperature,
+        request.seed,
+        request.batch_size,
+        request.top_p,
     )
 
 

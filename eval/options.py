@@ -18,8 +18,8 @@ def engine_options(command: Command) -> Command:
     """--adapter, --model, --engine and what the engines take."""
     return _apply(
         command,
-        click.option("--adapter", metavar="DIR", help="Adapter folder, or for llamacpp a GGUF "
-                     "file; leave out for the base."),
+        click.option("--adapter", "--adapter-path", "adapter", metavar="DIR", help="Adapter "
+                     "folder, or for llamacpp a GGUF file; leave out for the base."),
         click.option(
             "--model", "--base-model", metavar="ID_OR_PATH",
             help="Base model; by default the adapter's own, else the embedded one.",
@@ -42,15 +42,17 @@ def engine_options(command: Command) -> Command:
 
 
 def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
-    """--max-tokens, --temperature, --seed, --batch-size."""
+    """--max-tokens, --temperature, --top-p, --seed, --batch-size."""
 
     def apply(command: Command) -> Command:
         return _apply(
             command,
-            click.option("--max-tokens", type=int, default=max_tokens, show_default=True,
-                         help="Longest answer."),
+            click.option("--max-tokens", "--max-new-tokens", "max_tokens", type=int,
+                         default=max_tokens, show_default=True, help="Longest answer."),
             click.option("--temperature", type=float, default=0.0, show_default=True,
                          help="0 takes the likeliest token."),
+            click.option("--top-p", type=float, default=1.0, show_default=True,
+                         help="Sample from the likeliest tokens of this share."),
             click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
             click.option("--batch-size", type=int, default=64, show_default=True,
                          help="Answers decoded together."),

@@ -56,6 +56,7 @@ class CheckResult:
         gradient_difference: largest ||fast - plain|| / ||plain|| over the parameters.
         tolerance: what was allowed for the gradient at this dtype.
         reason: for people, when not ok.
+        note: for people, either way; "" for nothing to say.
     """
 
     ok: bool
@@ -63,6 +64,7 @@ class CheckResult:
     gradient_difference: float
     tolerance: float
     reason: str = ""
+    note: str = ""
 
 
 class Backend(Protocol):

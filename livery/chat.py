@@ -8,7 +8,7 @@ template under which the first is no prefix of the second cannot be trained exac
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -196,9 +196,14 @@ def end_of_turn(tokenizer: Any) -> int:
 
 
 def load_dataset(
-    path: str | Path, tokenizer: Any, *, max_length: int, mask_prompt: bool = True
+    path: str | Path,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    mask_prompt: bool = True,
+    lines: Container[int] | None = None,
 ) -> Dataset:
-    """Encode a JSON-lines file.
+    """Encode a JSON-lines file, or those rows of it that stand on `lines`.
 
     Rows with an empty answer, and rows longer than `max_length` tokens (whose answer would be cut),
     are dropped and listed.
@@ -210,6 +215,8 @@ def load_dataset(
     examples: list[Example] = []
     dropped: list[Dropped] = []
     for number, row in read_jsonl(path):
+        if lines is not None and number not in lines:
+            continue
         where = f"{path}:{number}"
         found = encode_row(row, tokenizer, where, mask_prompt=mask_prompt)
         if not found:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from livery import yaml_lines
+from livery.config_foreign import ELSEWHERE, REFUSED, SAID_ALOUD
 from livery.errors import UserError
+from livery.older import NEEDLESS
 from livery.options import OPTIONS, Option
 from livery.yaml_lines import Node
 
@@ -52,25 +54,6 @@ class Reading:
         self.given.append(Given(option.name, value, self.at(node), written))
 
 
-# Keys of other tools, and ours at the wrong level -> what to write instead.
-_ELSEWHERE = {
-    "lora_alpha": "lora_parameters.alpha",
-    "lora_r": "lora_parameters.rank",
-    "lora_rank": "lora_parameters.rank",
-    "lora_dropout": "lora_parameters.dropout",
-    "lora_scale": "lora_parameters.scale",
-    "r": "rank",
-    "target_modules": "keys",
-    "use_rslora": "rslora",
-    "lora_layers": "num_layers",
-    "gradient_accumulation_steps": "grad_accumulation_steps",
-    "per_device_train_batch_size": "batch_size",
-    "warmup": "warmup_steps",
-    "lr": "learning_rate",
-    "grad_clip": "max_grad_norm",
-}
-
-
 def read(path: str | Path) -> Reading:
     """Read a configuration file.
 
@@ -86,17 +69,31 @@ def read(path: str | Path) -> Reading:
             reading.add(_TOP[key], node, key)
         elif key in _NESTED:
             _NESTED[key](reading, node)
-        elif key in _SAID_ALOUD:
-            note = _SAID_ALOUD[key](node.plain())
+        elif key in SAID_ALOUD:
+            note = SAID_ALOUD[key](node.plain())
             if note:
                 reading.notes.append(f"{reading.at(node)}: {key}: {note}")
-        elif key in _REFUSED:
-            if node.value != _REFUSED[key][0]:
-                raise UserError(f"{reading.at(node)}: {key}: {_REFUSED[key][1]}")
+        elif key in REFUSED:
+            if node.value != REFUSED[key][0]:
+                raise UserError(f"{reading.at(node)}: {key}: {REFUSED[key][1]}")
         else:
             raise _unknown(reading, key, node, _known_top(), _LORA)
     _warn_of_step_units(reading)
     return reading
+
+
+def _training(reading: Reading, node: Node) -> None:
+    """The `training` section of a file that configures a whole pipeline, its keys flat."""
+    for key, child in _mapping(reading, node, "training").items():
+        if key in _FLAT:
+            if child.value is not None:
+                reading.add(_FLAT[key], child, f"training.{key}")
+        elif key in _NEEDLESS:
+            reading.notes.append(
+                f"{reading.at(child)}: training.{key}: not used: {_NEEDLESS[key]}."
+            )
+        else:
+            raise _unknown(reading, key, child, list(_FLAT), {}, "training.")
 
 
 def _lora_parameters(reading: Reading, node: Node) -> None:
@@ -229,7 +226,7 @@ def _numbers(reading: Reading, node: Node, written: str) -> list[float]:
 
 
 def _check_known(reading: Reading, key: str, node: Node) -> None:
-    if key not in {*_TOP, *_NESTED, *_SAID_ALOUD, *_REFUSED}:
+    if key not in {*_TOP, *_NESTED, *SAID_ALOUD, *REFUSED}:
         raise _unknown(reading, key, node, _known_top(), _LORA)
 
 
@@ -245,7 +242,7 @@ def _unknown(
     if key in other_level and key not in known:
         home = "the top level" if prefix else "lora_parameters"
         return UserError(f"{where} here; it belongs under {home}.")
-    hint = _ELSEWHERE.get(key)
+    hint = ELSEWHERE.get(key)
     if hint is None or (hint not in known and "." not in hint):
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         hint = close[0] if close else None
@@ -275,7 +272,7 @@ def _show(value: Any) -> str:
 
 
 def _known_top() -> list[str]:
-    return [*_TOP, *_NESTED, *_SAID_ALOUD, *_REFUSED]
+    return [*_TOP, *_NESTED, *SAID_ALOUD, *REFUSED]
 
 
 _TOP = {
@@ -289,45 +286,18 @@ _LORA = {
     for option in OPTIONS
     if option.key.startswith("lora_parameters.")
 }
+# Keys of a `training` section: ours, and LoRA's without a mapping of their own.
+_FLAT = {
+    **_TOP,
+    **{name: _LORA[key] for key, *names in (
+        ("rank", "lora_r", "lora_rank"), ("alpha", "lora_alpha"), ("dropout", "lora_dropout"),
+        ("keys", "target_modules"), ("rslora", "use_rslora"),
+    ) for name in names},
+}  # fmt: skip
+_NEEDLESS = {flag.removeprefix("--").replace("-", "_"): note for flag, note in NEEDLESS.items()}
 _NESTED: dict[str, Callable[[Reading, Node], None]] = {
+    "training": _training,
     "lora_parameters": _lora_parameters,
     "lr_schedule": _lr_schedule,
     "optimizer_config": _optimizer_config,
-}
-
-
-def _unless(harmless: Any, note: str) -> Callable[[Any], str | None]:
-    return lambda value: None if value == harmless else note
-
-
-# mlx-lm's keys that change nothing about what is trained: value -> what to say, or None.
-_SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
-    "train": _unless(True, "not honoured: `livery train` always trains."),
-    "test": _unless(False, "not honoured: run `livery eval` after training."),
-    "test_batches": _unless(-1, "not honoured: `livery eval` runs all cases."),
-    "val_batches": _unless(-1, "not honoured: the whole validation set is evaluated, as with -1."),
-    "report_to": _unless(
-        None, "not honoured: metrics go to training_metrics.jsonl in the adapter folder."
-    ),
-    "project_name": _unless(None, "not honoured: nothing is reported to a service."),
-    "wandb": _unless(None, "not honoured: nothing is reported to a service."),
-    "clear_cache_threshold": _unless(0, "not honoured: the cache is managed by itself."),
-    "trust_remote_code": _unless(False, "not honoured: code from a model's folder is never run."),
-    "config": _unless(None, "not honoured: a configuration file does not name another."),
-}
-# mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.
-_REFUSED: dict[str, tuple[Any, str]] = {
-    "hf_dataset": (
-        None,
-        "Livery trains on local files. Save the data set as train.jsonl and valid.jsonl and "
-        "name their folder under data.",
-    ),
-    "training_mode": ("normal", "supervised training is what `livery train` does; remove it."),
-    "prompt_feature": ("prompt", "name the column `prompt` in the data and remove this key."),
-    "completion_feature": (
-        "completion",
-        "name the column `completion` in the data and remove this key.",
-    ),
-    "chat_feature": ("messages", "name the column `messages` in the data and remove this key."),
-    "text_feature": ("text", "name the column `text` in the data and remove this key."),
 }

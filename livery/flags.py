@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from livery.kinds import Kind, Switch
-from livery.older import FLAGS, SWITCHES
+from livery.older import FLAGS, NEEDLESS, SWITCHES
 from livery.options import OPTIONS, Option
 
 
@@ -34,6 +34,8 @@ def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         function = _decorator(option)(function)
     for flag in FLAGS:
         function = _refused(flag)(function)
+    for flag in NEEDLESS:
+        function = _needless(flag)(function)
     return function
 
 
@@ -52,6 +54,16 @@ def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., A
         return click.option(*names, default=None, help=option.help)
     kind = _Value(option.kind)
     return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help)
+
+
+def _needless(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag of an older trainer, hidden from --help, that changes nothing and is told so."""
+
+    def say(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            click.echo(f"note: {flag} is not used: {NEEDLESS[flag]}.", err=True)
+
+    return click.option(flag, hidden=True, expose_value=False, callback=say)
 
 
 def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -202,6 +202,8 @@ class _Run:
             return
         batch = shard(self.plan.step(0)[:1], 0, 1)[0]
         result = self.backend.self_check(batch)
+        if result.note:
+            self._tell("note", text=result.note)
         if self._any_process(not result.ok):
             reason = (
                 f"the fast gradients differ from the plain ones by {result.gradient_difference:.1e}"

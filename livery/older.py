@@ -1,4 +1,4 @@
-"""What older setups say that is no setting of Livery's: each is refused by name with the way out.
+"""What older setups say that is no setting of Livery's: refused with the way out, or needless.
 
 Their other flags and variables are settings, under the names of `livery.options`.
 """
@@ -11,13 +11,6 @@ TRAIN_COMMAND = "JARVIS_ADAPTER_TRAIN_CMD"
 
 # Flag of an older trainer -> what to do instead. All but SWITCHES take a value.
 FLAGS: dict[str, str] = {
-    "--val-split": "validation rows are never split off at run time, where leaks go unseen: put "
-    "them into valid.jsonl beside train.jsonl (livery data check counts rows in both)",
-    "--eval-max-samples": "the whole validation set is scored, in batches that share prompts: "
-    "shorten valid.jsonl, or evaluate less often with --eval-steps",
-    "--eval-accumulation-steps": "evaluation keeps two numbers a batch and needs no accumulation: "
-    "leave it out, and lower --batch-size where memory is short",
-    "--max-samples": "shorten train.jsonl (head -n), or stop early with --max-steps",
     "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",
     "--teacher-model": "no teacher takes part in training or scoring: livery eval scores a skill "
     "by its own contract, and livery eval --engine http scores another model beside yours",
@@ -30,6 +23,11 @@ FLAGS: dict[str, str] = {
     "--with-evals": "livery run always evaluates; a stage whose result is there is skipped",
     "--with-alignment": "preferences (DPO) are not trained: TRL's DPOTrainer takes the adapter "
     "folder as it is",
+}
+# Flags that are taken and change nothing: what is said of each.
+NEEDLESS: dict[str, str] = {
+    "--eval-accumulation-steps": "evaluation keeps two numbers a batch and has nothing to "
+    "accumulate; lower --batch-size where memory is short",
 }
 SWITCHES = {
     "--include-invalid", "--offline-fallback", "--with-training", "--with-evals",

@@ -335,6 +335,13 @@ OPTIONS: tuple[Option, ...] = (
         "Run prompts that examples share once.",
     ),
     Option(
+        "attention",
+        "attention",
+        ("--attention",),
+        one_of("auto", "sdpa", "eager", "flex"),
+        "Torch's kernel; auto tries flex against sdpa on CUDA.",
+    ),
+    Option(
         "compile",
         "compile",
         ("--compile",),
@@ -394,6 +401,27 @@ OPTIONS: tuple[Option, ...] = (
         ("--early-stop-min-delta",),
         Number(),
         "What counts as an improvement.",
+    ),
+    Option(
+        "max_samples",
+        "max_samples",
+        ("--max-samples",),
+        Integer(),
+        "Training rows read, from the first; 0 for all.",
+    ),
+    Option(
+        "val_split",
+        "val_split",
+        ("--val-split",),
+        Number(maximum=1.0, below=True),
+        "Share of the training rows held out, where there is no valid.jsonl.",
+    ),
+    Option(
+        "eval_max_samples",
+        "eval_max_samples",
+        ("--eval-max-samples",),
+        Integer(),
+        "Validation rows evaluated; 0 for all.",
     ),
     Option(
         "samples",

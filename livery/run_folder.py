@@ -22,10 +22,11 @@ METADATA = "training_metadata.json"
 
 # Settings that a run may change on the way without changing what it learns.
 _FREE = (
-    "model", "data", "output_dir", "backend", "device", "dtype", "grad_checkpoint", "compile",
+    "model", "data", "output_dir", "backend", "device", "dtype", "grad_checkpoint",
+    "attention", "compile",
     "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
-    "early_stop_patience", "early_stop_min_delta", "samples", "sample_tokens", "save_total", "keep",
-    "optimizer",
+    "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
+    "samples", "sample_tokens", "save_total", "keep", "optimizer",
 )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ class TrainSettings:
         quantize: bits that the base is quantized to on loading; None leaves it as it is.
         grad_checkpoint: recompute activations in the backward pass.
         share_prefix: run prompts that examples share once.
+        attention: torch's kernel: "auto" (sdpa where the family has it; on CUDA flex where that is
+            faster), "sdpa", "eager" or "flex".
         compile: "auto", "on" or "off": let MLX compile the step.
         seed: of everything drawn: LoRA's initial A, order, dropout.
         steps_per_report, steps_per_eval, save_every: in optimizer steps; 0 means never
@@ -88,6 +90,9 @@ class TrainSettings:
         early_stop_min_delta: see there.
         samples: how many validation prompts are answered at each evaluation.
         sample_tokens: longest such answer, in tokens.
+        max_samples: training rows read, from the first; 0 reads all.
+        val_split: share of the training rows that is held out where there is no valid.jsonl.
+        eval_max_samples: validation rows evaluated, at even distances; 0 evaluates all.
         save_total: checkpoints kept (the best one is kept besides).
         keep: which weights the adapter folder gets: those of the lowest eval_loss, or the last.
         chat_template: "chatml" or a template file, for tokenizers that bring none.
@@ -120,6 +125,7 @@ class TrainSettings:
     quantize: int | None = None
     grad_checkpoint: bool = False
     share_prefix: bool = True
+    attention: Literal["auto", "sdpa", "eager", "flex"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     seed: int = 0
     steps_per_report: int = 10
@@ -127,6 +133,9 @@ class TrainSettings:
     save_every: int = 100
     early_stop_patience: int = 0
     early_stop_min_delta: float = 0.0
+    max_samples: int = 0
+    val_split: float = 0.0
+    eval_max_samples: int = 0
     samples: int = 4
     sample_tokens: int = 64
     save_total: int = 2
@@ -141,6 +150,8 @@ class TrainSettings:
         for name in ("learning_rate", "epochs"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.val_split < 1:
+            raise UserError(f"val_split is {self.val_split:g}; it must be at least 0 and below 1.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"max_steps is {self.max_steps}; it must be at least 1.")
         if self.quantize not in (None, 2, 3, 4, 5, 6, 8):

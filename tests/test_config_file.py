@@ -82,6 +82,54 @@ def test_mlx_lms_own_example_loads(tmp_path: Path) -> None:
         assert key in aloud
 
 
+# The training section of an older pipeline's config/defaults.json, whole.
+DEFAULTS_JSON = """{
+  "dataset_generation": {"seed": 11, "per_schema_queries": 60},
+  "training": {
+    "training_corpus": "outputs/d_05_training_corpus.jsonl",
+    "output_dir": "outputs/student_runs/gemma3-270m",
+    "base_model": "unsloth/gemma-3-270m-it",
+    "seed": 3407, "max_samples": null, "max_seq_length": 32768, "batch_size": 4, "grad_accum": 4,
+    "learning_rate": 5e-5, "weight_decay": 0.01, "warmup_steps": 50, "max_steps": 3000,
+    "num_epochs": 20.0, "val_split": 0.05, "eval_max_samples": 256, "eval_steps": 50,
+    "eval_accumulation_steps": 2, "logging_steps": 10, "save_steps": 200, "save_total_limit": 3,
+    "max_grad_norm": 1.0, "early_stop_min_delta": 0.002, "early_stop_patience": 2,
+    "load_in_4bit": true, "bf16": true, "use_gradient_checkpointing": false,
+    "lora_r": 64, "lora_alpha": 128, "lora_dropout": 0.05
+  },
+  "alignment": {"beta": 0.1}
+}
+"""
+
+
+def test_a_pipelines_training_section_loads(tmp_path: Path) -> None:
+    config = load(tmp_path, DEFAULTS_JSON)
+    got = config.settings
+    assert (got.model, got.data) == (
+        "unsloth/gemma-3-270m-it", "outputs/d_05_training_corpus.jsonl",
+    )  # fmt: skip
+    assert (got.lora.rank, got.lora.alpha, got.lora.dropout) == (64, 128.0, 0.05)
+    assert (got.quantize, got.dtype, got.grad_checkpoint) == (4, "bfloat16", False)
+    assert (got.max_steps, got.steps_per_eval, got.save_total) == (3000, 50, 3)
+    assert (got.val_split, got.eval_max_samples, got.max_samples) == (0.05, 256, 0)
+    assert (got.early_stop_min_delta, got.early_stop_patience) == (0.002, 2)
+    said = "\n".join(config.notes)
+    for key in (
+        "dataset_generation",
+        "alignment",
+        "training.eval_accumulation_steps",
+        "num_epochs",
+    ):
+        assert key in said
+    assert config.values["lora.rank"].source.endswith("c.yaml:13")
+
+
+def test_an_unknown_key_of_the_training_section_is_an_error(tmp_path: Path) -> None:
+    text = message(tmp_path, DEFAULTS_JSON.replace('"lora_r"', '"lora_rnk"'))
+    assert "c.yaml:13: training.lora_rnk: no such key; did you mean lora_rank?" in text
+    assert "expected `key: value`" in message(tmp_path, "training: 3\n")
+
+
 def test_known_keys_that_are_not_honoured_are_said_aloud(tmp_path: Path) -> None:
     notes = load(tmp_path, "report_to: wandb\nproject_name: x\nclear_cache_threshold: 3\n").notes
     assert [re.search(r":(\d+): (\w+)", note).groups() for note in notes] == [  # type: ignore[union-attr]

@@ -231,3 +231,19 @@ def test_conversion_starts_fast_and_without_frameworks(base: Path, tmp_path: Pat
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.8, times  # 0.3 s on an idle machine
+
+
+def test_outfile_stands_for_the_destination(base: Path, tmp_path: Path):
+    """As llama.cpp's convert_lora_to_gguf.py is called."""
+    formats.write_adapter(adapter(base), tmp_path / "src", "peft", base=load_base(base))
+    source, out = str(tmp_path / "src"), str(tmp_path / "adapter.gguf")
+    done = CliRunner().invoke(convert_command, [source, "--base", str(base), "--outfile", out])
+    assert done.exit_code == 0, done.output
+    assert formats.detect(Path(out)).format == "gguf"
+    for wrong in (
+        [source, str(tmp_path / "b"), "--outfile", out],
+        [source, "--to", "mlx", "--outfile", out],
+        [source],
+        [source, out],
+    ):
+        assert CliRunner().invoke(convert_command, wrong).exit_code == 2

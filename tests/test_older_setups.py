@@ -55,6 +55,10 @@ WORK: list[tuple[list[str], str, Any]] = [
     (["--save-total-limit", "3"], "save_total", 3),
     (["--early-stop-min-delta", "0.002"], "early_stop_min_delta", 0.002),
     (["--early-stop-patience", "2"], "early_stop_patience", 2),
+    (["--val-split", "0.05"], "val_split", 0.05),
+    (["--eval-max-samples", "256"], "eval_max_samples", 256),
+    (["--max-samples", "500"], "max_samples", 500),
+    (["--eval-accumulation-steps", "2"], "eval_max_samples", 0),
 ]
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("JARVIS_MODEL_NAME", "some/model", "model", "some/model"),
@@ -66,8 +70,17 @@ COMMANDS = {
     "merge": ["--base-model", "--adapter", "--output"],
     "gguf": ["--model", "--output"],
     "mlx": ["--model", "--output"],
-    "eval": ["--adapter", "--output-json", "--temperature"],
-    "convert": ["--base"],
+    "eval": [
+        "--adapter",
+        "--adapter-path",
+        "--output-json",
+        "--dataset",
+        "--max-new-tokens",
+        "--temperature",
+        "--top-p",
+        "--max-samples",
+    ],
+    "convert": ["--base", "--outfile"],
 }
 
 
@@ -105,7 +118,7 @@ def test_what_is_no_setting_is_refused_by_name(command: str, flag: str) -> None:
 
 
 def test_a_flag_of_nobody_is_still_unknown() -> None:
-    done = CliRunner().invoke(cli, ["train", "--val-splits", "1"], standalone_mode=False)
+    done = CliRunner().invoke(cli, ["train", "--validation-split", "1"], standalone_mode=False)
     assert isinstance(done.exception, click.NoSuchOption)
 
 

@@ -65,6 +65,8 @@ def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
     if settings.optimizer == "adamw_8bit":
         settings = dataclasses.replace(settings, optimizer="adamw")
         notes.append("adamw_8bit needs CUDA; MLX takes adamw with float32 moments instead.")
+    if settings.attention != "auto":
+        notes.append(f"--attention {settings.attention} is torch's; MLX has one attention.")
     if settings.device != "auto":
         notes.append(
             f"device {settings.device}: not used: MLX keeps the whole model on its one device."

@@ -98,6 +98,7 @@ def made_from(settings: TrainSettings) -> dict[str, Any]:
                 "epochs": settings.epochs,
                 "dtype": settings.dtype,
                 "keep": settings.keep,
+                "rows": [settings.max_samples, settings.val_split, settings.eval_max_samples],
                 "train": sha256(train_file),
                 "valid": sha256(valid_file) if valid_file else None,
                 "base": base_digest(settings.model),

@@ -19,6 +19,7 @@ from livery.config import Config
 from livery.errors import UserError
 from livery.loop import Job, RunResult
 from livery.loop import train as run_loop
+from livery.selection import Lines, select
 from livery.settings import TrainSettings
 
 
@@ -41,11 +42,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Data:
-    """Encoded training and validation rows, and the tokenizer that encoded them."""
+    """Encoded training and validation rows, what encoded them, and what to say of them."""
 
     tokenizer: Any
     train: Dataset
     valid: Dataset
+    notes: tuple[str, ...] = ()
 
 
 def train(config: Config, request: Request) -> RunResult:
@@ -94,21 +96,25 @@ def train(config: Config, request: Request) -> RunResult:
 
 
 def load_data(settings: TrainSettings) -> Data:
-    """Encode train.jsonl and, if there is one, valid.jsonl.
+    """Encode train.jsonl and, if there is one, valid.jsonl; or what the settings select of them.
 
     Raises:
         UserError: the folder or file is missing or empty, or a row is malformed.
     """
-    train_file, valid_file = data_files(Path(settings.data))
+    chosen = select(settings, *data_files(Path(settings.data)))
     tokenizer = load_tokenizer(settings.model, settings.chat_template)
 
-    def load(path: Path) -> Dataset:
+    def load(path: Path, lines: Lines | None) -> Dataset:
         return load_dataset(
-            path, tokenizer, max_length=settings.max_length, mask_prompt=settings.mask_prompt
+            path,
+            tokenizer,
+            max_length=settings.max_length,
+            mask_prompt=settings.mask_prompt,
+            lines=lines,
         )
 
-    valid = load(valid_file) if valid_file is not None else Dataset(())
-    return Data(tokenizer, load(train_file), valid)
+    valid = load(chosen.valid, chosen.valid_lines) if chosen.valid is not None else Dataset(())
+    return Data(tokenizer, load(chosen.train, chosen.train_lines), valid, chosen.notes)
 
 
 def data_files(data: Path) -> tuple[Path, Path | None]:
@@ -135,7 +141,7 @@ def data_files(data: Path) -> tuple[Path, Path | None]:
 
 def describe_dropped(data: Data) -> list[str]:
     """What was left out of the data, for people."""
-    notes: list[str] = []
+    notes = list(data.notes)
     for name, part in (("training", data.train), ("validation", data.valid)):
         if part.dropped:
             first = part.dropped[0]

@@ -47,6 +47,8 @@ class Decoding:
         seed: of the sampling. With it, the n-th prompt of a call draws the same answer whatever
             the batch size.
         batch_size: answers decoded together, at most.
+        top_p: when sampling, only the likeliest tokens are drawn from, as many as it takes for
+            their probabilities (after grammar and temperature) to reach this; 1 draws from all.
     """
 
     max_tokens: int = 64
@@ -54,6 +56,7 @@ class Decoding:
     temperature: float = 0.0
     seed: int = 0
     batch_size: int = 64
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -62,6 +65,8 @@ class Decoding:
             raise UserError(f"batch_size is {self.batch_size}; it must be at least 1.")
         if not self.temperature >= 0:
             raise UserError(f"temperature is {self.temperature}; it must be 0 or above.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class HTTPEngine:
                 "max_tokens": decoding.max_tokens,
                 "temperature": decoding.temperature,
                 "seed": decoding.seed + row,
+                **({"top_p": decoding.top_p} if decoding.top_p < 1 else {}),
             }
         )
         try:

@@ -18,7 +18,7 @@ from livery.engines.answers import Answer, OnToken
 from livery.engines.base import Decoding
 from livery.engines.constrain import RowMatcher, TokenMasks
 from livery.engines.llamacpp_process import LlamaProcess, Step
-from livery.engines.noise import gumbel
+from livery.engines.noise import gumbel, nucleus
 
 TOP = 16  # tokens a position to begin with
 WIDER = 32  # times as many, when they do not decide
@@ -62,6 +62,9 @@ def decode(
             count = len(answer.tokens)
             noise = gumbel(llama.vocabulary, decoding.seed, row, count) * decoding.temperature
         token = _only(allowed)
+        if token is None and noise is not None and decoding.top_p < 1:
+            step = source.wider(llama.vocabulary)
+            token = choose(step, llama.vocabulary, _likeliest(step, allowed, decoding), noise)
         if token is None:
             step = source.step(decoding.max_tokens - len(answer.tokens))
             token = choose(step, llama.vocabulary, allowed, noise)
@@ -106,6 +109,15 @@ def choose(
         if rest.any() and step.logprobs[-1] + noise[rest].max() >= scores[best]:
             return None
     return int(step.ids[best])
+
+
+def _likeliest(step: Step, allowed: np.ndarray | None, decoding: Decoding) -> np.ndarray:
+    """(V,) bool, what the grammar admits of the nucleus; `step` knows the whole vocabulary."""
+    scaled = np.full(max(len(step.ids), 0 if allowed is None else len(allowed)), -np.inf)
+    scaled[step.ids] = step.logprobs / decoding.temperature
+    if allowed is not None:
+        scaled[~allowed] = -np.inf
+    return nucleus(scaled[None], decoding.top_p)[0]
 
 
 def _only(allowed: np.ndarray | None) -> int | None:

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from livery.engines.answers import Course
+from livery.engines.noise import nucleus
 
 
 class Steps(Course):
@@ -37,6 +38,9 @@ class Steps(Course):
             for row, tokens in zip(rows, so_far, strict=True)
         ]
         scaled = logits.astype(mx.float32) / self.decoding.temperature
+        if self.decoding.top_p < 1:
+            kept = nucleus(np.asarray(scaled), self.decoding.top_p)
+            scaled = mx.where(mx.array(kept), scaled, -mx.inf)
         return mx.argmax(scaled + mx.stack(noise), axis=-1)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from livery.engines.answers import Course
-from livery.engines.noise import gumbel
+from livery.engines.noise import gumbel, nucleus
 
 
 class Steps(Course):
@@ -37,4 +37,7 @@ class Steps(Course):
             for row, tokens in zip(rows, so_far, strict=True)
         ]
         scaled = logits.float() / self.decoding.temperature
+        if self.decoding.top_p < 1:
+            kept = torch.from_numpy(nucleus(scaled.cpu().numpy(), self.decoding.top_p))
+            scaled = scaled.masked_fill(~kept.to(scaled.device), -torch.inf)
         return (scaled + torch.stack(noise).to(logits.device)).argmax(-1)

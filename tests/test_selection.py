@@ -1,0 +1,102 @@
+"""Which rows a run takes: caps, and a share held out that asks nothing the others ask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livery import leaks
+from livery.commands.training import describe_dropped, load_data
+from livery.errors import UserError
+from livery.selection import hold_out, select
+from livery.settings import TrainSettings
+
+PLACES = ("kitchen", "cellar", "attic", "garage", "hall", "garden", "office", "nursery")
+VERBS = ("light", "lock", "sweep", "heat", "clean", "paint")
+TEXTS = [
+    f"could you please {verb} the {place} at {n}"
+    for verb in VERBS
+    for place in PLACES
+    for n in (3, 7)
+]
+
+
+def rows(texts: list[str]) -> list[dict[str, Any]]:
+    return [{"prompt": text, "completion": text.split()[3]} for text in texts]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n\n" for row in rows(TEXTS)))  # blank lines, too
+    return file
+
+
+def settings(data: Path, **more: Any) -> TrainSettings:
+    return TrainSettings(model="base_model", data=str(data), **more)
+
+
+@given(st.lists(st.sampled_from(TEXTS), min_size=2, max_size=60), st.floats(0.01, 0.9))
+def test_no_row_held_out_is_also_trained_on(texts: list[str], share: float) -> None:
+    held = set(hold_out(rows(texts), share, seed=0))
+    inside = {leaks.normalise(texts[at]) for at in held}
+    assert held
+    assert not inside & {leaks.normalise(t) for at, t in enumerate(texts) if at not in held}
+
+
+def test_the_share_is_kept_and_follows_texts_and_seed_not_order() -> None:
+    held = hold_out(rows(TEXTS), 0.25, seed=0)
+    assert len(held) == len(TEXTS) // 4
+    chosen = {TEXTS[at] for at in held}
+    turned = TEXTS[::-1]
+    assert {turned[at] for at in hold_out(rows(turned), 0.25, seed=0)} == chosen
+    assert {TEXTS[at] for at in hold_out(rows(TEXTS), 0.25, seed=1)} != chosen
+
+
+def test_a_run_trains_on_one_part_and_evaluates_the_other(data: Path) -> None:
+    found = load_data(settings(data, val_split=0.25, eval_max_samples=10))
+    assert (len(found.train.examples), len(found.valid.examples)) == (72, 10)
+    assert not {e.where for e in found.train.examples} & {e.where for e in found.valid.examples}
+    said = " ".join(describe_dropped(found))
+    assert "24 of 96 rows are held out" in said
+    assert "are close to a row that is trained on" in said, "these rows are all of one kind"
+    assert "10 of 24 rows are evaluated" in said
+    whole = load_data(settings(data))
+    assert (len(whole.train.examples), len(whole.valid.examples)) == (96, 0)
+    assert found.train.digest != whole.train.digest
+
+
+def test_the_first_rows_are_taken(data: Path) -> None:
+    found = load_data(settings(data, max_samples=5))
+    assert [e.where.rpartition(":")[2] for e in found.train.examples] == ["1", "3", "5", "7", "9"]
+    assert "the first 5 of 96 rows" in found.notes[0]
+
+
+def test_a_validation_file_is_evaluated_at_even_distances(data: Path) -> None:
+    valid = data.with_name("valid.jsonl")
+    valid.write_text("".join(json.dumps(row) + "\n" for row in rows(TEXTS[:9])))
+    found = load_data(settings(data.parent, eval_max_samples=3))
+    assert [e.where.rpartition(":")[2] for e in found.valid.examples] == ["1", "4", "7"]
+    assert len(found.train.examples) == 96
+    with pytest.raises(UserError, match=r"val_split is 0.1, but .*valid.jsonl is there"):
+        load_data(settings(data.parent, val_split=0.1))
+
+
+def test_nothing_asked_is_nothing_read(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.jsonl"
+    assert select(settings(missing), missing, None).train_lines is None
+
+
+def test_what_would_leave_nothing_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows(["wake me at 3"] * 4)))
+    with pytest.raises(UserError, match="would hold out all of its 4 rows"):
+        load_data(settings(file, val_split=0.1))
+    for share in (-0.1, 1.0):
+        with pytest.raises(UserError, match="val_split is"):
+            settings(file, val_split=share)
