@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import cuda_train  # noqa: F401  before torch makes an array, as in a run
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
 from livery.chat import load_tokenizer

@@ -23,7 +23,7 @@ Examples:
 
 @click.command("convert", epilog=EPILOG)
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path), required=False)
+@click.argument("destination", metavar="[DST]", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--to",
     "target",
@@ -71,6 +71,8 @@ def convert_command(
     if outfile is not None:
         if destination is not None or target not in (None, "gguf"):
             raise click.UsageError("--outfile F is DST with --to gguf: leave DST and --to out.")
+        if outfile.suffix != ".gguf":
+            raise click.UsageError(f"--outfile {outfile}: name a file that ends in .gguf.")
         destination, target = outfile, "gguf"
     if destination is None:
         raise click.UsageError("Missing argument 'DST'.")

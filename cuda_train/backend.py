@@ -99,11 +99,14 @@ class TorchBackend:
         self._optimizer, notes = _optimizer(self._flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
         self._decoder = Decoder(self._model, self._body.attention)
-        self._tries_flex = settings.attention in ("auto", "flex") and place.type == "cuda"
-        self._largest = flex.largest_tree(examples, settings) if self._tries_flex else None
-        self._uses_flex = False
         self._stop: tuple[int, ...] | None = None
         self._plain = ""
+        self._uses_flex = False
+        self._largest: MicroBatch | None = None
+        if settings.attention == "flex":
+            self._refuse_flex()
+        if settings.attention in ("auto", "flex") and place.type == "cuda":
+            self._largest = flex.largest_tree(examples, settings, self._route)
         self._steps = 0
 
     # -- the loss ----------------------------------------------------------------------------
@@ -132,7 +135,7 @@ class TorchBackend:
         """Add the gradient of the summed loss to the flat vector; returns (loss sum, tokens)."""
         loss_sum, tokens = 0.0, 0
         for batch in batches:
-            for part in self._parts(batch):
+            for part in self._parts(batch, route):
                 losses = self.token_losses(part, route)
                 total = losses.sum()
                 total.backward()
@@ -229,26 +232,30 @@ class TorchBackend:
 
     def _choose_kernel(self) -> str:
         """Settle how trees are attended to; returns what to tell the user."""
-        asked = self.settings.attention == "flex"
-        largest, self._uses_flex = self._largest, False
-        if not self._tries_flex or (largest is None and not asked):
+        largest, asked = self._largest, self.settings.attention == "flex"
+        self._uses_flex = False
+        if largest is None or not (asked or flex.places(largest) >= flex.WORTH_TRYING):
             return ""
-        if largest is not None and not asked and flex.places(largest) < flex.WORTH_TRYING:
+        if flex.install(self._model):  # asked for, this was refused at the start
             return ""
-        why = flex.install(self._model)
-        if why and asked:
-            raise UserError(f"attention is flex, but {why}. Leave --attention out.")
-        if why or largest is None:
-            self._uses_flex = not why
-            return ""
-        trial = flex.try_out(self, largest)
+        trial = flex.try_out(self, largest, timed=not asked)
+        if asked and not trial.right:
+            raise UserError(f"{trial.note} Leave --attention flex out.")
+        memory.forget_peak(self.device)
         self._uses_flex = trial.faster or asked
-        return "" if asked else trial.note
+        return trial.note
 
-    def _parts(self, batch: MicroBatch) -> list[MicroBatch]:
+    def _refuse_flex(self) -> None:
+        """Raises UserError where flex was asked for and cannot be had."""
+        why = "prompts are not shared (share_prefix)" if not self.settings.share_prefix else ""
+        why = why or self._body.attention.refuses or flex.install(self._model)
+        if why:
+            raise UserError(f"attention is flex, but {why}. Leave --attention flex out.")
+
+    def _parts(self, batch: MicroBatch, route: Route | None = None) -> list[MicroBatch]:
         """The batch, or as many parts as keep each tree's mask small where no cache may be used."""
-        places = len(batch.prefix) + int(batch.lengths.sum())
-        if self._route(batch) not in ("tree", "flex") or places <= LONGEST_TREE:
+        among = len(batch.prefix) + int(batch.lengths.sum())
+        if (route or self._route(batch)) not in ("tree", "flex") or among <= LONGEST_TREE:
             return [batch]
         room = max(1, LONGEST_TREE - len(batch.prefix))
         return split_batch(batch, -(-int(batch.lengths.sum()) // room))

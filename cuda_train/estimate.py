@@ -18,7 +18,7 @@ from livery.plan import Example, Plan, make_batch
 from livery.settings import TrainSettings
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
-LOGITS_BYTES = 64 << 20
+LOGITS_BYTES = 48 << 20
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
@@ -119,9 +119,9 @@ class _Step:
             running += block
         else:
             kept += s.layers * block
-        # A chunk of logits, their logarithms, their gradients; and the cast of these.
+        # A chunk of logits in float32, become their gradients; and both in the base's dtype.
         chunk = min(4 * shape.supervised * s.vocabulary, LOGITS_BYTES)
-        logits = chunk * (3 if self.width == 4 else 3.5)
+        logits = chunk * (1 if self.width == 4 else 2)
         return kept + running, max(0.0, logits - running)
 
     def running(self, places: int, pairs: int) -> float:

@@ -13,10 +13,11 @@ scores are capped keep the eager attention they have.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from cuda_train.check import compare
@@ -42,10 +43,12 @@ class Trial:
     """What came of trying.
 
     Attributes:
-        faster: flex is right and the faster of the two.
+        right: it runs here, and its gradients are the plain ones.
+        faster: than sdpa, where that was asked.
         note: for the user.
     """
 
+    right: bool
     faster: bool
     note: str
 
@@ -53,10 +56,10 @@ class Trial:
 def install(model: Any) -> str:
     """Let `model` take block masks where it is given them; returns why it cannot, or ""."""
     config = model.config.get_text_config()
-    if model.config._attn_implementation == _NAME:
+    if (running := _running(model)) == _NAME:
         return ""
-    if model.config._attn_implementation != "sdpa":
-        return f"{config.model_type} runs {model.config._attn_implementation} attention"
+    if running != "sdpa":
+        return f"{config.model_type} runs {running} attention"
     try:
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import sdpa_mask
@@ -65,48 +68,77 @@ def install(model: Any) -> str:
     AttentionInterface.register(_NAME, _attend)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     model.set_attn_implementation(_NAME)
-    torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
+    if _running(model) != _NAME:  # transformers warns and leaves it
+        return f"{config.model_type} does not let its attention be exchanged"
+    compiler = torch._dynamo.config
+    compiler.recompile_limit = max(_SHAPES, compiler.recompile_limit)
     return ""
 
 
-def largest_tree(examples: Sequence[Example], settings: TrainSettings) -> MicroBatch | None:
-    """The micro-batch of the first epoch whose tree has most places; None where nothing is shared.
+def _running(model: Any) -> str:
+    return str(model.config._attn_implementation)
 
-    A tree has places for the prefix and every row's own tokens.
-    """
+
+def largest_tree(
+    examples: Sequence[Example], settings: TrainSettings, route: Callable[[MicroBatch], Route]
+) -> MicroBatch | None:
+    """Of the first epoch's micro-batches that run as trees, the one with most places; or None."""
     kept = [e for e in examples if len(e.tokens) <= settings.max_length]
     if not kept or not settings.share_prefix:
         return None
     plan = Plan(kept, settings.batch_size, settings.grad_accum, settings.seed, share_prefix=True)
     batches = (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
-    shared = [b for b in batches if len(b.prefix) and len(b.tokens) > 1]
-    return max(shared, key=places, default=None)
+    return max((b for b in batches if route(b) == "tree"), key=places, default=None)
 
 
 def places(batch: MicroBatch) -> int:
-    """Places of a micro-batch's tree."""
+    """Places of a micro-batch's tree: its prefix and every row's own tokens."""
     return len(batch.prefix) + int(batch.lengths.sum())
 
 
-def try_out(backend: TorchBackend, batch: MicroBatch) -> Trial:
-    """Hold flex against the plain gradients and against sdpa's clock; changes no state."""
+def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
+    """Hold flex's gradients against the plain ones and sdpa's, and its time against sdpa's.
+
+    All processes of a run decide alike, by the sum of what they found. Changes no state.
+
+    Args:
+        timed: take the time, too; else only whether it is right is asked.
+    """
     size = f"a tree of {places(batch):,} places"
+    flex = sdpa = 0.0
     try:
-        right = compare(backend, batch, "flex")
-        if not right.ok:
-            apart = f"{right.gradient_difference:.1e} from the plain gradients"
-            return Trial(False, f"Flex attention is {apart} on {size}: sdpa is used.")
-        taken = {route: _seconds(backend, batch, route) for route in ("tree", "flex")}
+        why = _wrong(backend, batch)
+        if not why and timed:
+            sdpa, flex = (_seconds(backend, batch, route) for route in ("tree", "flex"))
     except UserError:
         raise
     except Exception as error:  # whatever torch's compiler makes of this card
         line = str(error).strip().splitlines()
-        why = f"{type(error).__name__}: {line[0] if line else ''}"
-        return Trial(False, f"Flex attention could not be tried on {size} ({why}): sdpa is used.")
-    flex, sdpa = 1e3 * taken["flex"], 1e3 * taken["tree"]
+        why = f"could not be tried on {size} ({type(error).__name__}: {line[0] if line else ''})"
+    backend.flat.message.zero_()
+    failed, flex, sdpa = backend.sum_over_processes(np.asarray([float(bool(why)), flex, sdpa]))
+    if failed:
+        why = why or f"could not be tried on {size} by another process"
+        return Trial(False, False, f"Flex attention {why}: sdpa is used.")
+    flex, sdpa = (1e3 * seconds / backend.world for seconds in (flex, sdpa))
     chosen = "flex attention" if flex < sdpa else "sdpa"
     text = f"On {size} flex attention takes {flex:.1f} ms and sdpa {sdpa:.1f} ms: {chosen} is used."
-    return Trial(flex < sdpa, text)
+    return Trial(True, flex < sdpa, text if timed else "")
+
+
+def _wrong(backend: TorchBackend, batch: MicroBatch) -> str:
+    """How far the gradients are off, of a few rows against plain ones and of all against sdpa's."""
+    size = f"a tree of {places(batch):,} places"
+    few = compare(backend, batch, "flex")
+    if not few.ok:
+        return f"is {few.gradient_difference:.1e} from the plain gradients on rows of {size}"
+    found: list[torch.Tensor] = []
+    for route in ("tree", "flex"):
+        backend.flat.message.zero_()
+        backend.gradient([batch], route)
+        found.append(backend.flat.grads.clone())
+    apart = float((found[1] - found[0]).norm() / found[0].norm().clamp_min(1e-30))
+    return "" if apart <= few.tolerance else f"is {apart:.1e} from sdpa's gradients on {size}"
 
 
 def _seconds(backend: TorchBackend, batch: MicroBatch, route: Route) -> float:
@@ -118,7 +150,6 @@ def _seconds(backend: TorchBackend, batch: MicroBatch, route: Route) -> float:
         backend.gradient([batch], route)
         _wait(backend.device)
         taken.append(time.perf_counter() - began)
-    backend.flat.message.zero_()
     return min(taken[1:])
 
 

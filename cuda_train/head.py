@@ -35,8 +35,8 @@ class Head:
         ]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(n, V) of hidden states (n, d)."""
-        return self._view(inputs_embeds=hidden[None], use_cache=False).logits[0]
+        """(1, n, V) of hidden states (n, d)."""
+        return self._view(inputs_embeds=hidden[None], use_cache=False).logits
 
     def losses(
         self, hidden: torch.Tensor, targets: torch.Tensor, *, rows: int | None = None
@@ -57,7 +57,7 @@ class Head:
         return _Losses.apply(hidden, targets, self, size)  # type: ignore[no-any-return]
 
     def chunk(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self.logits(hidden).float(), targets, reduction="none")
+        return functional.cross_entropy(self.logits(hidden)[0].float(), targets, reduction="none")
 
 
 class _HandThrough(nn.Module):
@@ -80,11 +80,11 @@ class _Losses(torch.autograd.Function):
             part = slice(start, start + size)
             with torch.enable_grad():
                 leaf = hidden[part].detach().requires_grad_()
-                loss = head.chunk(leaf, targets[part])
-                # Each loss depends on its own row alone, so the sum's gradient has them all.
-                (slope,) = torch.autograd.grad(loss.sum(), leaf)
-            slopes[part] = slope
-            losses.append(loss.detach())
+                logits = head.logits(leaf)
+            loss, slope = _differentiate(logits.detach()[0], targets[part])
+            # Each loss depends on its own row alone, so the sum's gradient has them all.
+            (slopes[part],) = torch.autograd.grad(logits, leaf, slope[None])
+            losses.append(loss)
         ctx.save_for_backward(slopes)
         return _joined(losses, hidden)
 
@@ -92,6 +92,24 @@ class _Losses(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         (slopes,) = ctx.saved_tensors
         return (grads[0][:, None] * slopes).to(slopes.dtype), None, None, None
+
+
+def _differentiate(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(losses (n,) float32, their derivative by the logits (n, V)): softmax less the target's 1.
+
+    Written over the logits where they are float32, so that one such array is held and not three.
+    """
+    scores = logits.float()
+    rows = torch.arange(len(targets), device=targets.device)
+    top = scores.amax(-1)
+    picked = scores[rows, targets] - top
+    scores.sub_(top[:, None]).exp_()
+    total = scores.sum(-1)
+    scores.div_(total[:, None])
+    scores[rows, targets] -= 1.0
+    return total.log() - picked, scores.to(logits.dtype)
 
 
 def _joined(parts: list[torch.Tensor], hidden: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,12 @@ def peak(device: torch.device) -> int:
     return 0
 
 
+def forget_peak(device: torch.device) -> None:
+    """Count `peak` anew from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def forecast(
     settings: TrainSettings, device: torch.device, dtype: str, examples: Sequence[Example]
 ) -> Forecast | None:

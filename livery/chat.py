@@ -231,7 +231,8 @@ def load_dataset(
         if not dropped:
             raise UserError(f"{path}: holds no rows.")
         raise UserError(
-            f"{path}: none of its {len(dropped)} rows can be trained on; the first, "
+            f"{path}: none of {'its' if lines is None else 'the'} {len(dropped)} rows"
+            f"{'' if lines is None else ' taken'} can be trained on; the first, "
             f"{dropped[0].where}: {dropped[0].reason}."
         )
     return Dataset(tuple(examples), tuple(dropped), digest(examples))

@@ -68,6 +68,7 @@ class Progress:
         reference_loss: eval_loss that early stopping compares with.
         stale: evaluations since that one improved.
         last_eval: step of the latest evaluation.
+        valid: digest of the rows that these evaluations were made on.
     """
 
     window_loss: float = 0.0
@@ -77,6 +78,7 @@ class Progress:
     reference_loss: float | None = None
     stale: int = 0
     last_eval: int = 0
+    valid: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from livery import yaml_lines
-from livery.config_foreign import ELSEWHERE, REFUSED, SAID_ALOUD
+from livery.config_foreign import ELSEWHERE, NEEDLESS_KEYS, REFUSED, SAID_ALOUD
 from livery.errors import UserError
-from livery.older import NEEDLESS
 from livery.options import OPTIONS, Option
 from livery.yaml_lines import Node
 
@@ -69,10 +68,8 @@ def read(path: str | Path) -> Reading:
             reading.add(_TOP[key], node, key)
         elif key in _NESTED:
             _NESTED[key](reading, node)
-        elif key in SAID_ALOUD:
-            note = SAID_ALOUD[key](node.plain())
-            if note:
-                reading.notes.append(f"{reading.at(node)}: {key}: {note}")
+        elif key in (*NEEDLESS_KEYS, *SAID_ALOUD):
+            _say(reading, key, node, key)
         elif key in REFUSED:
             if node.value != REFUSED[key][0]:
                 raise UserError(f"{reading.at(node)}: {key}: {REFUSED[key][1]}")
@@ -85,15 +82,19 @@ def read(path: str | Path) -> Reading:
 def _training(reading: Reading, node: Node) -> None:
     """The `training` section of a file that configures a whole pipeline, its keys flat."""
     for key, child in _mapping(reading, node, "training").items():
-        if key in _FLAT:
-            if child.value is not None:
-                reading.add(_FLAT[key], child, f"training.{key}")
-        elif key in _NEEDLESS:
-            reading.notes.append(
-                f"{reading.at(child)}: training.{key}: not used: {_NEEDLESS[key]}."
-            )
-        else:
+        if key not in (*_FLAT, *NEEDLESS_KEYS, *SAID_ALOUD):
             raise _unknown(reading, key, child, list(_FLAT), {}, "training.")
+        if child.value is not None and key in _FLAT:
+            reading.add(_FLAT[key], child, f"training.{key}")
+        elif child.value is not None:
+            _say(reading, key, child, f"training.{key}")
+
+
+def _say(reading: Reading, key: str, node: Node, written: str) -> None:
+    """Note what is read and changes nothing."""
+    note = SAID_ALOUD[key](node.plain()) if key in SAID_ALOUD else NEEDLESS_KEYS[key]
+    if note:
+        reading.notes.append(f"{reading.at(node)}: {written}: {note}")
 
 
 def _lora_parameters(reading: Reading, node: Node) -> None:
@@ -226,7 +227,7 @@ def _numbers(reading: Reading, node: Node, written: str) -> list[float]:
 
 
 def _check_known(reading: Reading, key: str, node: Node) -> None:
-    if key not in {*_TOP, *_NESTED, *SAID_ALOUD, *REFUSED}:
+    if key not in {*_TOP, *_NESTED, *NEEDLESS_KEYS, *SAID_ALOUD, *REFUSED}:
         raise _unknown(reading, key, node, _known_top(), _LORA)
 
 
@@ -289,12 +290,16 @@ _LORA = {
 # Keys of a `training` section: ours, and LoRA's without a mapping of their own.
 _FLAT = {
     **_TOP,
-    **{name: _LORA[key] for key, *names in (
-        ("rank", "lora_r", "lora_rank"), ("alpha", "lora_alpha"), ("dropout", "lora_dropout"),
-        ("keys", "target_modules"), ("rslora", "use_rslora"),
-    ) for name in names},
+    **_LORA,
+    **{
+        name: _LORA[key]
+        for key, names in {
+            "rank": ("lora_r", "lora_rank"), "alpha": ("lora_alpha",), "scale": ("lora_scale",),
+            "dropout": ("lora_dropout",), "keys": ("target_modules",), "rslora": ("use_rslora",),
+        }.items()
+        for name in names
+    },
 }  # fmt: skip
-_NEEDLESS = {flag.removeprefix("--").replace("-", "_"): note for flag, note in NEEDLESS.items()}
 _NESTED: dict[str, Callable[[Reading, Node], None]] = {
     "training": _training,
     "lora_parameters": _lora_parameters,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from livery.older import NEEDLESS
+
 # Keys of other tools, and ours at the wrong level -> what to write instead.
 ELSEWHERE = {
     "lora_alpha": "lora_parameters.alpha",
@@ -21,6 +23,12 @@ ELSEWHERE = {
     "warmup": "warmup_steps",
     "lr": "learning_rate",
     "grad_clip": "max_grad_norm",
+}
+
+
+NEEDLESS_KEYS = {
+    flag.removeprefix("--").replace("-", "_"): f"not used: {note}."
+    for flag, note in NEEDLESS.items()
 }
 
 

@@ -39,7 +39,7 @@ class Estimate:
         weights: the base as it will lie in memory.
         adapter: LoRA weights, gradients and AdamW's two moments.
         activations: what the largest micro-batch keeps for its backward pass.
-        logits: of its supervised positions, with their probabilities and gradients.
+        logits: of its supervised positions, with their gradients.
     """
 
     weights: int

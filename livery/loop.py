@@ -38,7 +38,8 @@ class Job:
 
     Attributes:
         train, valid: encoded examples; valid may be empty.
-        train_digest: of the training examples (`livery.chat.digest`).
+        train_digest, valid_digest: of the examples (`livery.chat.digest`); "" where nothing is
+            evaluated.
         decode: token ids -> text, for samples.
         export: writes the adapter folder from a state and the run's facts; what it returns is
             recorded with them.
@@ -54,6 +55,7 @@ class Job:
     train_digest: str
     decode: Decode
     export: Export
+    valid_digest: str = ""
     listener: Listener = lambda name, facts: None
     resume: bool = False
     resume_anyway: bool = False
@@ -102,7 +104,7 @@ class _Run:
             run_folder.base_digest(settings.model),
         )
         self.writes = backend.rank == 0
-        self.progress = Progress()
+        self.progress = Progress(valid=job.valid_digest)
         self.trained_tokens = 0
         self.busy_seconds = 0.0
 
@@ -166,10 +168,21 @@ class _Run:
             self._tell("note", text=text + " Going on anyway.")
         self._tell_what_changes(found)
         self.backend.set_state(found.state)
-        self.progress = found.progress
+        self.progress = self._comparable(found.progress)
         self._cut_logs(found.state.step)
         self._tell("resume", step=found.state.step, path=str(found.path), **found.made_by)
         return found.state.step
+
+    def _comparable(self, before: Progress) -> Progress:
+        """What a run knows of its evaluations, without those made on other rows."""
+        now = self.job.valid_digest
+        if before.valid in ("", now):
+            return dataclasses.replace(before, valid=now)
+        text = (
+            "The validation rows are others than before: the best weights are sought from here on."
+        )
+        self._tell("note", text=text)
+        return Progress(before.window_loss, before.window_tokens, valid=now)
 
     def _tell_what_changes(self, found: checkpoint.Checkpoint) -> None:
         """Say what a hand-over between backends or dtypes cannot carry."""

@@ -128,6 +128,11 @@ def test_an_unknown_key_of_the_training_section_is_an_error(tmp_path: Path) -> N
     text = message(tmp_path, DEFAULTS_JSON.replace('"lora_r"', '"lora_rnk"'))
     assert "c.yaml:13: training.lora_rnk: no such key; did you mean lora_rank?" in text
     assert "expected `key: value`" in message(tmp_path, "training: 3\n")
+    said = load(tmp_path, "eval_accumulation_steps: 2\ntraining: {report_to: wandb, rank: 4}\n")
+    assert [note.split(": ")[1] for note in said.notes] == [
+        "eval_accumulation_steps", "training.report_to",
+    ]  # fmt: skip
+    assert said.settings.lora.rank == 4
 
 
 def test_known_keys_that_are_not_honoured_are_said_aloud(tmp_path: Path) -> None:

@@ -243,6 +243,7 @@ def test_outfile_stands_for_the_destination(base: Path, tmp_path: Path):
     for wrong in (
         [source, str(tmp_path / "b"), "--outfile", out],
         [source, "--to", "mlx", "--outfile", out],
+        [source, "--outfile", str(tmp_path / "adapter.bin")],
         [source],
         [source, out],
     ):

@@ -85,7 +85,7 @@ def test_a_run_keeps_the_faster_if_it_is_right(
 ) -> None:
     backend = make(tiny_model("llama", models))
     batch = draw(rows=8)
-    backend._tries_flex, backend._largest = True, batch
+    backend._largest = batch
     monkeypatch.setattr(flex, "WORTH_TRYING", flex.places(batch) + 1)
     assert backend.self_check(batch).note == "", "too small to try"
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
@@ -106,7 +106,7 @@ def test_a_wrong_mask_is_found_before_it_trains(
 
     backend = make(tiny_model("llama", models))
     batch = draw(rows=8)
-    backend._tries_flex, backend._largest = True, batch
+    backend._largest = batch
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
 
     def leaky(laid: Any, window: int | None) -> Any:
@@ -124,7 +124,7 @@ def test_a_wrong_mask_is_found_before_it_trains(
 def test_what_cannot_be_tried_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the fixture: torch itself refuses."""
     backend = make(tiny_model("llama", models))
-    backend._tries_flex, backend._largest = True, draw(rows=8)
+    backend._largest = draw(rows=8)
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
     before = backend.flat.values.clone()
     result = backend.self_check(draw())
@@ -142,10 +142,53 @@ def test_models_that_it_does_not_fit_are_named(models: Path) -> None:
         make(tiny_model("gemma2", models), attention="sdpa")
 
 
-def test_asked_for_off_cuda_is_refused(models: Path) -> None:
-    settings = TrainSettings(model=str(tiny_model("llama", models)), attention="flex")
+@pytest.mark.parametrize("broken", [False, True])
+def test_asked_for_it_is_right_or_refused(
+    models: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, broken: bool
+) -> None:
+    if not broken:
+        request.getfixturevalue("on_a_cpu")
+    backend = make(tiny_model("llama", models))
+    backend.settings = dataclasses.replace(backend.settings, attention="flex")
+    backend._largest = draw(rows=8)
+    monkeypatch.setattr(flex, "_seconds", None)  # nothing is timed
+    if broken:
+        with pytest.raises(UserError, match=r"could not be tried .* Leave --attention flex out"):
+            backend.self_check(draw(prefix=0))
+        return
+    assert backend.self_check(draw(prefix=0)).note == ""
+    assert backend._route(draw()) == "flex"
+
+
+def test_a_kernel_that_is_wrong_in_later_rows_is_found(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rows alone are held against plain ones; all of them against sdpa's."""
+    backend = make(tiny_model("llama", models))
+    right = backend.gradient
+
+    def gradient(batches: Any, route: Any = None) -> Any:
+        found = right(batches, None if route == "flex" else route)
+        if route == "flex" and len(batches[0].tokens) > 4:
+            backend.flat.grads[0] += 1.0
+        return found
+
+    monkeypatch.setattr(backend, "gradient", gradient)
+    trial = flex.try_out(backend, draw(rows=8), timed=True)
+    assert not trial.right
+    assert "from sdpa's gradients" in trial.note
+
+
+def test_where_it_cannot_be_had_it_is_refused(models: Path) -> None:
+    llama = str(tiny_model("llama", models))
+    settings = TrainSettings(model=llama, attention="flex")
     with pytest.raises(UserError, match="attention is flex, which has no backward pass on cpu"):
         TorchBackend(settings, device="cpu")
+    backend = make(llama, share_prefix=False)
+    with pytest.raises(UserError, match="prompts are not shared"):
+        backend._refuse_flex()
+    with pytest.raises(UserError, match="gemma2 runs eager attention"):
+        make(tiny_model("gemma2", models))._refuse_flex()
 
 
 def test_the_largest_tree_of_an_epoch() -> None:
@@ -154,10 +197,15 @@ def test_the_largest_tree_of_an_epoch() -> None:
         mask[-1] = True
         return Example(np.asarray(tokens, np.int32), mask)
 
+    def trees(batch: Any) -> Any:
+        return "tree" if len(batch.prefix) and len(batch.tokens) > 1 else "plain"
+
     rows = [row(*range(50), 50 + n, 9) for n in range(8)] + [row(1, n, 3) for n in range(8)]
     settings = TrainSettings(batch_size=4)
-    found = flex.largest_tree(rows, settings)
+    found = flex.largest_tree(rows, settings, trees)
     assert found is not None
     assert flex.places(found) == 50 + 4 * 1  # the last token predicts nothing
-    assert flex.largest_tree(rows, dataclasses.replace(settings, share_prefix=False)) is None
-    assert flex.largest_tree([], settings) is None
+    assert flex.largest_tree(rows, settings, lambda _: "cache") is None
+    apart = dataclasses.replace(settings, share_prefix=False)
+    assert flex.largest_tree(rows, apart, trees) is None
+    assert flex.largest_tree([], settings, trees) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
 
 
 def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
+    importlib.import_module("cuda_train")  # it settles torch's allocator, before torch has arrays
     notes: list[str] = []
     if settings.compile == "on":
         settings = dataclasses.replace(settings, compile="off")

@@ -119,7 +119,7 @@ def _stages(
             stage.skip("made before")
         else:
             stages.make_data(data, skill, data_seed)
-        stage.result = f"{data}: {stages.describe_data(data)}"
+        stage.result = f"{data}: {stages.describe_data(data, settings)}"
 
     with summary.stage("training") as stage:
         if not fresh and stages.training_is_done(settings):

@@ -70,13 +70,14 @@ def _generator(skill: str) -> Any:
     return importlib.import_module(name)
 
 
-def describe_data(folder: Path) -> str:
-    """Rows by split, for the summary."""
+def describe_data(folder: Path, settings: TrainSettings) -> str:
+    """Rows by split, for the summary; the settings may take fewer."""
     train, valid = training.data_files(folder)
     rows = [f"{_lines(train):,} training rows"]
     if valid is not None:
         rows.append(f"{_lines(valid):,} held out")
-    return ", ".join(rows)
+    fewer = settings.max_samples or settings.val_split or settings.eval_max_samples
+    return ", ".join(rows) + ("; the settings select among them" if fewer else "")
 
 
 def _lines(path: Path) -> int:
@@ -85,6 +86,9 @@ def _lines(path: Path) -> int:
 
 
 # -- training ----------------------------------------------------------------------------------
+
+# Settings that older records do not name, with what they were then.
+_SINCE = {"max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto"}
 
 
 def made_from(settings: TrainSettings) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def made_from(settings: TrainSettings) -> dict[str, Any]:
                 "epochs": settings.epochs,
                 "dtype": settings.dtype,
                 "keep": settings.keep,
-                "rows": [settings.max_samples, settings.val_split, settings.eval_max_samples],
+                **{name: getattr(settings, name) for name in _SINCE},
                 "train": sha256(train_file),
                 "valid": sha256(valid_file) if valid_file else None,
                 "base": base_digest(settings.model),
@@ -121,7 +125,7 @@ def training_is_done(settings: TrainSettings) -> bool:
             f"{folder}: holds a run that `livery run` did not make. Name another --output-dir, or "
             "add --fresh to begin anew in its place."
         )
-    now, then = made_from(settings), read_json(folder / MADE_FROM)
+    now, then = made_from(settings), {**_SINCE, **read_json(folder / MADE_FROM)}
     changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
     if changed:
         shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery import run_folder
+from livery import run_folder, selection
 from livery.chat import Dataset, load_dataset, load_tokenizer
 from livery.commands import backends
 from livery.commands.export import export
@@ -19,7 +20,6 @@ from livery.config import Config
 from livery.errors import UserError
 from livery.loop import Job, RunResult
 from livery.loop import train as run_loop
-from livery.selection import Lines, select
 from livery.settings import TrainSettings
 
 
@@ -82,6 +82,7 @@ def train(config: Config, request: Request) -> RunResult:
             train=data.train.examples,
             valid=data.valid.examples,
             train_digest=data.train.digest,
+            valid_digest=data.valid.digest,
             decode=lambda ids: str(data.tokenizer.decode(ids)),
             export=lambda state, facts: export(
                 settings, data.tokenizer, state, facts, lambda text: output("note", {"text": text})
@@ -101,10 +102,15 @@ def load_data(settings: TrainSettings) -> Data:
     Raises:
         UserError: the folder or file is missing or empty, or a row is malformed.
     """
-    chosen = select(settings, *data_files(Path(settings.data)))
+    train_file, valid_file = data_files(Path(settings.data))
+    if settings.val_split and valid_file is not None:
+        raise UserError(
+            f"val_split is {settings.val_split:g}, but {valid_file} is there to be evaluated. "
+            "Remove one of them: --val-split 0, or the file."
+        )
     tokenizer = load_tokenizer(settings.model, settings.chat_template)
 
-    def load(path: Path, lines: Lines | None) -> Dataset:
+    def load(path: Path, lines: Container[int] | None = None) -> Dataset:
         return load_dataset(
             path,
             tokenizer,
@@ -113,8 +119,14 @@ def load_data(settings: TrainSettings) -> Data:
             lines=lines,
         )
 
-    valid = load(chosen.valid, chosen.valid_lines) if chosen.valid is not None else Dataset(())
-    return Data(tokenizer, load(chosen.train, chosen.train_lines), valid, chosen.notes)
+    lines, *notes = selection.first_lines(train_file, settings.max_samples)
+    train = load(train_file, lines)
+    valid = load(valid_file) if valid_file is not None else Dataset(())
+    if settings.val_split:
+        train, valid, note = selection.split(settings, train_file, train)
+        notes.append(note)
+    valid, note = selection.evenly(valid, settings.eval_max_samples)
+    return Data(tokenizer, train, valid, tuple(note for note in (*notes, note) if note))
 
 
 def data_files(data: Path) -> tuple[Path, Path | None]:

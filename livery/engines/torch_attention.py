@@ -27,36 +27,39 @@ class Attention:
     Attributes:
         windows: kind of layer -> its sliding window; None where it sees everything before.
         takes_dict: masks go in as {kind: mask}; else as one mask.
-        eager: the mask is added to the scores; else it is True for "may look".
-        dtype: of the scores.
+        dtype: of the scores; masks are numbers of it.
         refuses: why no mask of ours describes this model; "" where one does.
         recurrent: it keeps more of the past than keys and values.
     """
 
     windows: dict[str, int | None]
     takes_dict: bool
-    eager: bool
     dtype: torch.dtype
     refuses: str
     recurrent: bool
 
-    def masks(self, allowed: Callable[[int | None], torch.Tensor]) -> Any:
+    def masks(self, allowed: Callable[[int | None], Any]) -> Any:
         """What the model takes as attention_mask.
 
         Args:
-            allowed: window -> bool mask, broadcastable to (B, heads, T, K).
+            allowed: window -> bool mask, broadcastable to (B, heads, T, K), or a block mask of flex
+                attention, which goes in as it is.
         """
-        made: dict[int | None, torch.Tensor] = {}
+        made: dict[int | None, Any] = {}
         for window in self.windows.values():
             if window not in made:
                 mask = allowed(window)
-                made[window] = additive(mask, self.dtype) if self.eager else mask
+                made[window] = additive(mask, self.dtype) if torch.is_tensor(mask) else mask
         given = {kind: made[window] for kind, window in self.windows.items()}
         return given if self.takes_dict else next(iter(given.values()))
 
 
 def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as eager attention adds it to its scores: 0 where True, the lowest number else."""
+    """The mask as attention adds it to its scores: 0 where True, the lowest number else.
+
+    Eager attention adds booleans without a word; every layer of sdpa makes them into numbers of its
+    own and keeps those for its backward pass.
+    """
     lowest = torch.finfo(dtype).min
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, lowest)
 
@@ -88,5 +91,4 @@ def read_attention(model: Any) -> Attention:
         refuses = f"{name} takes no positions"
     elif model.config._attn_implementation not in ("sdpa", "eager"):
         refuses = f"{model.config._attn_implementation} attention takes no mask of ours"
-    eager = model.config._attn_implementation == "eager"
-    return Attention(windows, takes_dict, eager, model.dtype, refuses, recurrent)
+    return Attention(windows, takes_dict, model.dtype, refuses, recurrent)
