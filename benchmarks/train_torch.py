@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import subprocess
@@ -28,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import cuda_train  # noqa: F401  before torch makes an array, as in a run
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
 from livery.chat import load_tokenizer
@@ -146,6 +146,8 @@ CONTESTANTS = {"trl": theirs, "livery": ours}
 
 def one(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> None:
     """Run one contestant in this process and print its figures as the last line."""
+    if contestant == "livery":
+        importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
     model, examples, batch_size = CASES[case](folder)
     sample = CONTESTANTS[contestant](model, examples[:rows], batch_size, dtype)
     print(json.dumps({"seconds": sample.seconds, "memory": sample.memory, "facts": sample.facts}))

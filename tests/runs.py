@@ -92,6 +92,7 @@ def run(
         "train": found[0].examples,
         "valid": found[1].examples,
         "train_digest": found[0].digest,
+        "valid_digest": found[1].digest,
         "decode": tokenizer.decode,
         "export": export,
         "listener": lambda name, facts: events.append((name, facts)),

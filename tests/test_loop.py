@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,6 +217,25 @@ def test_a_run_of_other_settings_or_data_is_not_resumed_by_accident(tmp_path: Pa
     train.write_text("".join(train.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(UserError, match="training data's hash"):
         run(tiny_settings(tmp_path), resume=True)
+
+
+def test_evaluations_on_other_rows_are_not_compared(tmp_path: Path) -> None:
+    """The lowest loss so far was measured on rows that are no longer there."""
+    settings = tiny_settings(tmp_path, save_every=4, steps_per_eval=4)
+    run(settings)
+    shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
+    _, events = run(settings, resume=True)
+    assert not any("validation rows" in f.get("text", "") for _, f in events)
+    shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
+    before = checkpoint.read(checkpoint.folder(tmp_path / "run", 8)).progress
+    assert before.best_loss is not None
+    valid = tmp_path / "data" / "valid.jsonl"
+    valid.write_text(re.sub(r"it is \d+( indeed)*", "?!", valid.read_text()))  # far less likely
+    result, events = run(settings, resume=True)
+    assert any("The validation rows are others" in f.get("text", "") for _, f in events)
+    assert result.kept_step == 12
+    assert result.eval_loss is not None
+    assert result.eval_loss > before.best_loss
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:

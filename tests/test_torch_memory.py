@@ -234,3 +234,21 @@ def test_out_of_memory_names_values_that_fit(llama: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(made, "token_losses", full)
     with pytest.raises(UserError, match=r"By estimate the run takes .* Enough would be: --batch-s"):
         made.train_step([draw()], step=1, learning_rate=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's large pages")
+def test_the_allocator_is_settled_before_torch_is_there() -> None:
+    """Torch reads the variable with its first array; what somebody set stays."""
+    code = (
+        "import os, sys; from livery.commands import backends; from livery.settings import "
+        "TrainSettings; backends.choose(TrainSettings(backend='torch')); "
+        "print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    )
+    for given, said in ((None, "1 False"), ("0", "0 False")):
+        environment = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
+        environment |= {"THP_MEM_ALLOC_ENABLE": given} if given else {}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+            check=True, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+        assert done.stdout.strip() == said
