@@ -33,6 +33,7 @@ CATEGORIES = (
     "ambiguous",
     "mixed",
 )
+TAUGHT = "a composite key (in_3_days)"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,11 @@ def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
             )
         seen[case.id] = case
     return found
+
+
+def is_taught(case: Case) -> bool:
+    """Whether an expected key is no plain English word."""
+    return any("_" in key for key in case.expected)
 
 
 def score_case(case: Case, answer: str) -> CaseResult:

@@ -122,6 +122,7 @@ def evaluate(request: Request, show: Show) -> record.Record:
         runs=runs,
         leaks=leaks,
         constant=best_constant(scorer, cases),
+        taught=(scorer.TAUGHT, [scorer.is_taught(case) for case in cases]),
         facts={
             **facts,
             "base_digest": base_digest(model),

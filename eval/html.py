@@ -72,6 +72,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
         f'<div class="arms">{arms}</div>',
         f"<ul>{changes}</ul>" if changes else "",
         f'<p class="muted">{escape(words.constant(record))}</p>',
+        f'<p class="muted">{escape(words.taught(record))}</p>',
         f'<p class="{"bad" if leaked else "muted"}">{escape(words.leaks(record))}</p>',
         html_cases.stale_note(record),
         _categories(record, at),

@@ -37,7 +37,12 @@ def _evaluation(record: Record) -> list[str]:
     arms = record["arms"]
     verdict = words.verdict(record)
     lines = [f"- {_text(words.comparison(found))}" for found in record["comparisons"]]
-    more = (*words.trained(record), words.constant(record), words.leaks(record))
+    more = (
+        *words.trained(record),
+        words.constant(record),
+        words.taught(record),
+        words.leaks(record),
+    )
     lines += [f"- {_text(said)}" for said in more if said]
     if record.get("stale"):
         lines.append("- **The adapter has changed since this evaluation; run it again.**")

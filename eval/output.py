@@ -43,6 +43,8 @@ def print_record(record: Record) -> None:
     for said in words.trained(record):
         click.echo(said)
     click.echo(words.constant(record))
+    if said := words.taught(record):
+        click.echo(said)
     click.echo(words.leaks(record))
     click.echo(f"Speed, {words.arm_title(record['headline'])}: {'; '.join(words.speed(headline))}")
     _print_cases("Regressions", [(case, arm) for case, _, arm in words.regressions(record)])

@@ -31,6 +31,7 @@ def build(
     runs: Sequence[ArmRun],
     leaks: dict[str, Any] | None,
     constant: tuple[str, int],
+    taught: tuple[str, Sequence[bool]],
     facts: dict[str, Any],
     target: float | None,
 ) -> Record:
@@ -44,6 +45,7 @@ def build(
         runs: the arms, the headline first.
         leaks: how many cases stand in the training file; None where that is not known.
         constant: the commonest expected answer, and how many cases it alone gets right.
+        taught: what only the skill's data teach, and which cases' answers hold it.
         facts: engine, hashes, decoding, seed, command, machine.
         target: share of the headline arm that counts as passed; None for no target.
     """
@@ -61,10 +63,21 @@ def build(
         "arms": {run.arm.key: _arm(run, order) for run in runs},
         "comparisons": _comparisons(runs, cases),
         "constant": {"answer": constant[0], **share(constant[1], len(cases))},
+        "taught": _taught(runs, *taught),
         "leaks": leaks,
         "facts": facts,
         "cases": [_case(case, runs, i) for i, case in enumerate(cases)],
     }
+
+
+def _taught(runs: Sequence[ArmRun], what: str, held: Sequence[bool]) -> Record:
+    """How each arm did on the cases that cannot be answered without the skill's data."""
+    total = sum(held)
+    right = {
+        run.arm.key: sum(r.correct for r, one in zip(run.results, held, strict=True) if one)
+        for run in runs
+    }
+    return {"what": what, "total": total, "arms": {k: share(n, total) for k, n in right.items()}}
 
 
 def read(path: str | Path) -> Record:

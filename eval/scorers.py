@@ -24,12 +24,17 @@ class Scorer(Protocol):
 
     SKILL: Skill
     CATEGORIES: tuple[str, ...]
+    TAUGHT: str  # what only the skill's data teach, for people: "a composite key (in_3_days)"
 
     def cases(self, source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
         """Cases of a file or of rows; raises UserError naming file and line."""
         ...
 
     def score_case(self, case: Case, answer: str) -> CaseResult: ...
+
+    def is_taught(self, case: Case) -> bool:
+        """Whether the right answer holds what only the skill's data teach."""
+        ...
 
 
 def skill_names() -> tuple[str, ...]:

@@ -101,6 +101,18 @@ def constant(record: Record) -> str:
     )
 
 
+def taught(record: Record) -> str:
+    """How each arm did on what only the skill's data teach; "" where no case asks for it."""
+    found = record.get("taught")
+    if not found or not found["total"]:
+        return ""
+    arms = ", ".join(
+        f"{arm_title(key)} {arm['correct']} ({percent(arm['accuracy'])})"
+        for key, arm in found["arms"].items()
+    )
+    return f"Of the {found['total']} cases whose answer needs {found['what']}: {arms}."
+
+
 def speed(arm: dict[str, Any]) -> list[str]:
     """Answers and tokens a second, and one request alone."""
     parts = [f"{arm['answers_per_second']:.1f} answers/s, {arm['tokens_per_second']:.0f} tokens/s"]

@@ -51,7 +51,7 @@ def make_record(
         skill={"name": "date-keys", "version": "2.0", "system_prompt": "List <b>dates</b>."},
         cases=cases,
         categories=("mixed", "negatives"), facts=facts, runs=runs, leaks=None, target=target,
-        constant=("[]", 1),
+        constant=("[]", 1), taught=("a key", [case.category == "mixed" for case in cases]),
         source={"name": "validation set", "path": "cases.jsonl", "sha256": "cd"},
     )  # fmt: skip
 
@@ -82,6 +82,11 @@ def test_a_record_counts_and_compares():
     assert found["constant"]["answer"] == "[]"
     assert found["constant"]["accuracy"] == 1 / 6
     assert "right for 1 of 6 cases (16.7 %)" in words.constant(found)
+    assert words.taught(found) == (
+        "Of the 2 cases whose answer needs a key: tuned, constrained 2 (100.0 %), "
+        "base, constrained 1 (50.0 %)."
+    )
+    assert words.taught({**found, "taught": None}) == ""
     arm = found["arms"]["tuned_constrained"]
     assert (arm["correct"], arm["total"], arm["unparsed"], arm["unfinished"]) == (4, 6, 1, 1)
     assert arm["notes"] == {"order": 4}
