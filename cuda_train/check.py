@@ -18,8 +18,9 @@ from livery.plan import MicroBatch
 if TYPE_CHECKING:
     from cuda_train.backend import TorchBackend
 
-# What rounding alone makes of a gradient; what goes wrong silently is wrong by tenths.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.05}
+# What rounding alone makes of a gradient; what goes wrong silently is wrong by tenths. On the
+# embedded base both sides were up to 2e-4 from float64 (the fast one nearer) and from each other.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.05}
 ROWS = 4
 # A parameter whose gradient is this small beside the whole is held to the whole's scale.
 _SMALL = 1e-2

@@ -91,10 +91,11 @@ class TrainingOutput:
     def _on_done(self, facts: dict[str, Any]) -> None:
         self._close()
         loss = "" if facts["eval_loss"] is None else f", eval_loss {facts['eval_loss']:.4f}"
+        peak = facts["peak_memory_mb"] * 1e6  # 0 where the framework keeps no count
         self.say(
             f"Trained {facts['steps']} steps ({facts['epochs']:.1f} epochs of "
-            f"{facts['examples']:,} examples) in {show_seconds(facts['seconds'])}{loss}, "
-            f"peak memory {show_bytes(facts['peak_memory_mb'] * 1e6)}."
+            f"{facts['examples']:,} examples) in {show_seconds(facts['seconds'])}{loss}"
+            + (f", peak memory {show_bytes(peak)}." if peak else ".")
         )
 
 
@@ -102,9 +103,10 @@ def describe_work(work: dict[str, Any], total_steps: int) -> str:
     """One line on what an epoch costs and what sharing prompts saves."""
     saved = work["plain"] / max(1, work["computed"])
     padding = work["padding"] / max(1, work["computed"])
+    fewer = f"{saved:.1f}x fewer" if saved >= 1.05 else "no fewer"
     return (
         f"{total_steps} steps; an epoch is {work['steps']} steps over {work['examples']:,} "
         f"examples: {work['plain']:,} tokens, {work['computed']:,} of them computed "
-        f"({saved:.1f}x fewer by shared prompts, {padding:.0%} padding), "
+        f"({fewer} by shared prompts, {padding:.0%} padding), "
         f"{work['supervised']:,} supervised."
     )

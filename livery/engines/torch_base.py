@@ -90,6 +90,8 @@ def load_base(
 
 def require_torch() -> None:
     """Raises UserError where torch or transformers cannot be imported."""
+    # PEFT imports bitsandbytes, which on some CPUs asks for a kernel that would not be used.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     for name in ("torch", "transformers", "peft"):
         try:
             importlib.import_module(name)
