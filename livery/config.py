@@ -186,6 +186,7 @@ def _with_peak(reading: config_file.Reading) -> list[Given]:
 # Options that are another way to write a field: name -> (field, value -> field's value).
 _VIEWS = {
     "load_in_4bit": ("quantize", lambda on: 4 if on else None),
+    "load_in_8bit": ("quantize", lambda on: 8 if on else None),
     "bf16": ("dtype", lambda on: "bfloat16" if on else "auto"),
 }
 
@@ -193,7 +194,11 @@ _VIEWS = {
 def _flatten(layer: Sequence[Given]) -> dict[str, Given]:
     """One layer as {option: given}; saying one thing twice differently is an error."""
     flat: dict[str, Given] = {}
+    # "No 4 bits" beside "8 bits" contradicts nothing, whichever stands first.
+    bits = any(g.value for g in layer if g.name in ("load_in_4bit", "load_in_8bit"))
     for given in layer:
+        if bits and given.name in ("load_in_4bit", "load_in_8bit") and not given.value:
+            continue
         if given.name in _VIEWS:
             name, convert = _VIEWS[given.name]
             given = dataclasses.replace(given, name=name, value=convert(given.value))

@@ -138,6 +138,8 @@ OPTIONS: tuple[Option, ...] = (
            "Bits to quantize the base to on loading."),
     Option("load_in_4bit", "load_in_4bit", ("--load-in-4bit/--no-load-in-4bit",), Switch(),
            "--load-in-4bit is --quantize 4.", (), ("JARVIS_DATE_ADAPTER_TRAIN_LOAD_IN_4BIT",)),
+    Option("load_in_8bit", "load_in_8bit", ("--load-in-8bit/--no-load-in-8bit",), Switch(),
+           "--load-in-8bit is --quantize 8."),
     Option("grad_checkpoint", "grad_checkpoint",
            ("--grad-checkpoint/--no-grad-checkpoint",
             "--gradient-checkpointing/--no-gradient-checkpointing",

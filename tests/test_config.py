@@ -26,7 +26,7 @@ def configured(
 def test_every_setting_has_an_option_and_a_source() -> None:
     fields = {f.name for f in dataclasses.fields(TrainSettings)} - {"lora"}
     fields |= {f"lora.{f.name}" for f in dataclasses.fields(LoraSettings)}
-    views = {"lora.scale", "iters", "load_in_4bit", "bf16"}
+    views = {"lora.scale", "iters", "load_in_4bit", "load_in_8bit", "bf16"}
     assert {option.name for option in OPTIONS} == fields | views
     assert set(resolve(environment={}).values) == fields
 

@@ -124,6 +124,19 @@ def test_a_pipelines_training_section_loads(tmp_path: Path) -> None:
     assert config.values["lora.rank"].source.endswith("c.yaml:13")
 
 
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("load_in_4bit: false\nload_in_8bit: true\n", 8),
+        ("load_in_4bit: true\nload_in_8bit: false\n", 4),
+        ("load_in_4bit: false\nload_in_8bit: false\n", None),
+    ],
+)
+def test_four_and_eight_bits_side_by_side(tmp_path: Path, text: str, bits: int | None) -> None:
+    assert load(tmp_path, text).settings.quantize == bits
+    assert "load_in_8bit says 8" in message(tmp_path, "load_in_4bit: true\nload_in_8bit: true\n")
+
+
 def test_an_unknown_key_of_the_training_section_is_an_error(tmp_path: Path) -> None:
     text = message(tmp_path, DEFAULTS_JSON.replace('"lora_r"', '"lora_rnk"'))
     assert "c.yaml:13: training.lora_rnk: no such key; did you mean lora_rank?" in text

@@ -47,6 +47,7 @@ WORK: list[tuple[list[str], str, Any]] = [
     (["--no-gradient-checkpointing"], "grad_checkpoint", False),
     (["--use-gradient-checkpointing"], "grad_checkpoint", True),
     (["--load-in-4bit"], "quantize", 4),
+    (["--load-in-8bit"], "quantize", 8),
     (["--bf16"], "dtype", "bfloat16"),
     (["--seed", "3407"], "seed", 3407),
     (["--logging-steps", "10"], "steps_per_report", 10),
