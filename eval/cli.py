@@ -32,7 +32,13 @@ TOKENS_GENERATE = 256
 @click.option("--target", type=click.FloatRange(0, 1), help="Exit with 3 below this share.")
 @click.option("--train-data", metavar="FILE", help="Training rows, to count leaks against.")
 @click.option("--output-json", metavar="FILE", help="Write the record there too.")
-@click.option("--report", metavar="DIR", help="Write the report there, not to the adapter.")
+@click.option(
+    "--report",
+    "--out-dir",
+    "report",
+    metavar="DIR",
+    help="Write the report there, not to the adapter.",
+)
 @decoding_options(TOKENS_EVAL)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
 @click.pass_obj

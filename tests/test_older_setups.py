@@ -80,6 +80,7 @@ COMMANDS = {
         "--temperature",
         "--top-p",
         "--max-samples",
+        "--out-dir",
     ],
     "convert": ["--base", "--outfile"],
 }
