@@ -21,12 +21,12 @@ def megabytes(what: str, *, shown: bool = True) -> Generator[Moved | None]:
         yield None
         return
     with contextlib.ExitStack() as stack:
-        open_one: Progress | None = None
+        bar: Progress | None = None
 
         def moved(done: int, total: int) -> None:
-            nonlocal open_one
-            if open_one is None:
-                open_one = stack.enter_context(Progress(what, total // 1_000_000, "MB"))
-            open_one.update(done // 1_000_000)
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(Progress(what, total // 1_000_000, "MB"))
+            bar.update(done // 1_000_000)
 
         yield moved

@@ -19,7 +19,7 @@ from cuda_train.head import Head
 from cuda_train.lora import add_lora, set_dropout
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer
 from cuda_train.ranks import join
-from cuda_train.route import LONGEST_TREE, Route
+from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.backend import Arrays, CheckResult, PortableState, StepResult
 from livery.chat import load_tokenizer
 from livery.engines.tokens import end_tokens
@@ -234,7 +234,7 @@ class TorchBackend:
         """Settle how trees are attended to; returns what to tell the user."""
         largest, asked = self._largest, self.settings.attention == "flex"
         self._uses_flex = False
-        if largest is None or not (asked or flex.places(largest) >= flex.WORTH_TRYING):
+        if largest is None or not (asked or shape_of(largest).places >= flex.WORTH_TRYING):
             return ""
         if flex.install(self._model):  # asked for, this was refused at the start
             return ""
@@ -254,11 +254,11 @@ class TorchBackend:
 
     def _parts(self, batch: MicroBatch, route: Route | None = None) -> list[MicroBatch]:
         """The batch, or as many parts as keep each tree's mask small where no cache may be used."""
-        among = len(batch.prefix) + int(batch.lengths.sum())
-        if (route or self._route(batch)) not in ("tree", "flex") or among <= LONGEST_TREE:
+        shape = shape_of(batch)
+        if (route or self._route(batch)) not in ("tree", "flex") or shape.places <= LONGEST_TREE:
             return [batch]
-        room = max(1, LONGEST_TREE - len(batch.prefix))
-        return split_batch(batch, -(-int(batch.lengths.sum()) // room))
+        room = max(1, LONGEST_TREE - shape.prefix)
+        return split_batch(batch, -(-shape.suffixes // room))
 
     def _sum_up(self, loss_sum: float, tokens: int) -> tuple[float, int]:
         """One all-reduce of gradients, token count and loss."""

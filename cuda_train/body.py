@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cuda_train import tree
-from cuda_train.route import Route, Shape, cheaper
+from cuda_train.route import Route, cheaper, shape_of
 from cuda_train.tree import Tree
 from livery.engines.torch_attention import Attention, read_attention
 from livery.engines.torch_text import body_of
@@ -59,9 +59,7 @@ def choose_route(body: Body, batch: MicroBatch, *, recomputes: bool) -> Route:
     Args:
         recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
     """
-    rows, width = batch.tokens.shape
-    shape = Shape(len(batch.prefix), rows, width, int(batch.lengths.sum()), batch.supervised)
-    return cheaper(shape, weight=body.weight, hidden=body.width, recomputes=recomputes)
+    return cheaper(shape_of(batch), weight=body.weight, hidden=body.width, recomputes=recomputes)
 
 
 def hidden_states(

@@ -8,13 +8,13 @@ fitted to 180 measured peaks (`tests/test_torch_memory.py` measures some of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
+from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper, shape_of
 from livery.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.plan import Example, Plan, make_batch
+from livery.plan import Example, MicroBatch, Plan, make_batch
 from livery.settings import TrainSettings
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
@@ -24,20 +24,18 @@ _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
 
 def shapes_of(examples: Sequence[Example], settings: TrainSettings) -> set[Shape]:
+    """The shapes of `first_epoch`."""
+    return {shape_of(batch) for batch in first_epoch(examples, settings)}
+
+
+def first_epoch(examples: Sequence[Example], settings: TrainSettings) -> Iterator[MicroBatch]:
     """The micro-batches of a run's first epoch; rows beyond max_length are left out."""
     kept = [e for e in examples if len(e.tokens) <= settings.max_length]
-    if not kept:
-        return set()
-    plan = Plan(
-        kept, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
-    )
-    batches = (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
-    found: set[Shape] = set()
-    for batch in batches:
-        rows, width = batch.tokens.shape
-        suffixes = int(batch.lengths.sum())
-        found.add(Shape(len(batch.prefix), rows, width, suffixes, batch.supervised))
-    return found
+    if kept:
+        plan = Plan(
+            kept, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
+        )
+        yield from (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
 
 
 def estimate(
@@ -193,7 +191,7 @@ def _extent(shape: Shape, route: Route) -> tuple[int, int, int]:
     start, rows, width = shape.prefix, shape.rows, shape.width
     if route == "tree":
         # Longer trees are split where no cache may be used.
-        places = min(start + shape.suffixes, max(LONGEST_TREE, start + width))
+        places = min(shape.places, max(LONGEST_TREE, start + width))
         return places, places, places**2
     if route == "cache":
         keys = start + rows * (start + width)

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from cuda_train.check import compare
+from cuda_train.estimate import first_epoch
+from cuda_train.route import Route, shape_of
 from livery.errors import UserError
-from livery.plan import Example, MicroBatch, Plan, make_batch
+from livery.plan import Example, MicroBatch
 from livery.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cuda_train.backend import TorchBackend
-    from cuda_train.route import Route
 
 # Shorter trees are not worth the compilation, half a minute and more.
 WORTH_TRYING = 1024
@@ -83,17 +84,8 @@ def largest_tree(
     examples: Sequence[Example], settings: TrainSettings, route: Callable[[MicroBatch], Route]
 ) -> MicroBatch | None:
     """Of the first epoch's micro-batches that run as trees, the one with most places; or None."""
-    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
-    if not kept or not settings.share_prefix:
-        return None
-    plan = Plan(kept, settings.batch_size, settings.grad_accum, settings.seed, share_prefix=True)
-    batches = (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
-    return max((b for b in batches if route(b) == "tree"), key=places, default=None)
-
-
-def places(batch: MicroBatch) -> int:
-    """Places of a micro-batch's tree: its prefix and every row's own tokens."""
-    return len(batch.prefix) + int(batch.lengths.sum())
+    trees = (batch for batch in first_epoch(examples, settings) if route(batch) == "tree")
+    return max(trees, key=lambda batch: shape_of(batch).places, default=None)
 
 
 def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
@@ -104,7 +96,7 @@ def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
     Args:
         timed: take the time, too; else only whether it is right is asked.
     """
-    size = f"a tree of {places(batch):,} places"
+    size = f"a tree of {shape_of(batch).places:,} places"
     flex = sdpa = 0.0
     try:
         why = _wrong(backend, batch)
@@ -128,7 +120,7 @@ def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
 
 def _wrong(backend: TorchBackend, batch: MicroBatch) -> str:
     """How far the gradients are off, of a few rows against plain ones and of all against sdpa's."""
-    size = f"a tree of {places(batch):,} places"
+    size = f"a tree of {shape_of(batch).places:,} places"
     few = compare(backend, batch, "flex")
     if not few.ok:
         return f"is {few.gradient_difference:.1e} from the plain gradients on rows of {size}"
@@ -142,15 +134,15 @@ def _wrong(backend: TorchBackend, batch: MicroBatch) -> str:
 
 
 def _seconds(backend: TorchBackend, batch: MicroBatch, route: Route) -> float:
-    """The fastest of a few forward and backward passes, behind one that warms up."""
+    """The fastest of a few forward and backward passes; comparing the two warmed both up."""
     taken: list[float] = []
-    for _ in range(1 + _TIMED):
+    for _ in range(_TIMED):
         _wait(backend.device)
         began = time.perf_counter()
         backend.gradient([batch], route)
         _wait(backend.device)
         taken.append(time.perf_counter() - began)
-    return min(taken[1:])
+    return min(taken)
 
 
 def _wait(device: torch.device) -> None:

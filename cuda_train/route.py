@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from livery.plan import MicroBatch
+
 Route = Literal["tree", "flex", "cache", "plain"]  # flex is the tree by another kernel
 
 # A mask over more places than this takes more memory than it saves work.
@@ -29,6 +31,17 @@ class Shape:
     suffixes: int
     supervised: int
 
+    @property
+    def places(self) -> int:
+        """Of its tree: the prefix, and every row's own inputs."""
+        return self.prefix + self.suffixes
+
+
+def shape_of(batch: MicroBatch) -> Shape:
+    """The numbers of `batch`."""
+    rows, width = batch.tokens.shape
+    return Shape(len(batch.prefix), rows, width, int(batch.lengths.sum()), batch.supervised)
+
 
 def cheaper(shape: Shape, *, weight: int, hidden: int, recomputes: bool) -> Route:
     """The cheaper of tree and cache; plain where there is nothing to share.
@@ -43,7 +56,7 @@ def cheaper(shape: Shape, *, weight: int, hidden: int, recomputes: bool) -> Rout
         return "plain"
     if recomputes:
         return "tree"
-    places = start + shape.suffixes
+    places = shape.places
     if places > LONGEST_TREE:
         return "cache"
     # Multiplications a block: the weights, and two of each pair of places.

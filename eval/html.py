@@ -71,8 +71,11 @@ def _evaluation(record: Record, at: int) -> list[str]:
         f"{chip if verdict else ''}</h2>",
         f'<div class="arms">{arms}</div>',
         f"<ul>{changes}</ul>" if changes else "",
-        f'<p class="muted">{escape(words.constant(record))}</p>',
-        f'<p class="muted">{escape(words.taught(record))}</p>',
+        *(
+            f'<p class="muted">{escape(said)}</p>'
+            for said in (words.constant(record), words.taught(record))
+            if said
+        ),
         f'<p class="{"bad" if leaked else "muted"}">{escape(words.leaks(record))}</p>',
         html_cases.stale_note(record),
         _categories(record, at),

@@ -80,6 +80,12 @@ class Progress:
     last_eval: int = 0
     valid: str = ""
 
+    def on_rows(self, valid: str) -> Progress:
+        """The same for the validation rows of this digest; what others gave is left out."""
+        if self.valid in ("", valid):
+            return dataclasses.replace(self, valid=valid)
+        return Progress(self.window_loss, self.window_tokens, valid=valid)
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -168,21 +168,10 @@ class _Run:
             self._tell("note", text=text + " Going on anyway.")
         self._tell_what_changes(found)
         self.backend.set_state(found.state)
-        self.progress = self._comparable(found.progress)
+        self.progress = found.progress.on_rows(self.job.valid_digest)
         self._cut_logs(found.state.step)
         self._tell("resume", step=found.state.step, path=str(found.path), **found.made_by)
         return found.state.step
-
-    def _comparable(self, before: Progress) -> Progress:
-        """What a run knows of its evaluations, without those made on other rows."""
-        now = self.job.valid_digest
-        if before.valid in ("", now):
-            return dataclasses.replace(before, valid=now)
-        text = (
-            "The validation rows are others than before: the best weights are sought from here on."
-        )
-        self._tell("note", text=text)
-        return Progress(before.window_loss, before.window_tokens, valid=now)
 
     def _tell_what_changes(self, found: checkpoint.Checkpoint) -> None:
         """Say what a hand-over between backends or dtypes cannot carry."""
@@ -198,6 +187,9 @@ class _Run:
                 text=f"The optimizer was {made_by.get('optimizer')}; its moments were read as "
                 "float32, and what 8 bits had lost stays lost.",
             )
+        if found.progress.valid not in ("", self.job.valid_digest):
+            text = "The validation rows are others than before: the best weights are sought anew."
+            self._tell("note", text=text)
         for note in found.state.notes:
             self._tell("note", text=note)
 

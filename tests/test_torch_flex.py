@@ -20,9 +20,10 @@ pytest.importorskip("peft")
 
 from cuda_train import flex
 from cuda_train.backend import TorchBackend
+from cuda_train.route import shape_of
 from cuda_train.tree import block_mask, lay_out, tree_mask
 from livery.errors import UserError
-from livery.plan import Example
+from livery.plan import Example, MicroBatch
 from livery.settings import TrainSettings
 from tests.test_torch_loss import apart, draw, fast, make, reference
 from tests.tiny_models import tiny_model
@@ -41,6 +42,17 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     caller.WrappedFlexAttention._is_flex_compiled = False
+
+
+def about_to_try(models: Path) -> tuple[TorchBackend, MicroBatch]:
+    """A backend, and the largest tree that it will try flex attention on."""
+    backend, batch = make(tiny_model("llama", models)), draw(rows=8)
+    backend._largest = batch
+    return backend, batch
+
+
+def places_of(batch: MicroBatch) -> int:
+    return shape_of(batch).places
 
 
 @pytest.mark.parametrize("window", [None, 1, 8])
@@ -83,10 +95,8 @@ def test_its_gradient_is_the_plain_one(
 def test_a_run_keeps_the_faster_if_it_is_right(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = make(tiny_model("llama", models))
-    batch = draw(rows=8)
-    backend._largest = batch
-    monkeypatch.setattr(flex, "WORTH_TRYING", flex.places(batch) + 1)
+    backend, batch = about_to_try(models)
+    monkeypatch.setattr(flex, "WORTH_TRYING", places_of(batch) + 1)
     assert backend.self_check(batch).note == "", "too small to try"
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
     for slower, words in (("tree", "flex attention is used"), ("flex", "sdpa is used")):
@@ -104,9 +114,7 @@ def test_a_wrong_mask_is_found_before_it_trains(
 ) -> None:
     from cuda_train import tree
 
-    backend = make(tiny_model("llama", models))
-    batch = draw(rows=8)
-    backend._largest = batch
+    backend, batch = about_to_try(models)
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
 
     def leaky(laid: Any, window: int | None) -> Any:
@@ -123,8 +131,7 @@ def test_a_wrong_mask_is_found_before_it_trains(
 
 def test_what_cannot_be_tried_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the fixture: torch itself refuses."""
-    backend = make(tiny_model("llama", models))
-    backend._largest = draw(rows=8)
+    backend, _ = about_to_try(models)
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
     before = backend.flat.values.clone()
     result = backend.self_check(draw())
@@ -204,7 +211,7 @@ def test_the_largest_tree_of_an_epoch() -> None:
     settings = TrainSettings(batch_size=4)
     found = flex.largest_tree(rows, settings, trees)
     assert found is not None
-    assert flex.places(found) == 50 + 4 * 1  # the last token predicts nothing
+    assert places_of(found) == 50 + 4 * 1  # the last token predicts nothing
     assert flex.largest_tree(rows, settings, lambda _: "cache") is None
     apart = dataclasses.replace(settings, share_prefix=False)
     assert flex.largest_tree(rows, apart, trees) is None
