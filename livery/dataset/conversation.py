@@ -1,0 +1,57 @@
+"""What one row of training data says: the seam between reading files and applying a template.
+
+`livery.dataset.rows` makes these from a row of any format; `livery.dataset.encode` turns them into
+token ids and masks. Nothing here knows files or tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns between people, tools and the model.
+
+    Attributes:
+        where: "file:line", for messages to the user.
+        messages: turns as chat templates take them: `role` (system, user, assistant, tool ...),
+            `content` (text, "" where there is none), and where the row has them
+            `reasoning_content`, `tool_calls` (their arguments as objects, never as JSON strings),
+            `name`, `tool_call_id`.
+        learn: for each message, whether its tokens are supervised; only an assistant's are.
+        tools: JSON Schemas of the tools offered, for templates that render them.
+        template_kwargs: further variables of the template, such as enable_thinking.
+    """
+
+    where: str
+    messages: tuple[Message, ...]
+    learn: tuple[bool, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt and its completion as plain text: two turns where the tokenizer has a template,
+    joined as they are where it has none."""
+
+    where: str
+    prompt: str
+    completion: str
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text, all of it supervised."""
+
+    where: str
+    text: str
+
+
+Row = Conversation | Pair | Text
