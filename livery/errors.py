@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class LiveryError(Exception):
     """Something we understand well enough to explain. Shown as one message, never a traceback."""
@@ -24,3 +26,30 @@ class Interrupted(LiveryError):
     """The user stopped the run; what was done is saved and the message says how to go on."""
 
     exit_code = 130
+
+
+def shown(name: object, limit: int = 200) -> str:
+    """A name that somebody else chose (a path, key, tensor or model) as it may be printed.
+
+    Control characters, line breaks, invisible and direction-changing characters and halves of
+    surrogate pairs stand as escapes; of more than `limit` characters only the first are shown, with
+    how many there are. Other text is returned as it is.
+    """
+    text = str(name)
+    cut = text[:limit]
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() or c == "\u200d" else _escape(c) for c in cut)
+    return cut if len(text) <= limit else f"{cut}… ({len(text):,} characters)"
+
+
+def printable(message: str) -> str:
+    """A whole message, its line breaks and tabs kept, everything else as `shown` has it."""
+    if message.isprintable():
+        return message
+    return "".join(c if c in "\n\t" or c.isprintable() else shown(c) for c in message)
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return character  # no-break and ideographic spaces: harmless, and usual in some languages
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and JSON lines that say where they are broken."""
+"""Files that are either whole or not there. Reading what others wrote: `livery.reading`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
 from livery.errors import UserError
+from livery.reading import read_json as read_json
+from livery.reading import read_jsonl as read_jsonl
 
 
 @contextlib.contextmanager
@@ -101,56 +103,6 @@ def write_jsonl(path: str | Path, rows: Any) -> None:
     with atomic_write(path, "w") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read one JSON file. Raises UserError naming the file and line when it is not JSON."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}.") from None
-
-
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for each non-blank line.
-
-    Raises:
-        UserError: the file is missing, or a line is not a JSON object (file and line named).
-    """
-    path = Path(path)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not a JSON-lines file.") from None
-    except PermissionError:
-        raise UserError(f"{path}: may not be read; change its permissions.") from None
-    with file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            try:
-                row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}:{number}: not UTF-8 text ({error.reason}). Save the file as UTF-8."
-                ) from None
-            except (json.JSONDecodeError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
-                raise UserError(
-                    f"{path}:{number}: not valid JSON: {reason}. Each line must be one JSON object."
-                ) from None
-            if not isinstance(row, dict):
-                raise UserError(
-                    f"{path}:{number}: a {type(row).__name__} where a JSON object was expected."
-                )
-            yield number, row
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
