@@ -131,7 +131,7 @@ def _files(path: Path) -> dict[str, Path]:
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
     """("file:line", row) of the well-formed rows; the others become problems."""
-    from livery.chat import conversation
+    from livery.dataset.rows import nothing_to_learn, read_row
 
     for number, raw in enumerate(file.read_bytes().splitlines(), start=1):
         if not raw.strip():
@@ -141,9 +141,9 @@ def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
             row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
             if not isinstance(row, dict):
                 raise UserError(f"{where}: a {type(row).__name__}, where an object was expected.")
-            found = conversation(row, where)  # pyright: ignore[reportUnknownArgumentType]
-            if isinstance(found, list) and found[-1]["role"] != "assistant":
-                raise UserError(f"{where}: the last turn is not the assistant's: no answer.")
+            reason = nothing_to_learn(read_row(row, where))
+            if reason.startswith("no "):
+                raise UserError(f"{where}: {reason}.")
         except UnicodeDecodeError as error:
             problems.append(Problem("form", where, f"not UTF-8 text ({error.reason})."))
         except (json.JSONDecodeError, RecursionError) as error:
@@ -157,16 +157,9 @@ def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
 
 def _asked_and_answered(row: Row) -> tuple[str, str]:
     """(all that comes before the last answer, the last answer)."""
-    from livery.chat import conversation
+    from livery.dataset.rows import asked_and_answered, read_row
 
-    found = conversation(row, "")
-    if isinstance(found, str):
-        return "", found
-    if isinstance(found, tuple):
-        return found
-    *before, last = found
-    asked = "\n".join(f"{turn['role']}: {turn.get('content')}" for turn in before)
-    return asked, str(last.get("content") or "")
+    return asked_and_answered(read_row(row, ""))
 
 
 def _answers(

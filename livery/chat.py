@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from livery.dataset.conversation import Dropped, Pair, Row, Text
+from livery.dataset.rows import nothing_to_learn, read_row
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.plan import Example
@@ -28,14 +30,6 @@ CHATML = (
     "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A row left out of training: where it stands, and why."""
-
-    where: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -88,36 +82,6 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
     return tokenizer
 
 
-def conversation(row: dict[str, Any], where: str) -> list[Message] | tuple[str, str] | str:
-    """The conversation in a row of any format that TRL or mlx-lm read.
-
-    `{"messages"}`, `{"prompt", "completion"}` (texts or lists of messages), `{"instruction",
-    "response"}`, or `{"text"}`. Returns messages; or (prompt, completion) of plain texts; or one
-    text.
-
-    Raises:
-        UserError: the row has none of these, or a field of the wrong type.
-    """
-    if "messages" in row:
-        return _messages(row["messages"], f"{where}: messages")
-    for asked, answered in (("prompt", "completion"), ("instruction", "response")):
-        if asked in row and answered in row:
-            prompt, completion = row[asked], row[answered]
-            if isinstance(prompt, str) and isinstance(completion, str):
-                return prompt, completion
-            return _messages(prompt, f"{where}: {asked}") + _messages(
-                completion, f"{where}: {answered}"
-            )
-    if "text" in row:
-        if not isinstance(row["text"], str):
-            raise UserError(f"{where}: text is not a string.")
-        return row["text"]
-    raise UserError(
-        f"{where}: no messages, prompt and completion, or text among its keys "
-        f"({', '.join(map(str, row)) or 'none'})."
-    )
-
-
 def encode_row(
     row: dict[str, Any], tokenizer: Any, where: str, *, mask_prompt: bool = True
 ) -> list[Example]:
@@ -129,20 +93,27 @@ def encode_row(
     Raises:
         UserError: the row is malformed or the template does not keep the prompt as a prefix.
     """
-    found = conversation(row, where)
-    if isinstance(found, str):
-        return [_whole_text(found, tokenizer, where)] if found.strip() else []
-    if isinstance(found, tuple):
-        prompt, completion = found
-        if not completion.strip():
-            return []
+    return encode(read_row(row, where), tokenizer, mask_prompt=mask_prompt)
+
+
+def encode(row: Row, tokenizer: Any, *, mask_prompt: bool = True) -> list[Example]:
+    """What a row says, as examples; empty where there is nothing to learn in it."""
+    if nothing_to_learn(row):
+        return []
+    if isinstance(row, Text):
+        return [_whole_text(row.text, tokenizer, row.where)]
+    if isinstance(row, Pair):
         if not tokenizer.chat_template:
-            return [_plain_pair(prompt, completion, tokenizer, where, mask_prompt)]
-        found = [
-            {"role": "user", "content": prompt},
-            {"role": "assistant", "content": completion},
+            prompt = "\n".join(filter(None, (row.system, row.prompt)))
+            return [_plain_pair(prompt, row.completion, tokenizer, row.where, mask_prompt)]
+        messages = [
+            {"role": "user", "content": row.prompt},
+            {"role": "assistant", "content": row.completion},
         ]
-    return encode_messages(found, tokenizer, where, mask_prompt=mask_prompt)
+        if row.system:
+            messages.insert(0, {"role": "system", "content": row.system})
+        return encode_messages(messages, tokenizer, row.where, mask_prompt=mask_prompt)
+    return encode_messages(row.messages, tokenizer, row.where, mask_prompt=mask_prompt)
 
 
 def encode_messages(
@@ -218,10 +189,10 @@ def load_dataset(
         if lines is not None and number not in lines:
             continue
         where = f"{path}:{number}"
-        found = encode_row(row, tokenizer, where, mask_prompt=mask_prompt)
-        if not found:
-            dropped.append(Dropped(where, "empty answer"))
-        for example in found:
+        found = read_row(row, where)
+        if reason := nothing_to_learn(found):
+            dropped.append(Dropped(where, reason))
+        for example in encode(found, tokenizer, mask_prompt=mask_prompt):
             if len(example.tokens) > max_length:
                 reason = f"{len(example.tokens)} tokens, over the limit of {max_length}"
                 dropped.append(Dropped(where, reason))
@@ -310,17 +281,6 @@ def _whole_text(text: str, tokenizer: Any, where: str) -> Example:
     mask = np.ones(len(tokens), dtype=bool)
     mask[0] = False  # nothing predicts the first token
     return Example(np.asarray(tokens, np.int32), mask, where)
-
-
-def _messages(value: Any, where: str) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise UserError(f"{where} is not a list of turns.")
-    for i, turn in enumerate(value):
-        if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
-            raise UserError(f"{where}[{i}] is not a turn with a role.")
-        if not isinstance(turn.get("content"), str) and not turn.get("tool_calls"):
-            raise UserError(f"{where}[{i}]: content is not a string.")
-    return value
 
 
 def _has_content(turn: Message) -> bool:

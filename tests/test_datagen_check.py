@@ -109,7 +109,7 @@ def test_sound_data_pass(tmp_path):
         ("[1]", "form", "a list, where an object"),
         ('{"question": "x"}', "form", "no messages"),
         ('{"messages": "x"}', "form", "not a list of turns"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "form", "last turn"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "form", "no assistant turn"),
         ('{"messages": [{"role": "user", "content": 3}]}', "form", "not a string"),
         ("[" * 100_000, "form", "nested too deep"),
         ('{"prompt": "a b", "completion": " "}', "empty", "nothing to learn"),

@@ -1,7 +1,8 @@
 """What one row of training data says: the seam between reading files and applying a template.
 
 `livery.dataset.rows` makes these from a row of any format; `livery.dataset.encode` turns them into
-token ids and masks. Nothing here knows files or tokenizers.
+token ids and masks. Nothing here knows files or tokenizers. A row with nothing to learn is
+`Dropped` and counted; one that is not understood is a `RowError`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from livery.errors import UserError
 
 Message = dict[str, Any]
 
@@ -55,3 +58,25 @@ class Text:
 
 
 Row = Conversation | Pair | Text
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row left out of training: where it stands, and why."""
+
+    where: str
+    reason: str
+
+
+class RowError(UserError):
+    """A row that is malformed or holds what is not understood.
+
+    Attributes:
+        where: "file:line".
+        reason: what is wrong and what to do, without the place.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
