@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from livery.chat import load_dataset, load_tokenizer
+from livery.dataset.encode import load_dataset
+from livery.dataset.template import load_tokenizer
 from livery.files import read_json
 from livery.paths import HOME
 from livery.plan import Example, Plan, work

@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
-from livery.chat import load_tokenizer
+from livery.dataset.template import load_tokenizer
 from livery.paths import HOME
 from livery.plan import Example, Plan
 from livery.settings import TrainSettings

@@ -21,7 +21,7 @@ from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer
 from cuda_train.ranks import join
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.backend import Arrays, CheckResult, PortableState, StepResult
-from livery.chat import load_tokenizer
+from livery.dataset.template import load_tokenizer
 from livery.engines.tokens import end_tokens
 from livery.engines.torch_base import (
     TorchBase,

@@ -214,7 +214,8 @@ def _leaks(read: dict[str, list[tuple[str, Row]]], problems: list[Problem]) -> N
 def _lengths(
     read: dict[str, list[tuple[str, Row]]], model: str, max_length: int, findings: Findings
 ) -> None:
-    from livery.chat import encode_row, load_tokenizer
+    from livery.dataset.encode import encode_row
+    from livery.dataset.template import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     for name, rows in read.items():

@@ -38,8 +38,8 @@ class Job:
 
     Attributes:
         train, valid: encoded examples; valid may be empty.
-        train_digest, valid_digest: of the examples (`livery.chat.digest`); "" where nothing is
-            evaluated.
+        train_digest, valid_digest: of the examples, as `livery.dataset.encode.digest` makes them;
+            "" where nothing is evaluated.
         decode: token ids -> text, for samples.
         export: writes the adapter folder from a state and the run's facts; what it returns is
             recorded with them.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from livery import leaks
-from livery.chat import Dataset, digest
+from livery.dataset.encode import Dataset, digest
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.settings import TrainSettings

@@ -13,7 +13,7 @@ from mlx import nn
 from mlx_lm.utils import get_total_parameters
 
 from livery.backend import CheckResult, PortableState, StepResult
-from livery.chat import load_tokenizer
+from livery.dataset.template import load_tokenizer
 from livery.engines import mlx_cache, mlx_decode
 from livery.engines.mlx_base import Base, compiler_missing, load_base
 from livery.engines.mlx_head import find_head

@@ -15,7 +15,8 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from livery.backend import Backend, PortableState
-from livery.chat import Dataset, load_dataset, load_tokenizer
+from livery.dataset.encode import Dataset, load_dataset
+from livery.dataset.template import load_tokenizer
 from livery.loop import Job, RunResult, train
 from livery.settings import LoraSettings, TrainSettings
 from tests.tiny_models import tiny_model

@@ -120,8 +120,8 @@ def test_both_backends_agree(models: Path, family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_adapter_answers_alike_in_peft(models: Path, family: str, tmp_path: Path) -> None:
-    from livery.chat import load_tokenizer
     from livery.commands.export import export
+    from livery.dataset.template import load_tokenizer
     from livery.engines.torch_adapter import put_on
     from livery.engines.torch_base import load_base
 

@@ -79,8 +79,8 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
     """Exported, it loads in PEFT on the whole model and in our engine on the part, and agrees."""
     from peft import PeftModel
 
-    from livery.chat import load_tokenizer
     from livery.commands.export import export
+    from livery.dataset.template import load_tokenizer
     from livery.engines.torch_adapter import put_on
 
     folder, model = whole

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from livery import run_folder, selection
-from livery.chat import Dataset, load_dataset, load_tokenizer
 from livery.commands import backends
 from livery.commands.export import export
 from livery.commands.init_adapter import start_from
 from livery.commands.train_output import TrainingOutput
 from livery.config import Config
+from livery.dataset.encode import Dataset, load_dataset
+from livery.dataset.template import load_tokenizer
 from livery.errors import UserError
 from livery.loop import Job, RunResult
 from livery.loop import train as run_loop

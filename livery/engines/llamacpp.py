@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livery.chat import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_tokenizer, prompt_tokens
 from livery.engines import llamacpp_files as files
 from livery.engines.answers import OnToken, Pieces
 from livery.engines.base import (
@@ -64,7 +64,7 @@ def open(
         adapter: a GGUF file, or a folder: its gguf/adapter.gguf, or else converted.
         tokenizer: the folder of the Hugging Face tokenizer; by default the adapter's own, else the
             model's. A GGUF base without either needs it.
-        chat_template: as `livery.chat.load_tokenizer`.
+        chat_template: as `livery.dataset.template.load_tokenizer`.
         to_gguf: how to convert; None takes GGUF files alone.
 
     Raises:

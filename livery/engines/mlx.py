@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from livery.chat import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_tokenizer, prompt_tokens
 from livery.engines import mlx_cache, mlx_decode
 from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
@@ -49,7 +49,7 @@ def open(
 
     Args:
         dtype, quantize: as `livery.engines.mlx_base.load_base`.
-        chat_template: as `livery.chat.load_tokenizer`.
+        chat_template: as `livery.dataset.template.load_tokenizer`.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from livery.chat import end_of_turn
+from livery.dataset.template import end_of_turn
 
 
 def end_tokens(tokenizer: Any, config: dict[str, Any], model: Path) -> tuple[int, ...]:

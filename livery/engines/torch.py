@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from livery.chat import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_tokenizer, prompt_tokens
 from livery.engines import torch_decode
 from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
@@ -52,7 +52,7 @@ def open(
 
     Args:
         device, dtype, quantize: as `livery.engines.torch_base.load_base`.
-        chat_template: as `livery.chat.load_tokenizer`.
+        chat_template: as `livery.dataset.template.load_tokenizer`.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.

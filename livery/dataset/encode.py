@@ -10,26 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from livery.dataset.conversation import Dropped, Pair, Row, Text
+from livery.dataset.conversation import Dropped, Message, Pair, Row, Text
 from livery.dataset.rows import nothing_to_learn, read_row
+from livery.dataset.template import end_of_turn, render, require_template, token_ids
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.plan import Example
-
-Message = dict[str, Any]
-
-# Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
-    "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -45,41 +36,6 @@ class Dataset:
     examples: tuple[Example, ...]
     dropped: tuple[Dropped, ...] = ()
     digest: str = ""
-
-
-def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
-    """The model's tokenizer, with a chat template.
-
-    Args:
-        model: folder or hub id.
-        chat_template: "chatml", or a file that holds a Jinja template; None keeps the model's own.
-
-    Raises:
-        UserError: there is no tokenizer, or it has no template and none was given.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
-    except Exception as error:  # transformers raises a dozen types here, for as many causes
-        raise UserError(
-            f"{model}: its tokenizer could not be loaded: {str(error).splitlines()[0]}. "
-            "Give a folder that holds tokenizer.json, or a model id that this machine can reach."
-        ) from error
-    if chat_template == "chatml":
-        tokenizer.chat_template = CHATML
-        missing = [t for t in ("<|im_start|>", "<|im_end|>") if len(_ids(tokenizer, t)) != 1]
-        if missing:
-            raise UserError(
-                f"{model}: --chat-template chatml needs {' and '.join(missing)} as a token of the "
-                "vocabulary. Give a template of your own made of tokens that it has."
-            )
-    elif chat_template is not None:
-        path = Path(chat_template)
-        if not path.is_file():
-            raise UserError(f"{chat_template}: no such template file (or say chatml).")
-        tokenizer.chat_template = path.read_text(encoding="utf-8")
-    return tokenizer
 
 
 def encode_row(
@@ -128,7 +84,7 @@ def encode_messages(
     Raises:
         UserError: see the module's first lines.
     """
-    _require_template(tokenizer, where)
+    require_template(tokenizer, where)
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise UserError(f"{where}: no assistant turn to learn from.")
@@ -149,21 +105,6 @@ def encode_messages(
         mask[1 if not mask_prompt else start : stop] = True
         examples.append(Example(np.asarray(tokens, np.int32), mask, where))
     return examples
-
-
-def prompt_tokens(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Token ids of the turns and of what opens the answer."""
-    _require_template(tokenizer, "prompt")
-    return _ids(tokenizer, _render(messages, tokenizer, generate=True))
-
-
-def end_of_turn(tokenizer: Any) -> int:
-    """The token that ends an assistant's turn under the tokenizer's template.
-
-    Raises:
-        UserError: the template ends a turn with plain text.
-    """
-    return _end_of_turn(tokenizer, tokenizer.chat_template or "")
 
 
 def load_dataset(
@@ -223,8 +164,8 @@ def _answer_span(
     messages: Sequence[Message], turn: int, tokenizer: Any, where: str
 ) -> tuple[list[int], int, int]:
     """(tokens up to the end of the answer's turn, first answer token, one past the last)."""
-    prompt = _ids(tokenizer, _render(messages[:turn], tokenizer, generate=True))
-    whole = _ids(tokenizer, _render(messages[: turn + 1], tokenizer, generate=False))
+    prompt = token_ids(tokenizer, render(messages[:turn], tokenizer, generate=True))
+    whole = token_ids(tokenizer, render(messages[: turn + 1], tokenizer, generate=False))
     if whole[: len(prompt)] != prompt:
         raise UserError(
             f"{where}: under this model's chat template the prompt's tokens are not the beginning "
@@ -242,33 +183,13 @@ def _answer_span(
     return whole[:end], len(prompt), end
 
 
-@lru_cache(maxsize=8)
-def _end_of_turn(tokenizer: Any, template: str) -> int:
-    if not template:
-        return int(tokenizer.eos_token_id)
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    ids = _ids(tokenizer, _render(probe, tokenizer, generate=False))
-    special = {int(i) for i in tokenizer.all_special_ids}
-    special |= {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    # White space may follow the token that ends the turn; nothing else may.
-    for token in reversed(ids):
-        if token in special:
-            return token
-        if tokenizer.decode([token]).strip():
-            break
-    raise UserError(
-        "The chat template ends an assistant's turn without an end-of-turn token, so a model "
-        "trained on it would never learn to stop. Give another template with --chat-template."
-    )
-
-
 def _plain_pair(
     prompt: str, completion: str, tokenizer: Any, where: str, mask_prompt: bool
 ) -> Example:
     if tokenizer.eos_token_id is None:
         raise UserError(f"{where}: the tokenizer has no end token; give a --chat-template.")
     head = tokenizer(prompt)["input_ids"]
-    tokens = [*head, *_ids(tokenizer, completion), int(tokenizer.eos_token_id)]
+    tokens = [*head, *token_ids(tokenizer, completion), int(tokenizer.eos_token_id)]
     mask = np.zeros(len(tokens), dtype=bool)
     mask[max(1, len(head)) if mask_prompt else 1 :] = True
     return Example(np.asarray(tokens, np.int32), mask, where)
@@ -285,34 +206,3 @@ def _whole_text(text: str, tokenizer: Any, where: str) -> Example:
 
 def _has_content(turn: Message) -> bool:
     return bool((turn.get("content") or "").strip() or turn.get("tool_calls"))
-
-
-def _require_template(tokenizer: Any, where: str) -> None:
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"{where}: this model's tokenizer has no chat template. "
-            "Add --chat-template chatml, or --chat-template FILE with one of your own."
-        )
-
-
-def _render(messages: Sequence[Message], tokenizer: Any, *, generate: bool) -> str:
-    try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generate
-        )
-    except Exception as error:  # a template raises what it likes
-        if "system" in str(error).lower() and messages[0]["role"] == "system":
-            return tokenizer.apply_chat_template(
-                _system_in_user(messages), tokenize=False, add_generation_prompt=generate
-            )
-        raise UserError(f"The chat template refuses this conversation: {error}") from error
-
-
-def _system_in_user(messages: Sequence[Message]) -> list[Message]:
-    """For templates without a system role (gemma): its text opens the first user turn."""
-    system, first, *rest = messages
-    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
