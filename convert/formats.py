@@ -170,7 +170,7 @@ def refuse(
     """
     check_heads(adapter, base, source or "peft", target)
     if target == "peft":
-        peft_format.refuse_mixed_dora(adapter)
+        peft_format.refuse(adapter, base)
         return
     _check_copies(adapter, base)
     if target == "mlx":

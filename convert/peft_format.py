@@ -129,10 +129,18 @@ def _is_saved(name: str, config: Mapping[str, Any]) -> bool:
     return kind in ("weight", "bias") and any(leaf(module).endswith(str(w)) for w in wanted)
 
 
+def _is_parameter(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether PEFT adapts the module's weight as a parameter, and counts its patterns by that."""
+    listed = config.get("target_parameters") or ()
+    return leaf(module) in _PARAMETER_LEAVES or any(
+        f".{module}.weight".endswith(f".{name}") for name in listed
+    )
+
+
 def _pair(
     file: TensorFile, config: Mapping[str, Any], module: str, arrays: dict[str, np.ndarray]
 ) -> Pair:
-    target = f"{module}.weight" if leaf(module) in _PARAMETER_LEAVES else module
+    target = f"{module}.weight" if _is_parameter(module, config) else module
     rank, alpha = peft_config.resolve(config, target)
     a = arrays["a"]
     if a.ndim != 2 or a.shape[0] != rank:
@@ -161,7 +169,7 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
         UserError: something of the adapter has no form in PEFT, said by name.
     """
     notes: list[str] = []
-    refuse_mixed_dora(adapter)
+    refuse(adapter, base)
     flags = {pair.rslora for pair in adapter.pairs.values()}
     rslora = flags == {True}
     tensors: dict[str, np.ndarray] = {}
@@ -170,7 +178,7 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     for module, pair in adapter.pairs.items():
         if pair.kind == "experts":
             continue
-        parameter = leaf(module) in _PARAMETER_LEAVES
+        parameter = leaf(module) in _PARAMETER_LEAVES or _read_as_expert(module, adapter, base)
         target = f"{module}.weight" if parameter else module
         alpha = peft_experts.alpha_of(pair, rslora)
         units.append(Unit(target, parameter, pair.rank, alpha))
@@ -215,6 +223,35 @@ def _tensors(module: str, pair: Pair) -> dict[str, np.ndarray]:
     if pair.bias is not None:
         made[f"{name}.lora_B.bias"] = pair.bias
     return made
+
+
+def _read_as_expert(module: str, adapter: Adapter, base: Base | None) -> bool:
+    """Whether PEFT would look for this dense module among the experts, see `peft_config`."""
+    experts = any(pair.kind == "experts" for pair in adapter.pairs.values()) or (
+        base is not None and any(".experts." in path for path in base.shapes)
+    )
+    model_type = adapter.model_type or (base.model_type if base else "")
+    return adapter.pairs[module].kind == "linear" and peft_config.read_as_experts(
+        model_type, leaf(module), experts=experts
+    )
+
+
+def refuse(adapter: Adapter, base: Base | None = None) -> None:
+    """Everything that `write` refuses of the adapter's kinds, before it writes.
+
+    Raises:
+        UserError: naming the module, why, and the way out.
+    """
+    refuse_mixed_dora(adapter)
+    for module, pair in adapter.pairs.items():
+        extra = "DoRA" if pair.magnitude is not None else "a bias" if pair.bias is not None else ""
+        if extra and _read_as_expert(module, adapter, base):
+            raise UserError(
+                f"{module}: PEFT adapts it as a parameter on {adapter.model_type or 'such'} models "
+                f"(a target {leaf(module)} would mean their experts), and gives parameters no "
+                f"{extra}. Train plain LoRA, or leave gate_proj, up_proj and down_proj out of the "
+                "targets."
+            )
 
 
 def refuse_mixed_dora(adapter: Adapter) -> None:

@@ -53,11 +53,11 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
         lora_dropout=lora.dropout,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        target_modules=modules,
+        target_modules=[f"{_Shell.NAME}.{path}" for path in modules],
         bias="none",
     )
     if modules:
-        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+        inject_adapter_in_model(config, _Shell(model), adapter_name=_ADAPTER)
     experts.adapt(model, [path for path in chosen if path in stacked], lora)
     found: dict[str, nn.Parameter] = {}
     for path, parameter in model.named_parameters():
@@ -71,6 +71,21 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
             parameter.data.copy_(torch.from_numpy(_start(seed, module, tuple(parameter.shape))))
         found[name] = parameter
     return dict(sorted(found.items()))
+
+
+class _Shell(nn.Module):
+    """A model out of PEFT's sight, but for its modules.
+
+    PEFT reads `config.model_type`, and on some fifteen mixture-of-experts models takes every target
+    that ends in gate_proj, up_proj or down_proj for the experts, whatever path it names (see
+    `convert.peft_config`). The paths here are those of linear layers, and mean what they say.
+    """
+
+    NAME = "model"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.add_module(self.NAME, model)
 
 
 def _start(seed: int, module: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,192 @@
+"""What a family does here: trained on a backend, exported, and loaded by the real runtimes."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livery.errors import UserError
+from livery.plan import MicroBatch
+from livery.settings import LoraSettings, TrainSettings
+from tests.tiny_models import VOCAB
+
+TOKENS = np.random.default_rng(5).integers(5, VOCAB, (1, 24))
+FACTS: dict[str, Any] = {
+    "examples": 1, "valid_examples": 0, "data_digest": "0" * 64, "base_digest": "0" * 64,
+    "steps": 1, "epochs": 1.0, "kept_step": 1, "seconds": 1.0, "backend": "torch",
+    "dtype": "float32",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one backend took a family.
+
+    Attributes:
+        trains: it built, its fast loss is the plain one (or it says that it runs plain), and the
+            adapter was exported.
+        refusal: the sentence with which it was refused; "" where it trains.
+        fault: an exception that is none of ours: what must not happen.
+        shared: whether prompts are shared; why not stands in `why_plain`.
+        moved: largest change of a logit that the adapter makes.
+        peft, mlx: largest difference of a logit between the trained model and the exported folder
+            in that runtime; None where it was not tried, and why in `left_out`.
+        targets: module names that were adapted.
+    """
+
+    trains: bool = False
+    refusal: str = ""
+    fault: str = ""
+    shared: bool = False
+    why_plain: str = ""
+    moved: float = 0.0
+    peft: float | None = None
+    mlx: float | None = None
+    left_out: str = ""
+    targets: tuple[str, ...] = ()
+
+
+def draw(prefix: int = 20, rows: int = 3, width: int = 12) -> MicroBatch:
+    """Rows of uneven length behind one prefix, the second half of each supervised."""
+    rng = np.random.default_rng(0)
+    lengths = np.asarray([width - 3 * (i % 4) for i in range(rows)], np.int32)
+    tokens, targets = (rng.integers(5, VOCAB, (rows, width)).astype(np.int32) for _ in range(2))
+    for i, length in enumerate(lengths):
+        tokens[i, length:], targets[i, length:], targets[i, : length // 2] = 0, -1, -1
+    first = rng.integers(5, VOCAB, prefix).astype(np.int32)
+    return MicroBatch(first, tokens, targets, lengths, tuple(range(rows)))
+
+
+def try_torch(folder: Path, out: Path, **lora: Any) -> Outcome:
+    """Train on torch as `livery train` would, export, and load it in PEFT; never raises."""
+    return _guarded(lambda: _on_torch(folder, out, LoraSettings(**{"rank": 4, **lora})))
+
+
+def try_mlx(folder: Path, out: Path, **lora: Any) -> Outcome:
+    """The same on MLX; its PEFT folder is loaded by PEFT, its MLX folder by mlx-lm."""
+    return _guarded(lambda: _on_mlx(folder, out, LoraSettings(**{"rank": 4, **lora})))
+
+
+def _guarded(run: Any) -> Outcome:
+    try:
+        return run()
+    except UserError as error:
+        return Outcome(refusal=str(error))
+    except Exception as error:
+        last = [f for f in traceback.extract_tb(error.__traceback__) if "/livery" in f.filename or
+                "_train/" in f.filename or "/convert/" in f.filename]  # fmt: skip
+        at = f"{Path(last[-1].filename).name}:{last[-1].lineno}" if last else ""
+        first = (str(error).strip() or "-").splitlines()[0]
+        return Outcome(fault=f"{at} {type(error).__name__}: {first[:200]}")
+
+
+def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
+    import torch
+
+    from cuda_train.backend import TorchBackend
+
+    settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
+    backend = TorchBackend(settings, device="cpu")
+    randomize(backend)
+    shared, why, batch = *backend.fast_path(), draw()
+    if not shared:
+        backend.use_plain(why)
+    check = backend.self_check(batch)
+    if not check.ok:
+        shared, why = False, check.reason
+        backend.use_plain(why)
+    backend.train_step([batch], step=1, learning_rate=1e-4)
+    with torch.no_grad():
+        wanted = backend.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
+    targets, left_out = _export(settings, backend)
+    plain, loaded = peft_logits(folder, out)
+    moved = float(np.abs(loaded - plain).max())
+    return Outcome(
+        True, shared=shared, why_plain="" if shared else why, moved=moved,
+        peft=float(np.abs(loaded - wanted).max()), left_out=left_out, targets=targets,
+    )  # fmt: skip
+
+
+def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
+    import mlx.core as mx
+
+    from mlx_train.backend import MlxBackend
+
+    settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
+    backend = MlxBackend(settings)
+    randomize(backend)
+    shared, why, batch = *backend.fast_path(), draw()
+    if not shared:
+        backend.use_plain(why)
+    check = backend.self_check(batch)
+    if not check.ok:
+        shared, why = False, check.reason
+        backend.use_plain(why)
+    backend.train_step([batch], step=1, learning_rate=1e-4)
+    model: Any = backend._model
+    model.eval()
+    wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))
+    targets, left_out = _export(settings, backend)
+    plain, again = mlx_logits(folder, out / "mlx") if (out / "mlx").exists() else (None, None)
+    moved = 0.0 if plain is None else float(np.abs(again - plain).max())
+    made = Outcome(
+        True, shared=shared, why_plain="" if shared else why, moved=moved,
+        mlx=None if again is None else float(np.abs(again - wanted).max()), left_out=left_out,
+        targets=targets,
+    )  # fmt: skip
+    _, loaded = peft_logits(folder, out)
+    return dataclasses.replace(made, peft=float(np.abs(loaded - wanted).max()))
+
+
+def randomize(backend: Any) -> None:
+    """An adapter that does something in every one of its tensors."""
+    state, rng = backend.get_state(), np.random.default_rng(1)
+    weights = {
+        name: value + rng.normal(0, 0.1, value.shape).astype(np.float32)
+        for name, value in state.weights.items()
+    }
+    backend.set_state(dataclasses.replace(state, weights=weights))
+
+
+def _export(settings: TrainSettings, backend: Any) -> tuple[tuple[str, ...], str]:
+    from livery.commands.export import export
+
+    state = backend.get_state()
+    report = export(settings, None, state, FACTS, lambda text: None)
+    left_out = "; ".join(f"{k}: {v}" for k, v in report["left_out"].items())
+    names = {name.split(".")[-2] for name in state.weights}
+    return tuple(sorted(names)), left_out
+
+
+def peft_logits(folder: Path, adapter: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(24, V) of the base and of the adapter on it, by transformers and PEFT alone."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = torch.tensor(TOKENS)
+    with torch.no_grad():
+        plain = model(input_ids=tokens).logits[0].numpy()
+        model = PeftModel.from_pretrained(model, str(adapter)).eval()
+        return plain, model(input_ids=tokens).logits[0].numpy()
+
+
+def mlx_logits(folder: Path, adapter: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(24, V) of the base and of the adapter on it, by mlx-lm's own load_adapters."""
+    import mlx.core as mx
+    from mlx_lm.tuner.utils import load_adapters
+
+    from livery.engines.mlx_base import load_base
+
+    model: Any = load_base(folder).model
+    tokens = mx.array(TOKENS)
+    plain = np.array(model(tokens)[0].astype(mx.float32))
+    model = load_adapters(model, str(adapter))
+    model.eval()
+    return plain, np.array(model(tokens)[0].astype(mx.float32))

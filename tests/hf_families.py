@@ -1,0 +1,130 @@
+"""A tiny random model of every causal language model that transformers can build from one
+configuration in all dialects: `tiny("deepseek_v3", folder)`.
+
+Written as transformers itself writes them today (rope nested in rope_parameters), so they are what
+people get who save or fine-tune a model with a current version.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+from tests.tiny_models import BOS_ID, EOS_ID, PAD_ID, VOCAB, _write_tokenizer
+
+# Each family takes the keys it knows. Two layers, so that the second of a family whose first is
+# dense has experts.
+COMMON: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim"), 64),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), 2),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"), 128),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), 2),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"), 256),
+    **dict.fromkeys(
+        ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4
+    ),
+    **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
+    **dict.fromkeys(
+        ("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size",
+         "moe_shared_expert_intermediate_size", "shared_intermediate_size"), 32,
+    ),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "mamba_n_groups", "n_groups"), 1),
+    **dict.fromkeys(("head_dim", "kv_channels", "v_head_dim", "linear_key_head_dim",
+                     "linear_value_head_dim", "mamba_d_head", "mamba_head_dim"), 16),
+    **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
+    **dict.fromkeys(("mamba_d_state", "state_size", "ssm_state_size"), 8),
+    **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 8),
+    "vocab_size": VOCAB,
+    "bos_token_id": BOS_ID,
+    "eos_token_id": EOS_ID,
+    "pad_token_id": PAD_ID,
+    "sep_token_id": PAD_ID,
+    "tie_word_embeddings": False,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "rotary_dim": 8,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 16,
+    "chunk_size": 16,
+    "is_decoder": True,
+}  # fmt: skip
+
+# What a family needs otherwise.
+_LEAVE_OUT = object()
+_MLA: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": 8}
+_LINEAR: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]}
+OWN: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite",
+         "glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), _MLA,
+    ),
+    **dict.fromkeys(
+        ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "granitemoehybrid"), _LINEAR,
+    ),
+    "bamba": {"attn_layer_indices": [1]},
+    "bailing_hybrid": {**_MLA, **_LINEAR},
+    "kimi_linear": {**_MLA, **_LINEAR},
+    "falcon": {"head_dim": _LEAVE_OUT, "new_decoder_architecture": True},
+    "falcon_h1": {"mamba_d_ssm": 128},
+    "gemma4_text": {
+        "vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8, "num_experts": None,
+        "layer_types": ["sliding_attention", "full_attention"], "num_global_key_value_heads": 2,
+        "global_head_dim": 32,
+    },
+    "gemma3n_text": {
+        "vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
+              "expert_layer_offset": 1, "mamba_dt_rank": 4, "use_mamba_kernels": False},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"], "lru_width": 64},
+    "zaya": {"num_experts_per_tok": 1},
+}  # fmt: skip
+
+
+def config_of(family: str, **changes: Any) -> Any:
+    """Its configuration of transformers."""
+    from transformers import AutoConfig
+
+    values = {**COMMON, **OWN.get(family, {}), **changes}
+    given = {key: value for key, value in values.items() if value is not _LEAVE_OUT}
+    return AutoConfig.for_model(family, **given)
+
+
+def tiny(family: str, folder: Path, **changes: Any) -> Path:
+    """Write the model's folder, once."""
+    if (folder / "config.json").exists():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = config_of(family, **changes)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    draw(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _write_tokenizer(folder)
+    return folder
+
+
+def draw(model: Any) -> None:
+    """Weights with enough variance that a wrong adapter shows in the logits."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                weight.copy_(noise * 0.12)
+            elif "norm" in name or "ln_" in name:
+                weight.add_(noise * 0.1)
