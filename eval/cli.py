@@ -164,8 +164,9 @@ def generate_command(
       livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt
     """
     from eval import generate
+    from livery import streams
 
-    requests = text or tuple(line.strip() for line in sys.stdin if line.strip())
+    requests = text or tuple(streams.requests())
     if not requests:
         raise click.UsageError("Nothing to answer: give a TEXT, or lines on standard input.")
     request = generate.Request(

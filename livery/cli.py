@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import json
-import os
 import sys
 from typing import Any, NoReturn
 
 import click
 
-from livery import __version__
-from livery.errors import LiveryError
+from livery import __version__, streams
+from livery.errors import LiveryError, printable, shown
 
 # name -> (module:attribute, what `livery --help` says of it)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -57,6 +57,14 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, EOFError) as error:
+            # click would take the first for a reader of ours that has gone and the second for
+            # Ctrl-D, and leave without a word. Standard output raises OutputError instead.
+            raise RuntimeError(f"a pipe or file ended too soon ({error!r})") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -79,7 +87,7 @@ def cli(context: click.Context) -> None:
       livery eval date-keys --adapter adapters/date-keys --baseline
 
     Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,
-    130 interrupted.
+    70 a fault of Livery's own, 130 interrupted.
     """
     from livery.commands.handover import Handover
 
@@ -87,9 +95,36 @@ def cli(context: click.Context) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code.
+
+    Here alone is the net under everything: what nobody foresaw becomes one message.
+    """
+    streams.mend()
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(arguments))
+    code = 1
+    with contextlib.suppress(streams.OutputError):
+        try:
+            code = run(arguments)
+        except streams.OutputError:
+            raise
+        except Exception as error:
+            from livery import faults
+
+            said = faults.understood(error)
+            if said is not None:
+                code = _fail(arguments, said, 1)
+            else:
+                code = _fail(arguments, faults.report(arguments, error), faults.FAULT)
+    fault = streams.output_fault()
+    if fault is not None:
+        code = code or 1
+        # Where the reader (`| head`) has gone, nobody is left to tell.
+        if not isinstance(fault, BrokenPipeError):
+            click.echo(
+                f"Error: standard output: {fault.strerror}. What the command printed is cut off; "
+                "files that it wrote are whole.", err=True,
+            )  # fmt: skip
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -100,6 +135,7 @@ def run(arguments: list[str]) -> int:
         on stdout where `--json` was asked for.
     """
     try:
+        _check_text(arguments)
         result: Any = cli.main(arguments, prog_name="livery", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -108,24 +144,42 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as error:
         if "--json" in arguments:
             return _fail(arguments, error.format_message(), USAGE_ERROR)
-        error.show()
-        return USAGE_ERROR
+        usage = ""
+        if error.ctx:
+            usage = f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n"
+        return _fail(arguments, error.format_message(), USAGE_ERROR, before=usage)
     except click.ClickException as error:
         return _fail(arguments, error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _fail(arguments, "Interrupted.", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader (`| head`) has gone. Python would complain once more while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
-def _fail(arguments: list[str], message: str, code: int) -> int:
+def _check_text(arguments: list[str]) -> None:
+    """The libraries that open models and tokenizers take no name that is not UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(
+                f"{shown(argument)}: not UTF-8. Rename the file or folder."
+            ) from None
+
+
+def _fail(arguments: list[str], message: str, code: int, before: str = "") -> int:
     if "--json" in arguments:
         click.echo(json.dumps({"error": {"message": message, "exit_code": code}}))
     else:
         # The newline leaves a half-drawn progress bar, or the terminal's ^C, on its own line.
         lead = "\n" if code == INTERRUPTED and sys.stderr.isatty() else ""
         label = "" if code in (INTERRUPTED, 3) else "Error: "
-        click.echo(f"{lead}{label}{message}", err=True)
+        text = printable(_on_one_line(arguments, message))
+        click.echo(f"{lead}{before}{label}{text}", err=True)
     return code
+
+
+def _on_one_line(arguments: list[str], message: str) -> str:
+    """The message with the line breaks of names that the user gave escaped."""
+    parts = {part for argument in arguments for part in (argument, *argument.split("/"))}
+    for part in sorted((p for p in parts if "\n" in p or "\t" in p), key=len, reverse=True):
+        message = message.replace(part, shown(part))
+    return message
