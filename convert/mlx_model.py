@@ -3,7 +3,8 @@
 mlx-lm reads Hugging Face folders as they are; a converted one is quantized, cast or stacked once
 instead of at every start. What is added here: the weights' own dtype is kept unless another is
 asked for (mlx-lm casts to the one that config.json names), the folder appears whole or not at all,
-and rope's numbers are written where every reader of mlx-lm looks for them.
+and config.json is in the dialect that mlx-lm's models read (`livery.engines.mlx_config`), for
+whoever loads the folder later.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import io
 import json
 import math
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from convert.base import load_base
 from convert.safetensors_file import STORED, open_tensors
-from livery.engines.mlx_base import check_folder, find_model, require_mlx
+from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
 from livery.files import atomic_directory, read_json
 
@@ -62,12 +63,12 @@ def write_model(
     with atomic_directory(out) as fresh:
         inner = fresh / "model"  # mlx-lm wants to make the folder itself
         expected = _expected_bytes(folder, bits, group_size, chosen)
-        with _watched(inner, expected, progress):
-            _convert(folder, inner, bits, group_size, chosen)
+        with _watched(inner, expected, progress), as_mlx_reads(folder) as staged:
+            _convert(folder, staged, inner, bits, group_size, chosen)
         for path in sorted(inner.iterdir()):
             path.rename(fresh / path.name)
         inner.rmdir()
-        _mend_config(fresh / "config.json", chosen)
+        _say_dtype(fresh / "config.json", chosen)
         report = _report(fresh, bits)
         if bits and not report["quantized"]:
             raise UserError(
@@ -120,14 +121,16 @@ def _expected_bytes(folder: Path, bits: int | None, group_size: int, dtype: str)
     return total
 
 
-def _convert(folder: Path, out: Path, bits: int | None, group_size: int, dtype: str) -> None:
+def _convert(
+    folder: Path, staged: Path, out: Path, bits: int | None, group_size: int, dtype: str
+) -> None:
     from mlx_lm.convert import convert
 
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # it prints
             convert(
-                str(folder),
+                str(staged),
                 str(out),
                 quantize=bits is not None,
                 q_bits=bits,
@@ -169,33 +172,13 @@ def _watched(folder: Path, expected: int, progress: Progress | None) -> Generato
     progress(expected, expected)
 
 
-def _mend_config(path: Path, dtype: str) -> None:
-    """Say the dtype that was written, and give rope's numbers by their older names beside the
-    nested ones.
-
-    transformers 5 nests them in rope_parameters, where most of mlx-lm's models do not look: they
-    would compute with a default without a word.
-    """
+def _say_dtype(path: Path, dtype: str) -> None:
+    """Have config.json say the dtype that was written."""
     config: Any = read_json(path)
     for part in (config, config.get("text_config")):
         for key in ("torch_dtype", "dtype"):
             if isinstance(part, dict) and part.get(key):
                 part[key] = dtype
-        nested = part.get("rope_parameters") if isinstance(part, dict) else None
-        if not isinstance(nested, Mapping):
-            continue
-        full: Any = nested.get("full_attention", nested)
-        sliding: Any = nested.get("sliding_attention")
-        flat: dict[str, Any] = {
-            key: full[key] for key in ("rope_theta", "partial_rotary_factor") if key in full
-        }
-        if full.get("rope_type", "default") != "default":
-            flat["rope_scaling"] = {k: v for k, v in full.items() if k != "rope_theta"}
-        if isinstance(sliding, Mapping) and "rope_theta" in sliding:
-            flat["rope_local_base_freq"] = sliding["rope_theta"]
-        for key, value in flat.items():
-            if part.get(key) is None:
-                part[key] = value
     path.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import platform
 import shutil
 import sys
+import tempfile
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from livery.engines.mlx_config import complete
 from livery.errors import UserError
 from livery.files import read_json
 
 if TYPE_CHECKING:
     from mlx import nn
 
+CONFIG = "config.json"
 DTYPES = ("float32", "bfloat16", "float16")
 # Linux wheels of MLX are built against this glibc.
 NEEDED_GLIBC = (2, 35)
@@ -64,10 +69,50 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
             f"{path}/config.json: this model is quantized already "
             f"({config['quantization'].get('bits', '?')} bits). Leave out --quantize."
         )
+    with as_mlx_reads(path) as staged:
+        loaded, config = _load(path, staged)
+        if compiler_missing():
+            import mlx.core as mx
+
+            mx.disable_compile()  # mlx-lm's models compile small functions of their own
+        chosen = default_dtype() if dtype == "auto" else dtype
+        if chosen is not None:
+            _cast(loaded, chosen)
+        if quantize is not None:
+            config = _quantize(loaded, config, quantize, path)
+        import mlx.core as mx
+
+        loaded.eval()
+        mx.eval(loaded.parameters())
+    bits = config.get("quantization", {}).get("bits")
+    return Base(loaded, config, path, floating_dtype(loaded), bits)
+
+
+@contextlib.contextmanager
+def as_mlx_reads(path: Path) -> Generator[Path]:
+    """A folder that mlx-lm reads as what `path` holds: links to its files, and its config.json in
+    the dialect of mlx-lm's models.
+
+    mlx-lm takes config.json as it is, and a default for every key that it does not find.
+    """
+    from mlx_lm.utils import load_config
+
+    with tempfile.TemporaryDirectory(prefix="livery-base-") as fresh:
+        staged = Path(fresh)
+        for file in path.resolve().iterdir():
+            if file.name != CONFIG:
+                (staged / file.name).symlink_to(file)
+        config = complete(load_config(path))
+        (staged / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        yield staged
+
+
+def _load(path: Path, staged: Path) -> tuple[Any, dict[str, Any]]:
+    """mlx-lm's model and its configuration, or what is wrong with the folder at `path`."""
     from mlx_lm.utils import load_model
 
     try:
-        loaded, config = load_model(path, lazy=True)
+        return load_model(staged, lazy=True)
     except ValueError as error:
         raise UserError(f"{path}: mlx-lm cannot load this model: {error}") from error
     except (KeyError, TypeError) as error:
@@ -79,21 +124,6 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
         raise UserError(
             f"{path}: its weights cannot be read ({error}). Download the model again."
         ) from error
-    if compiler_missing():
-        import mlx.core as mx
-
-        mx.disable_compile()  # mlx-lm's models compile small functions of their own
-    chosen = default_dtype() if dtype == "auto" else dtype
-    if chosen is not None:
-        _cast(loaded, chosen)
-    if quantize is not None:
-        config = _quantize(loaded, config, quantize, path)
-    import mlx.core as mx
-
-    loaded.eval()
-    mx.eval(loaded.parameters())
-    bits = config.get("quantization", {}).get("bits")
-    return Base(loaded, config, path, floating_dtype(loaded), bits)
 
 
 def require_mlx() -> None:
