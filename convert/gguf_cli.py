@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +47,28 @@ _BY_SCRIPT = ("f32", "f16", "bf16", "q8_0")  # what llama.cpp's own script write
     show_default=True,
     help="How to store the matrices; the K-quants need xllamacpp or llama-quantize.",
 )
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    help="Write the file for at most so many tokens, e.g. within a window that llama.cpp lacks.",
+)
+@click.option(
+    "--ignore-field",
+    "ignored",
+    multiple=True,
+    help="A field of config.json that is not known here and changes nothing; repeatable.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @options.as_json
-def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: bool) -> None:
+def gguf_command(
+    model: str,
+    out: Path,
+    kind: str,
+    context: int | None,
+    ignored: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Convert a model folder, merged or not, to GGUF for llama.cpp and Ollama.
 
     Models of other architectures are handed to the llama.cpp checkout that LLAMA_CPP_DIR names.
@@ -56,7 +77,9 @@ def gguf_command(model: str, out: Path, kind: str, overwrite: bool, as_json: boo
 
     started = time.perf_counter()
     with megabytes(f"writing {kind}", shown=not as_json) as moved:
-        report = convert_model(model, out, kind, overwrite=overwrite, progress=moved)
+        report = convert_model(
+            model, out, kind, overwrite=overwrite, progress=moved, context=context, ignored=ignored
+        )
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -83,6 +106,8 @@ def convert_model(
     *,
     overwrite: bool = False,
     progress: Moved | None = None,
+    context: int | None = None,
+    ignored: Collection[str] = (),
 ) -> dict[str, Any]:
     """Write `out` and say what was done; see `gguf_model.write_model`.
 
@@ -98,18 +123,24 @@ def convert_model(
     checkout = os.environ.get("LLAMA_CPP_DIR")
     if checkout and base.model_type not in gguf_names.known_model_types():
         return _by_checkout(Path(checkout), base.folder, out, kind)
+    write = functools.partial(gguf_model.write_model, model, context=context, ignored=ignored)
     if kind not in k_quants.MIXES:
-        return gguf_model.write_model(model, out, kind, progress=progress)
+        return write(out, kind, progress=progress)
     try:
         quantize = ggml.load()
     except ggml.Unavailable as error:
-        return _by_program(str(error), base, out, kind, progress)
-    made = gguf_model.write_model(model, out, kind, quantize=quantize, progress=progress)
+        return _by_program(str(error), base, write, out, kind, progress)
+    made = write(out, kind, quantize=quantize, progress=progress)
     return {**made, "quantizer": "ggml of xllamacpp"}
 
 
 def _by_program(
-    why: str, base: Base, out: Path, kind: str, progress: Moved | None
+    why: str,
+    base: Base,
+    write: Callable[..., dict[str, Any]],
+    out: Path,
+    kind: str,
+    progress: Moved | None,
 ) -> dict[str, Any]:
     """By llama-quantize, from a file that holds every weight exactly."""
     from convert import gguf_model, llama_quantize
@@ -134,7 +165,7 @@ def _by_program(
 
     try:
         whole = gguf_model.exact_kind(base)
-        made = gguf_model.write_model(base.folder, exact, whole, progress=first_half)
+        made = write(exact, whole, progress=first_half)
         llama_quantize.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
     finally:
         exact.unlink(missing_ok=True)

@@ -7,13 +7,13 @@ numbers that the architecture needs go into the metadata. One tensor is held at 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convert import gguf_names, gguf_numbers, gguf_tokenizer, k_quants
+from convert import gguf_fields, gguf_names, gguf_numbers, gguf_rope, gguf_tokenizer, k_quants
 from convert.base import Base, load_base, slot
 from convert.gguf_file import TYPES, Lazy, Value, write_gguf
 from convert.gguf_names import Architecture
@@ -38,6 +38,8 @@ def write_model(
     *,
     quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    context: int | None = None,
+    ignored: Collection[str] = (),
 ) -> dict[str, Any]:
     """Convert a model folder (merged or not) to one GGUF file; returns what was written.
 
@@ -47,33 +49,39 @@ def write_model(
         kind: a key of `OUTPUTS` or of `k_quants.MIXES`.
         quantize: makes the blocks of a mix of K-quants, which need it (see `convert.ggml`).
         progress: called with (bytes written, bytes in all).
+        context: write the file for at most so many tokens.
+        ignored: fields of config.json that are not known here and change nothing.
 
     Raises:
         UserError: the architecture, its rope scaling or its tokenizer are not known here, weights
             are missing or quantized, or a tensor has no place in the architecture.
     """
-    base = load_base(model)
+    base = gguf_fields.complete(load_base(model))
     architecture = gguf_names.for_model_type(base.model_type)
     if base.model_type == "gemma3":
         raise UserError(
             f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
             "Convert it with llama.cpp's own script."
         )
+    gguf_fields.check(base, ignored)
     mix = k_quants.MIXES.get(kind)
     assert mix is None or quantize, "K-quants need a quantizer"
+    with gguf_numbers.explained(base):
+        numbers = gguf_numbers.hyperparameters(base, architecture, context)
+        factors = gguf_rope.tensors(base)
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
         "general.type": "model",
         "general.name": "",  # set below, the tokenizer has a say in it
         "general.file_type": mix[1] if mix else OUTPUTS[kind][1],
         "general.quantization_version": 2,
-        **gguf_numbers.hyperparameters(base, architecture),
+        **numbers,
     }
     vocabulary = int(base.config["vocab_size"])
     metadata.update(gguf_tokenizer.metadata(base, vocabulary))
     metadata["general.name"] = _name(base, metadata["tokenizer.ggml.tokens"])
     tensors = dict(_tensors(base, architecture))
-    for name, frequencies in gguf_numbers.rope_tensors(base).items():
+    for name, frequencies in factors.items():
         tensors[name] = Lazy(frequencies.shape, lambda value=frequencies: value)
     fallbacks: dict[str, str] = {}
     if mix:
@@ -99,7 +107,7 @@ def write_model(
         "tensors": len(tensors),
         "stored": counts,
         "fallbacks": fallbacks,
-        "notes": gguf_numbers.notes(base),
+        "notes": gguf_rope.notes(base),
         "bytes": path.stat().st_size,
     }
 

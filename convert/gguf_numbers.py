@@ -1,175 +1,181 @@
 """The numbers of a model that llama.cpp wants in a GGUF file: sizes, rope, windows, experts.
 
 What llama.cpp computes with a constant of its own is compared with the config, and a difference is
-an error: it would answer differently without a word.
+an error: it would answer differently without a word. Which fields there are: `convert.gguf_fields`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from convert import gguf_rope
 from convert.base import Base
 from convert.gguf_file import Value
 from convert.gguf_names import Architecture
 from livery.errors import UserError
 
-
-def _rope(base: Base) -> dict[str, Any]:
-    """rope_theta, rope_scaling …: flat in published configs, nested since transformers 5."""
-    nested = base.config.get("rope_parameters")
-    nested = dict(nested) if isinstance(nested, Mapping) else {}
-    full = nested.get("full_attention", nested)
-    sliding = nested.get("sliding_attention", {})
-    scaling = base.config.get("rope_scaling") or full
-    theta = base.config.get("rope_theta", full.get("rope_theta", 10000.0))
-    local = base.config.get("rope_local_base_freq", sliding.get("rope_theta", 10000.0))
-    partial = base.config.get("partial_rotary_factor", full.get("partial_rotary_factor"))
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    return {
-        "theta": float(theta),
-        "local": float(local),
-        "partial": None if partial is None else float(partial),
-        "type": str(kind),
-        "scaling": dict(scaling),
-    }
+# A softcapping that changes no float32: x / cap is so small that tanh leaves it as it is.
+_NO_CAP = 1e6
+_SWITCHED = ("qwen2", "qwen3", "qwen3_moe")  # whose windows use_sliding_window turns on
+_WHOLE = ("qwen2", "phi", "phi3")  # whose heads llama.cpp takes to make up the hidden size
+_PERIODS = {"gemma2": 2, "gemma3_text": 6}  # whose windows llama.cpp has; its own period
 
 
-def hyperparameters(base: Base, architecture: Architecture) -> dict[str, Value]:
-    """The metadata fields under the architecture's own name."""
+@contextmanager
+def explained(base: Base) -> Generator[None]:
+    """Turn what odd values of a config lead to into a UserError on it."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{base.folder / 'config.json'}: lacks {error}.") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise UserError(
+            f"{base.folder / 'config.json'}: a field has a value that makes no sense ({error})."
+        ) from None
+
+
+def hyperparameters(
+    base: Base, architecture: Architecture, context: int | None = None
+) -> dict[str, Value]:
+    """The metadata fields under the architecture's own name.
+
+    Args:
+        base: as `gguf_fields.complete` made it.
+        context: write the file for at most so many tokens; None for all that the model takes.
+
+    Raises:
+        UserError: llama.cpp cannot compute what the config asks for.
+    """
     config, name = base.config, architecture.name
-    rope = _rope(base)
-    head = int(config.get("head_dim") or config["hidden_size"] // base.heads)
-    rotary = int(head * rope["partial"]) if rope["partial"] else head
+    rope = gguf_rope.read(base)
+    head = head_size(base)
+    longest = int(config["max_position_embeddings"])
+    longest = min(longest, context or longest)
     values: dict[str, Value] = {
         "block_count": base.layers,
-        "context_length": int(config["max_position_embeddings"]),
+        "context_length": longest,
         "embedding_length": int(config["hidden_size"]),
         "feed_forward_length": int(config["intermediate_size"]),
         "attention.head_count": base.heads,
         "attention.head_count_kv": base.kv_heads,
         "attention.key_length": head,
         "attention.value_length": head,
-        "rope.dimension_count": rotary,
-        "rope.freq_base": rope["theta"],
+        "rope.dimension_count": int(head * rope.partial),
+        "rope.freq_base": rope.theta,
         "vocab_size": int(config["vocab_size"]),
     }
     if "rms_norm_eps" in config:
         values["attention.layer_norm_rms_epsilon"] = float(config["rms_norm_eps"])
     if "layer_norm_eps" in config:
         values["attention.layer_norm_epsilon"] = float(config["layer_norm_eps"])
-    values.update(_rope_scaling(base, rope))
-    _EXTRAS.get(config["model_type"], lambda _b, _r, _v: None)(base, rope, values)
+    if config["model_type"] in _WHOLE and head * base.heads != config["hidden_size"]:
+        raise UserError(
+            f"{base.folder / 'config.json'}: {base.heads} heads of {head} are not the hidden_size "
+            f"of {config['hidden_size']}; llama.cpp takes {config['model_type']} so."
+        )
+    values.update(gguf_rope.numbers(base, rope))
+    values.update(_window(base, longest))
+    _EXTRAS.get(config["model_type"], lambda _b, _v: None)(base, values)
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def _rope_scaling(base: Base, rope: dict[str, Any]) -> dict[str, Value]:
-    kind, scaling = rope["type"], rope["scaling"]
-    if kind in ("longrope", "su") and base.config["model_type"] != "phi3":
+def head_size(base: Base) -> int:
+    return int(base.config.get("head_dim") or base.config["hidden_size"] // base.heads)
+
+
+def layer_windows(base: Base) -> list[int]:
+    """How far back each layer of transformers' model looks; 0 for all the way."""
+    config, kind = base.config, str(base.config["model_type"])
+    window = config.get("sliding_window")
+    if kind in _SWITCHED and not config.get("use_sliding_window"):
+        window = None
+    types: Any = config.get("layer_types") if kind in ("qwen2", "qwen3", *_PERIODS) else None
+    if types is None and kind in ("qwen2", "qwen3"):
+        first = int(config["max_window_layers"])
+        types = _types(base.layers, lambda layer: layer >= first)
+    elif types is None and kind in _PERIODS:
+        period = int(config.get("sliding_window_pattern") or _PERIODS[kind])
+        types = _types(base.layers, lambda layer: (layer + 1) % period != 0)
+    elif types is None:
+        types = _types(base.layers, lambda _: True)
+    if len(types) != base.layers or set(types) - {"sliding_attention", "full_attention"}:
         raise UserError(
-            f"{base.folder / 'config.json'}: rope scaling {kind!r} is known for phi3 alone. "
-            "Convert this model with llama.cpp's own script."
+            f"{base.folder / 'config.json'}: layer_types names {len(types)} layers of kinds "
+            f"{', '.join(sorted(set(map(str, types))))}; known are sliding_attention and "
+            f"full_attention, for each of the {base.layers} layers."
         )
-    if kind in ("default", "llama3", "longrope", "su"):
-        return {}  # the last three are tensors of frequencies
-    if kind == "linear":
-        return {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling["factor"])}
-    if kind == "yarn":
-        return _yarn(base, scaling)
+    if kind in _PERIODS and not window and "sliding_attention" in types:
+        raise UserError(f"{base.folder / 'config.json'}: sliding layers without sliding_window.")
+    return [int(window or 0) if kind == "sliding_attention" else 0 for kind in types]
+
+
+def _types(layers: int, sliding: Callable[[int], bool]) -> list[str]:
+    return ["sliding_attention" if sliding(n) else "full_attention" for n in range(layers)]
+
+
+def _window(base: Base, longest: int) -> dict[str, Value]:
+    """Metadata for llama.cpp's windows where it has them; elsewhere the window must not matter."""
+    kind = str(base.config["model_type"])
+    windows = layer_windows(base)
+    size = max(windows)
+    if kind not in _PERIODS:
+        if 0 < size < longest:
+            raise UserError(
+                f"{base.folder / 'config.json'}: sliding_window is {size} of a context of "
+                f"{longest}; llama.cpp has no window for {kind}, and would answer otherwise "
+                f"beyond it. Write the file for what fits into the window: --context {size}."
+            )
+        return {}
+    if not size:  # llama.cpp cannot be told so; a window as long as the context is none
+        return {"attention.sliding_window": longest}
+    # The first that fits; one more than there are layers: all of them slide.
+    for period in (_PERIODS[kind], *range(2, base.layers + 2)):
+        if windows == [size if (n + 1) % period else 0 for n in range(base.layers)]:
+            return {
+                "attention.sliding_window": size,
+                "attention.sliding_window_pattern": period,
+            }
     raise UserError(
-        f"{base.folder / 'config.json'}: rope scaling {kind!r} is not known here. Convert this "
-        "model with llama.cpp's own script."
+        f"{base.folder / 'config.json'}: layer_types follow no period; llama.cpp needs one."
     )
 
 
-def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
-    """https://arxiv.org/abs/2309.00071. llama.cpp multiplies what it gets as attn_factor by the
-    paper's own factor, so one that a model sets itself is divided by that."""
-    file = base.folder / "config.json"
-    if base.config["model_type"] not in _YARN:
-        raise UserError(
-            f"{file}: rope scaling 'yarn' is not known here for {base.config['model_type']}. "
-            "Convert this model with llama.cpp's own script."
-        )
-    if scaling.get("truncate") is False:
-        raise UserError(f"{file}: yarn without truncation; llama.cpp always truncates its range.")
-    for name, fixed in (("beta_fast", 32.0), ("beta_slow", 1.0)):
-        if float(scaling.get(name) or fixed) != fixed:
-            raise UserError(
-                f"{file}: yarn with {name} {scaling[name]}; llama.cpp computes with {fixed:.0f} "
-                "for this architecture."
-            )
-    longest = int(base.config["max_position_embeddings"])
-    original = int(scaling.get("original_max_position_embeddings") or longest)
-    factor = float(scaling.get("factor") or longest / original)
-
-    def paper(weight: float = 1.0) -> float:
-        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
-    attention = scaling.get("attention_factor")
-    over, under = scaling.get("mscale"), scaling.get("mscale_all_dim")
-    if attention is None and over and under:
-        attention = paper(float(over)) / paper(float(under))
-    values: dict[str, Value] = {
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": factor,
-        "rope.scaling.original_context_length": original,
-    }
-    if attention is not None:
-        values["rope.scaling.attn_factor"] = float(attention) / paper()
-    return values
-
-
-# Where llama.cpp's yarn was found to be that of transformers (tests/test_gguf_rope.py).
-_YARN = (
-    "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "phi",
-)  # fmt: skip
-
-
-def _moe(base: Base, _rope: dict[str, Any], values: dict[str, Value]) -> None:
+def _moe(base: Base, values: dict[str, Value]) -> None:
     config = base.config
     values["expert_count"] = int(config.get("num_local_experts") or config["num_experts"])
     values["expert_used_count"] = int(config["num_experts_per_tok"])
     if "moe_intermediate_size" in config:
         values["expert_feed_forward_length"] = int(config["moe_intermediate_size"])
-    sparse_step = config.get("decoder_sparse_step", 1)
-    if sparse_step != 1 or config.get("mlp_only_layers"):
-        raise UserError(f"{base.folder}: dense layers among expert layers are not known here.")
-    if config["model_type"] == "qwen3_moe" and not config.get("norm_topk_prob"):
-        raise UserError(
-            f"{base.folder}: norm_topk_prob is false; llama.cpp always normalises the routing "
-            "weights of this architecture."
-        )
 
 
-def _gemma2(base: Base, _rope: dict[str, Any], values: dict[str, Value]) -> None:
-    config = base.config
+def _gemma2(base: Base, values: dict[str, Value]) -> None:
     _check_query_scale(base, whole=46)
-    values["attention.sliding_window"] = int(config.get("sliding_window") or 4096)
-    values["attn_logit_softcapping"] = float(config.get("attn_logit_softcapping") or 50.0)
-    values["final_logit_softcapping"] = float(config.get("final_logit_softcapping") or 30.0)
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        values[name] = float(base.config.get(name) or _NO_CAP)
 
 
-def _gemma3(base: Base, rope: dict[str, Any], values: dict[str, Value]) -> None:
+def _gemma3(base: Base, values: dict[str, Value]) -> None:
     _check_query_scale(base, whole=62)
-    types: list[str] = list(base.config.get("layer_types") or [])
-    period = int(
-        base.config.get("sliding_window_pattern")
-        or base.config.get("_sliding_window_pattern")
-        or (types.index("full_attention") + 1 if "full_attention" in types else 6)
-    )
-    regular = [
-        "full_attention" if (layer + 1) % period == 0 else "sliding_attention"
-        for layer in range(base.layers)
-    ]
-    if types and types != regular:
-        raise UserError(f"{base.folder}: layer_types follow no period; llama.cpp needs one.")
-    values["attention.sliding_window"] = int(base.config["sliding_window"])
-    values["attention.sliding_window_pattern"] = period
-    values["rope.freq_base_swa"] = rope["local"]
+    local = gguf_rope.read(base, "sliding_attention")
+    if local.kind != "default":
+        raise UserError(
+            f"{base.folder / 'config.json'}: rope scaling {local.kind!r} in sliding layers; "
+            "llama.cpp scales the others alone."
+        )
+    values["rope.freq_base_swa"] = local.theta
+    if not any(layer_windows(base)):  # what llama.cpp takes for sliding layers turns as the others
+        whole = gguf_rope.read(base)
+        if whole.kind != "default":
+            raise UserError(
+                f"{base.folder / 'config.json'}: rope scaling {whole.kind!r} without sliding "
+                "layers, which llama.cpp has no form of for gemma3."
+            )
+        values["rope.freq_base_swa"] = whole.theta
+    if base.config.get("final_logit_softcapping"):
+        values["final_logit_softcapping"] = float(base.config["final_logit_softcapping"])
 
 
 def _check_query_scale(base: Base, *, whole: int) -> None:
@@ -185,12 +191,12 @@ def _check_query_scale(base: Base, *, whole: int) -> None:
         )
 
 
-def _phi3(base: Base, rope: dict[str, Any], values: dict[str, Value]) -> None:
-    config, scaling = base.config, rope["scaling"]
-    if rope["type"] not in ("default", "longrope", "su"):
+def _phi3(base: Base, values: dict[str, Value]) -> None:
+    config, rope = base.config, gguf_rope.read(base)
+    scaling = rope.scaling
+    if rope.kind not in ("default", *gguf_rope.LONG):
         raise UserError(
-            f"{base.folder / 'config.json'}: rope scaling {rope['type']!r}; "
-            "phi3 has longrope alone."
+            f"{base.folder / 'config.json'}: rope scaling {rope.kind!r}; phi3 has longrope alone."
         )
     longest = int(config["max_position_embeddings"])
     original = int(
@@ -199,9 +205,7 @@ def _phi3(base: Base, rope: dict[str, Any], values: dict[str, Value]) -> None:
         or longest
     )
     values["rope.scaling.original_context_length"] = original
-    if config.get("sliding_window"):
-        values["attention.sliding_window"] = int(config["sliding_window"])
-    if rope["type"] in ("longrope", "su"):
+    if rope.kind in gguf_rope.LONG:
         factor = float(scaling.get("factor") or longest / original)
         attention = scaling.get("attention_factor")
         if attention is None:
@@ -209,53 +213,10 @@ def _phi3(base: Base, rope: dict[str, Any], values: dict[str, Value]) -> None:
         values["rope.scaling.attn_factor"] = float(attention)
 
 
-_EXTRAS: dict[str, Callable[[Base, dict[str, Any], dict[str, Value]], None]] = {
+_EXTRAS: dict[str, Callable[[Base, dict[str, Value]], None]] = {
     "mixtral": _moe,
     "qwen3_moe": _moe,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "phi3": _phi3,
 }
-
-
-def notes(base: Base) -> list[str]:
-    """What a user should know of how llama.cpp will compute."""
-    rope = _rope(base)
-    if rope["type"] not in ("longrope", "su"):
-        return []
-    scaling = rope["scaling"]
-    original = scaling.get("original_max_position_embeddings") or base.config.get(
-        "original_max_position_embeddings"
-    )
-    return [
-        f"longrope: started with a context of more than {original} tokens, llama.cpp takes the "
-        "long factors for short prompts too; transformers goes by the prompt's length."
-    ]
-
-
-def rope_tensors(base: Base) -> dict[str, np.ndarray]:
-    """Factors that divide rope's frequencies, for the scalings that llama.cpp takes as tensors."""
-    rope = _rope(base)
-    scaling = rope["scaling"]
-    head = int(base.config.get("head_dim") or base.config["hidden_size"] // base.heads)
-    if rope["type"] in ("longrope", "su"):
-        wanted = int(head * (rope["partial"] or 1.0)) // 2
-        made: dict[str, np.ndarray] = {}
-        for length in ("long", "short"):
-            factors = np.array(scaling.get(f"{length}_factor") or [], np.float32)
-            if factors.shape != (wanted,):
-                raise UserError(
-                    f"{base.folder / 'config.json'}: rope scaling has {factors.size} numbers in "
-                    f"{length}_factor; half of the head's rotated part is {wanted}."
-                )
-            made[f"rope_factors_{length}.weight"] = factors
-        return made
-    if rope["type"] != "llama3":
-        return {}
-    frequencies = 1.0 / rope["theta"] ** (np.arange(0, head, 2, dtype=np.float64) / head)
-    waves = 2 * math.pi / frequencies
-    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-    context = float(scaling["original_max_position_embeddings"])
-    factor = float(scaling["factor"])
-    smooth = np.clip((context / waves - low) / (high - low), 0.0, 1.0)
-    return {"rope_freqs.weight": (1.0 / ((1 - smooth) / factor + smooth)).astype(np.float32)}

@@ -22,6 +22,8 @@ from convert.gguf_file import Value
 from livery.errors import UserError
 from livery.files import read_json
 
+# Placeholders for pictures that text models were published with: no text holds them.
+_WITHOUT_ROW = frozenset({"<image_soft_token>"})
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _SPECIALS = ("bos", "eos", "unk", "pad")
 _GGUF_SPECIALS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
@@ -56,7 +58,8 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
     """The tokenizer.* fields for a model of `size` embedding rows.
 
     Raises:
-        UserError: there is no tokenizer, or it splits text in a way not known to llama.cpp.
+        UserError: there is no tokenizer, it has tokens beyond `size`, or it splits text in a way
+            not known to llama.cpp.
     """
     path = base.folder / "tokenizer.json"
     fast: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -73,9 +76,9 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
             "nor a BPE in tokenizer.json."
         )
     _add_tokens(made, fast, settings)
-    if len(made.tokens) > size:
-        made.tokens, made.types = made.tokens[:size], made.types[:size]
-        made.scores = made.scores[:size] if made.scores else None
+    _refuse_beyond(base, made.tokens, size)
+    made.tokens, made.types = made.tokens[:size], made.types[:size]
+    made.scores = made.scores[:size] if made.scores else None
     while len(made.tokens) < size:
         made.tokens.append(f"[PAD{len(made.tokens)}]")
         made.types.append(UNUSED)
@@ -99,6 +102,19 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
     if template:
         fields["tokenizer.chat_template"] = template
     return fields
+
+
+def _refuse_beyond(base: Base, tokens: list[str], size: int) -> None:
+    """Tokens without a row in the embedding: the model cannot read them, and llama.cpp has no place
+    for them."""
+    beyond = [token for token in tokens[size:] if token not in _WITHOUT_ROW]
+    if beyond:
+        raise UserError(
+            f"{base.folder}: its tokenizer has {len(tokens)} tokens, its embedding {size} rows: "
+            f"{', '.join(map(repr, beyond[:3]))}{' …' if len(beyond) > 3 else ''} cannot be read "
+            "by the model. Add rows for them (transformers: resize_token_embeddings) and train "
+            "these, or take the tokens out of the tokenizer."
+        )
 
 
 def _steps(fast: dict[str, Any]) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any
     """
     name, config = FAMILIES[family]
     values = {**_COMMON, **config, **overrides, "architectures": [name]}
-    if family == "gemma3":
+    if family == "gemma3" and "layer_types" not in overrides:
         pattern = values["sliding_window_pattern"]
         values["layer_types"] = [
             "sliding_attention" if (layer + 1) % pattern else "full_attention"
