@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from livery.dataset.encode import load_dataset
+from livery.dataset.load import load_dataset
 from livery.dataset.template import load_tokenizer
 from livery.files import read_json
 from livery.paths import HOME

@@ -20,12 +20,14 @@ class Origin:
     Attributes:
         model: its base, folder or hub id.
         quantize: bits that the base was quantized to on loading.
-        train_file: the training rows.
+        train_data: the data set it was trained on, where that is still there.
+        columns: which of its columns holds what.
     """
 
     model: str | None = None
     quantize: int | None = None
-    train_file: Path | None = None
+    train_data: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 def read_origin(adapter: str | None) -> Origin:
@@ -39,11 +41,12 @@ def read_origin(adapter: str | None) -> Origin:
     folder = adapter_folder(adapter)
     settings = _settings(folder / RUN_CONFIG)
     if settings:
-        train_file = Path(str(settings.get("data", ""))) / "train.jsonl"
+        data = str(settings.get("data") or "")
         return Origin(
             model=settings.get("model"),
             quantize=settings.get("quantize"),
-            train_file=train_file if train_file.is_file() else None,
+            train_data=data if data and Path(data).exists() else None,
+            columns=tuple(settings.get("columns", ())),
         )
     for config, key in (
         ("adapter_config.json", "base_model_name_or_path"),

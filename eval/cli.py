@@ -30,7 +30,7 @@ TOKENS_GENERATE = 256
     "--limit", "--max-samples", "limit", type=int, help="Only so many cases, taken evenly."
 )
 @click.option("--target", type=click.FloatRange(0, 1), help="Exit with 3 below this share.")
-@click.option("--train-data", metavar="FILE", help="Training rows, to count leaks against.")
+@click.option("--train-data", metavar="PATH", help="Training data, to count leaks against.")
 @click.option("--output-json", metavar="FILE", help="Write the record there too.")
 @click.option(
     "--report",

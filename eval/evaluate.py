@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +17,15 @@ from eval.cases import Case
 from eval.hashes import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, run_arm
 from eval.scorers import get_scorer, own_set
+from livery.dataset.columns import read_columns
+from livery.dataset.conversation import Dropped, RowError
+from livery.dataset.reader import Reader
+from livery.dataset.rows import question
+from livery.dataset.sources import digest, find
 from livery.doctor import machine
 from livery.engines.base import Decoding, open_engine
 from livery.errors import UserError
-from livery.files import read_jsonl, sha256
+from livery.files import sha256
 from livery.leaks import find_leaks
 from livery.paths import HOME, name_model
 from livery.run_folder import base_digest
@@ -40,7 +45,8 @@ class Request:
         data: the user's own cases; None takes Livery's.
         second: Livery's second set, the one to look at once.
         limit: only so many cases, taken evenly from the whole file.
-        train_data: the training file to count leaks against; None takes the run's own.
+        train_data: the data set to count leaks against; None takes the run's own.
+        columns: which of its columns holds what.
         target: share of the headline arm that counts as passed.
         decoding: how answers are drawn; the arms set its grammar.
         command: the command line, for the record.
@@ -57,6 +63,7 @@ class Request:
     second: bool = False
     limit: int | None = None
     train_data: str | None = None
+    columns: tuple[str, ...] = ()
     target: float | None = None
     decoding: Decoding = field(default_factory=Decoding)
     command: str = ""
@@ -88,8 +95,10 @@ def evaluate(request: Request, show: Show) -> record.Record:
     # Over http an adapter is a name that the endpoint knows, not a folder of ours.
     folder = None if request.engine == "http" else request.adapter
     origin = read_origin(folder)
-    train_file = Path(request.train_data) if request.train_data else origin.train_file
-    leaks = count_leaks(train_file, cases) if train_file else None
+    if request.train_data:
+        leaks = count_leaks(request.train_data, cases, request.columns)
+    else:
+        leaks = count_leaks(origin.train_data, cases, origin.columns) if origin.train_data else None
     model = choose_model(request.model, origin)
     options = complete_options(
         request.engine, request.engine_options, origin, model, request.adapter
@@ -151,18 +160,30 @@ def spread(cases: list[Case], limit: int | None) -> list[Case]:
     return [cases[i * len(cases) // limit] for i in range(limit)]
 
 
-def count_leaks(train: Path, cases: list[Case]) -> dict[str, Any]:
-    """How many cases stand in the training file.
+def count_leaks(
+    train: str | Path, cases: list[Case], columns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """How many cases stand in the training rows.
+
+    Args:
+        train: a data set, of which the training split counts (see `livery.dataset.sources`).
+        columns: which column holds what, as words "prompt=question".
 
     Raises:
-        UserError: the file is missing or malformed.
+        UserError: the data are missing or malformed.
     """
-    rows = [row for _, row in read_jsonl(train)]
-    found = find_leaks(rows, [case.text for case in cases])
+    sources = find(train).train
+    texts: list[str] = []
+    for row in Reader(read_columns(columns)).read(sources):
+        if isinstance(row, RowError):
+            raise row
+        if not isinstance(row, Dropped):
+            texts.append(question(row))
+    found = find_leaks(texts, [case.text for case in cases])
     return {
-        "path": str(train),
-        "sha256": sha256(train),
-        "rows": len(rows),
+        "path": str(sources[0] if len(sources) == 1 else train),
+        "sha256": digest(sources),
+        "rows": len(texts),
         "same": sum(leak.kind == "same" for leak in found),
         "near": sum(leak.kind == "near" for leak in found),
         "cases": [

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from livery.dataset.columns import read_columns
+from livery.errors import UserError
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -129,6 +132,32 @@ class Words:
         if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
             raise ValueError("a list of names")
         return tuple(items)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A column mapping: {field: column or list of columns}, in a shell field=column,…; kept as
+    words "field=column"."""
+
+    metavar: str = "FIELD=COLUMN,…"
+
+    def read(self, raw: Any) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            raw = [word for word in raw.split(",") if word.strip()]
+        if isinstance(raw, Mapping):
+            raw = [
+                f"{name}={column}"
+                for name, columns in raw.items()
+                for column in (columns if isinstance(columns, list | tuple) else [columns])
+            ]
+        if not isinstance(raw, list | tuple) or not all(isinstance(word, str) for word in raw):
+            raise ValueError("a mapping such as {prompt: question, completion: answer}")
+        words = tuple(word.strip() for word in raw)
+        try:
+            read_columns(words)
+        except UserError as error:
+            raise ValueError(f"a column mapping: {error}") from None
+        return words
 
 
 def one_of(*words: str) -> Choice:

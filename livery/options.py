@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from livery.kinds import Choice, Integer, Kind, Number, Switch, Text, Words, one_of
+from livery.kinds import Choice, Columns, Integer, Kind, Number, Switch, Text, Words, one_of
 
 _OPTIMIZERS = Choice(
     {
@@ -72,7 +72,14 @@ OPTIONS: tuple[Option, ...] = (
            "Base model: a folder or a hub id; base_model is the embedded one.", ("base_model",),
            ("JARVIS_MODEL_NAME",)),
     Option("data", "data", ("--data", "--training-data", "--training-corpus"), Text("PATH"),
-           "Folder with train.jsonl and valid.jsonl.", ("training_data", "training_corpus")),
+           "Folder with train.jsonl and valid.jsonl, or another data set (docs/data.md).",
+           ("training_data", "training_corpus")),
+    Option("columns", "columns", ("--columns",), Columns(),
+           "Which column holds what, where names do not tell: prompt=question,ignore=title."),
+    Option("train_on", "train_on", ("--train-on",), one_of("all", "last"),
+           "Answers of a conversation that are learned."),
+    Option("strict", "strict", ("--strict/--no-strict",), Switch(),
+           "Refuse data of which a row would be left out."),
     Option("output_dir", "adapter_path", ("--output-dir", "--adapter-path"), Text("DIR"),
            "Adapter folder that the run writes.", ("output_dir",)),
     Option("backend", "backend", ("--backend",), one_of("auto", "mlx", "torch"),

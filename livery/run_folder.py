@@ -26,7 +26,7 @@ _FREE = (
     "attention", "compile",
     "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
     "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
-    "samples", "sample_tokens", "save_total", "keep", "optimizer",
+    "samples", "sample_tokens", "save_total", "keep", "optimizer", "columns", "train_on", "strict",
 )  # fmt: skip
 
 

@@ -11,51 +11,29 @@ import dataclasses
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 from livery import leaks
-from livery.dataset.encode import Dataset, digest
+from livery.dataset.load import Dataset, digest
 from livery.errors import UserError
-from livery.files import read_jsonl
 from livery.settings import TrainSettings
 
 
-def first_lines(path: Path, count: int) -> tuple[frozenset[int] | None, str]:
-    """(the lines of the first `count` rows, what to tell the user); (None, "") for all rows.
-
-    Args:
-        count: 0 for all.
-    """
-    if not count:
-        return None, ""
-    lines = [line for line, _ in read_jsonl(path)]
-    if count >= len(lines):
-        return None, ""
-    return frozenset(
-        lines[:count]
-    ), f"max_samples: the first {count} of {len(lines)} rows are read."
-
-
-def split(settings: TrainSettings, path: Path, rows: Dataset) -> tuple[Dataset, Dataset, str]:
+def split(settings: TrainSettings, data: str, rows: Dataset) -> tuple[Dataset, Dataset, str]:
     """(what is trained on, what is held out, what to tell the user).
 
     Args:
-        path: the training file, for what its rows ask.
-        rows: its encoded rows.
+        data: what the rows were read from, for messages.
+        rows: encoded rows, with what each asks.
 
     Raises:
         UserError: all rows ask the very same, so that none can be held out.
     """
-    usable = {example.where for example in rows.examples}
-    asked = [
-        (f"{path}:{line}", leaks.row_text(row) or str(row))
-        for line, row in read_jsonl(path)
-        if f"{path}:{line}" in usable
-    ]
+    usable = rows.asked.keys()
+    asked = list(rows.asked.items())
     held = hold_out([text for _, text in asked], settings.val_split, settings.seed)
     if not held:
         raise UserError(
-            f"{path}: val_split is {settings.val_split:g}, but its {len(asked)} rows all ask the "
+            f"{data}: val_split is {settings.val_split:g}, but its {len(asked)} rows all ask the "
             "same, so none can be held out that is not trained on, too. Write a valid.jsonl."
         )
     inside = set(held)
@@ -70,7 +48,7 @@ def split(settings: TrainSettings, path: Path, rows: Dataset) -> tuple[Dataset, 
         )
     # Rows that were dropped are told of once, with the training rows.
     left_out = dataclasses.replace(_only(rows, names), dropped=())
-    return _only(rows, usable - names), left_out, text
+    return _only(rows, set(usable) - names), left_out, text
 
 
 def hold_out(texts: Sequence[str], share: float, seed: int) -> list[int]:
@@ -106,7 +84,7 @@ def evenly(rows: Dataset, count: int) -> tuple[Dataset, str]:
 
 def _only(rows: Dataset, wheres: Collection[str]) -> Dataset:
     kept = tuple(example for example in rows.examples if example.where in wheres)
-    return dataclasses.replace(rows, examples=kept, digest=digest(kept))
+    return dataclasses.replace(rows, examples=kept, digest=digest(kept), asked={})
 
 
 def _grouped(texts: Sequence[str], by: Callable[[str], str]) -> dict[str, list[int]]:

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from livery.dataset.columns import read_columns
 from livery.errors import UserError
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -56,7 +57,8 @@ class TrainSettings:
 
     Attributes:
         model: folder or hub id of the base model.
-        data: folder with train.jsonl and, if there is one, valid.jsonl.
+        data: folder with train.jsonl and, if there is one, valid.jsonl; or any other data set of
+            `livery.dataset.sources`.
         output_dir: the adapter folder that the run writes.
         lora: the shape of the adapter.
         backend: which framework trains; "auto" takes MLX where it is installed.
@@ -97,6 +99,10 @@ class TrainSettings:
         keep: which weights the adapter folder gets: those of the lowest eval_loss, or the last.
         chat_template: "chatml" or a template file, for tokenizers that bring none.
         init_adapter: adapter folder whose weights the run starts from.
+        columns: which column of the data holds what, as words "prompt=question"
+            (see `livery.dataset.columns`).
+        train_on: learn every answer of a conversation, or its last one alone.
+        strict: a row that cannot be trained on is an error, not left out.
     """
 
     model: str = "base_model"
@@ -142,6 +148,9 @@ class TrainSettings:
     keep: Literal["best", "last"] = "best"
     chat_template: str | None = None
     init_adapter: str | None = None
+    columns: tuple[str, ...] = ()
+    train_on: Literal["all", "last"] = "all"
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "grad_accum", "max_length", "save_total"):
@@ -154,6 +163,7 @@ class TrainSettings:
             raise UserError(f"val_split is {self.val_split:g}; it must be at least 0 and below 1.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"max_steps is {self.max_steps}; it must be at least 1.")
+        read_columns(self.columns)
         if self.quantize not in (None, 2, 3, 4, 5, 6, 8):
             raise UserError(f"quantize is {self.quantize}; choose 2, 3, 4, 5, 6 or 8 bits.")
 

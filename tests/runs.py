@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from livery.backend import Backend, PortableState
-from livery.dataset.encode import Dataset, load_dataset
+from livery.dataset.load import Dataset, load_dataset
 from livery.dataset.template import load_tokenizer
 from livery.loop import Job, RunResult, train
 from livery.settings import LoraSettings, TrainSettings

@@ -157,7 +157,7 @@ def test_a_limit_takes_evenly():
 def test_leaks_are_counted_by_case(tmp_path: Path):
     train = tmp_path / "train.jsonl"
     rows = [
-        {"messages": [{"role": "user", "content": "Wake me at 7 am tomorrow, please!"}]},
+        {"prompt": "Wake me at 7 am tomorrow, please!", "completion": "Yes."},
         {"text": "turn the lights off in the kitchen tonight"},
     ]
     train.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from livery import run_folder
 from livery.blas import use_openblas
 from livery.commands import backends, training
 from livery.config import Config
+from livery.dataset.raw import Source, raw_rows
+from livery.dataset.sources import digest, find
 from livery.errors import UserError
 from livery.files import read_json, sha256, write_json
 from livery.run_folder import base_digest, deciding_settings
@@ -72,28 +74,30 @@ def _generator(skill: str) -> Any:
 
 def describe_data(folder: Path, settings: TrainSettings) -> str:
     """Rows by split, for the summary; the settings may take fewer."""
-    train, valid = training.data_files(folder)
-    rows = [f"{_lines(train):,} training rows"]
-    if valid is not None:
-        rows.append(f"{_lines(valid):,} held out")
+    splits = find(folder)
+    rows = [f"{_count(splits.train):,} training rows"]
+    if splits.valid:
+        rows.append(f"{_count(splits.valid):,} held out")
     fewer = settings.max_samples or settings.val_split or settings.eval_max_samples
     return ", ".join(rows) + ("; the settings select among them" if fewer else "")
 
 
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
+def _count(sources: Sequence[Source]) -> int:
+    return sum(1 for source in sources for _ in raw_rows(source))
 
 
 # -- training ----------------------------------------------------------------------------------
 
 # Settings that older records do not name, with what they were then.
-_SINCE = {"max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto"}
+_SINCE: dict[str, Any] = {
+    "max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto", "columns": [],
+    "train_on": "all",
+}  # fmt: skip
 
 
 def made_from(settings: TrainSettings) -> dict[str, Any]:
     """What decides the adapter's bytes, as far as it is known before the data is encoded."""
-    train_file, valid_file = training.data_files(Path(settings.data))
+    splits = find(settings.data)
     deciding = deciding_settings(settings, settings.max_steps or 0)
     return json.loads(
         json.dumps(
@@ -103,8 +107,8 @@ def made_from(settings: TrainSettings) -> dict[str, Any]:
                 "dtype": settings.dtype,
                 "keep": settings.keep,
                 **{name: getattr(settings, name) for name in _SINCE},
-                "train": sha256(train_file),
-                "valid": sha256(valid_file) if valid_file else None,
+                "train": digest(splits.train),
+                "valid": digest(splits.valid) if splits.valid else None,
                 "base": base_digest(settings.model),
             }
         )
@@ -188,7 +192,8 @@ def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, An
         engine=engine,
         engine_options={"dtype": settings.dtype, "chat_template": settings.chat_template},
         baseline=True,
-        train_data=str(training.data_files(Path(settings.data))[0]),
+        train_data=settings.data,
+        columns=settings.columns,
         target=target,
         command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ from livery.commands.export import export
 from livery.commands.init_adapter import start_from
 from livery.commands.train_output import TrainingOutput
 from livery.config import Config
-from livery.dataset.encode import Dataset, load_dataset
+from livery.dataset.columns import read_columns
+from livery.dataset.load import Dataset, load_dataset
+from livery.dataset.raw import Source
+from livery.dataset.reader import Reader
+from livery.dataset.sources import find
 from livery.dataset.template import load_tokenizer
 from livery.errors import UserError
 from livery.loop import Job, RunResult
@@ -103,53 +107,46 @@ def load_data(settings: TrainSettings) -> Data:
     Raises:
         UserError: the folder or file is missing or empty, or a row is malformed.
     """
-    train_file, valid_file = data_files(Path(settings.data))
-    if settings.val_split and valid_file is not None:
+    splits = find(settings.data)
+    if settings.val_split and splits.valid:
         raise UserError(
-            f"val_split is {settings.val_split:g}, but {valid_file} is there to be evaluated. "
+            f"val_split is {settings.val_split:g}, but {splits.valid[0]} is there to be evaluated. "
             "Remove one of them: --val-split 0, or the file."
         )
     tokenizer = load_tokenizer(settings.model, settings.chat_template)
+    reader = Reader(read_columns(settings.columns), settings.train_on)
 
-    def load(path: Path, lines: Container[int] | None = None) -> Dataset:
+    def load(sources: Sequence[Source], **more: Any) -> Dataset:
         return load_dataset(
-            path,
+            sources,
             tokenizer,
             max_length=settings.max_length,
             mask_prompt=settings.mask_prompt,
-            lines=lines,
+            reader=reader,
+            **more,
         )
 
-    lines, *notes = selection.first_lines(train_file, settings.max_samples)
-    train = load(train_file, lines)
-    valid = load(valid_file) if valid_file is not None else Dataset(())
+    notes: list[str] = []
+    train = load(splits.train, first=settings.max_samples, with_questions=settings.val_split > 0)
+    if train.more:
+        notes.append(f"max_samples: the first {settings.max_samples} rows are read, no more.")
+    valid = load(splits.valid) if splits.valid else Dataset(())
+    _refuse_dropped(settings, train, valid)
     if settings.val_split:
-        train, valid, note = selection.split(settings, train_file, train)
+        train, valid, note = selection.split(settings, str(splits.train[0]), train)
         notes.append(note)
     valid, note = selection.evenly(valid, settings.eval_max_samples)
-    return Data(tokenizer, train, valid, tuple(note for note in (*notes, note) if note))
+    notes += [note, *reader.notes()]
+    return Data(tokenizer, train, valid, tuple(note for note in notes if note))
 
 
-def data_files(data: Path) -> tuple[Path, Path | None]:
-    """The training file, and the validation file where there is one.
-
-    `data` is a folder with train.jsonl and valid.jsonl, or one training file; beside a train.jsonl
-    its valid.jsonl is taken too.
-    """
-    if data.is_file():
-        beside = data.with_name("valid.jsonl")
-        has_valid = data.name == "train.jsonl" and beside.is_file()
-        return data, beside if has_valid else None
-    if not data.exists():
+def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:
+    dropped = [row for part in parts for row in part.dropped]
+    if settings.strict and dropped:
         raise UserError(
-            f"{data}: no such folder. Make a skill's data with `livery data date-keys --out {data}`"
-            ", or name a folder with train.jsonl and valid.jsonl under --data."
+            f"{dropped[0].where}: {dropped[0].reason}. With strict no row may be left out; "
+            f"{len(dropped)} would be (`livery data check` lists them)."
         )
-    if not (data / "train.jsonl").is_file():
-        found = ", ".join(sorted(p.name for p in data.iterdir())[:5]) or "nothing"
-        raise UserError(f"{data}: holds no train.jsonl (it holds {found}).")
-    valid = data / "valid.jsonl"
-    return data / "train.jsonl", valid if valid.is_file() else None
 
 
 def describe_dropped(data: Data) -> list[str]:
@@ -163,7 +160,7 @@ def describe_dropped(data: Data) -> list[str]:
                 f"{first.reason}."
             )
     if not data.valid.examples:
-        notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")
+        notes.append("There is no validation file: no evaluation, and the last weights are kept.")
     return notes
 
 

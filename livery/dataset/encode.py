@@ -7,35 +7,16 @@ template under which the first is no prefix of the second cannot be trained exac
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from livery.dataset.conversation import Dropped, Message, Pair, Row, Text
+from livery.dataset.conversation import Message, Pair, Row, Text
 from livery.dataset.rows import nothing_to_learn, read_row
 from livery.dataset.template import end_of_turn, render, require_template, token_ids
 from livery.errors import UserError
-from livery.files import read_jsonl
 from livery.plan import Example
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Encoded rows of one file, in the order of the file.
-
-    Attributes:
-        examples: what is trained on; a row may give several (see `encode_messages`).
-        dropped: what was left out.
-        digest: hex SHA-256 over all tokens and masks.
-    """
-
-    examples: tuple[Example, ...]
-    dropped: tuple[Dropped, ...] = ()
-    digest: str = ""
 
 
 def encode_row(
@@ -105,59 +86,6 @@ def encode_messages(
         mask[1 if not mask_prompt else start : stop] = True
         examples.append(Example(np.asarray(tokens, np.int32), mask, where))
     return examples
-
-
-def load_dataset(
-    path: str | Path,
-    tokenizer: Any,
-    *,
-    max_length: int,
-    mask_prompt: bool = True,
-    lines: Container[int] | None = None,
-) -> Dataset:
-    """Encode a JSON-lines file, or those rows of it that stand on `lines`.
-
-    Rows with an empty answer, and rows longer than `max_length` tokens (whose answer would be cut),
-    are dropped and listed.
-
-    Raises:
-        UserError: the file is missing, empty or malformed (file and line named), or no row is left.
-    """
-    path = Path(path)
-    examples: list[Example] = []
-    dropped: list[Dropped] = []
-    for number, row in read_jsonl(path):
-        if lines is not None and number not in lines:
-            continue
-        where = f"{path}:{number}"
-        found = read_row(row, where)
-        if reason := nothing_to_learn(found):
-            dropped.append(Dropped(where, reason))
-        for example in encode(found, tokenizer, mask_prompt=mask_prompt):
-            if len(example.tokens) > max_length:
-                reason = f"{len(example.tokens)} tokens, over the limit of {max_length}"
-                dropped.append(Dropped(where, reason))
-            else:
-                examples.append(example)
-    if not examples:
-        if not dropped:
-            raise UserError(f"{path}: holds no rows.")
-        raise UserError(
-            f"{path}: none of {'its' if lines is None else 'the'} {len(dropped)} rows"
-            f"{'' if lines is None else ' taken'} can be trained on; the first, "
-            f"{dropped[0].where}: {dropped[0].reason}."
-        )
-    return Dataset(tuple(examples), tuple(dropped), digest(examples))
-
-
-def digest(examples: Iterable[Example]) -> str:
-    """Hex SHA-256 over tokens and masks, in order."""
-    total = hashlib.sha256()
-    for example in examples:
-        total.update(len(example.tokens).to_bytes(8, "little"))
-        total.update(np.ascontiguousarray(example.tokens, "<i4").tobytes())
-        total.update(np.packbits(example.supervised).tobytes())
-    return total.hexdigest()
 
 
 def _answer_span(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livery.dataset.encode import encode_messages, encode_row, load_dataset
+from livery.dataset.encode import encode_messages, encode_row
+from livery.dataset.load import load_dataset
 from livery.dataset.template import end_of_turn, load_tokenizer
 from livery.errors import UserError
 from tests.tiny_models import EOS_ID, tiny_model

@@ -1,0 +1,419 @@
+"""Files of rows, whatever their format: JSON lines, JSON arrays, CSV and TSV, Parquet, compressed
+or within a zip.
+
+Rows are read as a stream: of a file of any size one chunk and one row are held. A row that cannot
+be read is a `RowError` in its place; where no more rows can be found after a fault, the file ends
+with a `UserError`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from livery.dataset.conversation import RowError
+from livery.errors import UserError, shown
+from livery.reading import LONGEST_LINE, decode, open_file, parse_json, parse_row
+
+RawRow = tuple[str, dict[str, Any] | RowError]
+
+FORMATS = {
+    ".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "table", ".tsv": "table",
+    ".parquet": "parquet",
+}  # fmt: skip
+PACKED = (".gz", ".zst", ".bz2", ".xz")
+# Text may grow to so many times its packed size, and to so many bytes more: rows that share a long
+# prompt shrink some fiftyfold.
+_GROWTH, _FLOOR = 200, 64 << 20
+_CHUNK = 1 << 20
+_BATCH = 256  # rows of a Parquet file held at a time
+_SPACE = re.compile(r"[ \t\r\n]*")
+_FAULTS = (
+    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
+    RuntimeError, ValueError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of rows: on the disk, or a member of a zip.
+
+    Attributes:
+        path: of the file, or of the zip that holds it.
+        member: its name within the zip; "" for a file of its own.
+    """
+
+    path: Path
+    member: str = ""
+
+    def __str__(self) -> str:
+        return shown(f"{self.path}/{self.member}" if self.member else self.path, 1000)
+
+    @property
+    def format(self) -> str:
+        """One of the values of FORMATS; a name of no known ending is taken for JSON lines."""
+        return FORMATS.get(Path(self.plain_name).suffix.lower(), "lines")
+
+    @property
+    def packing(self) -> str:
+        """One of PACKED, or ""."""
+        suffix = Path(self.member or self.path.name).suffix.lower()
+        return {".zstd": ".zst"}.get(suffix, suffix if suffix in PACKED else "")
+
+    @property
+    def plain_name(self) -> str:
+        """The file's name without the ending of its packing."""
+        name = self.member or self.path.name
+        return name[: -len(Path(name).suffix)] if self.packing else name
+
+
+def raw_rows(source: Source) -> Iterator[RawRow]:
+    """("file:line" or "file row N", row or what is wrong with it) of each row.
+
+    Rows of JSON lines are named by their line, others by their number, from 1.
+
+    Raises:
+        UserError: the file cannot be read, or not beyond some place, which is named.
+    """
+    if source.format == "parquet":
+        yield from _parquet(source)
+        return
+    chunks = _chunks(source)
+    if source.format == "table":
+        yield from _table(chunks, source)
+        return
+    first = next(chunks, b"")
+    chunks = _chain(first, chunks)
+    # Many a .json holds JSON lines, and the reverse: the first bytes tell.
+    if re.match(rb"(\xef\xbb\xbf)?\s*\[\s*([\]{]|$)", first):
+        yield from _array(chunks, source)
+    else:
+        yield from _json_lines(chunks, source)
+
+
+def _json_lines(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
+    for number, raw in _lines(chunks, source):
+        if not raw.strip():
+            continue
+        where = f"{source}:{number}"
+        try:
+            yield where, parse_row(raw, source, number)
+        except UserError as error:
+            if number == 1 and source.format == "json" and raw.strip(b"\xef\xbb\xbf \r\n") == b"{":
+                raise UserError(
+                    f"{source}: one JSON object over several lines; a list of rows was expected, "
+                    "or one row a line."
+                ) from None
+            yield _fault(where, where, error)
+
+
+def _lines(chunks: Iterable[bytes], source: Source) -> Iterator[tuple[int, bytes]]:
+    r"""(number, line with its end). A line ends with \n, \r\n or, as of old, \r; each counts once.
+
+    Of blank lines in great number only one is yielded.
+
+    Raises:
+        UserError: a line is longer than LONGEST_LINE bytes.
+    """
+    number, size = 1, 0
+    held: list[bytes] = []
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size > LONGEST_LINE:
+            raise UserError(f"{source}:{number}: a line of more than {LONGEST_LINE >> 20} MB.")
+        if b"\n" not in chunk and b"\r" not in chunk:
+            continue
+        data = b"".join(held)
+        # What follows the last line break waits for its rest, and so does \r, for its \n.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+        whole, held = data[:end], [data[end:]]
+        size = len(held[0])
+        if len(whole) > 1 and not whole.strip():
+            yield number, b"\n"
+            number += whole.count(b"\n") + whole.count(b"\r") - whole.count(b"\r\n")
+            continue
+        for line in whole.splitlines(keepends=True):
+            yield number, line
+            number += 1
+    for line in b"".join(held).splitlines(keepends=True):
+        yield number, line
+        number += 1
+
+
+def _array(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
+    """The objects of a JSON array, one after the other."""
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)  # finds an end; parses no number
+    text = _Text(chunks, source)
+    text.skip("[")
+    number = 0
+    if text.peek() == "]":
+        text.skip("]")
+    else:
+        while True:
+            number += 1
+            text.peek()
+            line = text.line
+            raw = text.value(decoder, number)
+            where = f"{source} row {number}"
+            try:
+                row = parse_json(raw, source, line=line, finite=True)
+                if not isinstance(row, dict):
+                    name = type(row).__name__
+                    raise UserError(f"{source}:{line}: a {name} where a JSON object was expected.")
+                yield where, row
+            except UserError as error:
+                yield _fault(where, f"{source}:{line}", error)
+            if text.peek() != ",":
+                break
+            text.skip(",")
+        text.skip("]")
+    if text.peek():
+        raise UserError(f"{source}:{text.line}: not valid JSON: more after the list's end.")
+
+
+class _Text:
+    """The text of a stream, of which only what is not read yet is held."""
+
+    def __init__(self, chunks: Iterable[bytes], source: Source) -> None:
+        self.chunks = iter(chunks)
+        self.source = source
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.text, self.at, self.line = "", 0, 1
+
+    def more(self) -> bool:
+        """Read at least as much again as is held, for a value may be longer than a chunk."""
+        parts = [self.text[self.at :]]
+        wanted, size = max(1, len(parts[0])), 0
+        while size < wanted:
+            chunk = next(self.chunks, None)
+            try:
+                parts.append(self.decoder.decode(chunk or b"", final=chunk is None))
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{self.source}: not UTF-8 text ({error.reason}). Save the file as UTF-8."
+                ) from None
+            size += len(parts[-1])
+            if chunk is None:
+                break
+        self.text, self.at = "".join(parts), 0
+        if len(self.text) > LONGEST_LINE:
+            raise UserError(f"{self.source}:{self.line}: a row of more than 256 MB.")
+        return size > 0
+
+    def peek(self) -> str:
+        """The next character that is no white space; "" at the end."""
+        while True:
+            found = _SPACE.match(self.text, self.at)
+            end = found.end() if found else self.at
+            self.line += self.text.count("\n", self.at, end)
+            self.at = end
+            if end < len(self.text):
+                return self.text[end]
+            if not self.more():
+                return ""
+
+    def skip(self, wanted: str) -> None:
+        """Go past a character. Raises UserError where another one stands."""
+        found = self.peek()
+        if found != wanted:
+            got = f"{found!r}" if found else "the end of the file"
+            raise UserError(
+                f"{self.source}:{self.line}: not valid JSON: {wanted!r} expected, not {got}."
+            )
+        self.at += 1
+
+    def value(self, decoder: json.JSONDecoder, number: int) -> str:
+        """The text of the next JSON value."""
+        while True:
+            try:
+                _, end = decoder.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self.text) - 16
+                if cut and self.more():
+                    continue
+                line = self.line + self.text.count("\n", self.at, error.pos)
+                fault = "the file ends within it" if cut else error.msg
+                raise UserError(
+                    f"{self.source}:{line}: row {number} is not valid JSON: {fault}."
+                ) from None
+            except RecursionError:
+                raise UserError(
+                    f"{self.source}:{self.line}: row {number} is nested too deep."
+                ) from None
+            raw = self.text[self.at : end]
+            self.line += raw.count("\n")
+            self.at = end
+            return raw
+
+
+def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
+    """Rows of a table in text; the first line names the columns."""
+
+    def texts() -> Iterator[str]:
+        for number, raw in _lines(chunks, source):
+            yield decode(raw, source, number)
+
+    csv.field_size_limit(LONGEST_LINE)
+    feed = texts()
+    head = next(feed, "")
+    # Spreadsheets of some countries write semicolons, and call it CSV all the same.
+    mark = "\t" if source.plain_name.lower().endswith(".tsv") else max(",;\t", key=head.count)
+    reader = csv.reader(_chain(head, feed), delimiter=mark, strict=True)
+    number = 0
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        if len(names) != len(set(names)):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{source}:1: the column {twice!r} occurs twice in the first line.")
+        if not any(names):
+            raise UserError(f"{source}:1: its first line names no columns.")
+        names = [name or f"_{at}" for at, name in enumerate(names)]  # an index without a name
+        for cells in reader:
+            if not cells:
+                continue
+            number += 1
+            where = f"{source} row {number}"
+            if len(cells) != len(names):
+                yield (
+                    where,
+                    RowError(
+                        where,
+                        f"{len(cells)} cells where the first line names {len(names)} columns.",
+                    ),
+                )
+            else:
+                yield where, dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{source}:{reader.line_num}: not a table: {error}.") from None
+
+
+def _parquet(source: Source) -> Iterator[RawRow]:
+    arrow = _pyarrow(source, "Parquet files")
+    with _seekable(source) as file, _explained(source, (arrow.ArrowException,)):
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
+        number = 0
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                # A schema gives every row all fields of all others, as null.
+                yield f"{source} row {number}", _without_null(row)
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_null(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_null(v) for v in value]
+    return value
+
+
+def _pyarrow(source: Source, what: str) -> Any:
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            f"{source}: {what} are read with pyarrow, which cannot be imported ({error}). Install "
+            "it with: pip install 'livery[data]'"
+        ) from None
+    return pyarrow
+
+
+def _chunks(source: Source) -> Generator[bytes]:
+    """The file's bytes, unpacked."""
+    with _opened(source) as (file, size), _explained(source):
+        most = _GROWTH * size + _FLOOR
+        packed = bool(source.packing or source.member)
+        total = 0
+        while chunk := file.read(_CHUNK):
+            total += len(chunk)
+            if packed and total > most:
+                raise UserError(
+                    f"{source}: grows from {size:,} to more than {most:,} bytes, which no data do: "
+                    "a bomb, or damaged. Unpack it yourself if it is what you meant."
+                )
+            yield chunk
+
+
+@contextmanager
+def _opened(source: Source) -> Generator[tuple[IO[bytes], int]]:
+    """(the unpacked stream, its size while packed)."""
+    with open_file(source.path) as file, _explained(source):
+        size = source.path.stat().st_size
+        stream: Any = file
+        if source.member:
+            archive = zipfile.ZipFile(file)
+            entry = archive.getinfo(source.member)
+            stream, size = archive.open(entry), entry.compress_size
+        yield _UNPACK[source.packing](stream, source) if source.packing else stream, size
+
+
+@contextmanager
+def _seekable(source: Source) -> Generator[IO[bytes]]:
+    if not (source.member or source.packing):
+        with open_file(source.path) as file:
+            yield file
+        return
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        for chunk in _chunks(source):
+            file.write(chunk)
+        file.seek(0)
+        yield file
+
+
+def _zstd(file: IO[bytes], source: Source) -> Any:
+    try:
+        from compression import zstd  # Python 3.14  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        arrow = _pyarrow(source, ".zst files")
+        return arrow.CompressedInputStream(arrow.PythonFile(file, mode="r"), "zstd")
+    return zstd.ZstdFile(file)
+
+
+_UNPACK: dict[str, Callable[[IO[bytes], Source], Any]] = {
+    ".gz": lambda file, source: gzip.GzipFile(fileobj=file),
+    ".bz2": lambda file, source: bz2.BZ2File(file),
+    ".xz": lambda file, source: lzma.LZMAFile(file),  # noqa: SIM115
+    ".zst": _zstd,
+}
+
+
+@contextmanager
+def _explained(source: Source, faults: tuple[type[Exception], ...] = ()) -> Generator[None]:
+    """Turn a reader's refusals of a damaged file into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (*_FAULTS, *faults) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        kind = source.packing or ("zip" if source.member else source.format)
+        raise UserError(
+            f"{source}: not a whole {kind.lstrip('.')} file: {shown(reason)}. Download or make it "
+            "again."
+        ) from None
+
+
+def _fault(where: str, prefix: str, error: UserError) -> RawRow:
+    return where, RowError(where, str(error).removeprefix(f"{prefix}: "))
+
+
+def _chain(first: Any, rest: Iterable[Any]) -> Iterator[Any]:
+    if first:
+        yield first
+    yield from rest
