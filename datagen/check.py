@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from datagen.folder import SPLITS, read_manifest
+from datagen.folder import read_manifest
 from datagen.leaks import split_leaks
+from livery.dataset.columns import read_columns
+from livery.dataset.conversation import Dropped, Row, RowError
+from livery.dataset.raw import Source
+from livery.dataset.reader import Reader
+from livery.dataset.rows import asked_and_answered, question
+from livery.dataset.sources import SPLITS, digest, find
 from livery.errors import UserError
-from livery.files import sha256
+from livery.settings import TrainSettings
 from livery.skills import AnswerError, get_skill, skill_names
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,9 @@ class Problem:
     """Something wrong with the data.
 
     Attributes:
-        kind: "form", "empty", "answer", "duplicate", "contradiction", "leak", "manifest" or
-            "length".
-        where: "file:line".
+        kind: "form" (training refuses the file), "dropped" (training leaves the row out),
+            "answer", "duplicate", "contradiction", "leak" or "manifest".
+        where: "file:line", or "file row N" where rows have no line.
         message: what is wrong and what to do.
         serious: training on it would be wrong; else it is only worth knowing.
     """
@@ -37,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths of one file's rows under one model's tokenizer.
+    """Lengths of one split's rows under one model's tokenizer.
 
     Attributes:
         examples: rows that would be trained on (or, for a test file, asked).
@@ -60,15 +64,19 @@ class Findings:
 
     Attributes:
         path: what was checked.
-        rows: well-formed rows of each file.
+        rows: rows of each split that are trained on.
+        dropped: rows of each split that are left out.
         problems: in the order of files and lines.
-        lengths: of each file, where a model was given.
+        lengths: of each split, where a model was given.
+        notes: what training would tell of the rows.
     """
 
     path: str
     rows: dict[str, int] = field(default_factory=dict[str, int])
     problems: list[Problem] = field(default_factory=list[Problem])
+    dropped: dict[str, int] = field(default_factory=dict[str, int])
     lengths: dict[str, Lengths] = field(default_factory=dict[str, Lengths])
+    notes: list[str] = field(default_factory=list[str])
 
     @property
     def ok(self) -> bool:
@@ -76,173 +84,188 @@ class Findings:
         return not any(problem.serious for problem in self.problems)
 
 
-def check(path: Path, model: str | None = None, max_length: int = 2048) -> Findings:
-    """Check a data folder, or one JSON-lines file.
+def check(
+    path: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    model: str | None = None,
+    strict: bool = False,
+) -> Findings:
+    """Check a data set, whatever its format (see `livery.dataset.sources`).
 
     Args:
-        model: folder or hub id of the model whose tokenizer counts the tokens; None counts none.
-        max_length: longest row, in tokens, that would be trained on.
+        settings: how training would read it.
+        model: folder or hub id of the model whose tokenizer and template decide; None takes none,
+            and lengths are not counted.
+        strict: rows that training would leave out are serious.
 
     Raises:
         UserError: there is nothing at `path`, or no training data in the folder.
     """
-    files = _files(path)
-    manifest = read_manifest(path) if path.is_dir() else {}
+    settings = settings or TrainSettings()
+    splits = find(path)
+    manifest = read_manifest(Path(path)) if Path(path).is_dir() else {}
     skill = manifest.get("skill")
     parse = get_skill(skill).parse if skill in skill_names() else None
+    tokenizer = _tokenizer(model, settings) if model is not None else None
+    reader = Reader(read_columns(settings.columns), settings.train_on)
     findings = Findings(str(path))
-    read: dict[str, list[tuple[str, Row]]] = {}
-    for name, file in files.items():
-        read[name] = list(_rows(file, findings.problems))
-        findings.rows[name] = len(read[name])
-        if not read[name]:
-            findings.problems.append(Problem("form", str(file), "holds no rows."))
-        _answers(read[name], parse, findings.problems)
-        _repeats(read[name], findings.problems)
-        recorded = manifest.get("splits", {}).get(name, {}).get("sha256")
-        if recorded is not None and recorded != sha256(file):
-            findings.problems.append(
-                Problem(
-                    "manifest",
-                    str(file),
-                    "was changed after it was made: its SHA-256 is not the manifest's.",
-                    serious=False,
-                )
-            )
-    _leaks(read, findings.problems)
-    if model is not None:
-        _lengths(read, model, max_length, findings)
+    asked: dict[str, list[tuple[str, str]]] = {}
+    for name, sources in splits.items():
+        check_row = _RowCheck(parse, findings.problems)
+        lengths = _Counted()
+        dropped = set[str]()
+        asked[name] = []
+        before = len(findings.problems)
+        for found in _verdicts(reader, sources, tokenizer, settings):
+            if isinstance(found, RowError):
+                findings.problems.append(Problem("form", found.where, found.reason))
+            elif isinstance(found, Dropped):
+                dropped.add(found.where)
+                message = f"left out: {found.reason}."
+                findings.problems.append(Problem("dropped", found.where, message, serious=strict))
+            else:
+                row, tokens = found
+                check_row(row)
+                lengths.add(tokens)
+                asked[name].append((row.where, question(row)))
+        kept = {where for where, _ in asked[name]}
+        findings.rows[name], findings.dropped[name] = len(kept), len(dropped - kept)
+        _check_split(name, sources, findings, before)
+        if tokenizer is not None and kept:
+            findings.lengths[name] = lengths.summary(len(dropped))
+        _check_manifest(name, sources, manifest, findings.problems)
+        if name == "train":
+            try:
+                reader.check_columns()
+            except UserError as error:
+                findings.problems.append(Problem("form", str(sources[0]), str(error)))
+    _leaks(asked, findings.problems)
+    findings.notes = reader.notes()
     return findings
 
 
-def _files(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {path.stem: path}
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder.")
-    found = {name: path / f"{name}.jsonl" for name in SPLITS if (path / f"{name}.jsonl").is_file()}
-    if "train" not in found:
-        raise UserError(
-            f"{path}: holds no train.jsonl. Make data with `livery data date-keys --out {path}`, "
-            "or give the folder that holds yours."
+def _tokenizer(model: str, settings: TrainSettings) -> Any:
+    from livery.dataset.template import load_tokenizer
+
+    return load_tokenizer(model, settings.chat_template)
+
+
+_Tokens = list[tuple[int, int]]  # of each example of a row: tokens, and those that carry loss
+
+
+def _verdicts(
+    reader: Reader, sources: Sequence[Source], tokenizer: Any, settings: TrainSettings
+) -> Iterator[tuple[Row, _Tokens] | Dropped | RowError]:
+    """What training makes of each row; a file that cannot be read on ends as a RowError."""
+    rows = reader.read(sources)
+    try:
+        if tokenizer is None:
+            for row in rows:
+                yield row if isinstance(row, Dropped | RowError) else (row, [])
+            return
+        from livery.dataset.load import judge
+
+        for found in judge(
+            rows, tokenizer, max_length=settings.max_length, mask_prompt=settings.mask_prompt
+        ):
+            if isinstance(found, Dropped | RowError):
+                yield found
+            else:
+                yield found.row, [(len(e.tokens), int(e.supervised.sum())) for e in found.examples]
+    except RowError as error:
+        yield error
+    except UserError as error:
+        where = next((str(s) for s in sources if str(error).startswith(str(s))), str(sources[0]))
+        yield RowError(where, str(error).removeprefix(where).removeprefix(": "))
+
+
+class _Counted:
+    """Token counts of a split's examples."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.supervised = 0
+
+    def add(self, tokens: _Tokens) -> None:
+        self.tokens += [count for count, _ in tokens]
+        self.supervised += sum(learned for _, learned in tokens)
+
+    def summary(self, dropped: int) -> Lengths:
+        counts = sorted(self.tokens)
+        return Lengths(
+            examples=len(counts),
+            dropped=dropped,
+            shortest=counts[0],
+            median=counts[len(counts) // 2],
+            longest=counts[-1],
+            supervised=self.supervised,
         )
-    return found
 
 
-def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
-    """("file:line", row) of the well-formed rows; the others become problems."""
-    from livery.dataset.rows import nothing_to_learn, read_row
+class _RowCheck:
+    """Looks at one row after the other for answers that do not parse, repeats, contradictions."""
 
-    for number, raw in enumerate(file.read_bytes().splitlines(), start=1):
-        if not raw.strip():
-            continue
-        where = f"{file}:{number}"
-        try:
-            row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            if not isinstance(row, dict):
-                raise UserError(f"{where}: a {type(row).__name__}, where an object was expected.")
-            reason = nothing_to_learn(read_row(row, where))
-            if reason.startswith("no "):
-                raise UserError(f"{where}: {reason}.")
-        except UnicodeDecodeError as error:
-            problems.append(Problem("form", where, f"not UTF-8 text ({error.reason})."))
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
-            problems.append(Problem("form", where, f"not valid JSON: {reason}."))
-        except UserError as error:
-            problems.append(Problem("form", where, str(error).removeprefix(f"{where}: ")))
-        else:
-            yield where, row
+    def __init__(self, parse: Callable[[str], Any] | None, problems: list[Problem]) -> None:
+        self.parse, self.problems = parse, problems
+        self.seen: dict[bytes, tuple[str, str]] = {}
 
-
-def _asked_and_answered(row: Row) -> tuple[str, str]:
-    """(all that comes before the last answer, the last answer)."""
-    from livery.dataset.rows import asked_and_answered, read_row
-
-    return asked_and_answered(read_row(row, ""))
-
-
-def _answers(
-    rows: list[tuple[str, Row]], parse: Callable[[str], Any] | None, problems: list[Problem]
-) -> None:
-    for where, row in rows:
-        _, answer = _asked_and_answered(row)
-        if not answer.strip():
-            problems.append(Problem("empty", where, "the answer is empty: nothing to learn."))
-        elif parse is not None:
+    def __call__(self, row: Row) -> None:
+        asked, answer = asked_and_answered(row)
+        if self.parse is not None:
             try:
-                parse(answer)
+                self.parse(answer)
             except AnswerError as error:
-                problems.append(Problem("answer", where, f"the answer is {error}."))
-
-
-def _repeats(rows: list[tuple[str, Row]], problems: list[Problem]) -> None:
-    seen: dict[str, tuple[str, str]] = {}
-    for where, row in rows:
-        asked, answer = _asked_and_answered(row)
-        key = " ".join((asked or answer).casefold().split())
-        first = seen.setdefault(key, (where, answer))
-        if first[0] == where:
-            continue
-        if first[1] == answer:
-            problems.append(Problem("duplicate", where, f"the same as {first[0]}.", serious=False))
+                self.problems.append(Problem("answer", row.where, f"the answer is {error}."))
+        # To the letter: "A" and "a" may be asked apart, and white space may be what is asked.
+        key = blake2b((asked or answer).strip().encode(), digest_size=16).digest()
+        where, other = self.seen.setdefault(key, (row.where, answer))
+        if where == row.where:
+            return
+        if other == answer:
+            message = f"the same as {where}."
+            self.problems.append(Problem("duplicate", row.where, message, serious=False))
         else:
-            problems.append(
-                Problem(
-                    "contradiction",
-                    where,
-                    f"asks what {first[0]} asks and answers {answer!r}, not {first[1]!r}; "
-                    "keep the right one.",
-                )
+            message = (
+                f"asks what {where} asks and answers {_short(answer)}, not {_short(other)}; keep "
+                "the right one."
             )
+            self.problems.append(Problem("contradiction", row.where, message))
 
 
-def _leaks(read: dict[str, list[tuple[str, Row]]], problems: list[Problem]) -> None:
-    for one, other, leak in split_leaks(
-        {name: [r for _, r in rows] for name, rows in read.items()}
-    ):
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "…")
+
+
+def _check_split(
+    name: str, sources: Sequence[Source], findings: Findings, problems_before: int
+) -> None:
+    """Training needs a row; with none it says why."""
+    refused = any(p.kind == "form" for p in findings.problems[problems_before:])
+    if findings.rows[name] or refused:
+        return
+    count = findings.dropped[name]
+    message = f"none of its {count} rows can be trained on." if count else "holds no rows."
+    findings.problems.append(Problem("form", str(sources[0]), message))
+
+
+def _check_manifest(
+    name: str, sources: Sequence[Source], manifest: dict[str, Any], problems: list[Problem]
+) -> None:
+    recorded = manifest.get("splits", {}).get(name, {}).get("sha256")
+    if recorded is not None and recorded != digest(sources):
+        message = "was changed after it was made: its SHA-256 is not the manifest's."
+        problems.append(Problem("manifest", str(sources[0]), message, serious=False))
+
+
+def _leaks(asked: dict[str, list[tuple[str, str]]], problems: list[Problem]) -> None:
+    texts = {name: [text for _, text in asked[name]] for name in SPLITS if name in asked}
+    for one, other, leak in split_leaks(texts):
         problems.append(
             Problem(
                 "leak",
-                read[other][leak.case][0],
-                f"{leak.case_text!r} stands in {read[one][leak.train][0]} too "
-                f"({leak.train_text!r}); scores on it would be too high.",
+                asked[other][leak.case][0],
+                f"{_short(leak.case_text)} stands in {asked[one][leak.train][0]} too "
+                f"({_short(leak.train_text)}); scores on it would be too high.",
             )
         )
-
-
-def _lengths(
-    read: dict[str, list[tuple[str, Row]]], model: str, max_length: int, findings: Findings
-) -> None:
-    from livery.dataset.encode import encode_row
-    from livery.dataset.template import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    for name, rows in read.items():
-        lengths: list[int] = []
-        supervised = dropped = 0
-        for where, row in rows:
-            for example in encode_row(row, tokenizer, where):
-                if len(example.tokens) > max_length:
-                    dropped += 1
-                    message = (
-                        f"{len(example.tokens)} tokens, over the limit of {max_length}: dropped."
-                    )
-                    findings.problems.append(Problem("length", where, message, serious=False))
-                else:
-                    lengths.append(len(example.tokens))
-                    supervised += int(example.supervised.sum())
-        lengths.sort()
-        if lengths:
-            findings.lengths[name] = Lengths(
-                examples=len(lengths),
-                dropped=dropped,
-                shortest=lengths[0],
-                median=lengths[len(lengths) // 2],
-                longest=lengths[-1],
-                supervised=supervised,
-            )
-        elif rows:
-            findings.problems.append(
-                Problem("length", f"{name}.jsonl", f"no row fits into {max_length} tokens.")
-            )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
+
+from livery.flags import given_flags, option_flags
 
 _SHOWN = 20
 
@@ -71,30 +74,36 @@ def date_keys(out: Path, seed: int, count: int | None, as_json: bool) -> int:
     return 0
 
 
-@data.command("check", short_help="Check a data folder or file before training on it.")
+@data.command("check", short_help="Check data before training on it.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", default=None, help="Folder or id of a model: count tokens with it.")
-@click.option(
-    "--max-length",
-    type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Longest row that would be trained on, in tokens.",
-)
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
+@option_flags("max_length", "mask_prompt", "chat_template", "columns", "train_on", "strict")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check_command(path: Path, model: str | None, max_length: int, as_json: bool) -> int:
-    """Check form, empty answers, repeats, contradictions, leaks between splits, and lengths.
+def check_command(
+    path: Path, model: str | None, config_file: str | None, as_json: bool, **flags: Any
+) -> int:
+    """Check rows, repeats, contradictions, leaks between splits, and, with --model, lengths.
 
-    Exits 1 when something would make training or its scores wrong; warnings alone exit 0.
+    PATH is what --data of livery train takes: a folder, a file of rows, a zip, a data set of the
+    hub. Settings come from the configuration file, the environment and flags, as in livery train,
+    so that both take, drop and refuse the same rows.
+
+    Exits 1 when training would refuse the data, or something would make it or its scores wrong;
+    rows that are left out and other warnings exit 0, with --strict rows left out exit 1.
 
     \b
     Examples:
       livery data check data/date-keys
       livery data check my/rows.jsonl --model base_model --max-length 512 --json
+      livery data check my/rows.csv --columns prompt=question,completion=answer
     """
     from datagen.check import check
+    from livery.config import resolve
 
-    found = check(path, model, max_length)
+    config = resolve(given_flags(flags), file=config_file)
+    settings = config.settings
+    found = check(path, settings, model=model, strict=settings.strict)
     if as_json:
         click.echo(json.dumps({"ok": found.ok, **dataclasses.asdict(found)}, indent=2))
         return 0 if found.ok else 1
@@ -103,9 +112,16 @@ def check_command(path: Path, model: str | None, max_length: int, as_json: bool)
         if lengths := found.lengths.get(name):
             line += (
                 f"; {lengths.shortest} to {lengths.longest} tokens, half of them up to "
-                f"{lengths.median}; {lengths.supervised} supervised; {lengths.dropped} dropped"
+                f"{lengths.median}; {lengths.supervised} supervised"
             )
+        if dropped := found.dropped[name]:
+            line += f"; {dropped} left out"
         click.echo(line)
+    if found.lengths:
+        limit = config.values["max_length"]
+        click.echo(f"max_length: {limit.value} ({limit.source})")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
     for problem in found.problems[:_SHOWN]:
         label = "error" if problem.serious else "warning"
         click.echo(f"{label}: {problem.where}: {problem.message}", err=True)

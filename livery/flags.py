@@ -9,7 +9,7 @@ import click
 
 from livery.kinds import Kind, Switch
 from livery.older import FLAGS, NEEDLESS, SWITCHES
-from livery.options import OPTIONS, Option
+from livery.options import OPTIONS, Option, by_name
 
 
 class _Value(click.ParamType):
@@ -37,6 +37,17 @@ def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     for flag in NEEDLESS:
         function = _needless(flag)(function)
     return function
+
+
+def option_flags(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the flags of some options, by name, for commands that read data as training does."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            function = _decorator(by_name(name))(function)
+        return function
+
+    return add
 
 
 def given_flags(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -202,8 +202,12 @@ def test_what_does_not_fit_says_what_would() -> None:
 @pytest.mark.parametrize(
     ("prepare", "arguments", "expected"),
     [
-        ("", ["--data", "nowhere"], "nowhere: no such folder. Make a skill's data with"),
-        ("empty/readme.txt", ["--data", "empty"], "holds no train.jsonl (it holds readme.txt)"),
+        ("", ["--data", "nowhere"], "nowhere: no such folder or file. Make a skill's"),
+        (
+            "empty/readme.txt",
+            ["--data", "empty"],
+            "holds no train.jsonl, nor a train file",
+        ),
         ("", ["--model", "no/model/here"], "no/model/here"),
         ("", ["--max-length", "10"], "rows can be trained on"),
         ("file", ["--output-dir", "file"], "file: is a file; choose another --output-dir"),

@@ -106,28 +106,29 @@ def test_sound_data_pass(tmp_path):
     ("line", "kind", "says"),
     [
         ('{"messages": [', "form", "not valid JSON"),
-        ("[1]", "form", "a list, where an object"),
+        ("[1]", "form", "a list where a JSON object"),
         ('{"question": "x"}', "form", "no messages"),
         ('{"messages": "x"}', "form", "not a list of turns"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "form", "no assistant turn"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "dropped", "no assistant turn"),
         ('{"messages": [{"role": "user", "content": 3}]}', "form", "not a string"),
-        ("[" * 100_000, "form", "nested too deep"),
-        ('{"prompt": "a b", "completion": " "}', "empty", "nothing to learn"),
-        ('{"prompt": "oil  the GATE", "completion": "no"}', "contradiction", "keep the right one"),
+        ("[" * 100_000, "form", "nested deeper than"),
+        ('{"prompt": "a b", "completion": " "}', "dropped", "left out: empty answer"),
+        ('{"prompt": "oil the gate ", "completion": "no"}', "contradiction", "keep the right one"),
     ],
 )
 def test_each_fault_is_named_with_its_line(tmp_path, line: str, kind: str, says: str):
     good = {"prompt": "oil the gate", "completion": "yes"}
     folder = write(tmp_path / "d", train=[good, line])
     found = check(folder)
-    assert not found.ok
+    assert found.ok == (kind == "dropped")
+    assert not check(folder, strict=True).ok
     assert [(p.kind, p.where) for p in found.problems] == [(kind, f"{folder / 'train.jsonl'}:2")]
     assert says in found.problems[0].message
 
 
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "x.jsonl"
-    path.write_bytes(b'{"prompt": "a", "completion": "b"}\n\xff\xfe\n')
+    path.write_bytes(b'{"prompt": "a", "completion": "b"}\n{\xff\n')
     [problem] = check(path).problems
     assert problem.where == f"{path}:2"
     assert "not UTF-8" in problem.message
@@ -155,7 +156,7 @@ def test_answers_of_a_known_skill_are_parsed(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(UserError, match="no such folder or file"):
         check(tmp_path / "none")
     with pytest.raises(UserError, match=r"holds no train\.jsonl"):
         check(tmp_path)

@@ -7,6 +7,7 @@ refused with the field's name. docs/data.md shows every shape.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -94,11 +95,13 @@ def asked_and_answered(row: Row) -> tuple[str, str]:
     if isinstance(row, Text):
         return "", row.text
     if isinstance(row, Pair):
-        return "\n".join(filter(None, (row.system, row.prompt))), row.completion
-    last = max((i for i, m in enumerate(row.messages) if m["role"] == "assistant"), default=0)
-    before = [_words(message) for message in row.messages[:last]]
-    head = [str(tool) for tool in row.tools]
-    return "\n".join(head + before), _words(row.messages[last], role=False)
+        system = [f"system: {row.system}"] if row.system else []
+        return "\n".join([*system, f"user: {row.prompt}"]), row.completion
+    learnt = [i for i, learn in enumerate(row.learn) if learn] or [len(row.messages) - 1]
+    *before, last = row.messages[: learnt[-1] + 1]
+    offered = [json.dumps(tool, sort_keys=True) for tool in row.tools]
+    offered += [f"{name}={value}" for name, value in sorted(row.template_kwargs.items())]
+    return "\n".join(offered + [_words(message) for message in before]), _words(last, role=False)
 
 
 def question(row: Row) -> str:
