@@ -86,6 +86,7 @@ def eval_command(
         raise click.UsageError("--data and --second-set both name the cases: choose one.")
     from eval.evaluate import Request, evaluate
     from eval.exported import against_trained
+    from livery import run_folder
     from livery.engines.base import Decoding
     from livery.files import write_json
 
@@ -96,9 +97,13 @@ def eval_command(
         data=data, second=second_set, limit=limit, train_data=train_data, target=target,
         decoding=decoding, command=command_line(),
     )  # fmt: skip
+    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
+    place = report or (folder if limit is None else None)
+    if place:
+        with run_folder.writing(place, "evaluating"):
+            pass  # refused now rather than after the evaluation
     _prepare(engine)
     found = evaluate(request, _show)
-    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
         found["trained"] = compared
     if output_json:
@@ -109,7 +114,7 @@ def eval_command(
         from eval.output import print_record
 
         print_record(found)
-    for path in _store(request, found, folder, report):
+    for path in _store(request, found, folder, place):
         click.echo(f"Wrote {path}", err=True)
     if found["passed"] is False:
         click.echo(
@@ -133,8 +138,10 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
       livery report adapters/date-keys --out reports/monday
     """
     from eval.report import write_report
+    from livery import run_folder
 
-    paths = write_report(adapter, out)
+    with run_folder.writing(out or adapter, "writing a report"):
+        paths = write_report(adapter, out)
     if as_json:
         click.echo(json.dumps({"markdown": str(paths[0]), "html": str(paths[1])}))
     else:
@@ -204,17 +211,20 @@ def _prepare(engine: str) -> None:
             click.echo(f"MLX runs slowly without OpenBLAS. Install it: {blas.REMEDY}", err=True)
 
 
-def _store(request: Any, found: dict[str, Any], folder: str | None, to: str | None) -> list[Path]:
+def _store(
+    request: Any, found: dict[str, Any], folder: str | None, place: str | None
+) -> list[Path]:
     """Keep the record and write the report; a part of the cases does not replace the whole."""
     from eval.report import write_report
+    from livery import run_folder
     from livery.files import write_json
 
-    place = to or (folder if request.limit is None else None)
     if place is None:
         return []
     kind = "_second" if request.second else "_data" if request.data else ""
     if request.engine == "llamacpp":  # the exported file's score, beside the trained one's
         kind += "_llamacpp"
     path = Path(place) / f"evaluation{kind}.json"
-    write_json(path, found)
-    return [path, *write_report(folder or place, place)]
+    with run_folder.writing(place, "evaluating"):
+        write_json(path, found)
+        return [path, *write_report(folder or place, place)]

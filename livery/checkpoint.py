@@ -9,10 +9,11 @@ Nothing in it belongs to a framework: a run begun on MLX goes on in torch and th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,18 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from livery import temporary
 from livery.backend import Arrays, PortableState
 from livery.errors import UserError
 from livery.files import atomic_directory, sha256
 
 FORMAT = 1
+_FILES = ("state.safetensors", "state.json")
 _PARTS = {"weight": "weights", "first": "first_moment", "second": "second_moment"}
+
+
+class OtherFormat(UserError):
+    """A checkpoint that is whole, and that another version of Livery reads."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,9 @@ def folder(run: Path, step: int) -> Path:
 
 def steps(run: Path) -> list[int]:
     """Steps that have a checkpoint, ascending."""
-    found = [re.fullmatch(r"step-(\d+)", p.name) for p in (run / "checkpoints").glob("step-*")]
-    return sorted(int(m.group(1)) for m in found if m)
+    found = [re.fullmatch(r"step-(\d{6,})", p.name) for p in (run / "checkpoints").glob("step-*")]
+    every = {int(m.group(1)) for m in found if m}
+    return sorted(step for step in every if folder(run, step).is_dir())
 
 
 def write(
@@ -148,15 +156,11 @@ def read(path: Path) -> Checkpoint:
     """Read one checkpoint folder.
 
     Raises:
-        UserError: a file is missing, truncated, changed, or of a later format.
+        OtherFormat: it was written by another version of Livery.
+        UserError: a file is missing, truncated or changed.
     """
     try:
-        facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if facts["format"] != FORMAT:
-            raise UserError(
-                f"{path}: checkpoint format {facts['format']}, and this Livery reads {FORMAT}. "
-                "Resume with the version that wrote it."
-            )
+        facts = _facts(path)
         tensors_path = path / "state.safetensors"
         if sha256(tensors_path) != facts["sha256"]:
             raise UserError(f"{tensors_path}: damaged: its bytes are not those that were saved.")
@@ -173,28 +177,85 @@ def read(path: Path) -> Checkpoint:
             Origin(**facts["origin"]),
             facts["made_by"],
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+    ) as error:  # fmt: skip
         raise UserError(f"{path}: not a whole checkpoint: {error}.") from error
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    """state.json. Raises OtherFormat, or what comes of a file that is no such record."""
+    facts: Any = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    strange = facts["format"] != FORMAT or not (
+        facts["progress"].keys() <= _names(Progress) and facts["origin"].keys() <= _names(Origin)
+    )
+    if strange:
+        raise OtherFormat(
+            f"{path}: written by another version of Livery (checkpoint format {facts['format']}; "
+            f"this one reads {FORMAT}). Go on with the version that wrote it, begin anew in its "
+            "place with --overwrite, or move this checkpoint away to go on from an earlier one."
+        )
+    return facts
+
+
+def _names(kind: type[Progress | Origin]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and what was passed over on the way to it."""
+    """The newest checkpoint that is whole, and what was passed over on the way to it.
+
+    Raises:
+        OtherFormat: the newest that is not damaged is another version's. Going back from it would
+            train again what is done, and in time replace it.
+    """
     passed_over: list[str] = []
     for step in reversed(steps(run)):
         try:
             return read(folder(run, step)), passed_over
+        except OtherFormat:
+            raise
         except UserError as error:
             passed_over.append(str(error))
     return None, passed_over
 
 
-def prune(run: Path, keep: int, also: Iterable[int | None] = ()) -> None:
-    """Remove all but the `keep` newest checkpoints and those of the steps in `also`."""
-    found = steps(run)
-    kept = {*found[-keep:], *also}
-    for step in found:
+def prune(run: Path, keep: int, also: Iterable[int | None] = (), now: int | None = None) -> None:
+    """Remove all but the `keep` newest checkpoints and those of the steps in `also`.
+
+    Only whole checkpoints of this format up to step `now`, the run's own, count and are removed:
+    one that cannot be read, however high its number, must not push out one that can.
+    """
+    mine = [step for step in steps(run) if now is None or step <= now]
+    whole = [step for step in mine if is_whole(folder(run, step))]
+    kept = {*whole[-keep:], *also}
+    for step in whole:
         if step not in kept:
-            shutil.rmtree(folder(run, step), ignore_errors=True)
-    # What a killed process left half-written.
-    for leftover in (run / "checkpoints").glob(".step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+            remove(folder(run, step))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint of this format can be read, its digest included."""
+    try:
+        stat = (path / "state.safetensors").stat()
+        return _digest(path, stat.st_mtime_ns, stat.st_size) == _facts(path)["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, changed: int, size: int) -> str:
+    """SHA-256 of the tensors; taken once for each state of the file."""
+    del changed, size
+    return sha256(path / "state.safetensors")
+
+
+def remove(path: Path) -> None:
+    """Remove what Livery wrote of a checkpoint; what somebody put beside it stays."""
+    with contextlib.suppress(OSError):
+        if {entry.name for entry in path.iterdir()} <= {*_FILES}:
+            temporary.discard(path)
+            return
+    for name in _FILES:
+        with contextlib.suppress(OSError):
+            (path / name).unlink()

@@ -7,34 +7,71 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
+from livery import temporary
 from livery.errors import UserError
 from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What libraries say of a full disk that bring their own exceptions (safetensors, tokenizers, torch).
+_FULL_SAID = re.compile(
+    r"no space left on device|disk quota exceeded|file too large|\(os error (28|122|27)\)", re.I
+)
+
+
 @contextlib.contextmanager
 def explain_os_errors(path: Path, doing: str) -> Generator[None]:
-    """Turn the system's refusals (disk full, no permission) into a UserError on `path`."""
+    """Turn the system's refusals (disk full, no permission, …) into a UserError on `path`.
+
+    A full disk is recognised in whatever exception a library made of it.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"{path}: the disk is full while {doing}; nothing was replaced. "
-                "Free some space and run the same command again."
-            ) from error
+    except (UserError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise disk_full(path, doing) from error
+        if not isinstance(error, OSError) or error.errno is None:
+            raise
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise UserError(
                 f"{path}: not allowed to write here while {doing}. "
                 "Choose another folder or change its permissions."
             ) from error
-        raise
+        if isinstance(error, (NotADirectoryError, FileExistsError)):
+            raise UserError(
+                f"{path}: cannot be made while {doing}: a part of this path is a file. "
+                "Choose another place."
+            ) from error
+        raise UserError(f"{path}: {error.strerror or error} while {doing}.") from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an exception, or one that it came from, says that the disk (or a quota) is full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return True
+        if not isinstance(seen, UserError) and _FULL_SAID.search(str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def disk_full(path: Path, doing: str) -> UserError:
+    """What to say of a full disk."""
+    return UserError(
+        f"{path}: the disk is full while {doing}; nothing was replaced. "
+        "Free some space and run the same command again."
+    )
 
 
 @contextlib.contextmanager
@@ -42,53 +79,92 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
     """Open a file beside `path`; rename it over `path` when the block ends well, else remove it.
 
     The data is flushed to the disk before the rename, so after a crash `path` holds either all of
-    the old or all of the new bytes.
+    the old or all of the new bytes. A device or pipe (/dev/stdout) is written to as it is.
 
     Raises:
-        UserError: the disk is full or the folder may not be written.
+        UserError: the disk is full, the folder may not be written, or `path` is a folder.
     """
     path = Path(path)
+    encoding = None if "b" in mode else "utf-8"
     with explain_os_errors(path, "saving"):
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name a file.")
+        if path.exists() and not path.is_file():
+            with path.open(mode, encoding=encoding) as file:
+                yield file
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary.sweep(path.parent)
+        fresh, lock = temporary.new_file(path)
         try:
-            encoding = None if "b" in mode else "utf-8"
-            with os.fdopen(handle, mode, encoding=encoding) as file:
+            with os.fdopen(lock, mode, encoding=encoding) as file:  # closing it ends the lock
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+                os.chmod(fresh, 0o666 & ~_umask())
+                os.replace(fresh, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(fresh)
             raise
 
 
 @contextlib.contextmanager
-def atomic_directory(path: str | Path) -> Generator[Path]:
+def atomic_directory(
+    path: str | Path, replaceable: Callable[[], None] = lambda: None
+) -> Generator[Path]:
     """Yield a new folder beside `path`; it takes `path`'s place when the block ends well.
 
-    An older folder at `path` is kept until the new one is complete.
+    An older folder at `path` is kept until the new one is complete, and on the disk. Where `path`
+    is a link to a folder, that folder is replaced.
+
+    Args:
+        replaceable: asked once more before anything takes the place of an older folder; raises
+            UserError where it may not.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
     with explain_os_errors(path, "saving"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary.sweep(path.parent)
+        fresh, lock = temporary.new_folder(path)
         try:
             yield fresh
+            _flush(fresh)
             os.chmod(fresh, 0o777 & ~_umask())
-            if path.exists():
+            if os.path.lexists(path):
+                replaceable()
+                if not path.is_dir():
+                    raise UserError(f"{path}: is a file; a folder does not take its place.")
                 # A rename cannot replace a folder that holds files: set the old one aside first.
-                aside = fresh.with_suffix(".old")
-                os.rename(path, aside)
-                os.rename(fresh, path)
+                aside, old = temporary.set_aside(path, fresh)
+                try:
+                    os.rename(fresh, path)
+                except BaseException:
+                    os.rename(aside, path)
+                    os.close(old)
+                    raise
                 shutil.rmtree(aside, ignore_errors=True)
+                os.close(old)
             else:
                 os.rename(fresh, path)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
+        finally:
+            os.close(lock)
+
+
+def _flush(folder: Path) -> None:
+    """Have the system write a folder's files to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            file = os.open(os.path.join(parent, name), os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def write_json(path: str | Path, value: Any) -> None:

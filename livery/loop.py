@@ -7,6 +7,7 @@ changes machine or framework, ends as one left alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -47,6 +48,8 @@ class Job:
         resume: go on with the run in the folder.
         resume_anyway: although it was made from something else.
         overwrite: begin anew in a folder that holds a run.
+        held: the caller holds the folder's lock.
+        begin: called when a new run is about to write its first file.
         resume_command: shown when the run is interrupted.
     """
 
@@ -60,6 +63,8 @@ class Job:
     resume: bool = False
     resume_anyway: bool = False
     overwrite: bool = False
+    held: bool = False
+    begin: Callable[[], None] = lambda: None
     resume_command: str = "the same command with --resume"
 
 
@@ -81,11 +86,11 @@ def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     folder = Path(settings.output_dir)
-    if backend.rank == 0:
+    if backend.rank:
+        return _Run(settings, backend, job, folder).go()
+    with contextlib.nullcontext() if job.held else run_folder.locked(folder):
         run_folder.claim(folder, resume=job.resume, overwrite=job.overwrite)
-        with run_folder.locked(folder):
-            return _Run(settings, backend, job, folder).go()
-    return _Run(settings, backend, job, folder).go()
+        return _Run(settings, backend, job, folder).go()
 
 
 class _Run:
@@ -145,6 +150,9 @@ class _Run:
             "base_digest": self.origin.base,
             "data_digest": self.origin.data,
         }
+        if self.writes and not self.job.resume:
+            run_folder.clear(self.folder)  # only now, when nothing stands in the new run's way
+            self.job.begin()
         if self.writes:
             run_folder.write_run_config(self.folder, self.settings, facts)
         self._tell("start", **facts, step=step)
@@ -157,7 +165,8 @@ class _Run:
         for problem in passed_over:
             self._tell("note", text=f"{problem} Going back to the checkpoint before it.")
         if found is None:
-            self._tell("note", text="No checkpoint was saved yet: beginning from step 0.")
+            why = "No checkpoint can be read" if passed_over else "No checkpoint was saved yet"
+            self._tell("note", text=f"{why}: beginning from step 0.")
             self._cut_logs(-1)
             return 0
         differences = self.origin.differences(found.origin)
@@ -289,9 +298,9 @@ class _Run:
         if self.writes:
             run_folder.append(self.folder / run_folder.METRICS, row)
         self._tell("evaluation", **row)
-        self._judge(step, loss)
         if self.writes and self.settings.samples:
             self._sample(step)
+        self._judge(step, loss)  # last: what it saves says that all of this is on record
 
     def _judge(self, step: int, loss: float) -> None:
         """Remember the best evaluation and how long it has been since a real improvement."""
@@ -339,7 +348,7 @@ class _Run:
         checkpoint.write(self.folder, state, self.progress, self.origin, self._made_by())
         self._saved_step, self._saved_progress = step, self.progress
         keep_best = self.progress.best_step if self.settings.keep == "best" else None
-        checkpoint.prune(self.folder, self.settings.save_total, (keep_best,))
+        checkpoint.prune(self.folder, self.settings.save_total, (keep_best,), now=step)
         self._tell("checkpoint", step=step, path=str(path))
 
     _saved_step: int | None = None

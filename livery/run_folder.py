@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import shutil
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from livery import checkpoint
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors, read_json, write_json
 from livery.settings import TrainSettings
@@ -19,6 +20,24 @@ RUN_CONFIG = "run_config.json"
 METRICS = "training_metrics.jsonl"
 SAMPLES = "samples.jsonl"
 METADATA = "training_metadata.json"
+LOCK = ".lock"
+
+# Everything that a run, its export and the evaluations of it write.
+_LOGS = (METRICS, SAMPLES, METADATA, "made_from.json")
+_ADAPTER = (
+    "adapter_config.json", "adapter_model.safetensors", "mlx/adapter_config.json",
+    "mlx/adapters.safetensors", "gguf/adapter.gguf", "README.md",
+)  # fmt: skip
+_REPORTS = ("report.md", "report.html", *(
+    f"evaluation{cases}{engine}.json"
+    for cases in ("", "_second", "_data") for engine in ("", "_llamacpp")
+))  # fmt: skip
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt",
+)  # fmt: skip
+# What a new run would replace, were it there.
+_WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *_TOKENIZER)
 
 # Settings that a run may change on the way without changing what it learns.
 _FREE = (
@@ -56,46 +75,104 @@ def base_digest(model: str | Path) -> str:
     return total.hexdigest()
 
 
-def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that the folder is ours to write.
+@contextlib.contextmanager
+def locked(folder: Path, doing: str = "training") -> Generator[None]:
+    """Hold the folder, made where it is missing, against every other process.
+
+    The lock ends with the process. Its file is removed by its holder alone, and who comes to hold a
+    file that is no longer there tries again, so that there are never two holders.
 
     Raises:
-        UserError: it holds another run or adapter, there is nothing to resume, or it cannot be
-            written.
+        UserError: another process holds it, or the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --output-dir.")
+    new = not folder.exists()
+    place = folder / LOCK
     with explain_os_errors(folder, "making the run's folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        # Found out now rather than after an hour of training.
-        probe = folder / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    holds = [n for n in (RUN_CONFIG, "adapter_config.json") if (folder / n).exists()]
-    if resume and not (folder / RUN_CONFIG).exists():
-        raise UserError(f"{folder}: holds no run to resume; leave out --resume to begin one.")
-    if holds and not resume:
-        if not overwrite:
-            raise UserError(
-                f"{folder}: already holds a run ({holds[0]}). Add --resume to go on with it, "
-                "--overwrite to begin anew in its place, or choose another --output-dir."
-            )
-        _clear(folder)
+        handle = _take(place)
+    os.truncate(handle, 0)
+    os.write(handle, doing.encode())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()
+        os.close(handle)
+        if new:
+            with contextlib.suppress(OSError):  # nothing came of it
+                folder.rmdir()
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Generator[None]:
-    """Hold the folder against a second trainer; the lock ends with the process."""
-    with (folder / ".lock").open("w") as handle:
+def _take(place: Path) -> int:
+    while True:
+        handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is training in this folder.") from None
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                (folder / ".lock").unlink()
+            if os.path.samestat(os.stat(place), os.fstat(handle)):
+                return handle
+        except BlockingIOError:
+            doing = os.read(handle, 100).decode(errors="replace") or "training"
+            os.close(handle)
+            raise UserError(
+                f"{place.parent}: another process is {doing} in this folder. Wait for its end, or "
+                "choose another folder."
+            ) from None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def writing(path: str | Path, doing: str) -> contextlib.AbstractContextManager[None]:
+    """`locked` for what is written into a run's folder or below it; nothing for another place."""
+    place = Path(path).absolute()
+    for folder in (place, *place.parents[:2]):
+        if (folder / RUN_CONFIG).is_file() or (folder / LOCK).is_file():
+            return locked(folder, doing)
+    return contextlib.nullcontext()
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that the folder, which the caller holds, is ours to write. Removes nothing.
+
+    Raises:
+        UserError: it holds another run or adapter, there is nothing to resume, or what stands
+            there was not written by a run.
+    """
+    if resume:
+        if not (folder / RUN_CONFIG).exists():
+            raise UserError(f"{folder}: holds no run to resume; leave out --resume to begin one.")
+        return
+    if (folder / RUN_CONFIG).exists():
+        if not overwrite:
+            raise UserError(
+                f"{folder}: already holds a run ({RUN_CONFIG}). Add --resume to go on with it, "
+                "--overwrite to begin anew in its place, or choose another --output-dir."
+            )
+        return
+    found = next((name for name in _WRITTEN if os.path.lexists(folder / name)), None)
+    if found is not None:
+        raise UserError(
+            f"{folder}: holds {found}, which no run of Livery's wrote and this one would replace. "
+            "Choose another --output-dir, or move it away."
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove the run that the folder holds, and nothing else; its record goes last."""
+    if not (folder / RUN_CONFIG).exists():
+        return
+    for step in checkpoint.steps(folder):
+        checkpoint.remove(checkpoint.folder(folder, step))
+    for name in (*_ADAPTER, *_REPORTS, *_LOGS):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    for name in ("checkpoints", "mlx", "gguf"):
+        with contextlib.suppress(OSError):  # somebody else's files are in it too
+            (folder / name).rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        (folder / RUN_CONFIG).unlink()
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -125,16 +202,3 @@ def write_run_config(folder: Path, settings: TrainSettings, facts: dict[str, Any
 def read_run_config(folder: Path) -> dict[str, Any]:
     """What `write_run_config` recorded. Raises UserError where there is none."""
     return read_json(folder / RUN_CONFIG)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a run wrote here, and nothing else."""
-    for name in (
-        RUN_CONFIG, METRICS, SAMPLES, METADATA, "adapter_config.json", "adapter_model.safetensors",
-        "README.md", "report.md", "report.html",
-    ):  # fmt: skip
-        (folder / name).unlink(missing_ok=True)
-    for path in folder.glob("evaluation*.json"):
-        path.unlink()
-    for name in ("checkpoints", "mlx", "gguf"):
-        shutil.rmtree(folder / name, ignore_errors=True)

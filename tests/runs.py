@@ -1,13 +1,16 @@
 """A small real run for tests: a tiny Llama, a few dozen rows that share a system prompt.
 
 As a program (`python -m tests.runs FOLDER BACKEND key=value …`) it trains in a process of its own,
-which tests kill.
+which tests kill. `kills=[N, …]` has it killed as often, each time when it is about to change the
+run's files for the Nth time, and resumed, in processes forked from one that has loaded everything.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,12 +105,60 @@ def run(
     return train(settings, open_backend(backend, settings), Job(**given)), events
 
 
-def main() -> int:
-    """Train in this process, printing each step; options are fields of TrainSettings or Job."""
-    from livery.errors import LiveryError
+def die_at(count: int, folder: Path) -> None:
+    """Kill this process before its `count`th change of a file below `folder`."""
+    left = count
 
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            return
+        reads = event == "open" and not (arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if reads or not str(arguments[0]).startswith(str(folder)):
+            return
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def main() -> int:
+    """Train, printing each step; options are fields of TrainSettings or Job."""
     folder, backend, *pairs = sys.argv[1:]
     changes = {k: json.loads(v) for k, _, v in (p.partition("=") for p in pairs)}
+    if "kills" not in changes:
+        return one(Path(folder), backend, changes)
+    for kill in changes.pop("kills"):
+        forked(Path(folder), backend, changes, kill)
+    return forked(Path(folder), backend, changes, 0)
+
+
+def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int) -> int:
+    """`one` in a child, killed at its `kill`th change; returns the child's exit status."""
+    import mlx.core
+    import mlx_lm
+    import transformers
+
+    assert mlx.core and mlx_lm and transformers  # loaded once, for all children
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        if kill:
+            die_at(kill, folder / "run")
+        resume = (folder / "run" / "run_config.json").exists()
+        code = one(folder, backend, {**changes, "resume": resume})
+    finally:
+        os._exit(code)
+
+
+def one(folder: Path, backend: str, changes: dict[str, Any]) -> int:
+    """One run in this process; returns its exit code."""
+    from livery.errors import LiveryError
+
+    changes = dict(changes)
     job = {k: changes.pop(k) for k in ("resume", "overwrite") if k in changes}
 
     def listener(name: str, facts: dict[str, Any]) -> None:
@@ -115,7 +166,7 @@ def main() -> int:
             print(name, facts["step"], flush=True)
 
     try:
-        run(tiny_settings(Path(folder), **changes), backend, listener=listener, **job)
+        run(tiny_settings(folder, **changes), backend, listener=listener, **job)
     except LiveryError as error:
         print(error, file=sys.stderr)
         return error.exit_code

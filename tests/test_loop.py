@@ -160,6 +160,34 @@ def test_killed_at_a_random_step_and_resumed_it_ends_in_the_same_bytes(
             assert ours == theirs
 
 
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+) -> None:
+    """Logs and checkpoints agree whatever was the last thing to reach the disk."""
+    options = ["save_every=3", "steps_per_eval=2", "steps_per_report=1"]
+    whole = spawn(tmp_path / "whole", *options, "kills=[]")
+    assert whole.wait() == 0, whole.communicate()
+    # A run changes a file some 160 times; early ones are where the order of a save matters.
+    kills = [random.randrange(4, 45) for _ in range(8)]
+    killed = spawn(tmp_path / "killed", *options, f"kills={kills}")
+    _, err = killed.communicate()
+    assert killed.returncode == 0, err
+    runs = [tmp_path / name / "run" for name in ("whole", "killed")]
+    one, other = ({str(p.relative_to(run)) for p in run.rglob("*")} for run in runs)
+    assert one == other, kills
+    assert final(tmp_path / "whole") == final(tmp_path / "killed"), kills
+    for name in ("training_metrics.jsonl", "samples.jsonl"):
+        one, other = (steady(lines(run / name)) for run in runs)
+        assert one == other, (name, kills)
+
+
+def steady(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what a clock decides."""
+    timed = ("second", "runtime", "memory")
+    return [{k: v for k, v in row.items() if not any(t in k for t in timed)} for row in rows]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in a process of its own: what a test process has loaded can move a last bit."""

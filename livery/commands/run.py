@@ -58,12 +58,14 @@ def run(
       livery run date-keys --model mlx-community/gemma-3-270m-it-bf16 --output-dir adapters/gemma
       livery run date-keys --max-steps 200 --fresh
     """
+    from livery.commands.training import holding
     from livery.skills import get_skill
 
     skill = get_skill(skill).name
     config, own_data = configure(skill, given_flags(flags), config_file)
     summary = _Summary(skill, config, as_json=as_json)
-    _stages(summary, config, own_data=own_data, fresh=fresh, target=target, data_seed=data_seed)
+    with holding(Path(config.settings.output_dir)):
+        _stages(summary, config, own_data=own_data, fresh=fresh, target=target, data_seed=data_seed)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
     else:

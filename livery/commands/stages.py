@@ -141,15 +141,20 @@ def training_is_done(settings: TrainSettings) -> bool:
 
 
 def train(config: Config, *, fresh: bool, resume_command: str) -> None:
-    """Begin the run, or go on with the one that was interrupted."""
+    """Begin the run, or go on with the one that was interrupted; the caller holds its folder."""
     folder = Path(config.settings.output_dir)
     resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
-    if not resume:
-        run_folder.claim(folder, resume=False, overwrite=fresh)
-        settings, _ = backends.choose(config.settings)
-        write_json(folder / MADE_FROM, made_from(settings))
+    settings, _ = backends.choose(config.settings)
+    record = None if resume else made_from(settings)
     training.train(
-        config, training.Request(resume=resume, resume_command=resume_command, overwrite=fresh)
+        config,
+        training.Request(
+            resume=resume,
+            resume_command=resume_command,
+            overwrite=fresh,
+            held=True,
+            begin=lambda: write_json(folder / MADE_FROM, record),
+        ),
     )
 
 

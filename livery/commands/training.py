@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,16 @@ class Request:
         resume: go on with the run in the output folder.
         resume_anyway: although it was made from something else.
         overwrite: begin anew in a folder that holds a run.
+        held: the caller holds the folder's lock.
+        begin: called when a new run is about to write its first file.
         resume_command: shown when the run is interrupted.
     """
 
     resume: bool = False
     resume_anyway: bool = False
     overwrite: bool = False
+    held: bool = False
+    begin: Callable[[], None] = lambda: None
     resume_command: str = "the same command with --resume"
 
 
@@ -67,14 +72,14 @@ def train(config: Config, request: Request) -> RunResult:
     settings, substitutions = backends.choose(
         config.settings, fall_back=request.resume and not asked
     )
-    with TrainingOutput() as output:
+    folder = Path(settings.output_dir)
+    with holding(folder, held=request.held), TrainingOutput() as output:
         for note in (*config.notes, *substitutions):
             output("note", {"text": note})
         if first_process():
             # Refused now rather than after the model was loaded; the loop asks again.
-            run_folder.claim(
-                Path(settings.output_dir), resume=request.resume, overwrite=request.overwrite
-            )
+            run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
+            check_inputs(settings, overwrite=request.overwrite)
         data = load_data(settings)
         for note in describe_dropped(data):
             output("note", {"text": note})
@@ -96,9 +101,33 @@ def train(config: Config, request: Request) -> RunResult:
             resume=request.resume,
             resume_anyway=request.resume_anyway,
             overwrite=request.overwrite,
+            held=True,
+            begin=request.begin,
             resume_command=request.resume_command,
         )
         return run_loop(settings, backend, job)
+
+
+def holding(folder: Path, *, held: bool = False) -> contextlib.AbstractContextManager[None]:
+    """The lock of the run's folder, taken by the process that writes, unless it is held already."""
+    if held or not first_process():
+        return contextlib.nullcontext()
+    return run_folder.locked(folder)
+
+
+def check_inputs(settings: TrainSettings, *, overwrite: bool) -> None:
+    """Raises UserError where beginning in the output folder would remove what the run reads."""
+    folder = Path(settings.output_dir).resolve()
+    if folder == Path(settings.model).resolve():
+        raise UserError(f"{folder}: is the base model itself; choose another --output-dir.")
+    start = settings.init_adapter
+    if overwrite and start is not None:
+        place = Path(start).resolve()
+        if place.exists() and (place == folder or folder in place.parents):
+            raise UserError(
+                f"{folder}: holds the adapter that the run starts from, and --overwrite would "
+                "remove it. Choose another --output-dir."
+            )
 
 
 def load_data(settings: TrainSettings) -> Data:
