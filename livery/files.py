@@ -18,9 +18,8 @@ from livery.errors import UserError
 from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries say of a full disk that bring their own exceptions (safetensors, tokenizers, torch).
+# What libraries with exceptions of their own (safetensors, tokenizers, torch) say of a full disk.
 _FULL_SAID = re.compile(
     r"no space left on device|disk quota exceeded|file too large|\(os error (28|122|27)\)", re.I
 )
@@ -160,7 +159,7 @@ def _flush(folder: Path) -> None:
     """Have the system write a folder's files to the disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            file = os.open(os.path.join(parent, name), os.O_RDONLY)
+            file = os.open(f"{parent}/{name}", os.O_RDONLY)
             try:
                 os.fsync(file)
             finally:

@@ -90,7 +90,6 @@ def locked(folder: Path, doing: str = "training") -> Generator[None]:
     new = not folder.exists()
     place = folder / LOCK
     with explain_os_errors(folder, "making the run's folder"):
-        folder.mkdir(parents=True, exist_ok=True)
         handle = _take(place)
     os.truncate(handle, 0)
     os.write(handle, doing.encode())
@@ -107,10 +106,14 @@ def locked(folder: Path, doing: str = "training") -> Generator[None]:
 
 def _take(place: Path) -> int:
     while True:
-        handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # its last holder has removed the folder
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(place), os.fstat(handle)):
+            if os.path.samestat(place.stat(), os.fstat(handle)):
                 return handle
         except BlockingIOError:
             doing = os.read(handle, 100).decode(errors="replace") or "training"

@@ -97,7 +97,9 @@ def find(folder: Path, *, sizes: bool = True) -> list[Leftover]:
     """What processes that have ended left in this folder (not below it)."""
     try:
         with os.scandir(folder) as entries:
-            names = [e.name for e in entries if _BESIDE.fullmatch(e.name) or _SCRATCH.fullmatch(e.name)]
+            names = [
+                e.name for e in entries if _BESIDE.fullmatch(e.name) or _SCRATCH.fullmatch(e.name)
+            ]
     except OSError:
         return []
     found: list[Leftover] = []
@@ -144,7 +146,7 @@ def size_of(path: Path) -> int:
     for parent, _, names in os.walk(path):
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_size
+                total += os.lstat(f"{parent}/{name}").st_size
     return total
 
 

@@ -8,6 +8,7 @@ run's files for the Nth time, and resumed, in processes forked from one that has
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -136,11 +137,8 @@ def main() -> int:
 
 def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int) -> int:
     """`one` in a child, killed at its `kill`th change; returns the child's exit status."""
-    import mlx.core
-    import mlx_lm
-    import transformers
-
-    assert mlx.core and mlx_lm and transformers  # loaded once, for all children
+    for module in ("mlx.core", "mlx_lm", "transformers"):
+        importlib.import_module(module)  # once, for all children
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

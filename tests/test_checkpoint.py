@@ -17,7 +17,7 @@ import pytest
 
 from livery import checkpoint
 from livery.backend import PortableState
-from livery.checkpoint import Origin, Progress
+from livery.checkpoint import Origin, OtherFormat, Progress
 from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
 
@@ -77,12 +77,32 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, damage: str) 
     assert "step-000010" in passed_over[0]
 
 
-def test_a_later_format_is_refused_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path, 1)
+def later(path: Path, **changes: object) -> None:
+    """Make a checkpoint one that a later Livery wrote."""
     facts = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps({**facts, "format": 99}))
-    with pytest.raises(UserError, match="format 99"):
-        checkpoint.read(path)
+    (path / "state.json").write_text(json.dumps({**facts, **changes}))
+
+
+def test_a_later_format_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    path = write(tmp_path, 10)
+    later(path, format=99)
+    with pytest.raises(OtherFormat, match=r"step-000010.*format 99.*this one reads 1.*version"):
+        checkpoint.newest(tmp_path)
+    later(path, format=1, progress={"mean_of": [1, 2]})  # the same number, another record
+    with pytest.raises(OtherFormat, match="another version"):
+        checkpoint.newest(tmp_path)
+    shutil.rmtree(path)
+    found, passed_over = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert (found.state.step, passed_over) == (5, [])
+
+
+def test_a_damaged_one_before_a_later_format_does_not_hide_it(tmp_path: Path) -> None:
+    later(write(tmp_path, 5), format=2)
+    (write(tmp_path, 10) / "state.safetensors").write_bytes(b"cut")
+    with pytest.raises(OtherFormat):
+        checkpoint.newest(tmp_path)
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
@@ -90,6 +110,42 @@ def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
         write(tmp_path, step)
     checkpoint.prune(tmp_path, 2, (20,))
     assert checkpoint.steps(tmp_path) == [20, 40, 50]
+
+
+@pytest.mark.parametrize("damage", ["later", "cut", "flipped", "empty"])
+def test_pruning_prefers_no_checkpoint_that_cannot_be_read(tmp_path: Path, damage: str) -> None:
+    for step in (25, 100, 200):
+        path = write(tmp_path, step)
+        tensors = path / "state.safetensors"
+        if damage == "later":
+            later(path, format=2)
+        elif damage == "cut":
+            tensors.write_bytes(tensors.read_bytes()[:-5])
+        elif damage == "flipped":
+            tensors.write_bytes(tensors.read_bytes()[:-1] + b"?")
+        else:
+            shutil.rmtree(path)
+            path.mkdir()
+    for step in (10, 20, 30, 40):
+        write(tmp_path, step)
+        checkpoint.prune(tmp_path, 2, (), now=step)
+        assert step in checkpoint.steps(tmp_path)
+    assert checkpoint.steps(tmp_path) == [25, 30, 40, 100, 200]
+
+
+def test_pruning_removes_nothing_that_it_did_not_write(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        write(tmp_path, step)
+    (checkpoint.folder(tmp_path, 10) / "notes.txt").write_text("mine")
+    others = [tmp_path / "checkpoints" / name for name in ("step-7", ".step-5.mine", "step-000040")]
+    for other in others[:2]:
+        other.mkdir()
+        (other / "state.json").write_text("{}")
+    others[2].write_text("a file")
+    checkpoint.prune(tmp_path, 1, (), now=30)
+    assert checkpoint.steps(tmp_path) == [10, 30]
+    assert [p.name for p in checkpoint.folder(tmp_path, 10).iterdir()] == ["notes.txt"]
+    assert all(other.exists() for other in others)
 
 
 def test_differences_are_named() -> None:

@@ -182,6 +182,26 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
         assert one == other, (name, kills)
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing of the run's own runs after it but the end of its blocks."""
+
+
+@pytest.mark.parametrize("event", ["checkpoint", "sample", "evaluation", "metrics"])
+def test_stopped_dead_at_an_event_the_logs_agree_with_the_checkpoint(
+    whole: Path, tmp_path: Path, event: str
+) -> None:
+    def stop(name: str, facts: dict[str, Any]) -> None:
+        if name == event and facts["step"] >= 4:
+            raise Killed
+
+    settings = tiny_settings(tmp_path)
+    with pytest.raises(Killed):
+        run(settings, listener=stop)
+    run(settings, resume=True)
+    for name in ("training_metrics.jsonl", "samples.jsonl"):
+        assert steady(lines(tmp_path / "run" / name)) == steady(lines(whole / "run" / name))
+
+
 def steady(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without what a clock decides."""
     timed = ("second", "runtime", "memory")
@@ -287,6 +307,42 @@ def test_two_trainers_do_not_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with locked(tmp_path / "run"), pytest.raises(UserError, match="another process is training"):
         run(tiny_settings(tmp_path))
+
+
+@pytest.mark.slow
+def test_beginning_anew_where_another_process_trains_costs_it_nothing(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    options = ["save_every=1", "save_total=100", "steps_per_eval=4"]
+    process = spawn(tmp_path, *options)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("checkpoint 3"):
+            process.send_signal(signal.SIGSTOP)  # it holds its folder, and saves nothing more
+            break
+    before = checkpoint.steps(tmp_path / "run")
+    other = spawn(tmp_path, *options, "overwrite=true")
+    _, err = other.communicate()
+    during = checkpoint.steps(tmp_path / "run")
+    process.send_signal(signal.SIGCONT)
+    assert other.returncode == 1
+    assert "another process is training in this folder" in err
+    assert before
+    assert during == before
+    assert process.wait() == 0
+    assert final(tmp_path) == final(undisturbed)
+    assert spawn(tmp_path, *options, "overwrite=true").wait() == 0
+
+
+def test_a_checkpoint_of_a_later_livery_stops_a_run_that_would_go_back(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    run(settings)
+    path = checkpoint.folder(tmp_path / "run", 12) / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    before = checkpoint.steps(tmp_path / "run")
+    with pytest.raises(UserError, match=r"step-000012.*another version.*--overwrite"):
+        run(settings, resume=True)
+    assert checkpoint.steps(tmp_path / "run") == before
 
 
 def test_without_validation_data_the_last_weights_are_kept(tmp_path: Path) -> None:
