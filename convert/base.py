@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from convert.safetensors_file import STORED, open_tensors
-from livery.adapter import Adapter
+from livery.adapter import LONGEST_NAME, Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
 from livery.files import read_json
@@ -84,7 +84,7 @@ def load_base(model: str | Path) -> Base:
 def find_base(model: str) -> Path | None:
     """The folder of a model given as a folder, as a hub id that was downloaded before, or as
     base_model, the embedded one."""
-    if not model:
+    if not model or len(model) > LONGEST_NAME or "\0" in model:
         return None
     model = find_model(model)
     if (Path(model) / "config.json").is_file():

@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 
 from convert import options
-from livery.errors import UserError
+from livery.errors import UserError, printable
 from livery.files import refuse_existing
 
 EPILOG = """\b
@@ -44,6 +44,7 @@ Examples:
     help="How to store the tensors; auto keeps what SRC has.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
+@options.allow_nonfinite
 @click.option("--verify", is_flag=True, help="Run SRC and DST in every runtime and compare.")
 @options.as_json
 @click.pass_obj
@@ -56,6 +57,7 @@ def convert_command(
     base: str | None,
     dtype: str,
     overwrite: bool,
+    allow_nonfinite: bool,
     verify: bool,
     as_json: bool,
 ) -> int:
@@ -79,7 +81,15 @@ def convert_command(
     if target is None:
         raise click.UsageError("Missing option '--to': peft, mlx, gguf or all.")
     started = time.perf_counter()
-    report = convert(source, destination, target, base=base, dtype=dtype, overwrite=overwrite)
+    report = convert(
+        source,
+        destination,
+        target,
+        base=base,
+        dtype=dtype,
+        overwrite=overwrite,
+        allow_nonfinite=allow_nonfinite,
+    )
     report["seconds"] = round(time.perf_counter() - started, 3)
     if not as_json:
         _print_report(report, destination)
@@ -100,9 +110,9 @@ def _print_report(report: dict[str, Any], destination: Path) -> None:
         f"{report['parameters']:,} parameters → {destination} ({report['seconds']:.2f} s)"
     )
     for note in report["notes"]:
-        click.echo(f"note: {note}")
+        click.echo(printable(f"note: {note}"))
     for name, why in report["left_out"].items():
-        click.echo(f"left out {name}: {why}")
+        click.echo(printable(f"left out {name}: {why}"))
 
 
 def convert(
@@ -113,12 +123,13 @@ def convert(
     base: str | Path | None = None,
     dtype: str = "auto",
     overwrite: bool = False,
+    allow_nonfinite: bool = False,
 ) -> dict[str, Any]:
     """Read `source`, write `destination`, and say what was done.
 
     Raises:
-        UserError: the source is no adapter, something in it has no form in `target`, it does not
-            fit the base, or `destination` is taken.
+        UserError: the source is no adapter, something in it has no form in `target` or overflows
+            in `dtype`, it holds NaN, it does not fit the base, or `destination` is taken.
     """
     from convert import folder, formats
     from convert.base import load_base
@@ -127,14 +138,14 @@ def convert(
     destination = Path(destination)
     _check_free(found, destination, target, overwrite=overwrite)
     named = load_base(base) if base else None
-    adapter = formats.read_adapter(found, named)
+    adapter = formats.read_adapter(found, named, allow_nonfinite=allow_nonfinite)
     known = named or formats.choose_base(None, adapter.base_model)
     adapter = formats.with_base(adapter, known)
     if base and not Path(base).exists():
         adapter = adapter.replace(base_model=str(base))  # a hub id says more than a path
     if dtype != "auto":
         adapter = adapter.replace(dtype=dtype)
-        adapter = _rounded(adapter, dtype)
+        adapter = _rounded(adapter, dtype, allow_nonfinite=allow_nonfinite)
     if target == "all":
         made = folder.write_adapter_folder(
             adapter, destination, known.folder if known else None, source=found.format
@@ -184,20 +195,32 @@ def _check_free(found: Any, destination: Path, target: str, *, overwrite: bool) 
         raise UserError(f"{destination}: holds an adapter. Add --overwrite to replace it.")
 
 
-def _rounded(adapter: Any, dtype: str) -> Any:
-    """The adapter with every array rounded to `dtype`'s values."""
+def _rounded(adapter: Any, dtype: str, *, allow_nonfinite: bool) -> Any:
+    """The adapter with every array rounded to `dtype`'s values.
+
+    Raises:
+        UserError: one is too large for it.
+    """
     import dataclasses
 
-    from convert.safetensors_file import round_to
+    from convert.safetensors_file import check_overflow, round_to
+
+    def rounded(array: Any, name: str) -> Any:
+        made = round_to(array, dtype)
+        if not allow_nonfinite:
+            check_overflow(array, made, name, dtype)
+        return made
 
     pairs = {
         module: dataclasses.replace(
             pair,
-            a=round_to(pair.a, dtype),
-            b=round_to(pair.b, dtype),
-            magnitude=None if pair.magnitude is None else round_to(pair.magnitude, dtype),
-            bias=None if pair.bias is None else round_to(pair.bias, dtype),
+            **{
+                part: rounded(getattr(pair, part), f"{module}: {part}")
+                for part in ("a", "b", "magnitude", "bias")
+                if getattr(pair, part) is not None
+            },
         )
         for module, pair in adapter.pairs.items()
     }
-    return adapter.replace(pairs=pairs)
+    saved = {name: rounded(array, name) for name, array in adapter.saved.items()}
+    return adapter.replace(pairs=pairs, saved=saved)

@@ -77,13 +77,16 @@ def _detect_file(path: Path) -> Source:
     )
 
 
-def read_adapter(source: str | Path | Source, base: Base | None = None) -> Adapter:
+def read_adapter(
+    source: str | Path | Source, base: Base | None = None, *, allow_nonfinite: bool = False
+) -> Adapter:
     """Read an adapter of any format.
 
     Args:
         source: its folder or file.
         base: checks modules and shapes against it where given; GGUF needs its head counts where
             the file itself does not say them.
+        allow_nonfinite: take NaN and infinity for what they are.
 
     Raises:
         UserError: see the readers.
@@ -93,13 +96,13 @@ def read_adapter(source: str | Path | Source, base: Base | None = None) -> Adapt
     if source.format == "peft":
         if source.file.name not in (peft_format.WEIGHTS,):
             raise UserError(f"{source.file}: give the folder, or rename it {peft_format.WEIGHTS}.")
-        adapter = peft_format.read(source.folder)
+        adapter = peft_format.read(source.folder, allow_nonfinite=allow_nonfinite)
     elif source.format == "mlx":
-        adapter = mlx_format.read(source.folder, source.file)
+        adapter = mlx_format.read(source.folder, source.file, allow_nonfinite=allow_nonfinite)
     else:
         from convert import gguf_format
 
-        adapter = gguf_format.read(source.file, base)
+        adapter = gguf_format.read(source.file, base, allow_nonfinite=allow_nonfinite)
     return with_base(adapter, base)
 
 

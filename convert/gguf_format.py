@@ -19,7 +19,7 @@ from convert.gguf_file import GgufFile, Value, open_gguf, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import common_order, leaf
 from convert.safetensors_file import stored_dtype
-from livery.adapter import Adapter, Kind, Pair
+from livery.adapter import Adapter, Kind, Pair, finite
 from livery.errors import UserError
 
 _HALVES = (".lora_a", ".lora_b")
@@ -29,7 +29,7 @@ _ALORA = "adapter.alora.invocation_tokens"
 _ROPE = frozenset({"q_proj", "k_proj"})
 
 
-def read(path: Path, base: Base | None = None) -> Adapter:
+def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False) -> Adapter:
     """Read a GGUF adapter.
 
     Args:
@@ -51,7 +51,7 @@ def read(path: Path, base: Base | None = None) -> Adapter:
     alpha = _alpha(file)
     pairs: dict[str, Pair] = {}
     believed = True
-    for tensor, arrays in _halves(file).items():
+    for tensor, arrays in _halves(file, allow_nonfinite).items():
         module = gguf_names.from_gguf(tensor.removesuffix(".weight"), architecture, model_type)
         if module is None or not tensor.endswith(".weight"):
             raise UserError(f"{path}: {tensor}: no tensor of architecture {architecture.name}.")
@@ -74,7 +74,7 @@ def read(path: Path, base: Base | None = None) -> Adapter:
         task={
             key: str(file.metadata[name]) for key, name in _TASK.items() if name in file.metadata
         },
-        alora_invocation_tokens=tuple(tokens) if isinstance(tokens, list) else None,
+        alora_invocation_tokens=tuple(tokens) if isinstance(tokens, list) and tokens else None,
         provenance=("gguf",),
     )
     return record.believe(adapter, known, whole=believed)
@@ -108,7 +108,7 @@ def _alpha(file: GgufFile) -> float:
     return float(alpha)
 
 
-def _halves(file: GgufFile) -> dict[str, dict[str, np.ndarray]]:
+def _halves(file: GgufFile, allow_nonfinite: bool) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in file.entries:
         half = next((h for h in _HALVES if name.endswith(h)), None)
@@ -117,7 +117,9 @@ def _halves(file: GgufFile) -> dict[str, dict[str, np.ndarray]]:
                 f"{file.path}: {name}: not a LoRA tensor. llama.cpp ignores trained norms in an "
                 "adapter and refuses everything else, so it has no effect anywhere."
             )
-        found.setdefault(name.removesuffix(half), {})[half] = file.read(name)
+        found.setdefault(name.removesuffix(half), {})[half] = finite(
+            file.read(name), name, file.path, allow=allow_nonfinite
+        )
     for tensor, arrays in found.items():
         for half in _HALVES:
             if half not in arrays:

@@ -6,8 +6,8 @@ filled up with zeros, and what that changed is kept in the record for the way ba
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +18,9 @@ from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.peft_format import refuse_mixed_dora
 from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
-from livery.adapter import Adapter, Kind, Pair
+from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import read_json, write_json
 
 CONFIG = "adapter_config.json"
@@ -28,13 +28,13 @@ WEIGHTS = "adapters.safetensors"
 EMBEDDINGS = frozenset({"embed_tokens", "wte", "tok_embeddings", "embeddings", "word_embeddings"})
 
 
-def read(folder: Path, weights: Path | None = None) -> Adapter:
+def read(folder: Path, weights: Path | None = None, *, allow_nonfinite: bool = False) -> Adapter:
     """Read an mlx-lm adapter; `weights` names another file than adapters.safetensors (mlx-lm
     writes its checkpoints beside it).
 
     Raises:
         UserError: a file is missing or damaged, a half of a pair or a listed module is missing, a
-            shape does not fit, a tensor is unknown, or it holds whole weights.
+            shape does not fit, a tensor is unknown or holds NaN, or it holds whole weights.
     """
     path = folder / CONFIG
     config = read_json(path)
@@ -43,9 +43,10 @@ def read(folder: Path, weights: Path | None = None) -> Adapter:
     kind, parameters = _parameters(path, cast("dict[str, Any]", config))
     file = open_tensors(weights or folder / WEIGHTS)
     known = record.parse(file.metadata.get(record.KEY))
+    by_module = _by_module(file, dora=kind == "dora", allow_nonfinite=allow_nonfinite)
     pairs: dict[str, Pair] = {}
     believed = True
-    for module, arrays in _by_module(file, dora=kind == "dora").items():
+    for module, arrays in by_module.items():
         made = _pair(file, module, arrays, parameters)
         original = record.undo(made, known.pairs.get(module), parameters["scale"])
         believed = believed and original is not None
@@ -64,11 +65,23 @@ def read(folder: Path, weights: Path | None = None) -> Adapter:
     return record.believe(adapter, known, whole=believed)
 
 
+# What the values of lora_parameters must be: mlx-lm makes arrays of them as they are.
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "rank": (lambda value: type(value) is int and value >= 1, "a whole number, at least 1"),
+    "scale": (scales.is_number, "a number"),
+    "dropout": (scales.is_number, "a number"),
+    "keys": (
+        lambda value: isinstance(value, list) and all(isinstance(key, str) for key in value),
+        "a list of text",
+    ),
+}
+
+
 def _parameters(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = str(config.get("fine_tune_type", "lora"))
     if kind not in ("lora", "dora"):
         raise UserError(
-            f"{path}: fine_tune_type is {kind}: whole weights, not an adapter. "
+            f"{path}: fine_tune_type is {shown(kind)}: whole weights, not an adapter. "
             "Use the model itself (mlx_lm.fuse), there is nothing to convert."
         )
     given = config.get("lora_parameters")
@@ -76,34 +89,41 @@ def _parameters(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, A
         raise UserError(f"{path}: lora_parameters must hold rank and scale (scale = alpha / rank).")
     given = cast("dict[str, Any]", given)
     keys = given.get("keys")
-    try:
-        if not math.isfinite(given["scale"]):
-            raise ValueError
-        return kind, {
-            "rank": int(given["rank"]),
-            "scale": float(given["scale"]),
-            "dropout": float(given.get("dropout") or 0.0),
-            "keys": None if keys is None else [str(key) for key in keys],
-        }
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{path}: rank, scale, dropout or keys are of the wrong type.") from None
+    for key, (holds, words) in _TYPES.items():
+        value = given.get(key)
+        if not holds(value) and (value is not None or key in ("rank", "scale")):
+            said = shown(json.dumps(value, default=str), 80)
+            raise UserError(f"{path}: lora_parameters.{key} is {said}; it must be {words}.")
+    return kind, {
+        "rank": given["rank"],
+        "scale": float(given["scale"]),
+        "dropout": float(given.get("dropout") or 0.0),
+        "keys": keys,
+    }
 
 
-def _by_module(file: TensorFile, *, dora: bool) -> dict[str, dict[str, np.ndarray]]:
+def _by_module(
+    file: TensorFile, *, dora: bool, allow_nonfinite: bool
+) -> dict[str, dict[str, np.ndarray]]:
     """Neutral module path -> arrays by MLX's leaf, halves checked."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in file.entries:
         module, _, part = name.rpartition(".")
         if part not in LEAVES or not module:
-            raise UserError(f"{file.path}: {name}: not an adapter's tensor (lora_a, lora_b, m).")
+            raise UserError(
+                f"{file.path}: {shown(name)}: not an adapter's tensor (lora_a, lora_b, m)."
+            )
         if part == "m" and not dora:
-            raise UserError(f"{file.path}: {name}: a DoRA magnitude, but fine_tune_type is lora.")
-        found.setdefault(mlx_to_hf(module), {})[part] = file.read(name)
+            raise UserError(
+                f"{file.path}: {shown(name)}: a DoRA magnitude, but fine_tune_type is lora."
+            )
+        array = finite(file.read(name), name, file.path, allow=allow_nonfinite)
+        found.setdefault(mlx_to_hf(module), {})[part] = array
     wanted = {"lora_a", "lora_b", "m"} if dora else {"lora_a", "lora_b"}
     for module, arrays in found.items():
         for part in sorted(wanted - arrays.keys()):
             raise UserError(
-                f"{file.path}: {module} has {', '.join(sorted(arrays))} but no {part}. "
+                f"{file.path}: {shown(module)} has {', '.join(sorted(arrays))} but no {part}. "
                 "The file is incomplete; export it again."
             )
     return found
@@ -120,19 +140,19 @@ def _pair(
         a, b = a.T, b.T
     if a.ndim not in (2, 3) or a.shape[-2] != parameters["rank"]:
         raise UserError(
-            f"{file.path}: {module}: lora_a has shape {arrays['lora_a'].shape}, but {CONFIG} says "
-            f"rank {parameters['rank']}."
+            f"{file.path}: {shown(module)}: lora_a has shape {arrays['lora_a'].shape}, but "
+            f"{CONFIG} says rank {parameters['rank']}."
         )
     if kind == "embedding" and "m" in arrays:
         raise UserError(
-            f"{file.path}: {module}: MLX keeps DoRA on an embedding a token, PEFT a feature: it "
-            "cannot be converted. Fuse it into the base (mlx_lm.fuse) instead."
+            f"{file.path}: {shown(module)}: MLX keeps DoRA on an embedding a token, PEFT a "
+            "feature: it cannot be converted. Fuse it into the base (mlx_lm.fuse) instead."
         )
     alpha = scales.alpha_for(parameters["scale"], parameters["rank"])
     try:
         return Pair(a, b, alpha, False, kind, arrays.get("m"))
     except UserError as error:
-        raise UserError(f"{file.path}: {module}: {error}") from None
+        raise UserError(f"{file.path}: {shown(module)}: {error}") from None
 
 
 def _check_listed(path: Path, keys: list[str] | None, pairs: Mapping[str, Pair]) -> None:
@@ -141,7 +161,7 @@ def _check_listed(path: Path, keys: list[str] | None, pairs: Mapping[str, Pair])
         full = mlx_to_hf(key)
         if full not in pairs and not any(module.endswith(f".{full}") for module in pairs):
             raise UserError(
-                f"{path}: keys lists {key}, but the tensors of that module are missing. "
+                f"{path}: keys lists {shown(key)}, but the tensors of that module are missing. "
                 "The adapter is incomplete; export it again."
             )
 

@@ -15,4 +15,9 @@ new_folder = click.option(
     type=click.Path(path_type=Path),
     help="The new folder.",
 )
+allow_nonfinite = click.option(
+    "--allow-nonfinite",
+    is_flag=True,
+    help="Carry NaN and infinite values over instead of refusing them.",
+)
 replace_folder = click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")

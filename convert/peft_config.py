@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeGuard, cast
 
 from convert import naming
-from livery.errors import UserError
+from convert.peft_patterns import Patterns, Targets
+from convert.scales import is_number
+from livery.errors import UserError, shown
 
 CONFIG = "adapter_config.json"
 # The version whose layout we write (the experts' one changed in 0.19).
@@ -27,18 +28,74 @@ _UNSUPPORTED = {
     "trainable_token_indices": "trainable tokens",
     "megatron_config": "Megatron parallel layers",
 }
-# What the values we use must be, besides null.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "lora_dropout": (int, float),
-    "base_model_name_or_path": (str,),
-    "peft_version": (str,),
-    "bias": (str,),
-    "rank_pattern": (dict,),
-    "alpha_pattern": (dict,),
-    "target_modules": (str, list),
-    "target_parameters": (list,),
-    "modules_to_save": (list,),
-    "alora_invocation_tokens": (list,),
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _whole(value: Any) -> TypeGuard[int]:
+    return type(value) is int
+
+
+def _rank(value: Any) -> bool:
+    return _whole(value) and value >= 1
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, cast("list[Any]", value)))
+
+
+def _each(is_one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        return isinstance(value, dict) and all(map(is_one, cast("dict[Any, Any]", value).values()))
+
+    return holds
+
+
+def _tokens(value: Any) -> bool:
+    items = cast("list[Any]", value) if isinstance(value, list) else [None]
+    return all(_whole(item) and 0 <= item < 2**32 for item in items)
+
+
+def _layers(value: Any) -> bool:
+    items = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return all(map(_whole, items))
+
+
+def _names_or_text(value: Any) -> bool:
+    return _text(value) or _names(value)
+
+
+_FLAGS = (
+    "use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "inference_mode", "use_qalora",
+    "ensure_weight_tying",
+)  # fmt: skip
+# What each value must be, besides null, and in words.
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_FLAGS, (_yes_or_no, "true or false")),
+    "r": (_rank, "a whole number, at least 1"),
+    "lora_alpha": (is_number, "a number"),
+    "lora_dropout": (is_number, "a number"),
+    "base_model_name_or_path": (_text, "text"),
+    "revision": (_text, "text"),
+    "task_type": (_text, "text"),
+    "peft_version": (_text, "text"),
+    "bias": (lambda v: v in ("none", "all", "lora_only"), "none, all or lora_only"),
+    "rank_pattern": (_each(_rank), "an object of whole numbers, at least 1"),
+    "alpha_pattern": (_each(is_number), "an object of numbers"),
+    "target_modules": (_names_or_text, "text or a list of text"),
+    "exclude_modules": (_names_or_text, "text or a list of text"),
+    "target_parameters": (_names, "a list of text"),
+    "modules_to_save": (_names, "a list of text"),
+    "layers_pattern": (_names_or_text, "text or a list of text"),
+    "layers_to_transform": (_layers, "a whole number or a list of them"),
+    "alora_invocation_tokens": (_tokens, "a list of token ids"),
+    "init_lora_weights": (lambda v: isinstance(v, bool | str), "true, false or a name"),
 }
 # Models whose experts transformers 5 keeps in one parameter where their checkpoints have linear
 # layers of these names. For these model types PEFT reads every target of such a name as a parameter
@@ -54,7 +111,14 @@ EXPERT_NAMES: Mapping[str, frozenset[str]] = dict.fromkeys(
     """.split(),
     _READ_AS_EXPERTS,
 ) | dict.fromkeys(("minimax", "minimax_m2", "mixtral"), frozenset({"w1", "w2", "w3"}))
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Keys that PEFT and vLLM cannot do without: what null would mean there is an error.
+_NOT_NULL = ("r", "lora_alpha", "bias")
+# Ways to start that leave a saved adapter a plain LoRA, and those that change the base's weights
+# when PEFT loads it. PEFT 0.21 and vLLM 0.33 know no others.
+_STARTS_PLAIN = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+
+Start = Literal["plain", "changes the base", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +151,25 @@ def read_as_experts(model_type: str, leaf: str, *, experts: bool) -> bool:
     return leaf in EXPERT_NAMES.get(model_type, ())
 
 
+def check_types(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a value of the wrong type: PEFT takes "no" for true.
+
+    Raises:
+        UserError: naming file and key, and what it must be.
+    """
+    for key, (holds, words) in _TYPES.items():
+        value = config.get(key)
+        if value is None:
+            if key in config and key in _NOT_NULL:
+                raise UserError(f"{where}: {key} is null; it must be {words}.")
+        elif not holds(value):
+            raise UserError(f"{where}: {key} is {_said(value)}; it must be {words}.")
+
+
+def _said(value: Any) -> str:
+    return shown(json.dumps(value, default=str), 80)
+
+
 def check_supported(config: Mapping[str, Any], where: str) -> None:
     """Refuse by name what only PEFT itself can apply.
 
@@ -94,16 +177,12 @@ def check_supported(config: Mapping[str, Any], where: str) -> None:
         UserError: a value of the wrong type, not LoRA, or a variant that changes the base or the
             layers.
     """
-    for key, types in _TYPES.items():
-        value = config.get(key)
-        if value is not None and not isinstance(value, types):
-            raise UserError(f"{where}: {key} is {value!r}; it must be {types[-1].__name__}.")
-    tokens = config.get("alora_invocation_tokens") or []
-    if not all(type(token) is int and 0 <= token < 2**32 for token in tokens):
-        raise UserError(f"{where}: alora_invocation_tokens must be token ids.")
+    check_types(config, where)
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
-        raise UserError(f"{where}: peft_type is {kind}; only LORA has a form in other formats.")
+        raise UserError(
+            f"{where}: peft_type is {shown(kind)}; only LORA has a form in other formats."
+        )
     for key, name in _UNSUPPORTED.items():
         if config.get(key):
             raise UserError(
@@ -111,39 +190,60 @@ def check_supported(config: Mapping[str, Any], where: str) -> None:
                 "Merge it into the base with PEFT's merge_and_unload instead."
             )
     start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+    if start_of(config) == "changes the base":
         raise UserError(
-            f"{where}: init_lora_weights is {start!r}: that changed the base's weights too. Save "
-            "it as a plain LoRA first (path_initial_model_for_weight_conversion in PEFT's "
+            f"{where}: init_lora_weights is {shown(start)}: that changed the base's weights too. "
+            "Save it as a plain LoRA first (path_initial_model_for_weight_conversion in PEFT's "
             "save_pretrained)."
+        )
+    if start_of(config) == "unknown":
+        raise UserError(
+            f"{where}: init_lora_weights is {shown(start)}, which PEFT does not know (it knows "
+            f"{', '.join((*_STARTS_PLAIN, *_CHANGES_BASE))}). Set it to true if the tensors are a "
+            "plain LoRA's."
         )
 
 
+def start_of(config: Mapping[str, Any]) -> Start:
+    """What init_lora_weights says of a saved adapter."""
+    start = config.get("init_lora_weights")
+    if not isinstance(start, str) or start.lower() in _STARTS_PLAIN:
+        return "plain"
+    return "changes the base" if start.lower().startswith(_CHANGES_BASE) else "unknown"
+
+
 def resolve(config: Mapping[str, Any], target: str) -> tuple[int, float]:
-    """(rank, alpha) of a module or parameter path, as PEFT finds them.
+    """(rank, alpha) of a module or parameter path, as PEFT finds them; `check_types` held.
 
     Raises:
-        UserError: a pattern is no regular expression, or a value no number.
+        UserError: a pattern is no regular expression, or takes too long.
     """
-    try:
-        rank = _first(config.get("rank_pattern"), target, config.get("r", 8))
-        alpha = _first(config.get("alpha_pattern"), target, config.get("lora_alpha", 8))
-        if isinstance(rank, bool) or int(rank) != rank or rank < 1:
-            raise UserError(f"{CONFIG}: rank {rank!r} for {target}; it must be at least 1.")
-        if not math.isfinite(alpha):
-            raise UserError(f"{CONFIG}: alpha {alpha!r} for {target}; it must be a number.")
-        return int(rank), float(alpha)
-    except re.error as error:
-        raise UserError(f"{CONFIG}: a pattern is no regular expression: {error}.") from None
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{CONFIG}: rank and alpha of {target} must be numbers.") from None
+    rank = _first(config, "rank_pattern", target, config.get("r", 8))
+    alpha = _first(config, "alpha_pattern", target, config.get("lora_alpha", 8))
+    if not _rank(rank) or not is_number(alpha):
+        raise UserError(f"{CONFIG}: rank and alpha of {shown(target)} must be numbers.")
+    return int(rank), float(alpha)
 
 
-def _first(patterns: Any, target: str, default: Any) -> Any:
-    for key, value in dict(patterns or {}).items():
-        if re.match(rf"(.*\.)?({key})$", target):
-            return value
-    return default
+def _first(config: Mapping[str, Any], key: str, target: str, default: Any) -> Any:
+    patterns = config.get(key)
+    return _compiled(patterns, key).find(target, default) if patterns else default
+
+
+# A config is asked once for each of its modules: its patterns are compiled once. The dicts are kept
+# with them, so that an id cannot come to mean another one.
+_COMPILED: OrderedDict[int, tuple[Mapping[str, Any], Patterns]] = OrderedDict()
+_KEPT = 4
+
+
+def _compiled(patterns: Mapping[str, Any], key: str) -> Patterns:
+    found = _COMPILED.get(id(patterns))
+    if found is None:
+        found = patterns, Patterns(patterns, f"{CONFIG}: {key}")
+        _COMPILED[id(patterns)] = found
+        if len(_COMPILED) > _KEPT:
+            _COMPILED.popitem(last=False)
+    return found[1]
 
 
 def make(
@@ -181,11 +281,11 @@ def make(
         "base_model_name_or_path": base_model or None,
         "inference_mode": True,
         "r": rank,
-        "lora_alpha": _number(alpha),
+        "lora_alpha": _short(alpha),
         "lora_dropout": 0.0 if parameters else dropout,  # PEFT has none for parameters
         "target_modules": naming.short_names(modules, existing),
         "rank_pattern": naming.pattern(by_target, lambda t: by_target[t].rank, rank),
-        "alpha_pattern": {key: _number(value) for key, value in alphas.items()},
+        "alpha_pattern": {key: _short(value) for key, value in alphas.items()},
         "use_rslora": rslora,
         "use_dora": dora,
         "lora_bias": lora_bias,
@@ -218,18 +318,16 @@ def _still_true(units: Sequence[Unit], config: Mapping[str, Any], rslora: bool, 
         return False
     if any(key not in config for key in ("r", "lora_alpha", "target_modules")):
         return False  # PEFT has defaults for them, vLLM has not
+    modules, parameters = (
+        Targets(config.get(key) or (), f"{CONFIG}: {key}")
+        for key in ("target_modules", "target_parameters")
+    )
     return all(
-        resolve(config, unit.target) == (unit.rank, unit.alpha) and _targeted(unit, config)
+        resolve(config, unit.target) == (unit.rank, unit.alpha)
+        and (parameters if unit.parameter else modules).has(unit.target)
         for unit in units
     )
 
 
-def _targeted(unit: Unit, config: Mapping[str, Any]) -> bool:
-    names = config.get("target_parameters" if unit.parameter else "target_modules")
-    if isinstance(names, str):
-        return names == "all-linear" or re.fullmatch(names, unit.target) is not None
-    return any(unit.target == name or unit.target.endswith(f".{name}") for name in names or ())
-
-
-def _number(value: float) -> float | int:
+def _short(value: float) -> float | int:
     return int(value) if value == int(value) else value

@@ -13,9 +13,9 @@ from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.peft_config import CONFIG, Unit
 from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
-from livery.adapter import Adapter, Kind, Pair
+from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import read_json, write_json
 
 WEIGHTS = "adapter_model.safetensors"
@@ -33,12 +33,12 @@ _SLOTS = {
 _PARAMETER_LEAVES = frozenset({"gate"})
 
 
-def read(folder: Path) -> Adapter:
+def read(folder: Path, *, allow_nonfinite: bool = False) -> Adapter:
     """Read a PEFT adapter.
 
     Raises:
         UserError: a file is missing or damaged, a half of a pair is missing, a shape does not fit
-            the config, a tensor is unknown, or the variant has no neutral form.
+            the config, a tensor is unknown or holds NaN, or the variant has no neutral form.
     """
     config = _read_config(folder / CONFIG)
     peft_config.check_supported(config, str(folder / CONFIG))
@@ -49,15 +49,16 @@ def read(folder: Path) -> Adapter:
         )
     file = open_tensors(folder / WEIGHTS)
     known = record.parse(file.metadata.get(record.KEY))
-    found, saved = _sort_tensors(file, config)
+    found, saved = _sort_tensors(file, config, allow_nonfinite=allow_nonfinite)
+    _check_flags(found, config, str(folder / CONFIG))
     pairs: dict[str, Pair] = {}
     experts: dict[str, dict[str, np.ndarray]] = {}
     for module, arrays in found.items():
         for half, other in (("a", "b"), ("b", "a")):
             if half not in arrays:
                 raise UserError(
-                    f"{file.path}: {module} has lora_{other.upper()} but no lora_{half.upper()}. "
-                    "The file is incomplete; export it again."
+                    f"{file.path}: {shown(module)} has lora_{other.upper()} but no "
+                    f"lora_{half.upper()}. The file is incomplete; export it again."
                 )
         if peft_experts.is_expert(module):
             experts[module] = arrays
@@ -89,12 +90,39 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _tokens(config: Mapping[str, Any]) -> tuple[int, ...] | None:
-    tokens = config.get("alora_invocation_tokens")
-    return None if tokens is None else tuple(int(token) for token in tokens)
+    """An empty list is a plain LoRA, in PEFT as in vLLM."""
+    return tuple(int(token) for token in config.get("alora_invocation_tokens") or ()) or None
+
+
+def _check_flags(
+    found: Mapping[str, Mapping[str, np.ndarray]], config: Mapping[str, Any], where: str
+) -> None:
+    """What the config says of DoRA and biases, and what the tensors are, must agree: PEFT drops
+    tensors that the config does not announce, and starts announced ones that are not there anew.
+
+    Raises:
+        UserError: naming key and module.
+    """
+    for slot, key, what in (
+        ("magnitude", "use_dora", "a DoRA magnitude"),
+        ("bias", "lora_bias", "a bias of B"),
+    ):
+        have = next((module for module, arrays in found.items() if slot in arrays), None)
+        lack = next((module for module, arrays in found.items() if slot not in arrays), None)
+        if config.get(key) and lack is not None:
+            raise UserError(
+                f"{where}: {key} is true, but {shown(lack)} has not {what}. The file is "
+                f"incomplete, or {key} should be false."
+            )
+        if have is not None and not config.get(key):
+            raise UserError(
+                f"{where}: {shown(have)} has {what}, but {key} is not true: PEFT would leave it "
+                f"out. Set {key} to true if the adapter was trained with it."
+            )
 
 
 def _sort_tensors(
-    file: TensorFile, config: Mapping[str, Any]
+    file: TensorFile, config: Mapping[str, Any], *, allow_nonfinite: bool
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Tensors by module and slot ("a", "b", "magnitude", "bias", and "kind:embedding" as a mark),
     and the whole tensors that were saved with them."""
@@ -102,18 +130,18 @@ def _sort_tensors(
     saved: dict[str, np.ndarray] = {}
     for name in file.entries:
         if not name.startswith(_PREFIX):
-            raise UserError(f"{file.path}: {name}: PEFT's names start with {_PREFIX!r}.")
+            raise UserError(f"{file.path}: {shown(name)}: PEFT's names start with {_PREFIX!r}.")
         inner = name.removeprefix(_PREFIX)
         suffix = next((s for s in _SLOTS if inner.endswith(s)), None)
         if suffix is None:
             if not _is_saved(inner, config):
-                raise UserError(f"{file.path}: {name}: an unknown tensor.")
-            saved[inner] = file.read(name)
+                raise UserError(f"{file.path}: {shown(name)}: an unknown tensor.")
+            saved[inner] = finite(file.read(name), name, file.path, allow=allow_nonfinite)
             continue
         slot, kind = _SLOTS[suffix]
         module = mlx_to_hf(inner.removesuffix(suffix))  # older multimodal paths are mlx-lm's
         arrays = found.setdefault(module, {})
-        arrays[slot] = file.read(name)
+        arrays[slot] = finite(file.read(name), name, file.path, allow=allow_nonfinite)
         if kind == "embedding":
             arrays["kind:embedding"] = arrays[slot]
     return found, saved
@@ -145,7 +173,8 @@ def _pair(
     a = arrays["a"]
     if a.ndim != 2 or a.shape[0] != rank:
         raise UserError(
-            f"{file.path}: {module}: A has shape {a.shape}, but {CONFIG} gives it rank {rank}."
+            f"{file.path}: {shown(module)}: A has shape {a.shape}, but {CONFIG} gives it "
+            f"rank {rank}."
         )
     kind: Kind = "embedding" if "kind:embedding" in arrays else "linear"
     try:
@@ -159,7 +188,7 @@ def _pair(
             arrays.get("bias"),
         )
     except UserError as error:
-        raise UserError(f"{file.path}: {module}: {error}") from None
+        raise UserError(f"{file.path}: {shown(module)}: {error}") from None
 
 
 def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]:

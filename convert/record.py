@@ -16,7 +16,9 @@ from typing import Any, cast
 import numpy as np
 
 from convert import scales
-from livery.adapter import Adapter, Pair
+from convert.peft_config import check_types
+from livery.adapter import LONGEST_NAME, Adapter, Pair
+from livery.errors import UserError
 
 KEY = "livery"
 
@@ -74,11 +76,59 @@ def parse(text: str | None) -> Record:
         return Record()
     try:
         value: Any = json.loads(text)
-        facts = cast("dict[str, Any]", dict(value["facts"]))
-        pairs = {str(module): Original(*row) for module, row in value["pairs"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, RecursionError):
         return Record()
-    return Record(facts, pairs)
+    whole = _object(value)
+    facts, rows = _object(whole.get("facts")), _object(whole.get("pairs"))
+    pairs = {module: _original(row) for module, row in rows.items()}
+    known = {module: original for module, original in pairs.items() if original is not None}
+    if len(known) < len(pairs):
+        return Record()  # what is damaged in one place is not believed in another
+    return Record({key: facts[key] for key in facts if _fact(key, facts[key])}, known)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _original(row: Any) -> Original | None:
+    """A row of `describe`; None where it is not one."""
+    cells = cast("list[Any]", row) if isinstance(row, list) else []
+    if len(cells) not in (3, 5):
+        return None
+    rank, alpha, rslora = cells[:3]
+    factor, missed = cells[3:] or (1.0, "")
+    whole = (
+        type(rank) is int
+        and rank >= 1
+        and scales.is_number(alpha)
+        and isinstance(rslora, bool)
+        and scales.is_number(factor)
+        and isinstance(missed, str)
+    )
+    return Original(rank, float(alpha), rslora, float(factor), missed) if whole else None
+
+
+def _fact(key: str, value: Any) -> bool:
+    """Whether a fact is what `describe` writes."""
+    if key == "peft_config":
+        try:
+            check_types(_object(value), KEY)
+        except UserError:
+            return False
+        return isinstance(value, dict)
+    if key in ("base_model", "model_type", "dtype"):
+        return isinstance(value, str) and len(value) <= LONGEST_NAME
+    if key == "dropout":
+        return scales.is_number(value)
+    if key == "task":
+        return isinstance(value, dict) and all(isinstance(v, str) for v in _object(value).values())
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    if key == "provenance":
+        return bool(items) and all(isinstance(item, str) for item in items)
+    if key == "alora_invocation_tokens":
+        return bool(items) and all(type(item) is int and 0 <= item < 2**32 for item in items)
+    return key == "heads" and [type(item) for item in items] == [int, int] and min(items) > 0
 
 
 def undo(pair: Pair, original: Original | None, file_scale: float) -> Pair | None:
@@ -106,7 +156,7 @@ def undo(pair: Pair, original: Original | None, file_scale: float) -> Pair | Non
         again = restored if factor == 1.0 else _product(restored, factor)
         close = abs(made.scale - file_scale * factor) <= 1e-6 * abs(made.scale)
         return made if close and np.array_equal(again, b) else None
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError, zlib.error):
+    except (UserError, ValueError, TypeError, ZeroDivisionError, OverflowError, zlib.error):
         return None
 
 
@@ -118,31 +168,23 @@ def _product(b: np.ndarray, factor: float) -> np.ndarray:
 def heads(record: Record) -> tuple[int, int] | None:
     """The base's attention and key-value heads, where the record says them."""
     counts: Any = record.facts.get("heads")
-    if isinstance(counts, list) and len(cast("list[Any]", counts)) == 2:
-        first, second = cast("list[Any]", counts)
-        if type(first) is int and type(second) is int and first > 0 and second > 0:
-            return first, second
-    return None
+    return (counts[0], counts[1]) if counts else None
 
 
 def apply_facts(adapter: Adapter, record: Record) -> Adapter:
     """Fill in what the format itself did not say."""
     facts = record.facts
     tokens = facts.get("alora_invocation_tokens")
-    try:
-        return adapter.replace(
-            base_model=adapter.base_model or str(facts.get("base_model", "")),
-            model_type=adapter.model_type or str(facts.get("model_type", "")),
-            heads=adapter.heads or heads(record),
-            dropout=adapter.dropout or float(facts.get("dropout", 0.0)),
-            task=adapter.task or {str(k): str(v) for k, v in dict(facts.get("task", {})).items()},
-            alora_invocation_tokens=adapter.alora_invocation_tokens
-            or (None if tokens is None else tuple(int(t) for t in tokens)),
-            peft_config=adapter.peft_config or dict(facts.get("peft_config", {})),
-            provenance=(*(str(p) for p in facts.get("provenance", ())), *adapter.provenance),
-        )
-    except (TypeError, ValueError):
-        return adapter
+    return adapter.replace(
+        base_model=adapter.base_model or facts.get("base_model", ""),
+        model_type=adapter.model_type or facts.get("model_type", ""),
+        heads=adapter.heads or heads(record),
+        dropout=adapter.dropout or float(facts.get("dropout", 0.0)),
+        task=adapter.task or facts.get("task", {}),
+        alora_invocation_tokens=adapter.alora_invocation_tokens or (tuple(tokens or ()) or None),
+        peft_config=adapter.peft_config or facts.get("peft_config", {}),
+        provenance=(*facts.get("provenance", ()), *adapter.provenance),
+    )
 
 
 def believe(adapter: Adapter, record: Record, *, whole: bool) -> Adapter:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import atomic_write
 
 # What adapters are stored in. bfloat16 has no numpy type: its bits are the upper half of float32's.
@@ -53,7 +53,7 @@ class TensorFile:
         tag = self.entries[name].tag
         if tag not in STORED:
             raise UserError(
-                f"{self.path}: {name} is stored as {tag}; adapters are F32, F16 or BF16. "
+                f"{self.path}: {shown(name)} is stored as {tag}; adapters are F32, F16 or BF16. "
                 "Save it again in one of these."
             )
         return STORED[tag]
@@ -157,6 +157,22 @@ def encode(array: np.ndarray, dtype: str) -> np.ndarray:
         return np.where(np.isnan(array), quiet, rounded).astype(np.uint16)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=_BITS[dtype])
+
+
+def check_overflow(array: np.ndarray, rounded: np.ndarray, name: str, dtype: str) -> None:
+    """Refuse finite values that became infinite when they were rounded to `dtype`.
+
+    Raises:
+        UserError: naming the tensor, how many, and the largest.
+    """
+    lost = np.isinf(rounded) & np.isfinite(array)
+    if lost.any():
+        most = float(np.abs(array[lost]).max())
+        raise UserError(
+            f"{shown(name)}: {int(lost.sum()):,} of {array.size:,} values are beyond what {dtype} "
+            f"holds (the largest is {most:g}). Use float32"
+            f"{' or bfloat16' if dtype == 'float16' else ''}; --allow-nonfinite writes infinity."
+        )
 
 
 def round_to(array: np.ndarray, dtype: str) -> np.ndarray:

@@ -13,11 +13,20 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from livery.adapter import Pair
 from livery.errors import UserError
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a number that a float can hold; true and false are none."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer of thousands of digits
+        return False
 
 
 def alpha_for(scale: float, rank: int, *, rslora: bool = False) -> float:

@@ -14,10 +14,38 @@ from typing import Any, Literal
 
 import numpy as np
 
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.settings import LoraSettings
 
 Kind = Literal["linear", "embedding", "experts"]
+LONGEST_NAME = 4096  # characters of a base's name: no path on any system is longer
+
+
+class NotFinite(UserError):
+    """An adapter's tensor holds NaN or infinity."""
+
+
+def finite(array: np.ndarray, name: str, where: object, *, allow: bool = False) -> np.ndarray:
+    """The array itself; every reader of adapters passes its tensors through here.
+
+    Args:
+        array: as it was read.
+        name: the tensor's, as the file has it.
+        where: the file.
+        allow: let NaN and infinity pass.
+
+    Raises:
+        NotFinite: it holds some, which would spread to every answer of the model.
+    """
+    if not allow and not np.isfinite(array).all():
+        nans, odd = int(np.isnan(array).sum()), int((~np.isfinite(array)).sum())
+        kinds = [f"{nans:,} NaN"] * (nans > 0) + [f"{odd - nans:,} infinite"] * (odd > nans)
+        raise NotFinite(
+            f"{where}: {shown(name)}: {' and '.join(kinds)} of {array.size:,} values: the training "
+            "run diverged, or the file is damaged. Take an earlier checkpoint, or train again with "
+            "a lower learning rate. (--allow-nonfinite carries them over as they are.)"
+        )
+    return array
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,8 @@ class Pair:
             raise UserError(f"A {self.a.shape} and B {self.b.shape} do not share a rank.")
         if axes == 3 and self.a.shape[0] != self.b.shape[0]:
             raise UserError(f"A {self.a.shape} and B {self.b.shape} do not share their experts.")
+        if abs(self.scale) > float(np.finfo(np.float32).max):
+            raise UserError(f"alpha {self.alpha:g} at rank {self.rank}: no float32 scale.")
         for name, vector in (("magnitude", self.magnitude), ("bias", self.bias)):
             if vector is not None and vector.shape != (self.b.shape[-2],):
                 raise UserError(f"{name} {vector.shape} does not fit B {self.b.shape}.")
@@ -108,6 +138,14 @@ class Adapter:
     saved: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     peft_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     provenance: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.base_model) > LONGEST_NAME:
+            raise UserError(
+                f"the adapter's base model has a name of {len(self.base_model):,} characters "
+                f"({shown(self.base_model, 40)}); at most {LONGEST_NAME:,}. Correct it in the "
+                "adapter's config (base_model_name_or_path in PEFT's, model in MLX's)."
+            )
 
     @property
     def parameters(self) -> int:

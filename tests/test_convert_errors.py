@@ -147,7 +147,7 @@ BROKEN_PEFT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no A": (lambda f: edit_tensors(f, lambda t: t.pop(f"{PEFT_Q}.lora_A.weight")), "no lora_A"),
     "rank": (lambda f: edit_config(f, r=3), "rank 3"),
     "rank zero": (lambda f: edit_config(f, r=0), "at least 1"),
-    "rank text": (lambda f: edit_config(f, r="two"), "numbers"),
+    "rank text": (lambda f: edit_config(f, r="two"), "a whole number, at least 1"),
     "pattern": (lambda f: edit_config(f, rank_pattern={"(": 2}), "regular expression"),
     "unknown": (
         lambda f: edit_tensors(f, lambda t: t.update({"base_model.model.x.weight": np.ones(2)})),
@@ -204,7 +204,7 @@ BROKEN_MLX: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "rank": (lambda f: edit_config(f, **lora(rank=3)), "rank 3"),
     "no scale": (lambda f: edit_config(f, lora_parameters={"rank": 2}), "rank and scale"),
-    "scale": (lambda f: edit_config(f, **lora(scale="x")), "wrong type"),
+    "scale": (lambda f: edit_config(f, **lora(scale="x")), 'scale is "x"; it must be a number'),
     "whole": (lambda f: edit_config(f, fine_tune_type="full"), "whole weights"),
     "dora": (lambda f: edit_config(f, fine_tune_type="dora"), "no m"),
     "unknown": (
