@@ -18,6 +18,7 @@ from convert.base import Base, check_fits, find_base, load_base
 from convert.check_case import Case, Finding, Form, GgufBase, Runtime
 from convert.check_forms import find_forms, gguf_shapes, open_gguf_base
 from convert.formats import Format, refuse
+from livery.adapter import LONGEST_NAME
 from livery.errors import UserError
 
 RUNTIMES: tuple[Runtime, ...] = ("vllm", "llamacpp", "ollama", "mlx")
@@ -124,7 +125,7 @@ def _named_base(forms: Mapping[Format, Form]) -> str:
             form.config.get("base_model_name_or_path"),
             form.config.get("model"),
         ):
-            if isinstance(name, str) and name:
+            if isinstance(name, str) and name and len(name) <= LONGEST_NAME:
                 return name
     return ""
 
@@ -173,7 +174,7 @@ def _restore(case: Case, form: Form) -> str:
     if whole is not None:
         words = ["livery", "convert", str(case.place(whole)), f"{case.path}-whole", "--to", "all"]
         return shlex.join([*words, "--base", case.base_name])
-    if form.format == "peft" and form.shapes:
+    if form.format == "peft" and form.shapes and not form.nonfinite:
         return case.peft_merge()
     return case.retrain("")
 
@@ -193,6 +194,9 @@ def _way_out(case: Case, wanted: Format, error: str) -> str:
 
 def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Finding]:
     """What any runtime has against a form that cannot be read or does not fit the base."""
+    if form.nonfinite:
+        yield Finding("nonfinite", True, form.refusal, _restore(case, form))
+        return
     if form.adapter is None:
         needs_base = "Give --base" in form.refusal
         if needs_base:
@@ -200,6 +204,10 @@ def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Findin
         elif not any(finding.refused for finding in found):
             # llama.cpp takes what convert cannot carry over (norms, other architectures).
             strict = form.format == "gguf" and bool(form.shapes)
+            # So does vLLM what PEFT refuses of the config's types.
+            typed = bool(form.shapes) and any(finding.rule == "config-types" for finding in found)
+            if typed:
+                return
             if not strict:
                 yield Finding("unreadable", True, form.refusal, _restore(case, form))
             elif not found:

@@ -52,6 +52,7 @@ class Form:
         shapes: tensor name -> numpy shape, as the file has them; empty where it cannot be read.
         adapter: what convert's reader made of it; None where it refused.
         refusal: why it refused.
+        nonfinite: it refused because of NaN or infinity in it.
     """
 
     format: Format
@@ -60,6 +61,7 @@ class Form:
     shapes: Mapping[str, Shape]
     adapter: Adapter | None
     refusal: str = ""
+    nonfinite: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,16 @@ class Case:
 
     def merge_gguf(self) -> str:
         return f"{self.merge()} && livery gguf --model merged --out merged.gguf"
+
+    def correct(self, form: Form, **values: Any) -> str:
+        """Set keys of adapter_config.json; None takes a key out."""
+        code = (
+            "import json, pathlib; "
+            f"path = pathlib.Path({str(form.path / 'adapter_config.json')!r}); "
+            f"config = {{**json.loads(path.read_text()), **{values!r}}}; "
+            "path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))"
+        )
+        return shlex.join(["python", "-c", code])
 
     def peft_merge(self) -> str:
         """PEFT's own merge, for what only PEFT can apply."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from convert import options
+from livery.errors import printable
 
 if TYPE_CHECKING:
     from convert.check import Verdict
@@ -87,7 +88,8 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     lines: list[str] = []
     for verdict in verdicts:
         word = "takes it" if verdict.taken else "REFUSES"
-        lines.append(f"{NAMES[verdict.runtime]:<10} {word:<9} {verdict.form}".rstrip())
+        line = f"{NAMES[verdict.runtime]:<10} {word:<9} {verdict.form}"
+        lines.append(printable(line.rstrip()))
         for finding in verdict.findings:
             lines += _lines(finding)
     return lines
@@ -95,7 +97,7 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
 
 def _lines(finding: Finding) -> list[str]:
     mark = "✗" if finding.refused else "-"
-    made = [f"  {mark} {finding.rule}: {finding.why}"]
+    made = [printable(f"  {mark} {finding.rule}: {finding.why}")]
     if finding.remedy:
-        made.append(f"    → {finding.remedy}")
+        made.append(printable(f"    → {finding.remedy}"))
     return made

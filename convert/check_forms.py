@@ -15,7 +15,7 @@ from convert.check_case import Form, GgufBase, Shape
 from convert.formats import Format, detect
 from convert.gguf_file import open_gguf
 from convert.safetensors_file import open_tensors
-from livery.adapter import Adapter
+from livery.adapter import Adapter, NotFinite
 from livery.errors import UserError
 from livery.files import read_json
 
@@ -93,14 +93,12 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _peft(folder: Path, config: Mapping[str, Any]) -> Form:
     shapes = _shapes(lambda: open_tensors(folder / peft_format.WEIGHTS).entries)
-    adapter, refusal = _read(lambda: peft_format.read(folder))
-    return Form("peft", folder, config, shapes, adapter, refusal)
+    return Form("peft", folder, config, shapes, *_read(lambda: peft_format.read(folder)))
 
 
 def _mlx(folder: Path, config: Mapping[str, Any]) -> Form:
     shapes = _shapes(lambda: open_tensors(folder / mlx_format.WEIGHTS).entries)
-    adapter, refusal = _read(lambda: mlx_format.read(folder))
-    return Form("mlx", folder, config, shapes, adapter, refusal)
+    return Form("mlx", folder, config, shapes, *_read(lambda: mlx_format.read(folder)))
 
 
 def _gguf(file: Path, base: Base | None) -> Form:
@@ -113,8 +111,7 @@ def _gguf(file: Path, base: Base | None) -> Form:
     except UserError:
         shapes = {}
     known = base if base and _same_architecture(base, config) else None
-    adapter, refusal = _read(lambda: gguf_format.read(file, known))
-    return Form("gguf", file, config, shapes, adapter, refusal)
+    return Form("gguf", file, config, shapes, *_read(lambda: gguf_format.read(file, known)))
 
 
 def _same_architecture(base: Base, metadata: Mapping[str, Any]) -> bool:
@@ -132,11 +129,12 @@ def _shapes(entries: Callable[[], Mapping[str, Any]]) -> dict[str, Shape]:
         return {}
 
 
-def _read(read: Callable[[], Adapter]) -> tuple[Adapter | None, str]:
+def _read(read: Callable[[], Adapter]) -> tuple[Adapter | None, str, bool]:
+    """(adapter or None, why it was refused, whether for NaN or infinity)."""
     try:
-        return read(), ""
+        return read(), "", False
     except UserError as error:
-        return None, str(error)
+        return None, str(error), isinstance(error, NotFinite)
 
 
 def open_gguf_base(path: Path) -> GgufBase:

@@ -6,13 +6,16 @@ layer or another shape; of tensors that are missing it says nothing.
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from convert import mlx_format
 from convert.check_case import Case, Finding, Form, suffix_halves
 from convert.naming import leaf
 from livery.adapter_names import mlx_to_hf
+from livery.errors import shown
 
 _LEAVES = ("lora_a", "lora_b", "m")
 
@@ -20,7 +23,7 @@ _LEAVES = ("lora_a", "lora_b", "m")
 def findings(case: Case) -> Iterator[Finding]:
     """Everything that mlx-lm has against the adapter's MLX form, which is there."""
     form = case.forms["mlx"]
-    for rule in (_config, _full, _names, _halves, _rank, _placed, _experts, _heads):
+    for rule in (_config, _types, _full, _names, _halves, _rank, _placed, _experts, _heads, _scale):
         yield from rule(case, form)
 
 
@@ -48,6 +51,52 @@ def _config(case: Case, form: Form) -> Iterator[Finding]:
         yield Finding("config", True, why, _anew(case))
 
 
+def _types(case: Case, form: Form) -> Iterator[Finding]:
+    """mlx-lm makes arrays and layers of these values as they are."""
+    given = _parameters(form)
+    for key, value, words in [*mlx_format.faults(given), *_layer_fault(form)]:
+        said = shown(json.dumps(value, default=str), 80)
+        where = key if key == "num_layers" else f"lora_parameters.{key}"
+        yield Finding(
+            "config-types",
+            True,
+            f"{where} is {said}; it must be {words}.",
+            _corrected(case, form, key),
+        )
+
+
+def _layer_fault(form: Form) -> Iterator[tuple[str, Any, str]]:
+    if form.config.get("fine_tune_type") != "full" and "num_layers" in form.config:
+        count = form.config["num_layers"]
+        if type(count) is not int:
+            yield "num_layers", count, "a whole number"
+
+
+def _corrected(case: Case, form: Form, key: str) -> str:
+    """The command that sets a value to what the tensors say; the scale they do not say."""
+    modules = suffix_halves(form)
+    shapes = [shape for halves in modules.values() for shape in halves.values()]
+    if key == "scale" or not shapes:
+        other = any(f.format != "mlx" and f.adapter for f in case.forms.values())
+        return _anew(case) if other else case.retrain("")
+    if key == "num_layers":
+        return case.correct(form, num_layers=max(_layers(modules), default=0) + 1)
+    ranks = [h["A"][1] for h in modules.values() if len(h.get("A", ())) > 1]
+    value = {"rank": ranks[0] if ranks else 1, "dropout": 0.0, "keys": sorted(modules)}[key]
+    return case.correct(form, lora_parameters={**_parameters(form), key: value})
+
+
+def _layers(modules: Iterable[str]) -> list[int]:
+    places = (_inner(module) for module in modules)
+    return [place[0] for place in places if place is not None]
+
+
+def _scale(case: Case, form: Form) -> Iterator[Finding]:
+    note = mlx_format.old_scale(_parameters(form))
+    if note:
+        yield Finding("scale", False, note)
+
+
 def _full(case: Case, form: Form) -> Iterator[Finding]:
     if form.config.get("fine_tune_type") == "full":
         why = "fine_tune_type is full: whole weights, which mlx-lm loads, but no adapter."
@@ -63,7 +112,7 @@ def _names(case: Case, form: Form) -> Iterator[Finding]:
     if form.config.get("fine_tune_type") != "dora":
         odd += magnitudes
     if odd:
-        why = f"{odd[0]}: not an adapter parameter; mlx-lm refuses tensors it has no place for."
+        why = f"{shown(odd[0])}: not an adapter parameter; mlx-lm refuses tensors without a place."
         yield Finding("tensor-names", True, why, _anew(case))
 
 
@@ -72,8 +121,8 @@ def _halves(case: Case, form: Form) -> Iterator[Finding]:
         if len(halves) == 1:
             here, lost = ("a", "b") if "A" in halves else ("b", "a")
             why = (
-                f"{module} has lora_{here} but no lora_{lost}: mlx-lm loads it without a word and "
-                "leaves that half at its starting values."
+                f"{shown(module)} has lora_{here} but no lora_{lost}: mlx-lm loads it without a "
+                "word and leaves that half at its starting values."
             )
             yield Finding("half-pair", True, why, _anew(case))
             return
@@ -87,7 +136,10 @@ def _rank(case: Case, form: Form) -> Iterator[Finding]:
             continue
         own = shape[1]  # (in, r), or (E, r, in) for experts
         if own != rank:
-            why = f"{module}: lora_a is {shape}, but rank is {rank}: mlx-lm has one rank for all."
+            why = (
+                f"{shown(module)}: lora_a is {shape}, but rank is {rank}: mlx-lm has one rank for "
+                "all."
+            )
             yield Finding("rank", True, why, _anew(case))
             return
 
@@ -107,8 +159,9 @@ def _placed(case: Case, form: Form) -> Iterator[Finding]:
             listed = late
         if not listed:
             why = (
-                f"{module}: lora_parameters.keys and num_layers ({count} of {case.base.layers}) "
-                "put no LoRA there, and mlx-lm refuses tensors it has no place for."
+                f"{shown(module)}: lora_parameters.keys and num_layers ({count} of "
+                f"{case.base.layers}) put no LoRA there, and mlx-lm refuses tensors "
+                "that have no place."
             )
             yield Finding("placement", True, why, _anew(case))
             return

@@ -6,14 +6,18 @@ alone.
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from convert import vllm_models
 from convert.check_case import Case, Finding, Form, peft_halves
 from convert.naming import leaf
+from convert.peft_config import faults, start_of
+from livery.errors import shown
 
 # What --max-lora-rank may be.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -23,7 +27,6 @@ EMBEDDINGS = {
     "llama": True, "qwen3": True, "phi3": True, "mixtral": True, "qwen3_moe": True,
     "mistral": False, "qwen2": False, "gemma2": False, "gemma3": False, "gemma3_text": False,
 }  # fmt: skip
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 _HEADS = ("classifier", "score")
 _NAMES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 # Copies of the base's own weights, which vLLM passes over.
@@ -44,11 +47,6 @@ class ConfigRule:
     mend: Callable[[Case], str]
 
 
-def _starts_from_base(config: Config) -> bool:
-    start = config.get("init_lora_weights")
-    return isinstance(start, str) and start.lower().startswith(_CHANGES_BASE)
-
-
 def _saves_modules(config: Config) -> bool:
     saved = config.get("modules_to_save")
     return bool(saved) and not (isinstance(saved, list) and all(name in _HEADS for name in saved))
@@ -64,6 +62,12 @@ CONFIG_RULES = (
     ),
     ConfigRule(
         "bias",
+        lambda c: c.get("bias", "none") is None,
+        'bias is null; vLLM (and PEFT) want "none"',
+        lambda case: case.correct(case.forms["peft"], bias="none"),
+    ),
+    ConfigRule(
+        "bias",
         lambda c: c.get("bias") not in (None, "none"),
         "bias is not none: vLLM has no trained biases",
         Case.merge,
@@ -76,13 +80,20 @@ CONFIG_RULES = (
     ),
     ConfigRule(
         "initialisation",
-        _starts_from_base,
+        lambda c: start_of(c) == "changes the base",
         "init_lora_weights changed the base's own weights, which vLLM does not do again",
         Case.peft_merge,
     ),
     ConfigRule(
+        "initialisation",
+        lambda c: start_of(c) == "unknown",
+        "init_lora_weights is a name that vLLM (and PEFT) do not know; where the tensors are a "
+        "plain LoRA's it says so with true",
+        lambda case: case.correct(case.forms["peft"], init_lora_weights=True),
+    ),
+    ConfigRule(
         "alora",
-        lambda c: c.get("alora_invocation_tokens") is not None,
+        lambda c: bool(c.get("alora_invocation_tokens")),
         "an activated LoRA (alora_invocation_tokens): vLLM would apply it to every token; "
         "llama.cpp has it",
         lambda case: case.convert("gguf"),
@@ -91,6 +102,12 @@ CONFIG_RULES = (
         "layer-replication",
         lambda c: bool(c.get("layer_replication")),
         "layer_replication is set: vLLM does not repeat layers",
+        Case.peft_merge,
+    ),
+    ConfigRule(
+        "variant",
+        lambda c: bool(c.get("use_qalora") or c.get("use_bdlora")),
+        "a variant of LoRA (use_qalora, use_bdlora) that vLLM does not have",
         Case.peft_merge,
     ),
 )
@@ -102,8 +119,50 @@ def findings(case: Case) -> Iterator[Finding]:
     for rule in CONFIG_RULES:
         if rule.hit(form.config):
             yield Finding(rule.name, True, f"{rule.why}.", rule.mend(case))
-    for rule in (_required, _rank, _names, _halves, _embeddings, _experts, _scales):
+    for rule in (
+        _architecture, _types, _required, _rank, _names, _halves, _embeddings, _mixtral, _experts,
+        _scales,
+    ):  # fmt: skip
         yield from rule(case, form)
+
+
+def _architecture(case: Case, form: Form) -> Iterator[Finding]:
+    if case.base is None:
+        return
+    name, taken = vllm_models.takes_lora(case.base.config)
+    if taken is False:
+        why = f"{name}: vLLM {vllm_models.VERSION} has no LoRA for this architecture."
+        yield Finding("architecture", True, why, case.merge())
+    elif taken is None:
+        why = (
+            f"{shown(name) or 'the base names no architecture'}: whether vLLM "
+            f"{vllm_models.VERSION} has LoRA for it is not known here; where it refuses, merge."
+        )
+        yield Finding("architecture", False, why, case.merge())
+
+
+# Keys that vLLM computes with as they are; of the others it asks whether they are set.
+_COMPUTED = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
+
+
+def _types(case: Case, form: Form) -> Iterator[Finding]:
+    """Values of the wrong type: some end vLLM's loading, flags are true whatever text they hold."""
+    for key, value, words in faults(form.config):
+        if key in ("bias", "init_lora_weights"):
+            continue  # rules of their own
+        said = shown(json.dumps(value, default=str), 80)
+        if isinstance(value, float) and value.is_integer() and key == "r":
+            why = f"{key} is {said}: vLLM takes it, PEFT does not; it must be {words}."
+            yield Finding("config-types", False, why, case.correct(form, **{key: int(value)}))
+        elif key in _COMPUTED:
+            why = f"{key} is {said}: vLLM cannot compute with it; it must be {words}."
+            yield Finding("config-types", True, why, case.retrain(""))
+        elif words == "true or false":
+            why = f"{key} is {said}, which vLLM and PEFT take for {str(bool(value)).lower()}."
+            yield Finding("config-types", False, why, case.correct(form, **{key: bool(value)}))
+        else:
+            why = f"{key} is {said}: vLLM does not read it, PEFT wants {words}."
+            yield Finding("config-types", False, why, case.correct(form, **{key: None}))
 
 
 def _required(case: Case, form: Form) -> Iterator[Finding]:
@@ -165,7 +224,8 @@ def _names(case: Case, form: Form) -> Iterator[Finding]:
         yield Finding(
             "tensor-names",
             True,
-            f"{odd[0]}: vLLM knows lora_A, lora_B and lora_embedding_A, lora_embedding_B alone.",
+            f"{shown(odd[0])}: vLLM knows lora_A, lora_B and lora_embedding_A, lora_embedding_B "
+            "alone.",
             case.merge(),
         )
 
@@ -182,7 +242,7 @@ def _halves(case: Case, form: Form) -> Iterator[Finding]:
     for module, halves in peft_halves(form).items():
         if len(halves) == 1:
             here, lost = ("A", "B") if "A" in halves else ("B", "A")
-            why = f"{module} has lora_{here} but no lora_{lost}: the file is incomplete."
+            why = f"{shown(module)} has lora_{here} but no lora_{lost}: the file is incomplete."
             yield Finding("half-pair", True, why, _from_another_form(case))
             return
 
@@ -201,7 +261,7 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
         return
     taken = EMBEDDINGS.get(case.model_type)
     if taken is False:
-        why = f"{touched[0]}: vLLM's {case.model_type} takes no LoRA there."
+        why = f"{shown(touched[0])}: vLLM's {case.model_type} takes no LoRA there."
         tied = case.base is not None and case.base.tied
         mend = case.retrain(leaf(touched[0])) if tied else case.merge()
         yield Finding("embeddings", True, why, mend)
@@ -210,13 +270,29 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
         yield Finding(
             "embeddings",
             False,
-            f"{touched[0]}: whether vLLM takes LoRA there depends on the family "
+            f"{shown(touched[0])}: whether vLLM takes LoRA there depends on the family "
             f"({case.model_type or 'unknown here'}); it does on {known}.",
             "" if case.base else f"livery check {shlex.quote(str(case.path))} --base MODEL",
         )
 
 
+def _mixtral(case: Case, form: Form) -> Iterator[Finding]:
+    if case.model_type != "mixtral":
+        return
+    lost = [m for m in peft_halves(form) if ".mlp.gate" in m or ".mlp.experts" in m]
+    if lost:
+        yield Finding(
+            "mixtral-experts",
+            True,
+            f"{shown(lost[0])}: vLLM's Mixtral names its router and experts block_sparse_moe and "
+            "passes over tensors of other names, with a line in its debug log alone.",
+            case.merge(),
+        )
+
+
 def _experts(case: Case, form: Form) -> Iterator[Finding]:
+    if case.model_type == "mixtral":
+        return  # `_mixtral`
     fused = any(module.endswith(_FUSED) for module in peft_halves(form))
     if fused and not case.mixed_moe:
         yield Finding(
@@ -228,7 +304,8 @@ def _experts(case: Case, form: Form) -> Iterator[Finding]:
 
 
 def _scales(case: Case, form: Form) -> Iterator[Finding]:
-    """vLLM multiplies every module by one lora_alpha / r; patterns pass its checks unread."""
+    """Patterns are read since 0.33 (`PEFTHelper.get_rank_and_scaling`); before, all modules had one
+    lora_alpha / r."""
     config, adapter = form.config, form.adapter
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if adapter is None or type(rank) is not int or not isinstance(alpha, int | float):
@@ -241,8 +318,8 @@ def _scales(case: Case, form: Form) -> Iterator[Finding]:
         yield Finding(
             "scale-patterns",
             False,
-            f"vLLM takes it, but has been seen to give every module the scale {scale:g}; "
-            f"{len(other)} have another ({other[0]}: {adapter.pairs[other[0]].scale:g}). "
-            "Compare its answers, or merge.",
+            f"{len(other)} modules have another scale than {scale:g} (rank_pattern, alpha_pattern; "
+            f"{shown(other[0])}: {adapter.pairs[other[0]].scale:g}). vLLM 0.33 gives each its own; "
+            "0.30 and older give all the same. Merge for those.",
             case.merge(),
         )

@@ -155,6 +155,7 @@ def convert(
         kind = cast("formats.Format", target)
         notes = formats.write_adapter(adapter, destination, kind, base=known, source=found.format)
         written, left_out = (target,), {}
+    notes = [*adapter.notes, *notes]
     return {
         "from": found.format,
         "formats": list(written),

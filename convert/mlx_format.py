@@ -7,7 +7,7 @@ filled up with zeros, and what that changed is kept in the record for the way ba
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +61,7 @@ def read(folder: Path, weights: Path | None = None, *, allow_nonfinite: bool = F
         dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
         dropout=parameters["dropout"],
         provenance=("mlx",),
+        notes=tuple(note for note in (old_scale(config["lora_parameters"]),) if note),
     )
     return record.believe(adapter, known, whole=believed)
 
@@ -69,12 +70,42 @@ def read(folder: Path, weights: Path | None = None, *, allow_nonfinite: bool = F
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rank": (lambda value: type(value) is int and value >= 1, "a whole number, at least 1"),
     "scale": (scales.is_number, "a number"),
-    "dropout": (scales.is_number, "a number"),
+    "dropout": (
+        lambda value: scales.is_number(value) and 0 <= value < 1,
+        "a number from 0 to below 1",
+    ),
     "keys": (
         lambda value: isinstance(value, list) and all(isinstance(key, str) for key in value),
         "a list of text",
     ),
 }
+
+
+def faults(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """(key, value, what it must be) of every value of lora_parameters that is of the wrong type."""
+    for key, (holds, words) in _TYPES.items():
+        value = given.get(key)
+        if key in given and not holds(value) and (value is not None or key != "keys"):
+            yield key, value, words
+
+
+def old_scale(given: Mapping[str, Any]) -> str:
+    """A note where alpha stands beside scale, as mlx-lm wrote it in early 2024; "" otherwise.
+
+    It then multiplied by scale * alpha / rank; since alpha was dropped, it takes scale as it is.
+    """
+    alpha, scale, rank = (cast("Any", given.get(key)) for key in ("alpha", "scale", "rank"))
+    if not all(scales.is_number(value) for value in (alpha, scale, rank)) or not rank:
+        return ""
+    then = scale * alpha / rank
+    if then == scale:
+        return ""
+    return (
+        f"lora_parameters holds alpha {alpha:g} beside scale {scale:g}, as mlx-lm wrote it in "
+        f"early 2024. Today's mlx-lm takes the scale {scale:g}, and so does Livery; the mlx-lm of "
+        f"that time used scale·alpha/rank = {then:g}. If the adapter is of that time, set scale to "
+        f"{then:g} in {CONFIG} and take alpha out."
+    )
 
 
 def _parameters(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -89,11 +120,9 @@ def _parameters(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, A
         raise UserError(f"{path}: lora_parameters must hold rank and scale (scale = alpha / rank).")
     given = cast("dict[str, Any]", given)
     keys = given.get("keys")
-    for key, (holds, words) in _TYPES.items():
-        value = given.get(key)
-        if not holds(value) and (value is not None or key in ("rank", "scale")):
-            said = shown(json.dumps(value, default=str), 80)
-            raise UserError(f"{path}: lora_parameters.{key} is {said}; it must be {words}.")
+    for key, value, words in faults(given):
+        said = shown(json.dumps(value, default=str), 80)
+        raise UserError(f"{path}: lora_parameters.{key} is {said}; it must be {words}.")
     return kind, {
         "rank": given["rank"],
         "scale": float(given["scale"]),
@@ -226,12 +255,42 @@ def refuse(adapter: Adapter, base: Base | None = None) -> str:
     """
     _refuse_kinds(adapter)
     model_type = adapter.model_type or (base.model_type if base else "")
+    _refuse_routers(adapter, model_type)
     if not model_type and any(pair.kind == "experts" for pair in adapter.pairs.values()):
         raise UserError(
             "mlx-lm names experts by the model's type, which the adapter does not say. "
             "Give --base the base model's folder."
         )
     return model_type
+
+
+# Where mlx-lm 0.32 has a linear layer for a router (mlx_lm/models); in the other families it is a
+# parameter of its own class, which no LoRA goes onto. A router's module is the last path element.
+_ROUTERS = {
+    "gate": frozenset(
+        """
+        ernie4_5_moe kimi_linear lfm2_moe mellum minimax mistral4 mixtral olmoe phimoe qwen2_moe
+        qwen3_moe qwen3_next qwen3_5_moe
+        """.split()
+    ),
+    "router": frozenset(("gpt_oss", "jamba", "llama4")),
+}
+
+
+def _refuse_routers(adapter: Adapter, model_type: str) -> None:
+    for module in adapter.pairs:
+        name = leaf(module)
+        if name not in _ROUTERS or model_type in _ROUTERS[name]:
+            continue
+        if not model_type:
+            raise UserError(
+                f"{shown(module)}: whether mlx-lm takes LoRA on a router depends on the model's "
+                "type, which the adapter does not say. Give --base the base model's folder."
+            )
+        raise UserError(
+            f"{shown(module)}: mlx-lm's {shown(model_type)} has no linear layer for the router, "
+            "and refuses LoRA there. Merge the adapter into the base instead (livery merge)."
+        )
 
 
 def _refuse_kinds(adapter: Adapter) -> None:

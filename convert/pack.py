@@ -120,7 +120,7 @@ def gather(path: Path, base: str | Path | None, scratch: Path) -> Contents:
         _check_same(first, form)
     made: list[str] = []
     left_out: dict[str, str] = {}
-    notes: list[str] = []
+    notes = list(adapter.notes)
     for format in formats.FORMATS:
         if format in forms:
             continue

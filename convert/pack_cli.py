@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from convert import options
+from livery.errors import printable
 
 EPILOG = """\b
 Examples:
@@ -106,6 +107,6 @@ def _also(report: dict[str, Any]) -> None:
     for name in report.get("made", ()):
         click.echo(f"made {name}: the folder had none")
     for name, why in report.get("left_out", {}).items():
-        click.echo(f"left out {name}: {why}")
+        click.echo(printable(f"left out {name}: {why}"))
     for note in report["notes"]:
-        click.echo(f"note: {note}")
+        click.echo(printable(f"note: {note}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard, cast
 
@@ -157,13 +157,18 @@ def check_types(config: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: naming file and key, and what it must be.
     """
+    for key, value, words in faults(config):
+        raise UserError(f"{where}: {key} is {_said(value)}; it must be {words}.")
+
+
+def faults(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """(key, value, what it must be) of every value of the wrong type."""
     for key, (holds, words) in _TYPES.items():
         value = config.get(key)
-        if value is None:
-            if key in config and key in _NOT_NULL:
-                raise UserError(f"{where}: {key} is null; it must be {words}.")
-        elif not holds(value):
-            raise UserError(f"{where}: {key} is {_said(value)}; it must be {words}.")
+        if (value is None and key in config and key in _NOT_NULL) or (
+            value is not None and not holds(value)
+        ):
+            yield key, value, words
 
 
 def _said(value: Any) -> str:

@@ -112,11 +112,14 @@ def _entry(path: Path, name: str, value: Any, base: int, size: int) -> Entry:
         whole = all(type(n) is int and n >= 0 for n in [*shape, start, end])
         width = _SIZES[tag]
     except (TypeError, KeyError, ValueError):
-        raise _broken(path, f"the entry of {name!r} is not one of a known tensor") from None
+        raise _broken(path, f"the entry of {shown(name)} is not one of a known tensor") from None
     if not whole or len(shape) > 8 or end - start != math.prod(shape) * width:
-        raise _broken(path, f"{name!r}: shape {shape} of {tag} does not fill bytes {start}–{end}")
+        raise _broken(
+            path,
+            f"{shown(name)}: shape {shown(shape, 80)} of {tag} does not fill bytes {start}–{end}",
+        )
     if base + end > size:
-        raise _broken(path, f"{name!r} ends at byte {base + end}, the file at {size}")
+        raise _broken(path, f"{shown(name)} ends at byte {base + end}, the file at {size}")
     return Entry(tag, tuple(shape), base + start, base + end)
 
 
@@ -124,7 +127,7 @@ def _check_coverage(path: Path, entries: Mapping[str, Entry], base: int, size: i
     at = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != at:
-            raise _broken(path, f"{name!r} leaves a hole or overlaps at byte {entry.start}")
+            raise _broken(path, f"{shown(name)} leaves a hole or overlaps at byte {entry.start}")
         at = entry.end
     if at != size:
         raise _broken(path, f"{size - at} bytes belong to no tensor")

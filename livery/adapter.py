@@ -125,6 +125,7 @@ class Adapter:
         saved: whole tensors that came with it (PEFT's modules_to_save, trained biases), by name.
         peft_config: PEFT's adapter_config.json as it was read, kept for the way back.
         provenance: where it has been, oldest first, for people ("mlx adapters.safetensors").
+        notes: what its reader found that its user should know.
     """
 
     pairs: Mapping[str, Pair]
@@ -138,6 +139,7 @@ class Adapter:
     saved: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     peft_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     provenance: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.base_model) > LONGEST_NAME:

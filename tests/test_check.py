@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -276,13 +277,127 @@ def test_embeddings_by_family(family: str, module: str, base: Path, tmp_path: Pa
 
 
 def test_fused_experts(root: Path, tmp_path: Path) -> None:
-    mixtral = tiny_model("mixtral", root)
-    one = adapter(mixtral, only="experts.down_proj")
-    formats.write_adapter(one, tmp_path, "peft", base=load_base(mixtral))
-    finding = the(ask(tmp_path, base=mixtral)["vllm"], "fused-experts")
+    model = tiny_model("qwen3_moe", root)
+    one = adapter(model, only="experts.down_proj")
+    formats.write_adapter(one, tmp_path, "peft", base=load_base(model))
+    finding = the(ask(tmp_path, base=model)["vllm"], "fused-experts")
     assert "--enable-mixed-moe-lora-format" in finding.remedy
     assert '"is_3d_lora_weight": true' in finding.remedy
-    assert ask(tmp_path, base=mixtral, mixed_moe=True)["vllm"].taken
+    assert ask(tmp_path, base=model, mixed_moe=True)["vllm"].taken
+
+
+@pytest.mark.parametrize("only", ["experts.down_proj", "mlp.gate"])
+def test_mixtrals_experts_are_named_otherwise_in_vllm(
+    only: str, root: Path, tmp_path: Path
+) -> None:
+    """No flag of vLLM helps: what leads out is merging, and it works as it is said."""
+    mixtral = tiny_model("mixtral", root)
+    formats.write_adapter(adapter(mixtral, only=only), tmp_path, "peft", base=load_base(mixtral))
+    verdict = ask(tmp_path, base=mixtral, mixed_moe=True)["vllm"]
+    assert rules(verdict) == ["mixtral-experts"]
+    remedy = the(verdict, "mixtral-experts").remedy
+    run_remedy(remedy.replace("--out merged", f"--out {tmp_path / 'merged'}"))
+    assert (tmp_path / "merged" / "config.json").exists()
+
+
+def test_architectures_without_lora_in_vllm(folder: Path, base: Path, tmp_path: Path) -> None:
+    """As vLLM lists them; what the list does not have is said not to be known."""
+    for name, refused, noted in (
+        ("LlamaForCausalLM", [], []),
+        ("StableLmForCausalLM", ["architecture"], []),
+        ("GPTNeoXForCausalLM", ["architecture"], []),
+        ("NobodysForCausalLM", [], ["architecture"]),
+    ):
+        other = tmp_path / name
+        shutil.copytree(base, other)
+        edit_config(other / "config.json", architectures=[name])
+        verdict = ask(folder, base=other)["vllm"]
+        assert rules(verdict) == refused, name
+        assert notes(verdict) == noted, name
+
+
+TYPES: dict[str, tuple[dict[str, Any], bool, Any]] = {
+    # what is set, whether vLLM refuses it, and what the command sets
+    "use_rslora": ({"use_rslora": "no"}, False, True),
+    "use_dora": ({"use_dora": 0}, False, False),
+    "r": ({"r": 4.0}, False, 4),
+    "lora_alpha": ({"lora_alpha": "8"}, True, ...),
+    "lora_dropout": ({"lora_dropout": "0"}, False, None),
+    "bias": ({"bias": None}, True, "none"),
+    "init_lora_weights": ({"init_lora_weights": "odd"}, True, True),
+}
+
+
+@pytest.mark.parametrize("key", TYPES)
+def test_values_of_the_wrong_type_are_said_by_key(key: str, folder: Path, base: Path) -> None:
+    """convert refuses each; of vLLM it is said what vLLM does; the command mends it."""
+    changes, refused, becomes = TYPES[key]
+    config = folder / "adapter_config.json"
+    edit_config(config, **changes)
+    with pytest.raises(UserError, match=rf"adapter_config.json: {key} is "):
+        formats.read_adapter(folder)
+    verdict = ask(folder, base=base)["vllm"]
+    assert verdict.taken != refused
+    rule = {"bias": "bias", "init_lora_weights": "initialisation"}.get(key, "config-types")
+    finding = the(verdict, rule)
+    assert key in finding.why
+    if becomes is ...:
+        assert finding.remedy.startswith("livery train")
+        return
+    subprocess.run([sys.executable, *shlex.split(finding.remedy)[1:]], check=True)
+    assert json.loads(config.read_text()).get(key) == becomes
+    if key != "use_rslora":  # which is now what vLLM took it for
+        formats.read_adapter(folder)
+    assert ask(folder, base=base)["vllm"].taken
+
+
+def test_an_empty_list_of_invocation_tokens_is_a_plain_lora(folder: Path, base: Path) -> None:
+    """In PEFT the logits are the same; vLLM asks only whether there are any."""
+    edit_config(folder / "adapter_config.json", alora_invocation_tokens=[])
+    assert ask(folder, base=base)["vllm"].taken
+    assert formats.read_adapter(folder).alora_invocation_tokens is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank": 4.0}, {"rank": "4"}, {"scale": "2"}, {"scale": None}, {"dropout": None},
+        {"dropout": 1.0}, {"keys": "self_attn.q_proj"}, {"num_layers": "2"}, {"num_layers": 2.0},
+    ],
+)  # fmt: skip
+def test_mlx_lm_takes_values_as_they_are(
+    changes: dict[str, Any], base: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "m"
+    formats.write_adapter(adapter(base), place, "mlx", base=load_base(base))
+    config = place / "adapter_config.json"
+    parameters = json.loads(config.read_text())["lora_parameters"]
+    if "num_layers" in changes:
+        edit_config(config, **changes)
+    else:
+        edit_config(config, lora_parameters={**parameters, **changes})
+    finding = the(ask(place, base=base)["mlx"], "config-types")
+    assert finding.refused
+    assert not mlx_takes(base, place)
+    program, *words = shlex.split(finding.remedy)
+    if program == "python":
+        subprocess.run([sys.executable, *words], check=True)
+        assert ask(place, base=base)["mlx"].taken
+        assert mlx_takes(base, place)
+    else:
+        assert "scale" in changes  # which no tensor tells
+
+
+def test_routers_that_mlx_lm_has_no_layer_for(base: Path, root: Path, tmp_path: Path) -> None:
+    """Of a family whose router is linear there, the form is written and taken."""
+    mixtral = tiny_model("mixtral", root)
+    formats.write_adapter(adapter(mixtral, only="mlp.gate"), tmp_path, "peft")
+    convert(tmp_path, tmp_path / "mlx", "mlx", base=mixtral)
+    assert mlx_takes(mixtral, tmp_path / "mlx")
+    one = formats.read_adapter(tmp_path)
+    for model_type in ("deepseek_v3", "glm4_moe", "granitemoe"):
+        with pytest.raises(UserError, match=r"no linear layer for the router.*livery merge"):
+            formats.refuse(one.replace(model_type=model_type), "mlx")
 
 
 def test_other_scales_are_worth_knowing(base: Path, tmp_path: Path) -> None:
@@ -513,7 +628,7 @@ def mlx_takes(model: Path, folder: Path) -> bool:
     pytest.importorskip("mlx_lm")
     try:
         cases.mlx_logits(model, folder)
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         return False
     return True
 
@@ -709,8 +824,8 @@ def test_no_false_alarms(family: str, root: Path, tmp_path: Path) -> None:
     only = {"phi": "self_attn."}.get(family, "_proj")
     write_adapter_folder(adapter(model, only=only), tmp_path, model)
     verdicts = ask(tmp_path, base=model)
-    experts = family in cases.MOE
-    assert rules(verdicts["vllm"]) == (["fused-experts"] if experts else [])
+    wanted = {"mixtral": ["mixtral-experts"], "qwen3_moe": ["fused-experts"]}.get(family, [])
+    assert rules(verdicts["vllm"]) == wanted
     assert rules(verdicts["llamacpp"]) == []
     assert rules(verdicts["mlx"]) == []
     assert rules(verdicts["ollama"]) == (["ollama-engine"] if family == "gemma3" else [])
