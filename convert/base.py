@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from convert.safetensors_file import STORED, open_tensors
 from livery.adapter import LONGEST_NAME, Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
-from livery.files import read_json
 from livery.paths import find_model
+from livery.reading import read_object
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
 _EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
@@ -72,10 +72,7 @@ def load_base(model: str | Path) -> Base:
             f"{model}: no such folder, and no model of that name in the local hub cache. "
             "Give --base the folder that holds the base's config.json."
         )
-    outer = read_json(folder / "config.json")
-    if not isinstance(outer, dict):
-        raise UserError(f"{folder / 'config.json'}: not a JSON object.")
-    outer = cast("dict[str, Any]", outer)
+    outer = read_object(folder / "config.json")
     inner = outer.get("text_config")
     config = {**outer, **inner} if isinstance(inner, dict) else outer
     return Base(folder, config, str(outer.get("model_type", "")), _shapes(folder))

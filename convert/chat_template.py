@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from livery.errors import UserError
-from livery.files import read_json
+from livery.reading import read_object, read_text
 
 Message = Mapping[str, str]
 _TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -59,8 +59,7 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    value = read_json(path) if path.is_file() else {}
-    return value if isinstance(value, dict) else {}
+    return read_object(path) if path.is_file() else {}
 
 
 def _text(token: Any) -> str:
@@ -72,7 +71,7 @@ def template_of(folder: Path, settings: Mapping[str, Any]) -> str:
     """The chat template of a tokenizer folder; `settings` is its tokenizer_config.json."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     template = settings.get("chat_template")
     if isinstance(template, list):
         named = {item.get("name"): item.get("template") for item in template}

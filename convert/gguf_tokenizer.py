@@ -20,7 +20,7 @@ from convert.base import Base
 from convert.chat_template import adds_bos, template_of
 from convert.gguf_file import Value
 from livery.errors import UserError
-from livery.files import read_json
+from livery.reading import read_object
 
 # Placeholders for pictures that text models were published with: no text holds them.
 _WITHOUT_ROW = frozenset({"<image_soft_token>"})
@@ -62,9 +62,9 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
             not known to llama.cpp.
     """
     path = base.folder / "tokenizer.json"
-    fast: dict[str, Any] = read_json(path) if path.exists() else {}
+    fast: dict[str, Any] = read_object(path) if path.exists() else {}
     settings_file = base.folder / "tokenizer_config.json"
-    settings: dict[str, Any] = read_json(settings_file) if settings_file.exists() else {}
+    settings: dict[str, Any] = read_object(settings_file) if settings_file.exists() else {}
     pieces = base.folder / "tokenizer.model"
     if pieces.exists() and not _is_bytes(fast):
         made = _from_sentencepiece(pieces)

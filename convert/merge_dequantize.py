@@ -20,7 +20,8 @@ from convert.merge import Part, check_parts, copy_others, find_changes, open_sha
 from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, write
 from convert.safetensors_file import TensorFile
 from livery.errors import UserError
-from livery.files import atomic_directory, read_json
+from livery.files import atomic_directory
+from livery.reading import read_object
 
 _SHARD = 5_000_000_000  # bytes; what transformers cuts models into
 _TAGS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -82,7 +83,7 @@ def merge_dequantized(
 
 def _read(base: Base, files: list[TensorFile]) -> tuple[dict[str, Source], str]:
     """All tensors under Hugging Face's names, and the dtype they were quantized from."""
-    config: Any = read_json(base.folder / "config.json")
+    config: Any = read_object(base.folder / "config.json")
     if config.get("quantization"):
         made = quantized_mlx.sources(files, config, base.model_type, base.folder)
         scales = next((s for s in made.values() if isinstance(s, quantized_mlx.Quantized)), None)
@@ -161,7 +162,7 @@ def _write_header(
 
 def _write_config(path: Path, dtype: str) -> None:
     """The base's config without its quantization, and with the dtype that was written."""
-    config: Any = read_json(path)
+    config: Any = read_object(path)
     for part in (config, config.get("text_config")):
         if not isinstance(part, dict):
             continue

@@ -21,7 +21,8 @@ from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, wri
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
 from livery.errors import UserError, shown
-from livery.files import read_json, write_json
+from livery.files import write_json
+from livery.reading import read_object
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapters.safetensors"
@@ -37,10 +38,8 @@ def read(folder: Path, weights: Path | None = None, *, allow_nonfinite: bool = F
             shape does not fit, a tensor is unknown or holds NaN, or it holds whole weights.
     """
     path = folder / CONFIG
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not a JSON object.")
-    kind, parameters = _parameters(path, cast("dict[str, Any]", config))
+    config = read_object(path)
+    kind, parameters = _parameters(path, config)
     file = open_tensors(weights or folder / WEIGHTS)
     known = record.parse(file.metadata.get(record.KEY))
     by_module = _by_module(file, dora=kind == "dora", allow_nonfinite=allow_nonfinite)

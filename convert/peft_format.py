@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, wri
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError, shown
-from livery.files import read_json, write_json
+from livery.files import write_json
+from livery.reading import read_object
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -83,10 +84,7 @@ def read(folder: Path, *, allow_nonfinite: bool = False) -> Adapter:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not a JSON object.")
-    return cast("dict[str, Any]", config)
+    return read_object(path)
 
 
 def _tokens(config: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -9,7 +9,6 @@ is itself a table's index, times a scale of its own for every so many, plus an o
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from convert.merge_blocks import Source, Stored, Workspace
 from convert.safetensors_file import TensorFile
 from livery.errors import UserError
+from livery.reading import parse_json
 
 KINDS = ("nf4", "fp4")
 _DTYPES = {"U8": "u1", "F32": "<f4"}
@@ -93,7 +93,9 @@ def _owners(name: str) -> list[str]:
 
 def _matrix(file: TensorFile, name: str, state_name: str) -> Quantized:
     try:
-        state: dict[str, Any] = json.loads(_raw(file, state_name).tobytes())
+        state: dict[str, Any] = parse_json(
+            _raw(file, state_name).tobytes(), f"{file.path}: {state_name}"
+        )
         kind, block = state["quant_type"], int(state["blocksize"])
         shape = tuple(int(size) for size in state["shape"])
         scales, table = _raw(file, f"{name}.absmax"), _raw(file, f"{name}.quant_map")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from cuda_train.forecast import MARGIN, Forecast
 from livery.doctor import memory as machine_memory
 from livery.errors import UserError
-from livery.files import read_json
 from livery.plan import Example
+from livery.reading import read_object, read_safetensors_header
 from livery.settings import TrainSettings
 
 
@@ -48,7 +47,7 @@ def forecast(
     folder = model_folder(settings.model)
     if folder is None:
         return None
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     return Forecast(settings, config, folder, examples, dtype, device.type)
 
 
@@ -129,8 +128,7 @@ def tensor_sizes(folder: Path) -> dict[str, int]:
     """Numbers held by each tensor of a model's folder, from the headers of its safetensors."""
     sizes: dict[str, int] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header, _ = read_safetensors_header(path)
         for name, entry in header.items():
             if name != "__metadata__":
                 sizes[name] = math.prod(entry["shape"])

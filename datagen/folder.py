@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
-from livery.files import read_json, sha256, write_json, write_jsonl
+from livery.files import sha256, write_json, write_jsonl
+from livery.reading import read_object
 
 SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
@@ -65,10 +65,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object; make the data again with `livery data`.")
-    return json.loads(json.dumps(value))
+    return read_object(path)
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

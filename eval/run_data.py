@@ -3,7 +3,6 @@ training log, and a run that was just killed has no evaluation."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from eval import record
 from livery.errors import UserError
-from livery.files import read_json
+from livery.reading import lines, open_file, parse_json, parse_row, read_object
 from livery.run_folder import METADATA, METRICS, RUN_CONFIG, SAMPLES
 
 Row = dict[str, Any]
@@ -105,25 +104,19 @@ def _log(path: Path) -> Iterator[Row]:
     """Rows of a growing log; a last line that a kill cut off is left out."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                return
-            raise UserError(f"{path}:{number}: not valid JSON: {error.msg}.") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: not a JSON object.")
-        yield row
+    with open_file(path) as file:
+        for number, line in enumerate(lines(file, path), start=1):
+            if line.strip() and (line.endswith(b"\n") or _is_json(line)):
+                yield parse_row(line, path, number, finite=False)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parse_json(line, "")
+    except UserError:
+        return False
+    return True
 
 
 def _object(path: Path) -> Row:
-    if not path.exists():
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object.")
-    return value
+    return read_object(path) if path.exists() else {}

@@ -14,15 +14,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from livery import config_file
 from livery.config_file import Given
-from livery.errors import UserError
-from livery.files import read_json
+from livery.errors import UserError, shown
+from livery.kinds import Integer, Number
 from livery.older import TRAIN_COMMAND, train_command_note
 from livery.options import OPTIONS, by_name
 from livery.paths import HOME, find_model
+from livery.reading import read_object
 from livery.settings import LoraSettings, TrainSettings
 
 FILE_NAME = "mlx_config.yaml"
@@ -118,16 +120,43 @@ def defaults() -> dict[str, Value]:
 
 def _apply_record(values: dict[str, Value], recorded: Path) -> None:
     """Take the settings that a run wrote down when it began."""
-    settings = read_json(recorded).get("settings", {})
-    lora = {f"lora.{name}": value for name, value in settings.pop("lora", {}).items()}
-    for name, value in (settings | lora).items():
+    settings = read_object(recorded).get("settings")
+    lora = settings.pop("lora", {}) if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or not isinstance(lora, dict):
+        raise UserError(f"{recorded}: damaged: it holds no settings. Begin anew with --overwrite.")
+    for name, value in (settings | {f"lora.{key}": value for key, value in lora.items()}).items():
         if name not in values:
             raise UserError(
                 f"{recorded}: {name}: no such setting in this version of Livery. Resume with the "
                 "version that began the run."
             )
         value = tuple(value) if isinstance(value, list) else value
+        if not _fits(name, value):
+            raise UserError(
+                f"{recorded}: {name}: {shown(repr(value), 60)} is no value that a run has. Put "
+                "back the value it began with, or begin anew with --overwrite."
+            )
         values[name] = Value(value, str(recorded))
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a recorded value is one that the setting can have."""
+    _, _, plain = name.rpartition("lora.")
+    hint = get_type_hints(LoraSettings if name.startswith("lora.") else TrainSettings)[plain]
+    hints = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None or get_origin(hint) is Literal:
+        return type(None) in hints if value is None else value in get_args(hint)
+    if get_origin(hints[0]) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if type(value) is not hints[0] and not (hints[0] is float and type(value) is int):
+        return False
+    kind = by_name(name).kind
+    if isinstance(kind, Integer | Number):
+        try:
+            kind.read(value)
+        except ValueError:
+            return False
+    return True
 
 
 def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[str]]:

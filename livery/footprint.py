@@ -5,13 +5,12 @@ Both backends reckon a run's memory from these before anything is loaded.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livery.reading import read_safetensors_header
 from livery.settings import LoraSettings, TrainSettings
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -188,9 +187,7 @@ def stored(folder: Path) -> tuple[int, int]:
     """(parameters, bytes) of the safetensors in `folder`, read off their headers."""
     parameters = size = 0
     for path in sorted(folder.glob("model*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
+        header, _ = read_safetensors_header(path)
         for name, tensor in header.items():
             if name == "__metadata__":
                 continue

@@ -22,11 +22,14 @@ LARGEST_JSON = 512 << 20
 LARGEST_TEXT = 64 << 20
 # One row of a data file.
 LONGEST_LINE = 256 << 20
+LARGEST_HEADER = 100 << 20  # safetensors' own bound
 # JSON within JSON: no schema, tool call or configuration comes near it.
 DEEPEST = 100
 # More digits than any float has before its point; longer whole numbers fit nothing we compute.
 MOST_DIGITS = 308
 
+_KIND: dict[type, str] = {list: "list", str: "text", int: "number", float: "number",
+                          bool: "truth value", type(None): "null"}  # fmt: skip
 _BOMS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"),
          (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))  # fmt: skip
 # An escape of one half of a surrogate pair without its other half.
@@ -72,7 +75,7 @@ def read_text(path: str | Path, limit: int = LARGEST_TEXT) -> str:
     Raises:
         UserError: as `open_file`, too large, or not UTF-8.
     """
-    return decode(read_bytes(path, limit), path)
+    return decode(read_bytes(path, limit), Path(path))
 
 
 def decode(data: bytes, where: object, line: int | None = None) -> str:
@@ -83,7 +86,8 @@ def decode(data: bytes, where: object, line: int | None = None) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        at = _at(where, line or 1 + data.count(b"\n", 0, error.start))
+        counted = 1 + data.count(b"\n", 0, error.start) if isinstance(where, Path) else None
+        at = _at(where, line or counted)
         raise UserError(
             f"{at}: not UTF-8 text ({error.reason} at byte {error.start}). Save the file as UTF-8."
         ) from None
@@ -115,7 +119,7 @@ def parse_json(
     except json.JSONDecodeError as error:
         if not text.strip():
             raise UserError(f"{_at(where, line)}: empty; JSON was expected.") from None
-        at = _at(where, error.lineno if line is None else line)
+        at = _at(where, _line_in(text, error.pos, where) if line is None else line)
         fault = error.msg.removesuffix(" at").removesuffix(" starting")
         nul = " (a NUL byte)" if text[error.pos : error.pos + 1] == "\0" else ""
         raise UserError(f"{at}: not valid JSON: {fault}{nul}.") from None
@@ -153,6 +157,57 @@ def read_json(path: str | Path, *, limit: int = LARGEST_JSON, finite: bool = Fal
     return parse_json(read_bytes(path, limit), Path(path), finite=finite)
 
 
+def read_object(path: str | Path, *, limit: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON file that holds one object. Raises UserError, also where it holds another."""
+    value = read_json(path, limit=limit)
+    if not isinstance(value, dict):
+        raise UserError(f"{shown(path, 1000)}: a {_KIND[type(value)]} where a JSON object belongs.")
+    return value
+
+
+def read_safetensors_header(path: str | Path) -> tuple[dict[str, Any], int]:
+    """(the header, where the tensors' bytes begin) of a safetensors file.
+
+    Each entry but `__metadata__` is {"dtype": str, "shape": [n ...], "data_offsets": [begin, end]}
+    with whole numbers of at least 0; the offsets lie within the file.
+
+    Raises:
+        UserError: as `open_file` and `parse_json`, or the header is not one.
+    """
+    path = Path(path)
+    name = shown(path, 1000)
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(LARGEST_HEADER, size - 8):
+            file.seek(0)
+            if file.read(24) == b"version https://git-lfs.":
+                raise UserError(f"{name}: a git-lfs pointer, not the weights: git lfs pull.")
+            raise UserError(f"{name}: damaged: its header would be longer than the file.")
+        raw = file.read(length)
+    header = parse_json(raw, f"{name}: damaged: its header")
+    if not isinstance(header, dict):
+        raise UserError(f"{name}: damaged: its header is no JSON object.")
+    for key, entry in header.items():
+        if key != "__metadata__" and not _is_entry(entry, size - 8 - length):
+            raise UserError(f"{name}: damaged: the entry of {shown(key)} is not one of a tensor.")
+    return header, 8 + length
+
+
+def _is_entry(entry: Any, size: int) -> bool:
+    try:
+        (begin, end), shape = entry["data_offsets"], entry["shape"]
+        numbers = [*shape, begin, end]
+    except (TypeError, KeyError, ValueError):
+        return False
+    return (
+        isinstance(entry.get("dtype"), str)
+        and len(shape) <= 8
+        and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+        and begin <= end <= size
+    )
+
+
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) for each non-blank line.
 
@@ -176,18 +231,16 @@ def lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
         number += 1
 
 
-def parse_row(raw: bytes, path: object, number: int) -> dict[str, Any]:
+def parse_row(raw: bytes, path: object, number: int, *, finite: bool = True) -> dict[str, Any]:
     """One line of a JSON-lines file. Raises UserError naming file and line."""
     try:
-        row = parse_json(raw, path, line=number, finite=True)
+        row = parse_json(raw, path, line=number, finite=finite)
     except UserError as error:
         if ": not valid JSON" not in str(error):
             raise
         raise UserError(f"{error} Each line must be one JSON object.") from None
     if not isinstance(row, dict):
-        raise UserError(
-            f"{_at(path, number)}: a {type(row).__name__} where a JSON object was expected."
-        )
+        raise UserError(f"{_at(path, number)}: a {_KIND[type(row)]} where a JSON object belongs.")
     return row
 
 
@@ -291,7 +344,12 @@ def _place(
         return _at(where, line), ""
     named = _NAMED.search(text, max(0, at - 400), at)
     key = f"{shown(named.group(1))}: " if named else ""
-    return _at(where, text.count("\n", 0, at) + 1 if line is None else line), key
+    return _at(where, _line_in(text, at, where) if line is None else line), key
+
+
+def _line_in(text: str, at: int, where: object) -> int | None:
+    """The line of a position; None in one line that is no file's."""
+    return text.count("\n", 0, at) + 1 if isinstance(where, Path) or "\n" in text else None
 
 
 def _at(where: object, line: int | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import sys
 from collections.abc import Generator
@@ -14,6 +13,8 @@ from typing import Any
 import mlx.core as mx
 
 from livery.blas import LIBRARY
+from livery.errors import UserError
+from livery.reading import read_json
 
 # Fewer rows than this in a stream of their own cost more in overhead than the core they win.
 ROWS_PER_STREAM = 4
@@ -94,9 +95,14 @@ def processes_here() -> int:
     name, rank = os.environ.get("MLX_HOSTFILE"), os.environ.get("MLX_RANK")
     if not name or not rank or not Path(name).is_file():
         return 1
-    hosts: list[list[str]] = json.loads(Path(name).read_text(encoding="utf-8"))
-    addresses = [host[0].rpartition(":")[0] for host in hosts if host]
-    mine = int(rank)
+    hosts = read_json(name)
+    try:
+        addresses = [str(host[0]).rpartition(":")[0] for host in hosts if host]
+        mine = int(rank)
+    except (TypeError, ValueError, LookupError):
+        raise UserError(
+            f"MLX_HOSTFILE {name} and MLX_RANK {rank!r} are not what mlx.launch sets; unset them."
+        ) from None
     return max(1, addresses.count(addresses[mine])) if mine < len(addresses) else 1
 
 

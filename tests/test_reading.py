@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from livery.errors import UserError, printable, shown
-from livery.reading import parse_json, parse_row, read_bytes, read_json, read_jsonl, read_text
+from livery.reading import (
+    parse_json,
+    parse_row,
+    read_bytes,
+    read_json,
+    read_jsonl,
+    read_safetensors_header,
+    read_text,
+)
 
 P = Path("made/x.json")
 
@@ -114,3 +122,48 @@ def test_names_from_files_are_printed_escaped() -> None:
     assert shown("a\x1b[31m\nb\u202e\ud83d\u200b\x9b") == r"a\x1b[31m\nb\u202e\ud83d\u200b\x9b"
     assert shown("x" * 100_000) == "x" * 200 + "… (100,000 characters)"
     assert printable("one\n\ttwo\x1b\r") == "one\n\ttwo\\x1b\\r"
+
+
+def test_a_recorded_run_with_values_no_run_has_is_refused(tmp_path: Path) -> None:
+    from livery.config import resolve
+
+    record = tmp_path / "run_config.json"
+    for settings, message in (
+        ("[]", "damaged: it holds no settings"),
+        ('{"lora": []}', "damaged: it holds no settings"),
+        ('{"max_steps": "x"}', "max_steps: 'x' is no value that a run has"),
+        ('{"batch_size": true}', "batch_size: True is no value"),
+        ('{"learning_rate": NaN}', "learning_rate: nan is no value"),
+        ('{"schedule": ["cosine"]}', "schedule: .* is no value"),
+        ('{"lora": {"rank": -1}}', "lora.rank: -1 is no value"),
+        ('{"lora": {"targets": [1]}}', r"lora.targets: \(1,\) is no value"),
+    ):
+        record.write_text(f'{{"settings": {settings}}}')
+        with pytest.raises(UserError, match=rf"run_config\.json: {message}"):
+            resolve(recorded=record)
+    record.write_text('{"settings": {"max_steps": null, "epochs": 2, "lora": {"rank": 4}}}')
+    assert resolve(recorded=record).settings.lora.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"[]", "its header is no JSON object"),
+        (b'{"a": 1}', "the entry of a is not one of a tensor"),
+        (b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', "the entry of a"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}', "the entry of a"),
+        (b'{"a": {"dtype": "F32", "shape": [1e9], "data_offsets": [0, 4]}}', "the entry of a"),
+        (b'{"a\x1b": null}', "its header: not valid JSON"),
+        (b"[" * 5000, "nested deeper than 100 levels"),
+        (b"version https://git-lfs.github.com/spec/v1", "git-lfs pointer"),
+    ],
+)
+def test_the_header_of_a_weights_file_is_checked(
+    header: bytes, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    size = len(header).to_bytes(8, "little")
+    pointer = header.startswith(b"version")
+    file.write_bytes(header if pointer else size + header + b"\0" * 4)
+    with pytest.raises(UserError, match=message):
+        read_safetensors_header(file)

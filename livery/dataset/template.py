@@ -9,6 +9,7 @@ from typing import Any
 
 from livery.dataset.conversation import Message
 from livery.errors import UserError
+from livery.reading import read_text
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
 CHATML = (
@@ -49,7 +50,7 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
         path = Path(chat_template)
         if not path.is_file():
             raise UserError(f"{chat_template}: no such template file (or say chatml).")
-        tokenizer.chat_template = path.read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(path)
     return tokenizer
 
 

@@ -31,10 +31,12 @@ from livery.engines.base import (
     Prompt,
 )
 from livery.errors import UserError
+from livery.reading import parse_json
 
 TIMEOUT = 300.0
 ATTEMPTS = 4
 # Answers asked for at once, whatever the batch size: servers queue the rest anyway.
+LARGEST_ANSWER = 64 << 20  # bytes
 PARALLEL = 16
 _AGAIN = {408, 429, 500, 502, 503, 504}
 
@@ -141,9 +143,11 @@ class HTTPEngine:
         try:
             choice = found["choices"][0]
             text = choice["message"]["content"] or ""
+            if not isinstance(text, str):
+                raise TypeError
             finished = choice.get("finish_reason") != "length"
             count = int((found.get("usage") or {}).get("completion_tokens") or 0)
-        except (KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
                 f"{self._url}: answered something that is no chat completion: {_short(found)}"
             ) from None
@@ -160,15 +164,16 @@ class HTTPEngine:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-                    return json.loads(response.read())
+                    answer = response.read(LARGEST_ANSWER + 1)
+                if len(answer) > LARGEST_ANSWER:
+                    raise UserError(f"{self._url}: answered more than {LARGEST_ANSWER >> 20} MB.")
+                return _parse(answer, self._url)
             except urllib.error.HTTPError as error:
                 said = error.read(500).decode("utf-8", "replace")
                 if error.code not in _AGAIN or attempt == ATTEMPTS:
                     raise UserError(
                         f"{self._url}: refused the request ({error.code}): {_short(said)}"
                     ) from None
-            except json.JSONDecodeError:
-                raise UserError(f"{self._url}: did not answer in JSON.") from None
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
                 if attempt == ATTEMPTS or isinstance(reason, ConnectionRefusedError):
@@ -177,6 +182,13 @@ class HTTPEngine:
                     ) from None
             time.sleep(0.25 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _parse(answer: bytes, url: str) -> Any:
+    try:
+        return parse_json(answer, "its answer")
+    except UserError as error:
+        raise UserError(f"{url}: did not answer in JSON. ({error})") from None
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,6 @@ Making them is the conversion layer's business, which nothing here imports: a co
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
+from livery.reading import read_object
 
 MAGIC = b"GGUF"
 
@@ -174,5 +174,4 @@ def model_config(folder: Path | None) -> dict[str, Any]:
     """config.json of a model folder; {} where there is none to ask."""
     if folder is None or not (folder / "config.json").is_file():
         return {}
-    value = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}
+    return read_object(folder / "config.json")

@@ -18,7 +18,7 @@ from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear, LoRASwitchLinear
 from mlx_lm.tuner.utils import load_adapters
 
 from livery.errors import UserError
-from livery.files import read_json
+from livery.reading import read_object
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapters.safetensors"
@@ -72,9 +72,7 @@ def put_on(model: nn.Module, adapter: str | Path) -> SwitchedAdapter:
         UserError: no adapter there, it does not fit the model, or tensors are missing.
     """
     folder = adapter_folder(adapter)
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict):
-        raise UserError(f"{folder / CONFIG}: is not a JSON object.")
+    config = read_object(folder / CONFIG)
     if config.get("fine_tune_type") == "full":
         raise UserError(
             f"{folder}: holds a fully tuned model, not an adapter. Merge it into a model folder "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from livery.engines.mlx_config import complete
 from livery.errors import UserError
-from livery.files import read_json
+from livery.reading import read_object
 
 if TYPE_CHECKING:
     from mlx import nn
@@ -63,7 +63,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
     require_mlx()
     path = find_model(model)
     check_folder(path)
-    config = read_json(path / "config.json")
+    config = read_object(path / "config.json")
     if "quantization" in config and quantize is not None:
         raise UserError(
             f"{path}/config.json: this model is quantized already "
@@ -235,7 +235,7 @@ def check_folder(path: Path) -> None:
         )
     if not (path / "config.json").exists():
         raise UserError(f"{path}: no config.json in it; is this a model's folder?")
-    config = read_json(path / "config.json")
+    config = read_object(path / "config.json")
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError(f"{path}/config.json: names no model_type; is this a language model?")
     weights = sorted(path.glob("model*.safetensors"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from livery.dataset.template import end_of_turn
+from livery.reading import read_object
 
 
 def end_tokens(tokenizer: Any, config: dict[str, Any], model: Path) -> tuple[int, ...]:
@@ -14,7 +14,7 @@ def end_tokens(tokenizer: Any, config: dict[str, Any], model: Path) -> tuple[int
     config.json and generation_config.json call an end."""
     found: list[int] = [end_of_turn(tokenizer)]
     generation = model / "generation_config.json"
-    more = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else {}
+    more = read_object(generation) if generation.is_file() else {}
     for ids in (tokenizer.eos_token_id, config.get("eos_token_id"), more.get("eos_token_id")):
         for token in ids if isinstance(ids, list) else [ids]:
             if isinstance(token, int) and token not in found:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import logging
 import os
 from collections.abc import Generator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError
+from livery.reading import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -175,10 +175,7 @@ def _wrong_build(reason: str) -> str:
 def _device_name(asked: str) -> str:
     text = asked.strip() or "auto"
     if text.startswith("{"):
-        try:
-            entries = json.loads(text.replace("'", '"'))
-        except ValueError as error:
-            raise UserError(f"device map {asked!r} is not JSON: {error}.") from error
+        entries: dict[str, Any] = parse_json(text.replace("'", '"'), f"device map {asked!r}")
         places = {str(value) for value in entries.values()}
         if len(places) != 1:
             raise UserError(

@@ -96,7 +96,7 @@ def parse(answer: str) -> tuple[str, ...]:
     """
     try:
         value: Any = json.loads(answer)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
         where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise AnswerError(f"not JSON{where}: {_shorten(answer)}") from None
     if not isinstance(value, list):
