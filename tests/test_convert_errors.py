@@ -173,7 +173,7 @@ BROKEN_PEFT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "replicated": (lambda f: edit_config(f, layer_replication=[[0, 1]]), "replicated layers"),
     "no config": (lambda f: (f / "adapter_config.json").unlink(), "no such file"),
     "config": (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.json:1"),
-    "list": (lambda f: (f / "adapter_config.json").write_text("[]"), "a list where a JSON object was expected"),
+    "list": (lambda f: (f / "adapter_config.json").write_text("[]"), "a JSON object was expected"),
     "empty": (lambda f: edit_tensors(f, lambda t: t.clear()), "no LoRA tensors"),
     "pickle": (
         lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"), "pickle"
