@@ -189,7 +189,7 @@ def describe_dropped(data: Data) -> list[str]:
                 f"{first.reason}."
             )
     if not data.valid.examples:
-        notes.append("There is no validation file: no evaluation, and the last weights are kept.")
+        notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")
     return notes
 
 

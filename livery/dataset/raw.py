@@ -275,12 +275,12 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
     number = 0
     try:
         names = [name.strip() for name in next(reader, [])]
-        if len(names) != len(set(names)):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{source}:1: the column {twice!r} occurs twice in the first line.")
         if not any(names):
             raise UserError(f"{source}:1: its first line names no columns.")
         names = [name or f"_{at}" for at, name in enumerate(names)]  # an index without a name
+        if len(names) != len(set(names)):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{source}:1: the column {twice!r} occurs twice in the first line.")
         for cells in reader:
             if not cells:
                 continue

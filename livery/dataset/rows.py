@@ -18,8 +18,8 @@ from livery.dataset.turns import Turn, parse, read_tools, read_turns, text_of
 TrainOn = Literal["all", "last"]
 
 _CONVERSATION = ("messages", "conversations", "conversation")
-_ASKED = ("prompt", "instruction", "question", "query")
-_ANSWERED = ("completion", "response", "output", "answer")
+_ASKED = ("prompt", "instruction", "question", "query", "user", "human", "inputs")
+_ANSWERED = ("completion", "response", "output", "answer", "assistant", "targets")
 _CONTEXT = ("input", "context")
 _SYSTEM = ("system", "system_prompt")
 _TOOLS = ("tools", "functions")
@@ -221,8 +221,9 @@ class _Fields:
             )
 
     def _chosen_turns(self) -> bool:
+        """Whether `chosen` is a whole conversation, its prompt included."""
         value = self.values[self.by_name["chosen"]]
-        return isinstance(value, list) and not any(name in self.by_name for name in _ASKED)
+        return _is_turns(value) and value[0].get("role", value[0].get("from")) in ("user", "human")
 
     def finish(self, row: Row) -> None:
         """Account for the fields that were not used.
@@ -235,7 +236,7 @@ class _Fields:
             name = str(key).strip().lower()
             if key in self.used or key in self.columns.ignored or value in ("", [], {}):
                 continue
-            if name in ANNOTATIONS or name.endswith("_id") or name.startswith("_"):
+            if _is_annotation(name):
                 self.say(f"not used, since it is about the row: {key}")
                 continue
             said = said if said is not None else _texts(row)
@@ -260,14 +261,17 @@ class _Fields:
             )
 
 
+def _is_annotation(name: str) -> bool:
+    return name in ANNOTATIONS or name.endswith("_id") or name.startswith(("_", "unnamed:"))
+
+
 def _conversation(fields: _Fields) -> Row | None:
     if not fields.shaped("messages"):
         return None
     found = fields.take("messages", _CONVERSATION)
     if found is None or found[1] == "":
         return None
-    turns = read_turns(found[1], fields.where, found[0])
-    return _build(fields, turns)
+    return _build(fields, read_turns(found[1], fields.where, found[0]))
 
 
 def _pair(fields: _Fields) -> Row | None:
@@ -307,7 +311,8 @@ def _pair(fields: _Fields) -> Row | None:
         if reasoning:
             answer["reasoning_content"] = reasoning
         turns.append(Turn(answer, None))
-    return _build(fields, turns, plain=not reasoning and not _is_turns(answered[1]))
+    plain = not (reasoning or _is_turns(asked[1]) or _is_turns(answered[1]))
+    return _build(fields, turns, plain=plain)
 
 
 def _text(fields: _Fields) -> Text | None:
@@ -325,6 +330,10 @@ def _build(fields: _Fields, turns: list[Turn], *, plain: bool = False) -> Row:
     """The conversation, with the row's system prompt, tools and template variables; or the pair."""
     system = fields.text("system", _SYSTEM)
     tools, kwargs = fields.tools(), fields.template_kwargs()
+    for turn in turns:
+        if turn.tools and tools and turn.tools != tools:
+            raise RowError(fields.where, "holds two lists of tools that differ.")
+        tools = tools or turn.tools
     if plain and len(turns) == 2 and not tools and not kwargs:
         asked, answered = (turn.message for turn in turns)
         if asked["role"] == "user":
@@ -378,8 +387,10 @@ def _marked(row: Conversation, train_on: TrainOn, say: Callable[[str], None]) ->
 
 def _is_turns(value: Any) -> bool:
     """Whether a prompt or completion is a list of turns rather than a text or its parts."""
-    return isinstance(value, list) and all(
-        isinstance(part, dict) and ("role" in part or "from" in part) for part in value
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value)
     )
 
 

@@ -61,10 +61,16 @@ _OTHER_MEDIA = ("image", "audio", "video", "file")
 
 @dataclass(frozen=True)
 class Turn:
-    """One message, and what its marks say of learning it (None where it bears none)."""
+    """One message.
+
+    Attributes:
+        learn: what its marks say of learning it; None where it bears none.
+        tools: offered by it, as some system turns do.
+    """
 
     message: Message
     learn: bool | None
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def read_turns(value: Any, where: str, name: str) -> list[Turn]:
@@ -148,7 +154,11 @@ def text_of(value: Any, where: str, name: str) -> str:
         said = part.get("text") if isinstance(part, dict) else None
         extra = {k for k, v in part.items() if v is not None} if isinstance(part, dict) else set()
         if kind not in ("text", "input_text", "output_text") or not isinstance(said, str):
-            raise RowError(where, f"{name}[{i}] is not a part of type text.")
+            raise RowError(
+                where,
+                f"{name}[{i}] is not a part of type text"
+                + (f" but {kind!r}; calls belong into tool_calls." if kind else "."),
+            )
         if unknown := sorted(extra - {"type", "text", "cache_control", "annotations"}):
             raise RowError(where, f"{name}[{i}]: {unknown[0]!r} is not understood.")
         texts.append(said)
@@ -156,7 +166,7 @@ def text_of(value: Any, where: str, name: str) -> str:
 
 
 def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
-    key = next((k for k in _ROLE_KEYS if k in raw), "")
+    key = next((k for k in _ROLE_KEYS if k in raw), "role")
     if not isinstance(raw.get(key), str):
         raise RowError(where, f"{name} is not a turn with a role.")
     role = _ROLES.get(raw[key].strip().lower())
@@ -170,11 +180,10 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
     message: Message = {"role": "assistant" if role == "call" else role, "content": ""}
     if text_key:
         message["content"] = text_of(raw[text_key], where, f"{name}: {text_key}")
-    elif role != "assistant" or not (raw.get("tool_calls") or raw.get("function_call")):
+    elif role != "assistant":  # an answer without content is an empty one
         raise RowError(where, f"{name}: content is not a string.")
     if raw[key].strip().lower() == "function" and _is_call(message["content"]):
-        role = message["role"] = "call"
-        message["role"] = "assistant"
+        role, message["role"] = "call", "assistant"
     if role == "call":
         calls = parse(message["content"], where, f"{name}: {text_key}")
         message["tool_calls"] = _calls(calls, where, f"{name}: {text_key}")
@@ -183,12 +192,19 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
         used |= {"tool_calls", "function_call", *_REASONING}
         _take_assistant(message, raw, where, name)
     message |= {k: raw[k] for k in _KEPT if k in raw}
+    if wrong := [k for k in _KEPT if not isinstance(raw.get(k, ""), str)]:
+        raise RowError(where, f"{name}: {wrong[0]} is not a string.")
+    tools: tuple[dict[str, Any], ...] = ()
+    for key in ("tools", "functions") if role == "system" else ():
+        if raw.get(key):
+            tools = read_tools(raw[key], where, f"{name}: {key}")
+            used.add(key)
     for k, v in raw.items():
         if k not in used and v not in ("", [], {}):
             raise RowError(
                 where, f"{name}: {k!r} is not understood. Take it out of the data, or rename it."
             )
-    return Turn(message, _learnt(raw, message["role"], where, name))
+    return Turn(message, _learnt(raw, message["role"], where, name), tools)
 
 
 def _take_assistant(message: Message, raw: dict[str, Any], where: str, name: str) -> None:
@@ -258,7 +274,7 @@ def _learnt(raw: dict[str, Any], role: str, where: str, name: str) -> bool | Non
         if raw[key] not in (0, 1):  # True and False are among them
             raise RowError(
                 where,
-                f"{name}: {key} is {raw[key]!r}; a turn is learnt whole or not at all (1, 0).",
+                f"{name}: {key} is {raw[key]!r}; a turn is learned whole or not at all (1, 0).",
             )
         said[key] = bool(raw[key]) == (key in _LEARNT)
     if len(set(said.values())) > 1:
@@ -268,6 +284,6 @@ def _learnt(raw: dict[str, Any], role: str, where: str, name: str) -> bool | Non
         raise RowError(
             where,
             f"{name}: {next(iter(said))} asks to learn a {role}'s turn, but only the assistant's "
-            "are learnt. Take the mark away, or learn everything with --no-mask-prompt.",
+            "are learned. Take the mark away, or learn everything with --no-mask-prompt.",
         )
     return learn
