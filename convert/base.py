@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.safetensors_file import STORED, open_tensors
-from livery.adapter import LONGEST_NAME, Adapter
+from convert.safetensors_file import STORED, TensorFile, open_tensors
+from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
-from livery.paths import find_model
-from livery.reading import read_object
+from livery.models import find_base as find_base
+from livery.models import read_config
+from livery.weights import check_complete, read_tensors, weight_files
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
 _EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
@@ -72,27 +72,24 @@ def load_base(model: str | Path) -> Base:
             f"{model}: no such folder, and no model of that name in the local hub cache. "
             "Give --base the folder that holds the base's config.json."
         )
-    outer = read_object(folder / "config.json")
+    outer = read_config(folder)
     inner = outer.get("text_config")
     config = {**outer, **inner} if isinstance(inner, dict) else outer
     return Base(folder, config, str(outer.get("model_type", "")), _shapes(folder))
 
 
-def find_base(model: str) -> Path | None:
-    """The folder of a model given as a folder, as a hub id that was downloaded before, or as
-    base_model, the embedded one."""
-    if not model or len(model) > LONGEST_NAME or "\0" in model:
-        return None
-    model = find_model(model)
-    if (Path(model) / "config.json").is_file():
-        return Path(model)
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    name = "models--" + model.replace("/", "--")
-    if not re.fullmatch(r"[\w.-]+", name):
-        return None
-    found = sorted((hub / name / "snapshots").glob("*/config.json"), key=os.path.getmtime)
-    return found[-1].parent if found else None
+def open_shards(base: Base) -> list[TensorFile]:
+    """The base's shards, to copy or convert the whole model.
+
+    Raises:
+        UserError: there are none, or weights are missing.
+    """
+    shards = [open_tensors(path) for path in weight_files(base.folder)]
+    if not shards:
+        raise UserError(f"{base.folder}: no model*.safetensors here; only safetensors are read.")
+    names = [name for file in shards for name in file.entries]
+    check_complete(read_config(base.folder), names, base.folder)
+    return shards
 
 
 @dataclass(frozen=True)
@@ -120,19 +117,18 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes from the safetensors headers, under the neutral module paths."""
     shapes: dict[str, tuple[int, ...]] = {}
     experts: dict[str, int] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        for name, entry in open_tensors(file).entries.items():
-            if name.endswith((".scales", ".absmax")):
-                return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
-            if not name.endswith(".weight") or entry.tag not in STORED:
-                continue
-            place = slot(name)
-            if place.expert is None:
-                shapes[place.module] = entry.shape
-            else:
-                count = max(experts.get(place.module, 0), place.expert + 1)
-                experts[place.module] = count
-                shapes[place.module] = (count, *entry.shape)
+    for name, entry in read_tensors(folder).items():
+        if name.endswith((".scales", ".absmax")):
+            return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
+        if not name.endswith(".weight") or entry.tag not in STORED:
+            continue
+        place = slot(name)
+        if place.expert is None:
+            shapes[place.module] = entry.shape
+        else:
+            count = max(experts.get(place.module, 0), place.expert + 1)
+            experts[place.module] = count
+            shapes[place.module] = (count, *entry.shape)
     return shapes
 
 

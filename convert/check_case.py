@@ -16,9 +16,9 @@ from typing import Any, Literal
 from convert import archive
 from convert.base import Base, slot
 from convert.formats import Format
-from convert.safetensors_file import open_tensors
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
+from livery.weights import read_tensors
 
 Shape = tuple[int, ...]
 Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
@@ -175,8 +175,7 @@ class Case:
 
 def biases(base: Base) -> set[str]:
     """The base's biases: `model.layers.0.self_attn.q_proj.bias`."""
-    files = sorted(base.folder.glob("model*.safetensors"))
-    places = [slot(name) for file in files for name in open_tensors(file).entries]
+    places = [slot(name) for name in read_tensors(base.folder)]
     return {f"{place.module}.bias" for place in places if place.kind == "bias"}
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from convert import gguf_fields, gguf_names, gguf_numbers, gguf_rope, gguf_tokenizer, k_quants
-from convert.base import Base, load_base, slot
+from convert.base import Base, load_base, open_shards, slot
 from convert.gguf_file import TYPES, Lazy, Value, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import leaf
 from convert.safetensors_file import TensorFile, open_tensors
 from livery.errors import UserError
+from livery.weights import weight_files
 
 # What can be asked for -> (type of the matrices, llama.cpp's number for the mix).
 OUTPUTS = {
@@ -114,7 +115,7 @@ def write_model(
 
 def exact_kind(base: Base) -> str:
     """The smallest of "f16", "bf16" and "f32" that holds every weight of the folder exactly."""
-    files = [open_tensors(file) for file in sorted(base.folder.glob("model*.safetensors"))]
+    files = [open_tensors(file) for file in weight_files(base.folder)]
     tags = {entry.tag for file in files for entry in file.entries.values()}
     return {"F16": "f16", "BF16": "bf16"}.get(next(iter(tags)), "f32") if len(tags) == 1 else "f32"
 
@@ -144,9 +145,7 @@ def _dtype(name: str, tensor: Lazy, kind: str) -> str:
 
 def _tensors(base: Base, architecture: Architecture) -> dict[str, Lazy]:
     """GGUF name -> tensor, for every tensor of the folder."""
-    files = [open_tensors(file) for file in sorted(base.folder.glob("model*.safetensors"))]
-    if not files:
-        raise UserError(f"{base.folder}: no model*.safetensors here; only safetensors are read.")
+    files = open_shards(base)
     found: dict[str, tuple[TensorFile, str]] = {}
     for file in files:
         found.update({name: (file, name) for name in file.entries})

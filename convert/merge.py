@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.base import Base, Slot, check_fits, slot
+from convert.base import Base, Slot, check_fits, open_shards, slot
 from convert.formats import Format
 from convert.merge_blocks import Change, Computed, Copied, Job, Moved, Stored, write
 from convert.merge_changes import of_pair, replacement
-from convert.safetensors_file import STORED, TensorFile, open_tensors
+from convert.safetensors_file import STORED, TensorFile
 from livery.adapter import Adapter
 from livery.errors import UserError
 from livery.files import atomic_directory
@@ -67,14 +67,6 @@ def merge(
         "changed": len(changes),
         "tensors": len(shapes),
     }
-
-
-def open_shards(base: Base) -> list[TensorFile]:
-    """The base's weights. Raises UserError where there are none."""
-    shards = [open_tensors(path) for path in sorted(base.folder.glob("model*.safetensors"))]
-    if not shards:
-        raise UserError(f"{base.folder}: no model*.safetensors here; only safetensors are merged.")
-    return shards
 
 
 def copy_others(folder: Path, fresh: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from convert import quantized_bnb, quantized_mlx
-from convert.base import Base, slot
-from convert.merge import Part, check_parts, copy_others, find_changes, open_shards
+from convert.base import Base, open_shards, slot
+from convert.merge import Part, check_parts, copy_others, find_changes
 from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, write
 from convert.safetensors_file import TensorFile
 from livery.errors import UserError

@@ -12,17 +12,18 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from convert.base import load_base
-from convert.safetensors_file import STORED, open_tensors
+from convert.safetensors_file import STORED
 from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
 from livery.files import atomic_directory, read_json
+from livery.models import read_config
+from livery.weights import read_tensors
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -81,7 +82,7 @@ def write_model(
 
 
 def _check_source(folder: Path) -> None:
-    config: Any = read_json(folder / "config.json")
+    config: Any = read_config(folder)
     text: Any = config.get("text_config") or {}
     for key in ("quantization", "quantization_config"):
         found = config.get(key) or text.get(key)
@@ -99,11 +100,10 @@ def _check_source(folder: Path) -> None:
 def _stored_dtype(folder: Path) -> str:
     """The dtype that most of the weights are stored in."""
     counts: dict[str, int] = {}
-    for file in folder.glob("model*.safetensors"):
-        for entry in open_tensors(file).entries.values():
-            if entry.tag in STORED:
-                dtype = STORED[entry.tag]
-                counts[dtype] = counts.get(dtype, 0) + math.prod(entry.shape)
+    for entry in read_tensors(folder).values():
+        if entry.tag in STORED:
+            dtype = STORED[entry.tag]
+            counts[dtype] = counts.get(dtype, 0) + entry.count
     return max(counts, key=lambda name: counts[name])
 
 
@@ -111,13 +111,11 @@ def _expected_bytes(folder: Path, bits: int | None, group_size: int, dtype: str)
     """About how large the weights will be, for the progress."""
     width = 4 if dtype == "float32" else 2
     total = 0
-    for file in folder.glob("model*.safetensors"):
-        for entry in open_tensors(file).entries.values():
-            count = math.prod(entry.shape)
-            if bits and len(entry.shape) > 1 and entry.shape[-1] % group_size == 0:
-                total += count * bits // 8 + count // group_size * 2 * width
-            else:
-                total += count * width
+    for entry in read_tensors(folder).values():
+        if bits and len(entry.shape) > 1 and entry.shape[-1] % group_size == 0:
+            total += entry.count * bits // 8 + entry.count // group_size * 2 * width
+        else:
+            total += entry.count * width
     return total
 
 
@@ -137,7 +135,9 @@ def _convert(
                 q_group_size=group_size,
                 dtype=dtype,
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except SystemExit as error:  # olmo, where a package of its own is missing
+        raise UserError(f"{folder}: mlx-lm cannot convert this model.") from error
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: mlx-lm cannot convert this model: {type(error).__name__}: {error}"
         ) from error
@@ -184,9 +184,7 @@ def _say_dtype(path: Path, dtype: str) -> None:
 
 def _report(folder: Path, bits: int | None) -> dict[str, Any]:
     """How many matrices there are, how many of them quantized, and which stayed dense unasked."""
-    names: dict[str, tuple[int, ...]] = {}
-    for file in folder.glob("model*.safetensors"):
-        names.update({name: entry.shape for name, entry in open_tensors(file).entries.items()})
+    names = {name: entry.shape for name, entry in read_tensors(folder).items()}
     quantized = [name for name in names if name.endswith(".scales")]
     dense = [
         name.removesuffix(".weight")

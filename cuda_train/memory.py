@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import torch
 from cuda_train.forecast import MARGIN, Forecast
 from livery.doctor import memory as machine_memory
 from livery.errors import UserError
+from livery.models import read_config
 from livery.plan import Example
-from livery.reading import read_object, read_safetensors_header
 from livery.settings import TrainSettings
+from livery.weights import read_tensors
 
 
 def count_parameters(model: Any) -> int:
@@ -47,7 +47,7 @@ def forecast(
     folder = model_folder(settings.model)
     if folder is None:
         return None
-    config = read_object(folder / "config.json")
+    config = read_config(folder)
     return Forecast(settings, config, folder, examples, dtype, device.type)
 
 
@@ -126,13 +126,7 @@ def free_memory(device: torch.device) -> int | None:
 
 def tensor_sizes(folder: Path) -> dict[str, int]:
     """Numbers held by each tensor of a model's folder, from the headers of its safetensors."""
-    sizes: dict[str, int] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        header, _ = read_safetensors_header(path)
-        for name, entry in header.items():
-            if name != "__metadata__":
-                sizes[name] = math.prod(entry["shape"])
-    return sizes
+    return {name: tensor.count for name, tensor in read_tensors(folder).items()}
 
 
 def weight_bytes(sizes: dict[str, int], dtype: str, bits: int | None) -> int:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from livery.errors import UserError, shown
+from livery.models import LONGEST_NAME
 from livery.settings import LoraSettings
 
 Kind = Literal["linear", "embedding", "experts"]
-LONGEST_NAME = 4096  # characters of a base's name: no path on any system is longer
 
 
 class NotFinite(UserError):

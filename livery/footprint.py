@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery.reading import read_safetensors_header
 from livery.settings import LoraSettings, TrainSettings
+from livery.weights import read_tensors
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Feed-forward layers of two matrices instead of three.
@@ -185,16 +185,5 @@ def read_sizes(config: Mapping[str, Any]) -> Sizes:
 
 def stored(folder: Path) -> tuple[int, int]:
     """(parameters, bytes) of the safetensors in `folder`, read off their headers."""
-    parameters = size = 0
-    for path in sorted(folder.glob("model*.safetensors")):
-        header, _ = read_safetensors_header(path)
-        for name, tensor in header.items():
-            if name == "__metadata__":
-                continue
-            count = 1
-            for side in tensor["shape"]:
-                count *= side
-            parameters += count
-            start, end = tensor["data_offsets"]
-            size += end - start
-    return parameters, size
+    tensors = read_tensors(folder).values()
+    return sum(tensor.count for tensor in tensors), sum(tensor.nbytes for tensor in tensors)

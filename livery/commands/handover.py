@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
+from livery.models import find_base
 
 
 def gguf_conversions() -> Any:
@@ -40,8 +41,6 @@ def _adapter(source: Path, out: Path, base: Path | None) -> None:
 
 
 def _find(model: str) -> Path:
-    from convert.base import find_base
-
     folder = find_base(model)
     if folder is None:
         raise UserError(

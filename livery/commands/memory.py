@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from livery.blas import use_openblas
 from livery.doctor import memory as machine_memory
+from livery.models import find_base, read_config
 from livery.plan import Plan, make_batch
 from livery.progress import show_bytes
-from livery.reading import read_object
 from livery.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 def estimate(settings: TrainSettings, plan: Plan) -> dict[str, int] | None:
     """Bytes by part, with "total" and what is "available"; None while the model is not here."""
-    from convert.base import find_base
-
     folder = find_base(settings.model)
     if folder is None:
         return None
@@ -35,7 +33,7 @@ def estimate(settings: TrainSettings, plan: Plan) -> dict[str, int] | None:
             for step in plan.epoch(0)
             for batch in (make_batch(chunk, plan.examples) for chunk in step)
         }
-        config = read_object(folder / "config.json")
+        config = read_config(folder)
         found = of_mlx(settings, config, shapes, folder=folder, on_cpu=on_cpu())
         _, available = machine_memory()
     if found is None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from livery.engines.mlx_config import complete
 from livery.errors import UserError
-from livery.reading import read_object
+from livery.models import check_files, read_config
+from livery.reading import read_json
+from livery.weights import check_head, only_what_counts, read_tensors, weight_files
 
 if TYPE_CHECKING:
     from mlx import nn
 
-CONFIG = "config.json"
 DTYPES = ("float32", "bfloat16", "float16")
 # Linux wheels of MLX are built against this glibc.
 NEEDED_GLIBC = (2, 35)
@@ -63,7 +62,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
     require_mlx()
     path = find_model(model)
     check_folder(path)
-    config = read_object(path / "config.json")
+    config = read_config(path)
     if "quantization" in config and quantize is not None:
         raise UserError(
             f"{path}/config.json: this model is quantized already "
@@ -90,20 +89,15 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
 
 @contextlib.contextmanager
 def as_mlx_reads(path: Path) -> Generator[Path]:
-    """A folder that mlx-lm reads as what `path` holds: links to its files, and its config.json in
-    the dialect of mlx-lm's models.
+    """A folder that mlx-lm reads as what `path` holds: links to the files that count, and its
+    config.json in the dialect of mlx-lm's models.
 
-    mlx-lm takes config.json as it is, and a default for every key that it does not find.
+    mlx-lm takes every model*.safetensors whatever the index says, config.json as it is, and a
+    default for every key that it does not find there.
     """
     from mlx_lm.utils import load_config
 
-    with tempfile.TemporaryDirectory(prefix="livery-base-") as fresh:
-        staged = Path(fresh)
-        for file in path.resolve().iterdir():
-            if file.name != CONFIG:
-                (staged / file.name).symlink_to(file)
-        config = complete(load_config(path))
-        (staged / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    with only_what_counts(path, complete(load_config(path))) as staged:
         yield staged
 
 
@@ -115,7 +109,12 @@ def _load(path: Path, staged: Path) -> tuple[Any, dict[str, Any]]:
         return load_model(staged, lazy=True)
     except ValueError as error:
         raise UserError(f"{path}: mlx-lm cannot load this model: {error}") from error
-    except (KeyError, TypeError) as error:
+    except SystemExit as error:  # olmo, where a package of its own is missing
+        raise UserError(
+            f"{path}: mlx-lm cannot load this model: its family needs a package that is not "
+            "installed. Train it with --backend torch."
+        ) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, AssertionError) as error:
         raise UserError(
             f"{path}/config.json: mlx-lm cannot build this model from it "
             f"({type(error).__name__}: {error}). Is it a causal language model's folder, complete?"
@@ -233,13 +232,9 @@ def check_folder(path: Path) -> None:
             f"{path}: is an adapter, not a base model. Give its base as --model; "
             "the adapter can be given as --adapter or --init-adapter."
         )
-    if not (path / "config.json").exists():
-        raise UserError(f"{path}: no config.json in it; is this a model's folder?")
-    config = read_object(path / "config.json")
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"{path}/config.json: names no model_type; is this a language model?")
-    weights = sorted(path.glob("model*.safetensors"))
-    if not weights:
+    config = read_config(path)
+    check_files(path)
+    if not weight_files(path):
         others = [p.name for kind in ("*.bin", "*.gguf", "*.pth", "*.safetensors")
                   for p in sorted(path.glob(kind))]  # fmt: skip
         seen = f" (it has {', '.join(others[:3])})" if others else ""
@@ -247,13 +242,9 @@ def check_folder(path: Path) -> None:
             f"{path}: holds no weights that MLX reads (model*.safetensors){seen}. Download the "
             "safetensors version of the model; a folder cloned without git-lfs lacks them too."
         )
-    for file in weights:
-        with file.open("rb") as opened:
-            head = opened.read(16)
-        if head.startswith(b"version https://"):
-            raise UserError(
-                f"{file}: is a git-lfs pointer, not the weights. Run `git lfs pull` in {path}."
-            )
+    if (path / "generation_config.json").exists():
+        read_json(path / "generation_config.json")
+    check_head(config, read_tensors(path), path)
 
 
 def default_dtype() -> str | None:

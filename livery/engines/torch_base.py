@@ -12,13 +12,15 @@ import contextlib
 import importlib
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError
+from livery.models import check_files, read_config
 from livery.reading import parse_json
+from livery.weights import name_some, only_what_counts
 
 if TYPE_CHECKING:
     import torch
@@ -232,13 +234,27 @@ def _quantization(bits: int, dtype: str, device: torch.device) -> Any:
 
 
 def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
     path = Path(model).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
         kind = "is an adapter" if (path / "adapter_config.json").exists() else "has no config.json"
         raise UserError(f"{model}: {kind}, so it is no base model's folder. Give its base instead.")
-    name = str(path) if path.exists() else str(model)
+    if not path.is_dir():
+        return _load(model, str(path) if path.exists() else str(model), options)
+    read_config(path)
+    check_files(path)
+    with only_what_counts(path) as folder:
+        return _load(model, str(folder), options)
+
+
+def _load(model: str | Path, name: str, options: dict[str, Any]) -> Any:
+    """The model of the folder or hub id `name`, which messages call `model`.
+
+    Raises:
+        UserError: transformers cannot load it, or weights are missing: it would draw them at random
+            and only print that it did.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
     try:
         config: Any = AutoConfig.from_pretrained(name)
         _without_dropout(config)
@@ -248,7 +264,12 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
             AutoModelForCausalLM if causal or not _nests(config) else AutoModelForImageTextToText
         )
         with _no_progress_bars():
-            return loader.from_pretrained(name, config=config, **options)
+            found: Any = loader.from_pretrained(
+                name, config=config, output_loading_info=True, **options
+            )
+        loaded, info = found
+        _refuse_missing(model, info)
+        return loaded
     except UserError:
         raise
     except Exception as error:  # transformers raises a dozen types here, for as many causes
@@ -257,6 +278,16 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
             f"{model}: transformers cannot load this model: {first}. Give a folder with "
             "config.json and safetensors, or an id that this machine can reach."
         ) from error
+
+
+def _refuse_missing(model: str | Path, info: Mapping[str, Any]) -> None:
+    missing = sorted(str(name) for name in info.get("missing_keys", ()))
+    if missing:
+        raise UserError(
+            f"{model}: the weights lack {len(missing)} of the tensors that config.json calls for: "
+            f"{name_some(missing)}. transformers would draw them at random. Download the model "
+            "again, whole."
+        )
 
 
 def _nests(config: Any) -> bool:
