@@ -5,10 +5,17 @@
 #   ./test.sh fast                 without the tests marked slow
 #   ./test.sh tests/test_cli.py    these tests alone (any pytest arguments)
 set -eu
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# The checkout, also through symbolic links and whatever CDPATH says.
+here="${BASH_SOURCE[0]}"
+while [ -L "$here" ]; do
+    to="$(readlink "$here")"
+    case "$to" in /*) here="$to" ;; *) here="$(dirname -- "$here")/$to" ;; esac
+done
+CDPATH='' cd -P -- "$(dirname -- "$here")"
 . scripts/setup.sh
 set_up mlx,cuda,llamacpp,dev
 if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
+    .venv/bin/python scripts/check_pins.py
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/pyright --pythonpath .venv/bin/python

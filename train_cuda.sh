@@ -6,7 +6,13 @@
 #
 # Every argument goes to `livery run --backend torch`; `./train_cuda.sh --help` lists them.
 set -u
-cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+# The checkout, also through symbolic links and whatever CDPATH says.
+here="${BASH_SOURCE[0]}"
+while [ -L "$here" ]; do
+    to="$(readlink "$here")"
+    case "$to" in /*) here="$to" ;; *) here="$(dirname -- "$here")/$to" ;; esac
+done
+CDPATH='' cd -P -- "$(dirname -- "$here")" || exit 1
 . scripts/setup.sh
 set_up cuda || exit 1
 exec .venv/bin/python -m livery run --backend torch "$@"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 def tools(folder: Path, **programs: str) -> str:
     """A PATH that holds a few real tools and the named programs, as shell scripts."""
     folder.mkdir(exist_ok=True)
-    for tool in ("uname", "cat", "cksum", "dirname", "env", "bash", "sh"):
+    for tool in ("uname", "cat", "cksum", "dirname", "env", "bash", "sh", "readlink"):
         (folder / tool).symlink_to(shutil.which(tool) or tool)
     for name, body in programs.items():
         file = folder / name
@@ -121,6 +124,95 @@ def test_an_installation_that_failed_is_tried_again(checkout: Path, tmp_path: Pa
     assert "Run this again to retry" in failed.stderr
     (checkout / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{FAKE}\n")
     assert bash("./train_mac.sh", checkout, path).returncode == 0
+
+
+@pytest.mark.parametrize("script", ["train_mac.sh", "train_cuda.sh"])
+def test_it_runs_through_links_from_paths_with_spaces_and_with_cdpath(
+    script: str, checkout: Path, tmp_path: Path
+) -> None:
+    path = tools(tmp_path / "bin", **{"python3.11": FAKE})
+    home = checkout.rename(tmp_path / "a check out")
+    decoy = tmp_path / "decoy"  # where CDPATH would lead a `cd "a check out"`
+    (decoy / "a check out").mkdir(parents=True)
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "once").symlink_to(home / script)
+    (elsewhere / "twice").symlink_to("once")
+    (tmp_path / "folder").symlink_to(home)
+    for call, cwd in (
+        ("./twice", elsewhere),
+        (f"bash 'a check out/{script}'", tmp_path),
+        (f"folder/{script}", tmp_path),
+        (f"'../a check out/{script}'", elsewhere),
+    ):
+        done = bash(f"{call} --seed '1 2'", cwd, path, CDPATH=str(decoy))
+        assert done.returncode == 0, (call, done.stderr)
+        assert done.stdout.splitlines()[-1].startswith("livery -m livery run"), call
+        assert done.stdout.splitlines()[-1].endswith("--seed 1 2"), call
+    assert (home / "installed").read_text().count("\n") == 1, "one place, installed once"
+    assert {p.name for p in (*decoy.rglob("*"), *elsewhere.iterdir())} == {
+        "a check out", "once", "twice"
+    }  # fmt: skip
+
+
+def test_everything_an_extra_installs_is_pinned(tmp_path: Path) -> None:
+    """The negative controls: a pin that is missing, one of another platform, and a wrong one."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(HOME / "scripts" / "check_pins.py", tmp_path / "scripts")
+    pins = (HOME / "constraints.txt").read_text()
+
+    def check(text: str) -> tuple[int, str]:
+        (tmp_path / "constraints.txt").write_text(text)
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "scripts" / "check_pins.py")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    assert check(pins) == (0, "")
+    for name, message in (
+        ("requests", "is installed and not pinned"),
+        ("mlx-metal", "mlx-metal is needed by mlx and not pinned"),
+        ("fasttext-community", "fasttext-community is needed by livery and not pinned"),
+    ):
+        code, said = check(re.sub(rf"(?m)^{name}==.*\n", "", pins))
+        assert code == 1
+        assert message in said
+    code, said = check(re.sub(r"(?m)^click==.*", "click==1.0", pins))
+    assert (code, said.count("\n")) == (1, 1)
+    assert "is installed and pinned to 1.0" in said
+
+
+def test_an_audit_from_a_file_finds_what_is_affected_and_nothing_else(tmp_path: Path) -> None:
+    def entry(number: int, version: str, **affected: object) -> None:
+        value = {
+            "id": f"X-{number}",
+            "summary": "bad",
+            "affected": [{"package": {"ecosystem": "PyPI", "name": "Jinja2"}, **affected}],
+            **({"withdrawn": "2026-01-01T00:00:00Z"} if version == "withdrawn" else {}),
+        }
+        archive.writestr(f"X-{number}.json", json.dumps(value))
+
+    def span(*events: tuple[str, str]) -> list[object]:
+        return [{"type": "ECOSYSTEM", "events": [{kind: at} for kind, at in events]}]
+
+    pins = dict(line.split("==") for line in (HOME / "constraints.txt").read_text().split("\n")
+                if "==" in line)  # fmt: skip
+    ours = pins["Jinja2"]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        entry(1, "", versions=[ours])
+        entry(2, "", ranges=span(("introduced", "0"), ("fixed", "999")))
+        entry(3, "", ranges=span(("introduced", "0"), ("last_affected", ours)))
+        entry(4, "", ranges=span(("introduced", "0"), ("fixed", ours)))
+        entry(5, "", ranges=span(("introduced", "0"), ("fixed", "1"), ("introduced", "999")))
+        entry(6, "withdrawn", versions=[ours])
+    done = subprocess.run(
+        [sys.executable, str(HOME / "scripts" / "audit.py"), str(tmp_path / "all.zip")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    found = [line.split(": ")[1] for line in done.stdout.splitlines()[:-1]]
+    assert found == ["X-1", "X-2", "X-3"]
 
 
 def test_it_runs_from_another_folder(checkout: Path, tmp_path: Path) -> None:
