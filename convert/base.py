@@ -10,13 +10,16 @@ from typing import Any
 
 from convert.safetensors_file import STORED, TensorFile, open_tensors
 from livery.adapter import Adapter
-from livery.adapter_names import mlx_to_hf
+from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
 from livery.models import find_base as find_base
 from livery.models import read_config
 from livery.weights import check_complete, read_tensors, weight_files
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
+# Families that transformers builds from Conv1D layers, and what these are called.
+_CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+_CONV1D_NAMES = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 
 
@@ -75,7 +78,8 @@ def load_base(model: str | Path) -> Base:
     outer = read_config(folder)
     inner = outer.get("text_config")
     config = {**outer, **inner} if isinstance(inner, dict) else outer
-    return Base(folder, config, str(outer.get("model_type", "")), _shapes(folder))
+    model_type = str(outer.get("model_type", ""))
+    return Base(folder, config, model_type, _shapes(folder, model_type))
 
 
 def open_shards(base: Base) -> list[TensorFile]:
@@ -102,18 +106,28 @@ class Slot:
     expert: int | None = None
 
 
-def slot(name: str) -> Slot:
-    """The place of a checkpoint's tensor, whatever dialect the checkpoint is written in."""
+def is_transposed(module: str, model_type: str) -> bool:
+    """Whether a checkpoint keeps this module's weight as (in, out): GPT's Conv1D layers."""
+    return model_type in _CONV1D and module.rpartition(".")[2] in _CONV1D_NAMES
+
+
+def slot(name: str, model_type: str = "") -> Slot:
+    """The place of a checkpoint's tensor, whatever dialect the checkpoint is written in.
+
+    Args:
+        model_type: the base's; some write other names than transformers has modules.
+    """
     expert = _EXPERT.match(name)
     if expert:
         layer, number, leaf = expert.groups()
-        path = f"{mlx_to_hf(layer)}.mlp.experts.{_EXPERT_LEAVES.get(leaf, leaf)}"
+        path = f"{mlx_to_hf(layer, model_type)}.mlp.experts.{_EXPERT_LEAVES.get(leaf, leaf)}"
         return Slot(path, "weight", int(number))
     module, _, kind = name.rpartition(".")
-    return Slot(mlx_to_hf(module), kind)
+    module = stored_to_hf(module, model_type)
+    return Slot(mlx_to_hf(module, model_type), kind)
 
 
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def _shapes(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     """Shapes from the safetensors headers, under the neutral module paths."""
     shapes: dict[str, tuple[int, ...]] = {}
     experts: dict[str, int] = {}
@@ -122,8 +136,10 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
         if not name.endswith(".weight") or entry.tag not in STORED:
             continue
-        place = slot(name)
-        if place.expert is None:
+        place = slot(name, model_type)
+        if is_transposed(place.module, model_type):
+            shapes[place.module] = entry.shape[::-1]
+        elif place.expert is None:
             shapes[place.module] = entry.shape
         else:
             count = max(experts.get(place.module, 0), place.expert + 1)

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from convert import archive, mlx_format, peft_format
 from convert.base import Base, check_fits, find_base, load_base
 from livery.adapter import Adapter
+from livery.adapter_names import stored_to_hf
 from livery.errors import UserError
 from livery.files import read_json
 
@@ -110,6 +111,9 @@ def with_base(adapter: Adapter, base: Base | None) -> Adapter:
     """The adapter with what the base tells of it, checked against the base's shapes."""
     if base is None:
         return adapter
+    # An adapter may name modules as the family's files and mlx-lm do, where transformers does not.
+    spelled = {stored_to_hf(module, base.model_type): p for module, p in adapter.pairs.items()}
+    adapter = adapter.replace(pairs=spelled)
     check_fits(adapter, base)
     return adapter.replace(
         model_type=base.model_type or adapter.model_type,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.base import Base, Slot, check_fits, open_shards, slot
+from convert.base import Base, Slot, check_fits, is_transposed, open_shards, slot
 from convert.formats import Format
 from convert.merge_blocks import Change, Computed, Copied, Job, Moved, Stored, write
 from convert.merge_changes import of_pair, replacement
@@ -121,17 +121,19 @@ def find_changes(
     Raises:
         UserError: the base has no such tensor, or one of another shape.
     """
-    places = {slot(name): name for name in shapes}
+    kind = base.model_type
+    places = {slot(name, kind): name for name in shapes}
     made: dict[str, list[Change]] = {}
     for part in parts:
         for module, pair in part.adapter.pairs.items():
-            for place, change in of_pair(module, pair, part.weight):
+            transposed = is_transposed(module, kind)
+            for place, change in of_pair(module, pair, part.weight, transposed=transposed):
                 made.setdefault(_find(places, place, base), []).append(change)
         for name, array in part.adapter.saved.items():
             if name.endswith(".base_layer.weight"):
                 continue  # a copy of the base's own
             # PEFT keeps a trained bias of a module that it wraps under base_layer.
-            target = _find(places, slot(name.replace(".base_layer.", ".")), base)
+            target = _find(places, slot(name.replace(".base_layer.", "."), kind), base)
             change = replacement(name, array, part.weight, shapes[target])
             made.setdefault(target, []).append(change)
     return made

@@ -80,8 +80,14 @@ class Replace:
         rows += np.float32(self.weight) * (new - rows)
 
 
-def of_pair(module: str, pair: Pair, weight: float) -> list[tuple[Slot, Change]]:
-    """The changes that an adapter's pair makes at a weight, and where."""
+def of_pair(
+    module: str, pair: Pair, weight: float, *, transposed: bool = False
+) -> list[tuple[Slot, Change]]:
+    """The changes that an adapter's pair makes at a weight, and where.
+
+    Args:
+        transposed: the base keeps this weight as (in, out), see `convert.base.is_transposed`.
+    """
     scale = pair.scale * weight
     if pair.kind == "experts":
         return [
@@ -90,11 +96,11 @@ def of_pair(module: str, pair: Pair, weight: float) -> list[tuple[Slot, Change]]
         ]
     place = Slot(module, "weight")
     a, b = _float(pair.a), _float(pair.b)
-    embedding = pair.kind == "embedding"
-    add = Add(_float(a.T), _float(b.T), scale) if embedding else Add(b, a, scale)
+    columns = transposed or pair.kind == "embedding"
+    add = Add(_float(a.T), _float(b.T), scale) if columns else Add(b, a, scale)
     made: list[tuple[Slot, Change]] = [(place, add)]
     if pair.magnitude is not None:
-        made.append((place, Stretch(pair.magnitude, columns=embedding)))
+        made.append((place, Stretch(pair.magnitude, columns=columns)))
     if pair.bias is not None:
         vector = pair.bias.astype(np.float32) * np.float32(scale)
         made.append((Slot(module, "bias"), AddVector(vector)))

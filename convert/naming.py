@@ -12,6 +12,13 @@ def leaf(module: str) -> str:
     return module.rpartition(".")[2]
 
 
+def last(module: str) -> str:
+    """The shortest name that can stand for a module: its last path element, or two of them where
+    that is a number, which would name whole blocks as well (`ffn.0`)."""
+    name = leaf(module)
+    return ".".join(module.split(".")[-2:]) if name.isdigit() else name
+
+
 def short_names(modules: Iterable[str], existing: Iterable[str]) -> list[str]:
     """Names that select exactly `modules` by suffix.
 
@@ -22,11 +29,11 @@ def short_names(modules: Iterable[str], existing: Iterable[str]) -> list[str]:
     every = set(existing)
     whole: dict[str, bool] = {}
     for module in covered:
-        whole.setdefault(leaf(module), bool(every))
+        whole.setdefault(last(module), bool(every))
     for module in every - covered:
-        if leaf(module) in whole:
-            whole[leaf(module)] = False
-    names = {leaf(module) if whole[leaf(module)] else module for module in covered}
+        if last(module) in whole:
+            whole[last(module)] = False
+    names = {last(module) if whole[last(module)] else module for module in covered}
     return sorted(names)
 
 
@@ -38,7 +45,7 @@ def pattern(modules: Iterable[str], value: Callable[[str], T], default: T) -> di
     """
     groups: dict[str, dict[str, T]] = {}
     for module in sorted(modules):
-        groups.setdefault(leaf(module), {})[module] = value(module)
+        groups.setdefault(last(module), {})[module] = value(module)
     made: dict[str, T] = {}
     for name, members in groups.items():
         values = set(members.values())

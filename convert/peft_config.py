@@ -97,20 +97,6 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "alora_invocation_tokens": (_tokens, "a list of token ids"),
     "init_lora_weights": (lambda v: isinstance(v, bool | str), "true, false or a name"),
 }
-# Models whose experts transformers 5 keeps in one parameter where their checkpoints have linear
-# layers of these names. For these model types PEFT reads every target of such a name as a parameter
-# of the experts, a full path or a regular expression too; dense first layers and shared experts,
-# which are still linear, are left out without a word. As a parameter of its own ("X.weight" in
-# target_parameters) such a layer is reached. PEFT 0.21 with transformers 5.23.
-_READ_AS_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj"})
-EXPERT_NAMES: Mapping[str, frozenset[str]] = dict.fromkeys(
-    """
-    afmoe beam cohere2_moe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe exaone_moe
-    flex_olmo glm4_moe glm4_moe_lite glm4v_moe glm_moe_dsa hunyuan_v1_moe longcat_flash mellum olmoe
-    qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text qwen3_omni_moe_thinker solar_open
-    """.split(),
-    _READ_AS_EXPERTS,
-) | dict.fromkeys(("minimax", "minimax_m2", "mixtral"), frozenset({"w1", "w2", "w3"}))
 # Keys that PEFT and vLLM cannot do without: what null would mean there is an error.
 _NOT_NULL = ("r", "lora_alpha", "bias")
 # Ways to start that leave a saved adapter a plain LoRA, and those that change the base's weights
@@ -136,19 +122,6 @@ class Unit:
     parameter: bool
     rank: int
     alpha: float
-
-
-def read_as_experts(model_type: str, leaf: str, *, experts: bool) -> bool:
-    """Whether PEFT takes a target of this name for the experts' parameters on such a model.
-
-    Args:
-        model_type: the base's; "" where it is not known.
-        leaf: the module's last path element.
-        experts: the base is known to have routed experts, which decides where its type is unknown.
-    """
-    if not model_type:
-        return experts and leaf in _READ_AS_EXPERTS
-    return leaf in EXPERT_NAMES.get(model_type, ())
 
 
 def check_types(config: Mapping[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.peft_config import CONFIG, Unit
 from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
+from livery import peft_rules
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError, shown
@@ -199,6 +200,7 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     refuse(adapter, base)
     flags = {pair.rslora for pair in adapter.pairs.values()}
     rslora = flags == {True}
+    model_type = adapter.model_type or (base.model_type if base else "")
     tensors: dict[str, np.ndarray] = {}
     units: list[Unit] = []
     folded: dict[str, tuple[float, str]] = {}
@@ -209,7 +211,7 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
         target = f"{module}.weight" if parameter else module
         alpha = peft_experts.alpha_of(pair, rslora)
         units.append(Unit(target, parameter, pair.rank, alpha))
-        tensors.update(_tensors(module, pair))
+        tensors.update(_tensors(peft_rules.tensor_name(model_type, module), pair))
     made = peft_experts.write(adapter, rslora)
     for unit, arrays in made.units:
         units.append(unit)
@@ -253,12 +255,12 @@ def _tensors(module: str, pair: Pair) -> dict[str, np.ndarray]:
 
 
 def _read_as_expert(module: str, adapter: Adapter, base: Base | None) -> bool:
-    """Whether PEFT would look for this dense module among the experts, see `peft_config`."""
+    """Whether PEFT would look for this dense module among the experts, see `livery.peft_rules`."""
     experts = any(pair.kind == "experts" for pair in adapter.pairs.values()) or (
         base is not None and any(".experts." in path for path in base.shapes)
     )
     model_type = adapter.model_type or (base.model_type if base else "")
-    return adapter.pairs[module].kind == "linear" and peft_config.read_as_experts(
+    return adapter.pairs[module].kind == "linear" and peft_rules.read_as_experts(
         model_type, leaf(module), experts=experts
     )
 
@@ -270,7 +272,10 @@ def refuse(adapter: Adapter, base: Base | None = None) -> None:
         UserError: naming the module, why, and the way out.
     """
     refuse_mixed_dora(adapter)
+    model_type = adapter.model_type or (base.model_type if base else "")
     for module, pair in adapter.pairs.items():
+        if why := peft_rules.refused(model_type, module):
+            raise UserError(f"{why}. Merge the adapter into the base, or train without it.")
         extra = "DoRA" if pair.magnitude is not None else "a bias" if pair.bias is not None else ""
         if extra and _read_as_expert(module, adapter, base):
             raise UserError(

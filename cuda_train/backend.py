@@ -31,7 +31,7 @@ from livery.engines.torch_base import (
     require_bitsandbytes,
     require_torch,
 )
-from livery.engines.torch_decode import Decoder, decode
+from livery.engines.torch_decode import Decoder, decode, make_decoder
 from livery.errors import UserError
 from livery.plan import Example, MicroBatch, split_batch
 from livery.settings import TrainSettings
@@ -95,10 +95,11 @@ class TorchBackend:
         self._flat = Flat(add_lora(self._model, settings.lora, settings.seed))
         self.trainable = int(self._flat.values.numel())
         self._recompute(settings.grad_checkpoint)
-        self._body, self._head = find_body(self._model), Head(self._model)
+        self._head = Head(self._model)
+        self._body = find_body(self._model, self._head.body)
         self._optimizer, notes = _optimizer(self._flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
-        self._decoder = Decoder(self._model, self._body.attention)
+        self._decoder: Decoder | None = None
         self._stop: tuple[int, ...] | None = None
         self._plain = ""
         self._uses_flex = False
@@ -216,6 +217,8 @@ class TorchBackend:
             config = self._model.config.to_dict()
             self._stop = end_tokens(tokenizer, config, Path(self.settings.model))
         with self._dropout(None), self._whole_cache():
+            if self._decoder is None:
+                self._decoder = make_decoder(self._model)
             answers = decode(self._decoder, prompts, max_tokens=max_tokens, stop=self._stop)
         return [answer.tokens for answer in answers]
 

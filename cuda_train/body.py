@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cuda_train import tree
+from cuda_train.head import hidden_of
 from cuda_train.route import Route, cheaper, shape_of
 from cuda_train.tree import Tree
 from livery.engines.torch_attention import Attention, read_attention
@@ -38,16 +39,20 @@ class Body:
     width: int
 
 
-def find_body(model: Any) -> Body:
-    """The body of a causal model of transformers."""
-    module = body_of(model)
+def find_body(model: Any, module: Any = None) -> Body:
+    """The body of a causal model of transformers.
+
+    Args:
+        module: the one that `cuda_train.head` found; the family's usual one where it is left out.
+    """
+    module = body_of(model) if module is None else module
     config = model.config.get_text_config()
     weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     embedding = model.get_input_embeddings().weight.numel()
     blocks = max(1, int(getattr(config, "num_hidden_layers", 1)))
     return Body(
         module=module,
-        attention=read_attention(model),
+        attention=read_attention(model, module),
         weight=max(1, weights - embedding) // blocks,
         width=int(config.hidden_size),
     )
@@ -120,8 +125,7 @@ def _plainly(
 
 def run(body: Body, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
     """Hidden states (B, T, d) of tokens (B, T)."""
-    options.setdefault("use_cache", False)
-    return body.module(input_ids=tokens, **options).last_hidden_state
+    return hidden_of(body.module, tokens, **options)
 
 
 def _supervised(

@@ -5,15 +5,19 @@ Most ways in which a mask or a cache goes wrong are silent, so a run compares be
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from cuda_train.memory import is_out_of_memory
 from cuda_train.route import Route
 from livery.backend import CheckResult
 from livery.plan import MicroBatch
+from livery.self_check import FAMILY_ERRORS, broken, first_line
 
 if TYPE_CHECKING:
     from cuda_train.backend import TorchBackend
@@ -31,10 +35,22 @@ def compare(backend: TorchBackend, batch: MicroBatch, route: Route) -> CheckResu
     few = MicroBatch(batch.prefix, batch.tokens[:ROWS], batch.targets[:ROWS], batch.lengths[:ROWS])
     flat = backend.flat
     flat.message.zero_()
-    fast_sum, tokens = backend.gradient([few], route)
+    try:
+        fast_sum, tokens = backend.gradient([few], route)
+    except FAMILY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        flat.message.zero_()
+        reason = f"the {route} route fails ({first_line(error)})"
+        return CheckResult(False, math.inf, math.inf, TOLERANCE[backend.dtype], reason)
     fast = flat.grads.clone()
     flat.message.zero_()
-    plain_sum = plain_gradient(backend, few)
+    try:
+        plain_sum = plain_gradient(backend, few)
+    except FAMILY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        raise broken(f"transformers ({type(backend.model).__name__})", error) from error
     plain = flat.grads.clone()
     flat.message.zero_()
     loss = abs(fast_sum - plain_sum) / max(abs(plain_sum), 1e-9)
@@ -55,14 +71,17 @@ def compare(backend: TorchBackend, batch: MicroBatch, route: Route) -> CheckResu
 def plain_gradient(backend: TorchBackend, batch: MicroBatch) -> float:
     """Add each row's gradient by itself, by the model's own forward; returns the summed loss."""
     total = 0.0
+    taken = inspect.signature(type(backend.model).forward).parameters
     for tokens, targets, length in zip(batch.tokens, batch.targets, batch.lengths, strict=True):
         row = np.concatenate([batch.prefix, tokens[:length]]).astype(np.int64)
         at = np.nonzero(targets[:length] >= 0)[0]
+        place = torch.from_numpy(at + len(batch.prefix)).to(backend.device)
+        kept = {"logits_to_keep": place} if "logits_to_keep" in taken else {}
         logits = backend.model(
-            input_ids=torch.from_numpy(row).to(backend.device)[None],
-            logits_to_keep=torch.from_numpy(at + len(batch.prefix)).to(backend.device),
-            use_cache=False,
+            input_ids=torch.from_numpy(row).to(backend.device)[None], use_cache=False, **kept
         ).logits[0]
+        if len(logits) != len(at):
+            logits = logits[place]
         wanted = torch.from_numpy(targets[at].astype(np.int64)).to(backend.device)
         loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
         loss.backward()

@@ -7,6 +7,7 @@ is ever held: each chunk's logits give its losses and their gradients, and are d
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cuda_train.estimate import LOGITS_BYTES
+from livery.engines.torch_text import body_name, inside
+from livery.errors import UserError
+from livery.self_check import FAMILY_ERRORS, first_line
 
 
 class Head:
@@ -22,21 +26,27 @@ class Head:
 
     The family's own forward is run on a copy of the model object whose body hands through what it
     is given, so soft caps and scales apply as the family applies them.
+
+    Attributes:
+        body: the module that gives those hidden states of tokens.
+        vocabulary: V.
     """
 
     def __init__(self, model: Any) -> None:
-        view = copy.copy(model)
-        handing_through = _HandThrough()
-        view.__dict__["_modules"] = {**model._modules, model.base_model_prefix: handing_through}
-        self._view = view
+        """Find, by trying, the module whose output the rest of the model makes into logits.
+
+        Raises:
+            UserError: no module is such a one.
+        """
+        self._through, self._view, self.body = _find(model)
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self._trained = [
-            p for name, p in view.named_parameters() if p.requires_grad and "lora_" in name
+            p for name, p in self._view.named_parameters() if p.requires_grad and "lora_" in name
         ]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(1, n, V) of hidden states (n, d)."""
-        return self._view(inputs_embeds=hidden[None], use_cache=False).logits
+        return _through(self._view, self._through, hidden)
 
     def losses(
         self, hidden: torch.Tensor, targets: torch.Tensor, *, rows: int | None = None
@@ -61,10 +71,107 @@ class Head:
 
 
 class _HandThrough(nn.Module):
-    def forward(self, inputs_embeds: torch.Tensor, **options: Any) -> Any:
-        from transformers.modeling_outputs import MoeModelOutputWithPast
+    """Stands where a body stood, whatever that was called with, and returns `hidden` (1, n, d)."""
 
-        return MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        # Not as a submodule: the parameters of the view are those of the head alone.
+        self.__dict__["_body"] = body
+        self.hidden: torch.Tensor | None = None
+
+    def forward(self, *_arguments: Any, **_options: Any) -> Any:
+        return _Output(self.hidden)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the family's forward reads off its body: a multiplier, a window."""
+        return getattr(self.__dict__["_body"], name)
+
+
+class _Output:
+    """What a body returns, with nothing in it but hidden states: by name, by place, as a tuple."""
+
+    def __init__(self, hidden: torch.Tensor | None) -> None:
+        self.last_hidden_state = hidden
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None  # no cache, no router's logits, no attentions
+
+    def __getitem__(self, place: Any) -> Any:
+        return (self.last_hidden_state,)[place]
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _find(model: Any) -> tuple[_HandThrough, Any, Any]:
+    """What hands through, the copy of `model` it stands in, and the body it stands for."""
+    tokens = torch.arange(1, 6, device=model.device)[None]
+    reason = ""
+    for path in _candidates(model):
+        whole = model.get_submodule(path)
+        body = inside(whole)
+        through = _HandThrough(whole)
+        view = _with(model, path.split("."), through)
+        try:
+            with torch.no_grad():
+                wanted = model(input_ids=tokens, use_cache=False).logits[0].float()
+                got = _through(view, through, hidden_of(body, tokens)[0])[0].float()
+        except FAMILY_ERRORS as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = f" ({first_line(error)})"
+            continue
+        if got.shape == wanted.shape:
+            apart = float((got - wanted).abs().max())
+            if apart <= 0.02 * float(wanted.abs().max()) + 1e-6:
+                return through, view, body
+    raise UserError(
+        f"{model.config.model_type}: {type(model).__name__} of transformers does not compute its "
+        f"logits from its body's output in a way that torch can train here{reason}. Where "
+        "mlx-lm knows the family, train with --backend mlx."
+    )
+
+
+def _candidates(model: Any) -> list[str]:
+    """Paths of modules that may be the body: the model's own, and models within it."""
+    from transformers import PreTrainedModel
+
+    first = body_name(model)
+    inner = [
+        f"{first}.{name}"
+        for name, module in getattr(model, first).named_modules()
+        if name and isinstance(module, PreTrainedModel)
+    ]
+    return [first, *inner]
+
+
+def hidden_of(body: Any, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Hidden states (B, T, d) of tokens (B, T)."""
+    options.setdefault("use_cache", False)
+    output = body(input_ids=tokens, **options)
+    return output[0] if isinstance(output, tuple) else output.last_hidden_state
+
+
+def _with(module: Any, path: list[str], new: nn.Module) -> Any:
+    """A copy of `module` in which `new` stands at `path`; all else is shared."""
+    view, name = copy.copy(module), path[0]
+    inner = new if len(path) == 1 else _with(module._modules[name], path[1:], new)
+    view.__dict__["_modules"] = {**module._modules, name: inner}
+    return view
+
+
+def _through(view: Any, through: _HandThrough, hidden: torch.Tensor) -> torch.Tensor:
+    """(1, n, V) of hidden states (n, d)."""
+    through.hidden = hidden[None]
+    try:
+        if "inputs_embeds" in inspect.signature(type(view).forward).parameters:
+            return view(inputs_embeds=hidden[None], use_cache=False).logits
+        tokens = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
+        return view(input_ids=tokens, use_cache=False).logits
+    finally:
+        through.hidden = None
 
 
 class _Losses(torch.autograd.Function):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cuda_train import experts
+from livery import peft_rules
 from livery.errors import UserError
 from livery.lora_init import initial_a
 from livery.settings import LoraSettings
@@ -29,7 +30,7 @@ _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 # Not adapted unless asked for: routers decide by small differences, and experts are trained on few
 # tokens each.
 _LEFT_OUT = re.compile(
-    r"(?:^|\.)(?:gate|router|shared_expert_gate|e_router|router_gate|classifier|experts\.\d+\..*)$"
+    r"(?:^|\.)(?:gate|wg|router|shared_expert_gate|e_router|router_gate|classifier|experts\.\d+\..*)$"
 )
 
 
@@ -53,7 +54,8 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
         lora_dropout=lora.dropout,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        target_modules=[f"{_Shell.NAME}.{path}" for path in modules],
+        # One expression rather than a list, of which PEFT makes suffixes where it is long.
+        target_modules="|".join(re.escape(f"{_Shell.NAME}.{path}") for path in modules),
         bias="none",
     )
     if modules:
@@ -78,7 +80,7 @@ class _Shell(nn.Module):
 
     PEFT reads `config.model_type`, and on some fifteen mixture-of-experts models takes every target
     that ends in gate_proj, up_proj or down_proj for the experts, whatever path it names (see
-    `convert.peft_config`). The paths here are those of linear layers, and mean what they say.
+    `livery.peft_rules`). The paths here are those of linear layers, and mean what they say.
     """
 
     NAME = "model"
@@ -114,13 +116,17 @@ def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
     linear = {path: module for path, module in model.named_modules() if _is_linear(module)}
     dense = set(linear)
     linear |= experts.find_experts(model)
+    model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
     if lora.targets:
         chosen = [p for p in linear if any(_names(p, target) for target in lora.targets)]
+        if refused := [why for p in chosen if (why := peft_rules.refused(model_type, p))]:
+            raise UserError(f"{refused[0]}. Leave it out of the targets.")
         for target in lora.targets:
             if not any(_names(path, target) for path in chosen):
                 raise UserError(_no_such_target(model, target, linear))
     else:
         chosen = [p for p in linear if p in dense and _BLOCK.search(p) and not _LEFT_OUT.search(p)]
+        chosen = [p for p in chosen if not peft_rules.refused(model_type, p)]
     if lora.num_layers > 0:
         blocks = [int(m.group(1)) for path in linear if (m := _BLOCK.search(path))]
         first = max(blocks, default=-1) + 1 - lora.num_layers

@@ -151,14 +151,20 @@ def explained(
     """Turn the device's "out of memory" into a message that says which flags would fit."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(out_of_memory(settings, device, ahead)) from error
     except RuntimeError as error:
-        # MPS and the CPU's allocator have no exception of their own.
-        text = str(error).lower()
-        if "out of memory" in text or "can't allocate memory" in text or "buffer size" in text:
+        if is_out_of_memory(error):
             raise UserError(out_of_memory(settings, device, ahead)) from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory is what this is about."""
+    # MPS and the CPU's allocator have no exception of their own.
+    text = str(error).lower()
+    said = ("out of memory", "can't allocate memory", "buffer size")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in said)
+    )
 
 
 def out_of_memory(

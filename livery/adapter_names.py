@@ -31,6 +31,46 @@ _MULTIMODAL_MLX = "language_model.model."
 MULTIMODAL = frozenset({"gemma3", "gemma3n", "gemma4", "mistral3", "qwen3_5", "qwen3_5_moe"})
 
 
+# Where published checkpoints of a family write other names than transformers has modules. "^" is
+# the beginning of a path; the rest stands anywhere in it.
+_GPT = (("^h.", "transformer.h."), ("^wte", "transformer.wte"))
+_STORED: dict[str, tuple[tuple[str, str], ...]] = {
+    "bailing_hybrid": (
+        (".attention.dense", ".self_attn.o_proj"),
+        (".attention.f_proj", ".self_attn.forget_gate.f_proj"),
+        (".attention.", ".self_attn."),
+        ("^model.word_embeddings", "model.embed_tokens"),
+    ),
+    "bloom": (*_GPT, ("^word_embeddings", "transformer.word_embeddings")),
+    "codegen": _GPT,
+    "falcon": _GPT,
+    "gpt2": _GPT,
+    "gpt_bigcode": _GPT,
+    "gpt_neo": _GPT,
+    "gptj": _GPT,
+    "hy_v3": ((".shared_mlp.", ".shared_experts."), (".mlp.router.gate", ".mlp.gate")),
+    "hy_v4": ((".linear_gate", ".gate_proj"),),
+    "kimi_linear": (
+        (".self_attn.f_a_proj", ".self_attn.forget_gate.f_a_proj"),
+        (".self_attn.f_b_proj", ".self_attn.forget_gate.f_b_proj"),
+    ),
+    "laguna": ((".shared_expert.", ".shared_experts."),),
+    "nemotron_h": (("^backbone.", "model."),),
+    "openai-gpt": _GPT,
+    "opt": (("^decoder.", "model.decoder."),),
+}
+
+
+def stored_to_hf(module: str, model_type: str) -> str:
+    """The path in transformers of a module as the family's checkpoints name it."""
+    for stored, ours in _STORED.get(model_type, ()):
+        if not stored.startswith("^"):
+            module = module.replace(stored, ours)
+        elif module.startswith(stored[1:]):
+            module = ours + module.removeprefix(stored[1:])
+    return module
+
+
 def mlx_to_hf(module: str, model_type: str = "") -> str:
     """The Hugging Face path of an mlx-lm module path.
 

@@ -26,6 +26,7 @@ from livery.files import write_json
 from livery.interrupts import Interrupts
 from livery.plan import Example, Plan, evaluation_batches, shard, work
 from livery.schedule import learning_rate
+from livery.self_check import settle
 from livery.settings import TrainSettings
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -209,23 +210,11 @@ class _Run:
 
     def _check_fast_path(self) -> None:
         """Hold the fast loss against the plain one on the run's first batch."""
-        applies, reason = self.backend.fast_path()
-        if not applies:
-            self.backend.use_plain(reason)
-            self._tell("note", text=f"Prompts are not shared: {reason}.")
-            return
         batch = shard(self.plan.step(0)[:1], 0, 1)[0]
-        result = self.backend.self_check(batch)
-        if result.note:
-            self._tell("note", text=result.note)
-        if self._any_process(not result.ok):
-            reason = (
-                f"the fast gradients differ from the plain ones by {result.gradient_difference:.1e}"
-                f" (allowed {result.tolerance:.0e}); {result.reason}"
-            )
-            self.backend.use_plain(reason)
-            self._tell("note", text=f"Training without the fast path: {reason}.")
-        self._tell("check", **dataclasses.asdict(result))
+        settled = settle(self.backend, batch, self._any_process)
+        for note in settled.notes:
+            self._tell("note", text=note)
+        self._tell("check", **dataclasses.asdict(settled.result))
 
     # -- one step ----------------------------------------------------------------------------
 

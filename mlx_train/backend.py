@@ -115,7 +115,7 @@ class MlxBackend:
             gradient = self._uncompiled if self._settings.lora.dropout else self._gradient
             return compare(
                 batch,
-                fast=lambda part: self._run(gradient, self._inputs(part, share=True)),
+                fast=lambda part: self._run(gradient, self._inputs(part)),
                 plain=lambda part: self._run(
                     self._uncompiled, make_inputs(part, share=False, few_shapes=False)
                 ),

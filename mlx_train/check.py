@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ import numpy as np
 
 from livery.backend import CheckResult
 from livery.plan import MicroBatch
+from livery.self_check import FAMILY_ERRORS, broken, first_line
 
 Computed = tuple[mx.array, list[mx.array]]
 
@@ -30,15 +32,21 @@ def compare(
     fast, plain: a micro-batch -> (summed loss, gradients in the order of `names`).
     """
     part = some_rows(batch, ROWS)
-    fast_loss, fast_slopes = fast(part)
-    mx.eval(fast_loss, fast_slopes)
-    plain_loss, plain_slopes = mx.array(0.0), [mx.zeros_like(g) for g in fast_slopes]
-    for row in range(len(part.tokens)):  # one example at a time, as if it were alone
-        loss, slopes = plain(one_row(part, row))
-        plain_loss = plain_loss + loss
-        plain_slopes = [a + b for a, b in zip(plain_slopes, slopes, strict=True)]
-        mx.eval(plain_loss, plain_slopes)
     tolerance = TOLERANCE.get(dtype, 0.2)
+    try:
+        fast_loss, fast_slopes = fast(part)
+        mx.eval(fast_loss, fast_slopes)
+    except FAMILY_ERRORS as error:
+        return CheckResult(False, math.inf, math.inf, tolerance, f"it fails ({first_line(error)})")
+    plain_loss, plain_slopes = mx.array(0.0), [mx.zeros_like(g) for g in fast_slopes]
+    try:
+        for row in range(len(part.tokens)):  # one example at a time, as if it were alone
+            loss, slopes = plain(one_row(part, row))
+            plain_loss = plain_loss + loss
+            plain_slopes = [a + b for a, b in zip(plain_slopes, slopes, strict=True)]
+            mx.eval(plain_loss, plain_slopes)
+    except FAMILY_ERRORS as error:
+        raise broken("mlx-lm", error) from error
     a, b = float(np.asarray(fast_loss)), float(np.asarray(plain_loss))
     loss_difference = abs(a - b) / max(abs(b), 1e-12)
     worst, name = gradient_difference(fast_slopes, plain_slopes, names)

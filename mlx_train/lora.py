@@ -19,6 +19,7 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
+from livery import peft_rules
 from livery.adapter_names import mlx_to_hf, mlx_to_portable, swap_layout
 from livery.errors import UserError
 from livery.lora_init import initial_a
@@ -27,7 +28,7 @@ from livery.settings import LoraSettings
 _DENSE = (nn.Linear, nn.QuantizedLinear)
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 # Last path elements under which families keep the layer that chooses the experts.
-_ROUTERS = ("gate", "router", "shared_expert_gate", "e_router", "router_gate", "classifier")
+_ROUTERS = ("gate", "router", "shared_expert_gate", "e_router", "router_gate", "classifier", "wg")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def add_lora(
         UserError: a target fits no module, or asks for what MLX has no layer for.
     """
     model.freeze()
-    chosen = _choose(model, settings)
+    chosen = _choose(model, settings, model_type)
     layers: dict[str, nn.Module] = {}
     for path, module in sorted(chosen.items()):
         layers[path] = _adapted(path, module, settings)
@@ -108,7 +109,7 @@ def dropouts(model: nn.Module) -> list[nn.Dropout]:
     return [m for _, m in _modules(model) if isinstance(m, nn.Dropout)]
 
 
-def _choose(model: nn.Module, settings: LoraSettings) -> dict[str, nn.Module]:
+def _choose(model: nn.Module, settings: LoraSettings, model_type: str) -> dict[str, nn.Module]:
     """Module path -> layer to adapt."""
     everything = dict(_modules(model))
     allowed: dict[str, nn.Module] = {
@@ -127,12 +128,15 @@ def _choose(model: nn.Module, settings: LoraSettings) -> dict[str, nn.Module]:
             path: module
             for path, module in allowed.items()
             if id(module) in inside and isinstance(module, _DENSE) and path not in routers
+            if not peft_rules.refused(model_type, path)
         }
     chosen: dict[str, nn.Module] = {}
     for target in settings.targets:
         fitting = {p: m for p, m in allowed.items() if p == target or p.endswith("." + target)}
         if not fitting:
             raise UserError(_no_such_target(target, everything, allowed))
+        if refused := [why for p in fitting if (why := peft_rules.refused(model_type, p))]:
+            raise UserError(f"{refused[0]}. Leave it out of the targets.")
         chosen.update({p: m for p, m in fitting.items() if id(m) not in outside})
     if not chosen:
         raise UserError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from livery.errors import UserError
 from livery.plan import MicroBatch
+from livery.self_check import settle
 from livery.settings import LoraSettings, TrainSettings
 from tests.tiny_models import VOCAB
 
@@ -33,6 +34,7 @@ class Outcome:
         refusal: the sentence with which it was refused; "" where it trains.
         fault: an exception that is none of ours: what must not happen.
         shared: whether prompts are shared; why not stands in `why_plain`.
+        base: largest difference of a logit between MLX's base and transformers'.
         moved: largest change of a logit that the adapter makes.
         peft, mlx: largest difference of a logit between the trained model and the exported folder
             in that runtime; None where it was not tried, and why in `left_out`.
@@ -44,6 +46,7 @@ class Outcome:
     fault: str = ""
     shared: bool = False
     why_plain: str = ""
+    base: float | None = None
     moved: float = 0.0
     peft: float | None = None
     mlx: float | None = None
@@ -93,21 +96,18 @@ def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
     backend = TorchBackend(settings, device="cpu")
     randomize(backend)
-    shared, why, batch = *backend.fast_path(), draw()
-    if not shared:
-        backend.use_plain(why)
-    check = backend.self_check(batch)
-    if not check.ok:
-        shared, why = False, check.reason
-        backend.use_plain(why)
+    batch = draw()
+    settled = settle(backend, batch)
     backend.train_step([batch], step=1, learning_rate=1e-4)
+    backend.evaluate(batch)
+    backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
     with torch.no_grad():
         wanted = backend.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
     targets, left_out = _export(settings, backend)
     plain, loaded = peft_logits(folder, out)
     moved = float(np.abs(loaded - plain).max())
     return Outcome(
-        True, shared=shared, why_plain="" if shared else why, moved=moved,
+        True, shared=settled.shares, why_plain=" ".join(settled.notes), moved=moved,
         peft=float(np.abs(loaded - wanted).max()), left_out=left_out, targets=targets,
     )  # fmt: skip
 
@@ -120,14 +120,11 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
     backend = MlxBackend(settings)
     randomize(backend)
-    shared, why, batch = *backend.fast_path(), draw()
-    if not shared:
-        backend.use_plain(why)
-    check = backend.self_check(batch)
-    if not check.ok:
-        shared, why = False, check.reason
-        backend.use_plain(why)
+    batch = draw()
+    settled = settle(backend, batch)
     backend.train_step([batch], step=1, learning_rate=1e-4)
+    backend.evaluate(batch)
+    backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
     model: Any = backend._model
     model.eval()
     wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))
@@ -135,12 +132,16 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     plain, again = mlx_logits(folder, out / "mlx") if (out / "mlx").exists() else (None, None)
     moved = 0.0 if plain is None else float(np.abs(again - plain).max())
     made = Outcome(
-        True, shared=shared, why_plain="" if shared else why, moved=moved,
+        True, shared=settled.shares, why_plain=" ".join(settled.notes), moved=moved,
         mlx=None if again is None else float(np.abs(again - wanted).max()), left_out=left_out,
         targets=targets,
     )  # fmt: skip
-    _, loaded = peft_logits(folder, out)
-    return dataclasses.replace(made, peft=float(np.abs(loaded - wanted).max()))
+    other, loaded = peft_logits(folder, out)
+    return dataclasses.replace(
+        made,
+        base=None if plain is None else float(np.abs(other - plain).max()),
+        peft=float(np.abs(loaded - wanted).max()),
+    )
 
 
 def randomize(backend: Any) -> None:

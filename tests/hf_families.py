@@ -42,7 +42,6 @@ COMMON: dict[str, Any] = {
     "eos_token_id": EOS_ID,
     "pad_token_id": PAD_ID,
     "sep_token_id": PAD_ID,
-    "tie_word_embeddings": False,
     "first_k_dense_replace": 1,
     "q_lora_rank": 32,
     "kv_lora_rank": 32,
@@ -91,6 +90,25 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+# All that can be built so; what is missing needs a large model, or two models, or no decoder.
+FAMILIES = """
+    afmoe apertus arcee aria_text axk1 axk2 bailing_hybrid bamba beam biogpt bitnet bloom
+    codegen cohere cohere2 cohere2_moe cpmant ctrl cwm deepseek_v2 deepseek_v3 deepseek_v32
+    deepseek_v4 diffllama doge dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon falcon_h1
+    falcon_mamba flex_olmo flint gemma gemma2 gemma3_text gemma3n_text gemma4_text
+    gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt-sw3 gpt2 gpt_bigcode
+    gpt_neo gpt_neox gpt_neox_japanese gpt_oss gptj granite granite_swa granitemoe
+    granitemoe_swa granitemoehybrid granitemoeshared helium hrm_text hunyuan_v1_dense
+    hunyuan_v1_moe hy_v3 hy_v4 hyperclovax inkling2_text inkling_text internlm3 iquestcoder
+    jais2 jamba jetmoe kimi_linear kolibri1 laguna lfm2 lfm2_moe llama llama4_text longcat_flash
+    mamba mamba2 mellum mimo_v2_flash minicpm3 minimax minimax_m2 minimax_m3_vl_text ministral
+    ministral3 mistral mixtral modernbert-decoder mpt nanochat nemotron nemotron_h olmo olmo2
+    olmo3 olmo_hybrid olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3
+    qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next recurrent_gemma rwkv seed_oss smollm3
+    solar_open stablelm starcoder2 vaultgemma xglm youtu zaya
+""".split()
+
+
 def config_of(family: str, **changes: Any) -> Any:
     """Its configuration of transformers."""
     from transformers import AutoConfig
@@ -128,3 +146,11 @@ def draw(model: Any) -> None:
                 weight.copy_(noise * 0.12)
             elif "norm" in name or "ln_" in name:
                 weight.add_(noise * 0.1)
+
+
+def load(folder: Path) -> Any:
+    """The model of a folder in float32, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

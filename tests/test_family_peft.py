@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("peft")
 
-from convert import formats, peft_config
+from convert import formats
+from livery import peft_rules
 from livery.files import read_json
 from tests import family_runs, hf_families
 from tests.convert_cases import QUIET
@@ -71,7 +72,7 @@ def test_the_models_that_peft_reads_so_are_those_that_we_know() -> None:
     }
     # Some entries are names of classes, which no config.json has.
     wanted = {name: leaves for name, leaves in wanted.items() if name in CONFIG_MAPPING}
-    assert {name: set(leaves) for name, leaves in peft_config.EXPERT_NAMES.items()} == wanted
+    assert {name: set(leaves) for name, leaves in peft_rules.EXPERT_NAMES.items()} == wanted
 
 
 def test_round_trip_keeps_the_ranks_of_parameters(models: Path, tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ from livery.engines.base import (
 from livery.engines.constrain import TokenMasks
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.engines.torch_adapter import put_on
-from livery.engines.torch_attention import read_attention
 from livery.engines.torch_base import load_base
 from livery.engines.torch_steps import Steps
 from livery.errors import UserError
@@ -79,7 +78,7 @@ class TorchEngine:
         self._names = (model, adapter)
         config = loaded.config.to_dict()
         self._stop = end_tokens(self.tokenizer, config, Path(model).expanduser())
-        self._decoder = torch_decode.Decoder(loaded, read_attention(loaded))
+        self._decoder = torch_decode.make_decoder(loaded)
         self._masks: TokenMasks | None = None
 
     @property

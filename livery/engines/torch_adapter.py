@@ -71,8 +71,8 @@ def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
 
     folder = adapter_folder(adapter)
     try:
-        with warnings.catch_warnings():  # what it warns of is refused below, or is its own concern
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             loaded: Any = PeftModel.from_pretrained(model, str(folder))
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}).") from error
@@ -86,6 +86,13 @@ def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
             f"{folder / CONFIG}: PEFT cannot read it ({type(error).__name__}: {error})."
         ) from error
     _refuse_missing(loaded, folder)
+    # PEFT renames tensors for some families; what it then does not find, it only warns of.
+    for text in (str(warning.message) for warning in said):
+        if "missing adapter keys" in text:
+            raise UserError(
+                f"{folder}: PEFT does not find all of its tensors on this base: "
+                f"{text.partition(':')[2].strip()[:300]}"
+            )
     loaded.eval()
     return SwitchedAdapter(loaded)
 

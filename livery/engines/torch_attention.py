@@ -64,9 +64,13 @@ def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, lowest)
 
 
-def read_attention(model: Any) -> Attention:
-    """Read off a causal model of transformers how its attention is masked."""
-    module = body_of(model)
+def read_attention(model: Any, body: Any = None) -> Attention:
+    """Read off a causal model of transformers how its attention is masked.
+
+    Args:
+        body: what is given the masks; the model's own body where it is left out.
+    """
+    module = body_of(model) if body is None else body
     config = model.config.get_text_config()
     forward = inspect.unwrap(type(module).forward)
     takes_dict = "causal_mask_mapping" in forward.__code__.co_varnames

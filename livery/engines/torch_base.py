@@ -311,9 +311,9 @@ def _without_dropout(config: Any) -> None:
     """Only LoRA's own dropout acts in training, as in MLX, whose models have no other."""
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
         for key, value in list(vars(part).items()):
-            if key.endswith(("dropout", "pdrop", "router_jitter_noise")) and isinstance(
-                value, float
-            ):
+            noise = key.endswith(("dropout", "pdrop", "router_jitter_noise"))
+            # What is called noise decides phimoe's choice of experts without any, too.
+            if noise and isinstance(value, float) and part.model_type != "phimoe":
                 setattr(part, key, 0.0)
 
 

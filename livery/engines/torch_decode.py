@@ -7,6 +7,7 @@ ended leave the batch.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 
 from livery.engines.answers import Answer, OnToken, common_prefix, take
-from livery.engines.torch_attention import Attention
+from livery.engines.torch_attention import Attention, read_attention
+from livery.self_check import FAMILY_ERRORS
 
 # (rows (B',), answers so far by row, logits (B', vocab)) -> logits. Rows count within the call.
 Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
@@ -25,10 +27,57 @@ Choose = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.
 
 @dataclass(frozen=True)
 class Decoder:
-    """A causal model of transformers, in eval mode, with what its masks must be."""
+    """A causal model of transformers, in eval mode, with what its masks must be.
+
+    Attributes:
+        cached: it goes on from a cache; else every token runs the whole row again.
+    """
 
     model: Any
     attention: Attention
+    cached: bool = True
+
+
+def make_decoder(model: Any) -> Decoder:
+    """The fastest way of decoding that gives this model's own logits, found by trying: rows
+    together under masks of ours, rows one by one on its cache, or without a cache."""
+    attention = read_attention(model)
+    alone = attention
+    if not attention.refuses:
+        name = model.config.model_type
+        alone = dataclasses.replace(attention, refuses=f"{name} takes no masks of ours")
+        if _holds(made := Decoder(model, attention)):
+            return made
+    made = Decoder(model, alone)
+    return made if _holds(made) else Decoder(model, alone, cached=False)
+
+
+# Less than any wrong mask or cache makes of random tokens, more than half precision does.
+_TOLERANCE = 0.05
+
+
+@torch.no_grad()
+def _holds(decoder: Decoder) -> bool:
+    """Whether the logits of two short rows, a token decoded, are those of the whole rows."""
+    rows, new = ([1, 2, 3, 4, 5], [1, 2, 6]), 7
+    model = decoder.model
+    groups = [[row] for row in rows] if decoder.attention.refuses else [list(rows)]
+    try:
+        found: list[torch.Tensor] = []
+        for group in groups:
+            state = _prefill(decoder, group, None)
+            state.advance(torch.full((len(group),), new, device=model.device))
+            found += list(state.logits)
+    except FAMILY_ERRORS as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return False
+    for row, got in zip(rows, found, strict=True):
+        whole = torch.tensor([[*row, new]], device=model.device)
+        wanted = model(input_ids=whole, use_cache=False).logits[0, -1].float()
+        if not float((got - wanted).abs().max()) <= _TOLERANCE * float(wanted.abs().max()) + 1e-6:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -105,17 +154,20 @@ class _State:
 
     Attributes:
         cache: transformers', of K places.
+        tokens: (B, K) of those places.
         positions: (B, K) of those places; -1 where a place is padding.
         logits: (B, vocab) float32 of the token that comes next.
     """
 
     decoder: Decoder
     cache: Any
+    tokens: torch.Tensor
     positions: torch.Tensor
     logits: torch.Tensor
 
     def select(self, places: torch.Tensor) -> None:
         """Keep these rows alone."""
+        self.tokens = self.tokens[places]
         self.cache.batch_select_indices(places)
         self.positions = self.positions[places]
 
@@ -123,7 +175,9 @@ class _State:
         """Run one token (B,) a row."""
         new = self.positions.amax(1, keepdim=True) + 1
         self.positions = torch.cat([self.positions, new], dim=1)
-        self.logits = _forward(self.decoder, tokens[:, None], self.positions, self.cache)[:, -1]
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
+        now = tokens[:, None] if self.decoder.cached else self.tokens
+        self.logits = _forward(self.decoder, now, self.positions, self.cache)[:, -1]
 
 
 def _decode_group(
@@ -159,7 +213,7 @@ def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix 
     known = len(prefix.tokens) if prefix else 0
     shared = max(known, common_prefix(prompts))
     if decoder.attention.refuses:  # one row, on the cache that the model's config asks for
-        shared, cache = 0, DynamicCache(config=decoder.model.config)
+        shared, cache = 0, DynamicCache(config=decoder.model.config) if decoder.cached else None
     elif shared:
         prefix = run_prefix(decoder, prompts[0][known:shared], prefix)
         cache = prefix.share(count)
@@ -174,7 +228,8 @@ def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix 
         suffixes[row, width - len(rest) :] = torch.tensor(rest, device=device)
         positions[row, width - len(rest) :] = torch.arange(shared, len(prompt), device=device)
     positions = torch.cat([before[None].expand(count, -1), positions], dim=1)
-    return _State(decoder, cache, positions, _forward(decoder, suffixes, positions, cache)[:, -1])
+    logits = _forward(decoder, suffixes, positions, cache)[:, -1]
+    return _State(decoder, cache, suffixes, positions, logits)
 
 
 @torch.no_grad()
@@ -186,7 +241,9 @@ def last_logits(
 
     device, known = decoder.model.device, len(prefix.tokens) if prefix else 0
     config = decoder.model.config if decoder.attention.refuses else None
-    cache = prefix.share(1) if prefix else DynamicCache(config=config)
+    cache: Any = None
+    if decoder.cached:
+        cache = prefix.share(1) if prefix else DynamicCache(config=config)
     new = torch.tensor([list(tokens[known:])], device=device)
     positions = torch.arange(len(tokens), device=device)[None]
     return _forward(decoder, new, positions, cache, count)[0]
@@ -196,7 +253,9 @@ def _forward(
     decoder: Decoder, tokens: torch.Tensor, positions: torch.Tensor, cache: Any, last: int = 1
 ) -> torch.Tensor:
     """(B, last, vocab) float32: logits at the last of tokens (B, T), the last of places (B, K)."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"use_cache": False}
+    if decoder.cached:
+        options = {"past_key_values": cache, "use_cache": True}
     if not decoder.attention.refuses:
         now = positions[:, -tokens.shape[1] :]
         options["position_ids"] = now.clamp(min=0)
@@ -205,7 +264,7 @@ def _forward(
         )
     if "logits_to_keep" in inspect.signature(type(decoder.model).forward).parameters:
         options["logits_to_keep"] = last
-    out = decoder.model(input_ids=tokens, past_key_values=cache, use_cache=True, **options)
+    out = decoder.model(input_ids=tokens, **options)
     return out.logits[:, -last:].float()
 
 

@@ -33,9 +33,35 @@ class Inner(nn.Module):
             return getattr(super().__getattr__("language_model"), name)
 
 
+def body_name(model: Any) -> str:
+    """Under which name a causal model of transformers keeps what maps tokens to hidden states.
+
+    It is the family's `base_model_prefix`, but for those whose prefix is that of a larger whole
+    (Llama4ForCausalLM).
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import PreTrainedModel
+
+    if model.base_model_prefix in model._modules:
+        return str(model.base_model_prefix)
+    for name, child in model.named_children():
+        if isinstance(child, PreTrainedModel):
+            return str(name)
+    raise UserError(
+        f"{type(model).__name__} has no model of its own under its head, so torch cannot train it. "
+        "Where mlx-lm knows the family, train with --backend mlx."
+    )
+
+
 def body_of(model: Any) -> Any:
     """What maps tokens to hidden states in a causal model of transformers."""
-    module = getattr(model, model.base_model_prefix)
+    return inside(getattr(model, body_name(model)))
+
+
+def inside(module: Any) -> Any:
+    """The language model in an `Inner`, any other module itself."""
     return module.language_model if isinstance(module, Inner) else module
 
 
@@ -52,7 +78,7 @@ def text_alone(model: Any, name: str) -> Any:
     text = getattr(model.config, "text_config", None)
     if text is None or model.config.get_text_config() is model.config:
         return model
-    whole = getattr(model, model.base_model_prefix, None)
+    whole = model._modules.get(model.base_model_prefix)
     inner: Any = getattr(whole, "language_model", None)
     if inner is None:  # transformers has taken the language model already, or there is none
         if any("vision" in part or "audio" in part for part, _ in model.named_modules()):
@@ -63,7 +89,7 @@ def text_alone(model: Any, name: str) -> Any:
         raise UserError(_refusal(model, name))
     with torch.device("meta"):
         alone = family(text)
-    prefix = alone.base_model_prefix
+    prefix = body_name(alone)
     own = getattr(alone, prefix)
     if type(inner) is not type(own) or set(alone._modules) != {prefix, "lm_head"}:
         raise UserError(_refusal(model, name))
