@@ -107,6 +107,42 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
         assert torch.allclose(made.model(input_ids=tokens).logits, wanted, atol=1e-5)
 
 
+def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> None:
+    """Qwen3.5: its causal class has the language model at `model`, its files have the whole's
+    names, and so have MLX, PEFT on the whole model, and the adapter folder."""
+    from peft import PeftModel
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    from livery.commands.export import rehearse
+
+    recurrent = {
+        "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 4,
+        "out_hidden_size": 64, "num_position_embeddings": 16,
+    }  # fmt: skip
+    config = Qwen3_5Config(text_config={**TEXT, **recurrent}, vision_config=vision)
+    torch.manual_seed(0)
+    whole: Any = Qwen3_5ForConditionalGeneration(config).eval()
+    folder = tmp_path / "base"
+    whole.save_pretrained(folder)
+    _write_tokenizer(folder)
+    made = make(folder)
+    assert all(name.startswith("model.language_model.layers.") for name in made.flat.names)
+    settings = TrainSettings(model=str(folder), lora=LoraSettings(rank=4))
+    kept = tmp_path / "adapter"
+    notes = rehearse(settings, None, made.get_state(), keep=kept)
+    assert all(note.startswith("gguf is left out") for note in notes)
+    tokens = torch.arange(10, 60)[None]
+    with torch.no_grad():
+        before = whole(input_ids=tokens).logits
+        wanted = PeftModel.from_pretrained(whole, str(kept)).eval()(input_ids=tokens).logits
+        assert float((wanted - before).abs().max()) > 1e-2, "the adapter does something"
+        assert torch.allclose(made.model(input_ids=tokens).logits, wanted, atol=1e-5)
+
+
 def test_another_wrapper(tmp_path: Path) -> None:
     """A family that AutoModelForCausalLM does not know by its own name."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,10 +13,13 @@ from typing import Any
 from livery import __version__
 from livery.adapter import from_portable
 from livery.backend import PortableState
+from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors
 from livery.paths import EMBEDDED, name_model
 from livery.progress import show_seconds
 from livery.settings import TrainSettings
+from livery.temporary import Scratch
+from livery.weights import name_some
 
 Say = Callable[[str], None]
 
@@ -54,6 +59,40 @@ def export(
     if settings.chat_template is not None:
         save_tokenizer(tokenizer, folder)
     return {"formats": list(report.formats), "left_out": dict(report.left_out)}
+
+
+def rehearse(
+    settings: TrainSettings, tokenizer: Any, state: PortableState, keep: Path | None = None
+) -> list[str]:
+    """Export a run's first state into a scratch folder and read it back, so that whatever fails at
+    export fails before the first step. Returns what a format will not carry, for the user.
+
+    Args:
+        keep: a folder to write to that stays.
+
+    Raises:
+        UserError: the adapter has no form, does not fit the base, or reads back as another one.
+    """
+    from convert.formats import read_adapter
+
+    facts: dict[str, Any] = {
+        "examples": 0, "valid_examples": 0, "data_digest": "", "base_digest": "", "steps": 0,
+        "epochs": 0.0, "kept_step": 0, "seconds": 0.0, "backend": settings.backend, "dtype": "",
+    }  # fmt: skip
+    notes: list[str] = []
+    with contextlib.ExitStack() as stack:
+        folder = keep or stack.enter_context(Scratch("export"))
+        tried = dataclasses.replace(settings, output_dir=str(folder))
+        export(tried, tokenizer, state, facts, notes.append)
+        written = read_adapter(folder, None)
+        modules = {name.rpartition(".")[0] for name in state.weights}
+        if set(written.pairs) != modules:
+            lost = name_some(modules ^ set(written.pairs))
+            raise UserError(
+                f"{settings.model}: the adapter folder would not hold what is trained: {lost} "
+                "would be lost or changed. Train other targets (--lora-targets)."
+            )
+    return notes
 
 
 def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]:

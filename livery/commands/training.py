@@ -13,7 +13,7 @@ from typing import Any
 
 from livery import run_folder, selection
 from livery.commands import backends
-from livery.commands.export import export
+from livery.commands.export import export, rehearse
 from livery.commands.init_adapter import start_from
 from livery.commands.train_output import TrainingOutput
 from livery.config import Config
@@ -88,15 +88,23 @@ def train(config: Config, request: Request) -> RunResult:
             output("note", {"text": note})
         if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
             output("note", {"text": start_from(settings.init_adapter, settings, backend)})
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            if text not in told:
+                told.add(text)
+                output("note", {"text": text})
+
+        if first_process():
+            for note in rehearse(settings, data.tokenizer, backend.get_state()):
+                tell(note)
         job = Job(
             train=data.train.examples,
             valid=data.valid.examples,
             train_digest=data.train.digest,
             valid_digest=data.valid.digest,
             decode=lambda ids: str(data.tokenizer.decode(ids)),
-            export=lambda state, facts: export(
-                settings, data.tokenizer, state, facts, lambda text: output("note", {"text": text})
-            ),
+            export=lambda state, facts: export(settings, data.tokenizer, state, facts, tell),
             listener=output,
             resume=request.resume,
             resume_anyway=request.resume_anyway,

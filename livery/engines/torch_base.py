@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError
-from livery.models import check_files, read_config
+from livery.models import check_files, find_base, read_config
 from livery.reading import parse_json
-from livery.weights import name_some, only_what_counts
+from livery.weights import name_some, only_what_counts, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def load_base(
     require_torch()
     import torch
 
-    from livery.engines.torch_text import text_alone
+    from livery.engines.torch_text import text_alone, under_names_of
 
     place = find_device(device)
     chosen = choose_dtype(dtype, place)
@@ -83,6 +83,8 @@ def load_base(
         # One entry: bitsandbytes quantizes while it loads, so the weights go straight there.
         options["device_map"] = {"": place}
     loaded = text_alone(_from_pretrained(model, options), str(model))
+    folder = find_base(str(Path(model).expanduser()))
+    loaded = under_names_of(loaded, read_tensors(folder) if folder is not None else ())
     if quantize is None:
         loaded = loaded.to(place)
     loaded.eval().requires_grad_(False)

@@ -8,11 +8,13 @@ what PEFT, mlx-lm's names and the portable state count by.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
 
 
@@ -98,6 +100,20 @@ def text_alone(model: Any, name: str) -> Any:
     text._attn_implementation = inner.config._attn_implementation
     alone.generation_config = model.generation_config
     return alone
+
+
+def under_names_of(model: Any, names: Iterable[str]) -> Any:
+    """`model` with its modules at the paths that a folder's tensors have.
+
+    Of some multimodal families (Qwen3.5) transformers loads the language model alone, as
+    `model.layers.0...`; an adapter is one of the whole, whose tensors are called
+    `model.language_model.layers.0...`.
+    """
+    whole = any(mlx_to_hf(name).startswith("model.language_model.") for name in names)
+    own = getattr(model, model.base_model_prefix, None)
+    if whole and own is not None and not hasattr(own, "language_model"):
+        model._modules[model.base_model_prefix] = Inner(own)
+    return model
 
 
 def _causal_class(text: Any) -> Any:
