@@ -139,7 +139,9 @@ def check(
             try:
                 reader.check_columns()
             except UserError as error:
-                findings.problems.append(Problem("form", str(sources[0]), str(error)))
+                where = str(sources[0])
+                message = str(error).removeprefix(f"{where}: ")
+                findings.problems.append(Problem("form", where, message))
     _leaks(asked, findings.problems)
     findings.notes = reader.notes()
     return findings

@@ -14,6 +14,7 @@ from typing import Any
 
 from livery import yaml_lines
 from livery.config_foreign import ELSEWHERE, NEEDLESS_KEYS, REFUSED, SAID_ALOUD
+from livery.dataset.columns import read_columns
 from livery.errors import UserError
 from livery.options import OPTIONS, Option
 from livery.yaml_lines import Node
@@ -75,6 +76,7 @@ def read(path: str | Path) -> Reading:
                 raise UserError(f"{reading.at(node)}: {key}: {REFUSED[key][1]}")
         else:
             raise _unknown(reading, key, node, _known_top(), _LORA)
+    _merge_columns(reading)
     _warn_of_step_units(reading)
     return reading
 
@@ -203,6 +205,72 @@ def _adam_key(reading: Reading, name: str, key: str, node: Node) -> None:
         raise _unknown(reading, key, node, known, {}, f"optimizer_config.{name}.")
 
 
+def _column(reading: Reading, name: str, key: str, node: Node) -> None:
+    """mlx-lm's prompt_feature and the like: the name of one column."""
+    if not isinstance(node.value, str) or not node.value.strip():
+        raise UserError(f"{reading.at(node)}: {key}: {_show(node.plain())} is not a column's name.")
+    if node.value != name:
+        words = (f"{name}={node.value}",)
+        reading.given.append(Given("columns", words, reading.at(node), key))
+
+
+def _hf_dataset(reading: Reading, node: Node) -> None:
+    """mlx-lm's {path, prompt_feature, ..., train_split, valid_split, config}."""
+    if isinstance(node.value, list):
+        if len(node.value) != 1:
+            raise UserError(
+                f"{reading.at(node)}: hf_dataset: a list of {len(node.value)} data sets; Livery "
+                "trains on one. Put their rows into one folder and name it under data."
+            )
+        node = node.value[0]
+    entries = _mapping(reading, node, "hf_dataset")
+    for key, child in entries.items():
+        written = f"hf_dataset.{key}"
+        if key in _FEATURES:
+            _column(reading, _FEATURES[key], written, child)
+        elif key == "path":
+            reading.add(_TOP["data"], child, written)
+        elif key in ("train_split", "valid_split", "test_split"):
+            names = {"train": ["train"], "valid": ["valid", "validation", "val", "dev"]}
+            if key != "test_split" and child.value not in names[key.removesuffix("_split")]:
+                raise UserError(
+                    f"{reading.at(child)}: {written}: {_show(child.plain())}: Livery takes the "
+                    "data set's own splits train and valid. Remove this key; val_split holds a "
+                    "share of the training rows out."
+                )
+        elif key == "config" and child.value:
+            raise UserError(
+                f"{reading.at(child)}: {written}: is not passed on. Download the data set and name "
+                "the folder of the configuration you want under data."
+            )
+        elif key != "config":
+            known = ["path", *_FEATURES, "train_split", "valid_split", "test_split", "config"]
+            raise _unknown(reading, key, child, known, {}, "hf_dataset.")
+    if "path" not in entries:
+        raise UserError(f"{reading.at(node)}: hf_dataset: needs a path.")
+    if not {"train_split", "valid_split"} <= entries.keys():
+        reading.notes.append(
+            f"{reading.at(node)}: hf_dataset: without splits mlx_lm.lora takes the first 80 % of "
+            "train and evaluates its last 10 %; Livery takes the data set's own splits (val_split "
+            "holds rows out)."
+        )
+
+
+def _merge_columns(reading: Reading) -> None:
+    """`columns` and mlx-lm's keys for single columns are one setting."""
+    found = [given for given in reading.given if given.name == "columns"]
+    if len(found) < 2:
+        return
+    words = tuple(dict.fromkeys(word for given in found for word in given.value))
+    last = found[-1]
+    try:
+        read_columns(words)
+    except UserError as error:
+        raise UserError(f"{last.source}: columns: {str(error).removeprefix('columns: ')}") from None
+    reading.given = [given for given in reading.given if given.name != "columns"]
+    reading.given.append(Given("columns", words, last.source, last.written))
+
+
 def _mapping(reading: Reading, node: Node, written: str) -> dict[str, Node]:
     if node.value is None:
         return {}
@@ -300,7 +368,19 @@ _FLAT = {
         for name in names
     },
 }  # fmt: skip
+# mlx-lm's names of columns -> ours.
+_FEATURES = {
+    "prompt_feature": "prompt",
+    "completion_feature": "completion",
+    "chat_feature": "messages",
+    "text_feature": "text",
+}
 _NESTED: dict[str, Callable[[Reading, Node], None]] = {
+    **{
+        key: lambda reading, node, key=key, name=name: _column(reading, name, key, node)
+        for key, name in _FEATURES.items()
+    },
+    "hf_dataset": _hf_dataset,
     "training": _training,
     "lora_parameters": _lora_parameters,
     "lr_schedule": _lr_schedule,

@@ -57,17 +57,5 @@ SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
 }
 # mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.
 REFUSED: dict[str, tuple[Any, str]] = {
-    "hf_dataset": (
-        None,
-        "Livery trains on local files. Save the data set as train.jsonl and valid.jsonl and "
-        "name their folder under data.",
-    ),
     "training_mode": ("normal", "supervised training is what `livery train` does; remove it."),
-    "prompt_feature": ("prompt", "name the column `prompt` in the data and remove this key."),
-    "completion_feature": (
-        "completion",
-        "name the column `completion` in the data and remove this key.",
-    ),
-    "chat_feature": ("messages", "name the column `messages` in the data and remove this key."),
-    "text_feature": ("text", "name the column `text` in the data and remove this key."),
 }

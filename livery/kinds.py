@@ -156,7 +156,7 @@ class Columns:
         try:
             read_columns(words)
         except UserError as error:
-            raise ValueError(f"a column mapping: {error}") from None
+            raise ValueError(f"a column mapping: {str(error).removeprefix('columns: ')}") from None
         return words
 
 

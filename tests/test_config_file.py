@@ -9,6 +9,7 @@ import pytest
 
 from livery.config import Config, resolve
 from livery.errors import UserError
+from livery.settings import TrainSettings
 
 # The keys and values of the example file that mlx-lm's documentation points to, at version 0.32.
 MLX_LM_EXAMPLE = """\
@@ -207,9 +208,19 @@ def test_a_key_at_the_wrong_level_says_where_it_belongs(tmp_path: Path) -> None:
         ("fine_tune_type: full\n", "it trains adapters, not whole models"),
         ("optimizer: muon\n", "its optimizers are adamw"),
         ("dtype: fp8\n", "dtype: 'fp8' is not one of: auto, float32"),
-        ("hf_dataset: {path: x}\n", "Save the data set as train.jsonl"),
+        ("hf_dataset: {paths: x}\n", "hf_dataset.paths: no such key; did you mean path"),
+        ("hf_dataset: {prompt_feature: q}\n", "hf_dataset: needs a path"),
+        ("hf_dataset: [{path: x}, {path: y}]\n", "a list of 2 data sets"),
+        ("hf_dataset: {path: x, train_split: 'train[:9%]'}\n", "takes the data set's own splits"),
+        ("hf_dataset: {path: x, config: {name: fr}}\n", "c.yaml:1: hf_dataset.config: is not"),
+        ("data: a\nhf_dataset: {path: x}\n", "Keep one of them"),
+        ("columns: {question: x}\n", "'question' is none of: messages"),
+        ("columns: 3\n", "c.yaml:1: columns: 3 is not a mapping such as"),
+        ("columns: {prompt: [a, b]}\n", "columns: prompt is both 'a' and 'b'"),
+        ("prompt_feature: [a]\n", "prompt_feature: ['a'] is not a column's name"),
+        ("prompt_feature: a\ncolumns: {prompt: b}\n", "c.yaml:2: columns: prompt is both"),
+        ("train_on: first\n", "train_on: 'first' is not one of: all, last"),
         ("training_mode: dpo\n", "c.yaml:1: training_mode"),
-        ("prompt_feature: question\n", "name the column `prompt`"),
         ("lr_schedule: {name: step_decay, arguments: [1e-5, 2]}\n", "not one of: cosine_decay"),
         ("lr_schedule: {name: cosine_decay}\n", "needs both name and arguments"),
         ("lr_schedule: {name: cosine_decay, arguments: [1e-5]}\n", "takes [peak, steps, end]"),
@@ -268,3 +279,25 @@ def test_merge_keys_and_anchors_work(tmp_path: Path) -> None:
 def test_null_means_not_given(tmp_path: Path) -> None:
     assert load(tmp_path, "seed: null\nmodel:\nlr_schedule: ~\n").settings.seed == 0
     assert "no such key" in message(tmp_path, "sead: null\n")
+
+
+def test_columns_are_mapped_in_our_words_and_mlx_lms(tmp_path: Path) -> None:
+    def columns(text: str) -> TrainSettings:
+        path = tmp_path / "c.yaml"
+        path.write_text(text)
+        return resolve(file=path, environment={}).settings
+
+    ours = "columns: {prompt: q, completion: a, ignore: [n, m]}\n"
+    assert columns(ours).columns == ("prompt=q", "completion=a", "ignore=n", "ignore=m")
+    theirs = "prompt_feature: q\ncompletion_feature: a\nchat_feature: messages\n"
+    assert columns(theirs).columns == ("prompt=q", "completion=a")
+    assert columns("chat_feature: c\ncolumns: {ignore: n}\n").columns == ("messages=c", "ignore=n")
+    hub = "hf_dataset: [{path: people/chats, text_feature: body, train_split: train}]\n"
+    assert columns(hub).columns == ("text=body",)
+    assert columns(hub).data == "people/chats"
+    path = tmp_path / "c.yaml"
+    assert "first 80 % of train" in " ".join(resolve(file=path, environment={}).notes)
+    flags = {"columns": ("text=t",)}
+    assert resolve(flags, file=path, environment={}).settings.columns == ("text=t",)
+    environment = {"LIVERY_COLUMNS": "prompt=q, completion=a"}
+    assert resolve(environment=environment).settings.columns == ("prompt=q", "completion=a")

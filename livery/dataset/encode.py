@@ -50,13 +50,20 @@ def encode(row: Row, tokenizer: Any, *, mask_prompt: bool = True) -> list[Exampl
         if row.system:
             messages.insert(0, {"role": "system", "content": row.system})
         return encode_messages(messages, tokenizer, row.where, mask_prompt=mask_prompt)
-    return encode_messages(row.messages, tokenizer, row.where, mask_prompt=mask_prompt)
+    return encode_messages(
+        row.messages, tokenizer, row.where, mask_prompt=mask_prompt, learn=row.learn
+    )
 
 
 def encode_messages(
-    messages: Sequence[Message], tokenizer: Any, where: str, *, mask_prompt: bool = True
+    messages: Sequence[Message],
+    tokenizer: Any,
+    where: str,
+    *,
+    mask_prompt: bool = True,
+    learn: Sequence[bool] | None = None,
 ) -> list[Example]:
-    """A conversation as one example that supervises every assistant turn.
+    """A conversation as one example that supervises every assistant turn, or those of `learn`.
 
     Some templates render an earlier turn differently once another follows it (they drop its
     reasoning, say). Then each assistant turn becomes an example of its own, which is exact, and
@@ -67,6 +74,7 @@ def encode_messages(
     """
     require_template(tokenizer, where)
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    turns = [i for i in turns if learn is None or learn[i]]
     if not turns:
         raise UserError(f"{where}: no assistant turn to learn from.")
     if any(not _has_content(messages[i]) for i in turns):

@@ -36,7 +36,7 @@ def characters(row: Row) -> int:
         return len(row.text)
     if isinstance(row, Pair):
         return len(row.system) + len(row.prompt) + len(row.completion)
-    return sum(_size(message) for message in row.messages)
+    return sum(_size(v) for message in row.messages for k, v in message.items() if k != "role")
 
 
 def longest_token(tokenizer: Any) -> int:

@@ -27,6 +27,7 @@ class Reader:
         self.train_on: TrainOn = train_on
         self._told: dict[str, tuple[int, str]] = {}
         self._seen: set[str] = set()
+        self._first: Source | None = None
 
     def read(self, sources: Sequence[Source]) -> Iterator[Row | Dropped | RowError]:
         """Each row of the files, in order: what it says, or why it is left out or refused.
@@ -34,6 +35,7 @@ class Reader:
         Raises:
             UserError: a file cannot be read, or not to its end.
         """
+        self._first = self._first or (sources[0] if sources else None)
         for source in sources:
             for where, raw in raw_rows(source):
                 if isinstance(raw, RowError):
@@ -66,8 +68,8 @@ class Reader:
         missing = self.columns.missing(self._seen)
         if missing and self._seen:
             raise UserError(
-                f"columns: no row has a column {missing[0]!r}; there are: "
-                f"{', '.join(sorted(self._seen)[:20])}."
+                f"{self._first}: no row has the column {missing[0]!r} that columns names; there "
+                f"are: {', '.join(sorted(self._seen)[:20])}."
             )
 
     def notes(self) -> list[str]:

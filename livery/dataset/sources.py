@@ -192,15 +192,15 @@ def _members(path: Path) -> dict[str, Source]:
         name = entry.filename
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\\" in name or not name.isprintable():
-            raise UserError(f"{where}: {shown(name)!r} leads out of it or is no plain name.")
+            raise UserError(f"{where}: '{shown(name)}' leads out of it or is no plain name.")
         if entry.is_dir() or _hidden(name):
             continue
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise UserError(f"{where}: {shown(name)!r} is a link or a device, not a file.")
+            raise UserError(f"{where}: '{shown(name)}' is a link or a device, not a file.")
         if entry.flag_bits & 1:
-            raise UserError(f"{where}: {shown(name)!r} is encrypted; pack it without a password.")
+            raise UserError(f"{where}: '{shown(name)}' is encrypted; pack it without a password.")
         if name in found:
-            raise UserError(f"{where}: {shown(name)!r} occurs twice; pack it again.")
+            raise UserError(f"{where}: '{shown(name)}' occurs twice; pack it again.")
         found[name] = Source(path, name)
     tops = {name.partition("/")[0] for name in found}
     if len(tops) == 1 and all("/" in name for name in found):

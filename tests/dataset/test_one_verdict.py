@@ -1,0 +1,221 @@
+"""`livery data check` and `livery train` never differ over a row: taken, left out, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datagen.check import check
+from livery.cli import run
+from livery.commands.training import load_data
+from livery.errors import UserError
+from livery.settings import TrainSettings
+from tests.dataset import files
+from tests.tiny_models import tiny_model
+
+USER, ANSWER = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}
+CALL = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"x": 1}'}]}
+GOOD = {"messages": [USER, ANSWER]}
+# One row of a kind; what becomes of it.
+ODD: list[tuple[str, bytes | dict[str, Any]]] = [
+    ("taken", {"prompt": "a", "completion": "b"}),
+    ("taken", {"instruction": "a", "input": "b", "output": "c", "id": 3}),
+    ("taken", {"text": "once upon"}),
+    ("taken", {"messages": [USER, CALL]}),
+    ("taken", {"messages": [USER, ANSWER, USER]}),
+    ("taken", {"messages": [ANSWER, USER, ANSWER]}),
+    ("taken", {"messages": [USER, {**ANSWER, "weight": 0}, USER, ANSWER]}),
+    ("taken", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+    ("left out", {"messages": [USER]}),
+    ("left out", {"messages": [USER, {**ANSWER, "content": ""}]}),
+    ("left out", {"messages": [USER, {**ANSWER, "train": False}]}),
+    ("left out", {"prompt": "a", "completion": " "}),
+    ("left out", {"prompt": "a " * 400, "completion": "b"}),
+    ("left out", {"prompt": "a", "completion": "b " * 90_000}),
+    ("left out", {"text": ""}),
+    ("refused", {"prompt": "a"}),
+    ("refused", {"prompt": "a", "completion": "b", "label": True}),
+    ("refused", {"prompt": "a", "chosen": "b", "rejected": "c"}),
+    ("refused", {"messages": [USER, {**ANSWER, "role": "critic"}]}),
+    ("refused", {"messages": [USER, {**ANSWER, "content": [{"type": "image"}]}]}),
+    ("refused", {"messages": [USER, {**ANSWER, "weight": 0.5}]}),
+    ("refused", {"messages": [USER, ANSWER], "tools": "{"}),
+    ("refused", b'{"prompt": "cut \\ud83d", "completion": "b"}'),
+    ("refused", b'{"prompt": "\xff", "completion": "b"}'),
+    ("refused", b'{"prompt": ' + b"[" * 3000),
+    ("refused", b"[1, 2]"),
+    ("refused", b"{oops"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model("llama", tmp_path_factory.mktemp("verdict")))
+
+
+def line(row: bytes | dict[str, Any]) -> bytes:
+    return row if isinstance(row, bytes) else json.dumps(row).encode()
+
+
+def agree(path: Path, model: str, **more: Any) -> tuple[set[str], str]:
+    """(places left out, why training refuses it all or ""), the same to both."""
+    chosen = TrainSettings(model=model, data=str(path), max_length=128, **more)
+    found = check(path, chosen, model=model)
+    refused = [p for p in found.problems if p.kind == "form"]
+    data, refusal = None, ""
+    try:
+        data = load_data(chosen)
+    except UserError as error:
+        refusal = str(error)
+    if data is None:
+        assert refused, f"only training refuses it: {refusal}"
+        assert refused[0].where in refusal
+        assert refused[0].message.rstrip(".") in refusal
+        return {p.where for p in found.problems if p.kind == "dropped"}, refusal
+    assert not refused, "only the check refuses it"
+    parts = {"train": data.train, "valid": data.valid}
+    for name, part in parts.items():
+        if name in found.rows:
+            assert found.rows[name] == len({e.where for e in part.examples})
+            assert found.lengths[name].examples == len(part.examples)
+            assert found.lengths[name].supervised == sum(
+                int(e.supervised.sum()) for e in part.examples
+            )
+    left_out = {(d.where, d.reason) for part in parts.values() for d in part.dropped}
+    said = {
+        (p.where, p.message.removeprefix("left out: ").removesuffix("."))
+        for p in found.problems if p.kind == "dropped"
+    }  # fmt: skip
+    assert said == left_out
+    for note in found.notes:
+        assert note in data.notes
+    return {where for where, _ in left_out}, ""
+
+
+@pytest.mark.parametrize(("verdict", "row"), ODD)
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_each_odd_row(
+    tmp_path: Path, model: str, verdict: str, row: bytes | dict[str, Any], end: str
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(end.encode().join([line(GOOD), line(row), line(GOOD)]))
+    left_out, refusal = agree(path, model)
+    assert (left_out == {f"{path}:2"}) == (verdict == "left out")
+    assert bool(refusal) == (verdict == "refused")
+    if refusal:
+        assert refusal.startswith(f"{path}:2: ")
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.sampled_from([row for _, row in ODD]), max_size=6),
+    train_on=st.sampled_from(["all", "last"]),
+    ends=st.sampled_from(["\n", "\r\n", "\n\n", "\r"]),
+)
+def test_files_of_odd_rows(
+    tmp_path: Path, model: str, rows: list[bytes | dict[str, Any]], train_on: str, ends: str
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(ends.encode().join(map(line, rows)))
+    agree(path, model, train_on=train_on)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.json", "x.csv", "x.parquet", "x.jsonl.gz", "train.jsonl.zst", "x.tsv"]
+)
+def test_other_formats(tmp_path: Path, model: str, name: str) -> None:
+    answers = ("b", " ", "c " * 200, "d")
+    rows = [{"prompt": f"a{c}", "completion": c} for c in answers]
+    path = files.write(tmp_path, name, rows)
+    left_out, refusal = agree(path, model)
+    assert len(left_out) == 2
+    assert not refusal
+    first = load_data(TrainSettings(model=model, data=str(path), max_samples=2, max_length=128))
+    assert len(first.train.examples) == 1
+    assert first.train.more
+    held = load_data(TrainSettings(model=model, data=str(path), val_split=0.5, max_length=128))
+    assert (len(held.train.examples), len(held.valid.examples)) == (1, 1)
+
+
+def test_folders_columns_and_validation_rows(tmp_path: Path, model: str) -> None:
+    rows = [{"q": "a", "a": "b", "n": 1}, {"q": "c", "a": ""}]
+    files.write(tmp_path, "train.csv", rows)
+    files.write(tmp_path, "validation.parquet", rows)
+    columns = ("prompt=q", "completion=a", "ignore=n")
+    left_out, refusal = agree(tmp_path, model, columns=columns)
+    assert len(left_out) == 2
+    assert not refusal
+    _, refusal = agree(tmp_path, model, columns=(*columns, "system=s"))
+    assert "no row has the column 's' that columns names; there are: a, n, q" in refusal
+    _, refusal = agree(tmp_path, model)
+    assert "no messages, prompt and completion" in refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.jsonl", b""), ("x.jsonl", b"\n \n"), ("x.json", b"[]"), ("x.csv", b"a,b\n"),
+        ("x.json", b'[{"prompt": "a", "completion": "b"}, {'), ("x.jsonl.gz", b"no"),
+        ("x.parquet", b"no"), ("x.jsonl", b'{"prompt": "a", "completion": ""}'),
+    ],
+)  # fmt: skip
+def test_files_with_nothing_to_train_on(tmp_path: Path, model: str, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    _, refusal = agree(tmp_path / name, model)
+    assert refusal
+
+
+def test_strict_refuses_what_is_left_out(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(line(GOOD) + b"\n" + line({"messages": [USER]}))
+    lenient = TrainSettings(model=model, data=str(path))
+    assert len(load_data(lenient).train.dropped) == 1
+    with pytest.raises(UserError, match=r"x\.jsonl:2: no assistant turn.*With strict no row"):
+        load_data(dataclasses.replace(lenient, strict=True))
+    assert run(["data", "check", str(path)]) == 0
+    assert run(["data", "check", str(path), "--strict"]) == 1
+
+
+def test_the_check_takes_its_limits_from_the_configuration(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(line(GOOD) + b"\n" + line({"prompt": "a " * 99, "completion": "b"}))
+    config = tmp_path / "c.yaml"
+    config.write_text("max_seq_length: 40\n")
+    command = ["data", "check", str(path), "--model", model]
+    assert run([*command, "--config", str(config), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dropped"] == {"train": 1}
+    assert run([*command, "--config", str(config), "--max-length", "900", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dropped"] == {"train": 0}
+    assert run([*command, "--config", str(config)]) == 0
+    assert f"max_length: 40 ({config}:1)" in capsys.readouterr().out
+
+
+def test_a_huge_row_costs_no_tokenizing(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livery.dataset import load
+
+    seen: list[int] = []
+    real = load.encode
+
+    def counted(row: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(1)
+        return real(row, *rest, **more)
+
+    monkeypatch.setattr(load, "encode", counted)
+    path = tmp_path / "x.jsonl"
+    huge = {"messages": [USER, {**ANSWER, "content": "abc " * 500_000}]}
+    path.write_bytes(line(GOOD) + b"\n" + line(huge))
+    data = load_data(TrainSettings(model=model, data=str(path), max_length=128))
+    assert len(seen) == 1
+    assert "2,000,005 characters, over the limit of 128 tokens" in data.train.dropped[0].reason
