@@ -216,7 +216,7 @@ def test_a_key_at_the_wrong_level_says_where_it_belongs(tmp_path: Path) -> None:
         ("data: a\nhf_dataset: {path: x}\n", "Keep one of them"),
         ("columns: {question: x}\n", "'question' is none of: messages"),
         ("columns: 3\n", "c.yaml:1: columns: 3 is not a mapping such as"),
-        ("columns: {prompt: [a, b]}\n", "columns: prompt is both 'a' and 'b'"),
+        ("columns: {prompt: [a, b]}\n", "prompt is both 'a' and 'b'"),
         ("prompt_feature: [a]\n", "prompt_feature: ['a'] is not a column's name"),
         ("prompt_feature: a\ncolumns: {prompt: b}\n", "c.yaml:2: columns: prompt is both"),
         ("train_on: first\n", "train_on: 'first' is not one of: all, last"),
