@@ -34,8 +34,12 @@ class Text:
     metavar: str = "TEXT"
 
     def read(self, raw: Any) -> str:
-        if not isinstance(raw, str) or not raw.strip():
+        if not isinstance(raw, str) or not raw.strip() or "\0" in raw:
             raise ValueError("a name or path")
+        try:
+            raw.encode()
+        except UnicodeEncodeError:
+            raise ValueError("UTF-8 text") from None
         return raw
 
 
@@ -170,6 +174,6 @@ def _number(raw: Any) -> float | None:
         return None
     try:
         number = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

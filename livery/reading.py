@@ -388,4 +388,4 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
 
 
 def _size(count: int) -> str:
-    return f"{count >> 20} MB"
+    return f"{count >> 20} MB" if count >= 1 << 20 else f"{count >> 10} KB"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from livery import config_file
 from livery.config import Config, resolve
 from livery.errors import UserError
 from livery.settings import TrainSettings
@@ -301,3 +303,66 @@ def test_columns_are_mapped_in_our_words_and_mlx_lms(tmp_path: Path) -> None:
     assert resolve(flags, file=path, environment={}).settings.columns == ("text=t",)
     environment = {"LIVERY_COLUMNS": "prompt=q, completion=a"}
     assert resolve(environment=environment).settings.columns == ("prompt=q", "completion=a")
+
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{','.join([f'*{before}'] * 9)}], k{name}: 1}}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, ":1: its aliases grow it to more than 20,000 values"),
+        (MERGES, ":1: a: no such key"),
+        ("a: &a [*a]", ":1: nested deeper than 20 levels"),
+        ("a: &a {<<: *a}", r":1: this mapping is merged \(<<\) into itself"),
+        ("\n<<: [1]", ":2: << takes a mapping"),
+        ("\nseed: " + "[" * 5000 + "]" * 5000, ":2: nested deeper than 20 levels"),
+        ("\n" + "{" * 5000, ":2: nested deeper than 20 levels"),
+        ("\nseed: !!int abc", ":2: 'abc' is no whole number"),
+        ("seed: !!int ''", ":1: '' is no whole number"),
+        ("seed: !!bool maybe", ":1: 'maybe' is no truth value"),
+        ("seed: !!timestamp x", ":1: 'x' is no date"),
+        ("seed: 2020-99-99", ":1: '2020-99-99' is no date"),
+        ("seed: 2020-01-01", r":1: seed: .* is not a whole number"),
+        ("seed: 010", r":1: 010 is 8 in YAML 1\.1"),
+        ("seed: 1:30", r":1: 1:30 is 90 in YAML 1\.1"),
+        ("seed: " + "9" * 5000, r":1: '9+… \(5,000 characters\)' is no whole number"),
+        ("seed: " + "9" * 4000, ":1: seed: 9+... is not a whole number"),
+        ("learning_rate: 1e400", ":1: learning_rate: inf is not a number above 0"),
+        ("seed: 1\nmodel: a\x01b", r":2: not valid YAML: the control character U\+0001"),
+        ("seed: 1\n\tmodel: x", ":2: not valid YAML"),
+        ("\n? [a]\n: 1", ":2: a key must be a plain word"),
+        ("~: 1", ":1: ~: no such key"),
+        ("seed: 1\nseed: 2", r":2: seed stands here again \(first on line 1\)"),
+        ("lora_parameters: {rank: 1, rank: 2}", ":1: rank stands here again"),
+        ('model: "\\ud83d"', r":1: '\\ud83d' holds half of a character"),
+        ('model: "a\\0b"', ":1: model: .* is not a name or path"),
+        ("model: !!python/name:os.system", ":1: not valid YAML: could not determine"),
+        ("seed: 1\n" * 100_000, ": more than 256 KB"),
+    ],
+)
+def test_hostile_yaml_is_one_line_in_bounded_time(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    began = time.process_time()
+    with pytest.raises(UserError, match=rf"c\.yaml{message}") as refused:
+        config_file.read(file)
+    assert time.process_time() - began < 5
+    assert len(str(refused.value)) < 400
+
+
+def test_yaml_that_is_not_utf8(tmp_path: Path) -> None:
+    for data, message in (
+        ("seed: 1\n".encode("utf-16"), "UTF-16 text. Save the file as UTF-8"),
+        (b"seed: 1\nmodel: caf\xe9\n", ":2: not UTF-8 text"),
+    ):
+        (tmp_path / "c.yaml").write_bytes(data)
+        with pytest.raises(UserError, match=message):
+            config_file.read(tmp_path / "c.yaml")
