@@ -159,7 +159,7 @@ def check_fits(adapter: Adapter, base: Base) -> None:
     for module, pair in adapter.pairs.items():
         shape = base.shapes.get(module)
         if module == "lm_head" and base.tied:
-            shape = base.shapes.get("model.embed_tokens")
+            shape = next((s for m, s in base.shapes.items() if m.endswith(".embed_tokens")), None)
         if shape is None:
             raise UserError(
                 f"{module}: the base {base.folder} has no such module. "

@@ -186,10 +186,7 @@ def _way_out(case: Case, wanted: Format, error: str) -> str:
         return case.convert(wanted)
     if adapter and adapter.alora_invocation_tokens is not None:
         return case.convert("gguf")
-    touched = [m for m in ("model.embed_tokens", "lm_head") if adapter and m in adapter.pairs]
-    if case.base and case.base.tied and touched:
-        return case.retrain(touched[0].rpartition(".")[2])
-    return case.merge_gguf() if wanted == "gguf" else case.merge()
+    return case.merged(wanted)
 
 
 def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Finding]:

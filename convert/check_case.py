@@ -16,8 +16,10 @@ from typing import Any, Literal
 from convert import archive
 from convert.base import Base, slot
 from convert.formats import Format
+from convert.merge_extend import bias_keys
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
+from livery.errors import UserError
 from livery.weights import read_tensors
 
 Shape = tuple[int, ...]
@@ -137,13 +139,17 @@ class Case:
         words = ["--base", self.base_name, "--adapter", str(self.path), "--out", "merged"]
         return shlex.join(["livery", "merge", *words])
 
-    def merge_biases(self) -> str:
-        """Merging, unless the base has no bias that lora_bias could go into."""
+    def merged(self, wanted: Format = "peft") -> str:
+        """Merging, for llama.cpp with the GGUF model that follows; where the base has no place for
+        a bias of LoRA, training again."""
         pairs = self.adapter.pairs if self.adapter else {}
-        wanted = {f"{module}.bias" for module, pair in pairs.items() if pair.bias is not None}
-        if self.base and wanted - biases(self.base):
-            return self.retrain("")
-        return self.merge()
+        biased = {module for module, pair in pairs.items() if pair.bias is not None}
+        if self.base and biased:
+            try:
+                bias_keys(self.base, biased - biases(self.base))
+            except UserError:
+                return self.retrain("")
+        return self.merge_gguf() if wanted == "gguf" else self.merge()
 
     def merge_gguf(self) -> str:
         return f"{self.merge()} && livery gguf --model merged --out merged.gguf"
@@ -174,9 +180,9 @@ class Case:
 
 
 def biases(base: Base) -> set[str]:
-    """The base's biases: `model.layers.0.self_attn.q_proj.bias`."""
+    """The base's modules that have a bias."""
     places = [slot(name) for name in read_tensors(base.folder)]
-    return {f"{place.module}.bias" for place in places if place.kind == "bias"}
+    return {place.module for place in places if place.kind == "bias"}
 
 
 _PEFT_SUFFIX = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")

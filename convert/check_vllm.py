@@ -58,7 +58,7 @@ CONFIG_RULES = (
         "lora-bias",
         lambda c: bool(c.get("lora_bias")),
         "lora_bias is set: vLLM has no bias beside B",
-        Case.merge_biases,
+        Case.merged,
     ),
     ConfigRule(
         "bias",
@@ -262,9 +262,7 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
     taken = EMBEDDINGS.get(case.model_type)
     if taken is False:
         why = f"{shown(touched[0])}: vLLM's {case.model_type} takes no LoRA there."
-        tied = case.base is not None and case.base.tied
-        mend = case.retrain(leaf(touched[0])) if tied else case.merge()
-        yield Finding("embeddings", True, why, mend)
+        yield Finding("embeddings", True, why, case.merge())
     elif taken is None:
         known = ", ".join(family for family, yes in EMBEDDINGS.items() if yes)
         yield Finding(

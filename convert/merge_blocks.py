@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -142,6 +142,19 @@ class Stored:
         return rows
 
 
+@dataclass(frozen=True)
+class Zeros:
+    """A tensor of zeros."""
+
+    shape: tuple[int, ...]
+    step: int = 1
+
+    def read(self, first: int, last: int, space: Workspace) -> np.ndarray:
+        rows = space.array("rows", np.float32, (last - first, *self.shape[1:]))
+        rows.fill(0.0)
+        return rows
+
+
 def view(file: TensorFile, name: str, shape: tuple[int, ...], skip: int = 0) -> Stored:
     """A part of a stored tensor in another shape, from its value number `skip` on."""
     entry, width = file.entries[name], WIDTH[file.dtype(name)]
@@ -155,6 +168,7 @@ def view(file: TensorFile, name: str, shape: tuple[int, ...], skip: int = 0) -> 
 class Computed:
     """A tensor to be written: values, what changes them, and where the result goes."""
 
+    name: str
     source: Source
     changes: Sequence[Change]
     dtype: str
@@ -168,13 +182,15 @@ class Computed:
 
 @dataclass(frozen=True)
 class Copied:
-    """Bytes that are copied as they are."""
+    """Bytes that are copied as they are; `dtype` where they are the floats of the tensor `name`."""
 
     source: Path
     first: int
     last: int
     path: Path
     start: int
+    name: str = ""
+    dtype: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -184,8 +200,40 @@ class Copied:
 Job = Computed | Copied
 
 
-def write(jobs: Sequence[Job], moved: Moved | None = None) -> None:
-    """Do all jobs; the files they write to exist already and are long enough."""
+@dataclass
+class Odd:
+    """Values that are NaN or infinite in one tensor.
+
+    Attributes:
+        base: how many there were before anything changed it.
+        written: how many were written.
+    """
+
+    base: int = 0
+    written: int = 0
+
+
+@dataclass
+class Account:
+    """What was seen while tensors were written, by name; only those with odd values."""
+
+    odd: dict[str, Odd] = field(default_factory=dict[str, Odd])
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, name: str, base: int, written: int) -> None:
+        if base or written:
+            with self.lock:
+                entry = self.odd.setdefault(name, Odd())
+                entry.base += base
+                entry.written += written
+
+
+def write(jobs: Sequence[Job], moved: Moved | None = None) -> dict[str, Odd]:
+    """Do all jobs; the files they write to exist already and are long enough.
+
+    Returns the tensors that hold NaN or infinity, and how many.
+    """
+    account = Account()
     total = sum(job.nbytes for job in jobs)
     done = 0
     if moved:
@@ -193,11 +241,11 @@ def write(jobs: Sequence[Job], moved: Moved | None = None) -> None:
     local = threading.local()
     spaces: list[Workspace] = []
 
-    def work(task: Callable[[Workspace], int]) -> int:
+    def work(task: Task) -> int:
         if not hasattr(local, "space"):
             local.space = Workspace()
             spaces.append(local.space)
-        return task(local.space)
+        return task(local.space, account)
 
     workers = cores()
     tasks = (task for job in jobs for task in _tasks(job))
@@ -217,13 +265,19 @@ def write(jobs: Sequence[Job], moved: Moved | None = None) -> None:
             space.close()
     if moved:
         moved(done, total)
+    return account.odd
 
 
-def _tasks(job: Job) -> Iterable[Callable[[Workspace], int]]:
+Task = Callable[[Workspace, Account], int]
+
+
+def _tasks(job: Job) -> Iterable[Task]:
     if isinstance(job, Copied):
         for first in range(job.first, job.last, _COPIED):
             last = min(first + _COPIED, job.last)
-            yield lambda space, first=first, last=last: _copy(job, first, last, space)
+            yield lambda space, account, first=first, last=last: _copy(
+                job, first, last, space, account
+            )
         return
     count = job.source.shape[0] if job.source.shape else 1
     rows = count
@@ -232,22 +286,44 @@ def _tasks(job: Job) -> Iterable[Callable[[Workspace], int]]:
         rows = max(_BLOCK // max(row, 1) // job.source.step, 1) * job.source.step
     for first in range(0, count, max(rows, 1)):
         last = min(first + rows, count)
-        yield lambda space, first=first, last=last: _compute(job, first, last, space)
+        yield lambda space, account, first=first, last=last: _compute(
+            job, first, last, space, account
+        )
 
 
-def _copy(job: Copied, first: int, last: int, space: Workspace) -> int:
+def _copy(job: Copied, first: int, last: int, space: Workspace, account: Account) -> int:
     block = space.read(job.source, first, space.array("raw", np.uint8, (last - first,)))
     space.write(job.path, job.start + first - job.first, block)
+    if job.dtype:
+        count = _count_odd(block.view(_BITS[job.dtype]), job.dtype, space)
+        account.add(job.name, count, count)
     return last - first
 
 
-def _compute(job: Computed, first: int, last: int, space: Workspace) -> int:
+# Bits that are all set in NaN and infinity, and in nothing else.
+_EXPONENT = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
+
+
+def _count_odd(values: np.ndarray, dtype: str, space: Workspace) -> int:
+    """How many of the values, in `dtype`'s bits, are NaN or infinite."""
+    if not values.size:
+        return 0
+    mask = _EXPONENT[dtype]
+    whole = values.view("<u4" if dtype == "float32" else "<u2")
+    bits = space.array("exponents", whole.dtype, whole.shape)
+    np.bitwise_and(whole, whole.dtype.type(mask), out=bits)
+    return 0 if bits.max() < mask else int((bits == mask).sum())
+
+
+def _compute(job: Computed, first: int, last: int, space: Workspace, account: Account) -> int:
     rows = job.source.read(first, last, space)
+    before = _count_odd(rows, "float32", space)
     for change in job.changes:
         change.apply(rows, first, space)
     bits = _rounded(rows, job.dtype, space)
     row = math.prod(job.source.shape[1:]) * WIDTH[job.dtype]
     space.write(job.path, job.start + first * row, bits)
+    account.add(job.name, before, _count_odd(bits, job.dtype, space))
     return bits.nbytes
 
 

@@ -28,7 +28,8 @@ class Add:
         delta = space.array("delta", np.float32, rows.shape)
         np.matmul(self.left[first : first + len(rows)], self.right, out=delta)
         np.multiply(delta, np.float32(self.scale), out=delta)
-        np.add(rows, delta, out=rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # counted when all is written
+            np.add(rows, delta, out=rows)
 
 
 @dataclass(frozen=True)

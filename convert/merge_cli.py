@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from convert import options
-from livery.errors import UserError
+from livery.errors import UserError, printable
 from livery.files import refuse_existing
 
 EPILOG = """\b
@@ -51,6 +51,7 @@ Examples:
     help="What --dequantize writes; auto is what the base was quantized from.",
 )
 @options.replace_folder
+@options.allow_nonfinite
 @options.as_json
 def merge_command(
     base: str,
@@ -60,6 +61,7 @@ def merge_command(
     dequantize: bool,
     dtype: str,
     overwrite: bool,
+    allow_nonfinite: bool,
     as_json: bool,
 ) -> None:
     """Merge adapters into a base model: the same answers without an adapter at run time.
@@ -79,6 +81,7 @@ def merge_command(
             dequantize=dequantize,
             dtype=dtype,
             overwrite=overwrite,
+            allow_nonfinite=allow_nonfinite,
             progress=moved,
         )
     report["seconds"] = round(time.perf_counter() - started, 3)
@@ -89,6 +92,8 @@ def merge_command(
         f"{report['changed']} of {report['tensors']} tensors changed, "
         f"{report['bytes'] / 1e6:,.1f} MB → {out} ({report['seconds']:.1f} s)"
     )
+    for note in report["notes"]:
+        click.echo(printable(f"note: {note}"))
 
 
 def merge_folders(
@@ -100,6 +105,7 @@ def merge_folders(
     dequantize: bool = False,
     dtype: str = "auto",
     overwrite: bool = False,
+    allow_nonfinite: bool = False,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Read everything and merge; see `merge.merge` and `merge_dequantize.merge_dequantized`.
@@ -128,10 +134,15 @@ def merge_folders(
     parts: list[Part] = []
     for at, path in enumerate(adapters):
         source = formats.detect(path)
-        adapter = formats.read_adapter(source, found_base)
+        adapter = formats.read_adapter(source, found_base, allow_nonfinite=allow_nonfinite)
         parts.append(Part(adapter, weights[at] if weights else 1.0, source.format))
     if dequantize:
         from convert.merge_dequantize import merge_dequantized
 
-        return merge_dequantized(found_base, parts, out, dtype, progress)
-    return merge(found_base, parts, out, progress)
+        report = merge_dequantized(
+            found_base, parts, out, dtype, progress, allow_nonfinite=allow_nonfinite
+        )
+    else:
+        report = merge(found_base, parts, out, progress, allow_nonfinite=allow_nonfinite)
+    report["notes"] = [*(n for part in parts for n in part.adapter.notes), *report["notes"]]
+    return report

@@ -16,8 +16,9 @@ from typing import Any
 
 from convert import quantized_bnb, quantized_mlx
 from convert.base import Base, open_shards, slot
-from convert.merge import Part, check_parts, copy_others, find_changes
-from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, write
+from convert.merge import Part, check_odd, check_parts, copy_others, find_changes, odd_base
+from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, Zeros, write
+from convert.merge_extend import extend, write_config
 from convert.safetensors_file import TensorFile
 from livery.errors import UserError
 from livery.files import atomic_directory
@@ -34,6 +35,8 @@ def merge_dequantized(
     out: str | Path,
     dtype: str = "auto",
     progress: Moved | None = None,
+    *,
+    allow_nonfinite: bool = False,
 ) -> dict[str, Any]:
     """Write the merged model folder in full precision; returns what was done.
 
@@ -54,7 +57,11 @@ def merge_dequantized(
     shapes = {name: source.shape for name, source in tensors.items()}
     known = dataclasses.replace(base, shapes=_modules(shapes))
     check_parts(known, parts)
-    changes = find_changes(known, shapes, parts)
+    more = extend(known, shapes, parts)
+    for name, added in more.tensors.items():
+        tensors[name] = tensors[added.like] if added.copied else Zeros(added.shape)
+        shapes[name] = added.shape
+    changes = find_changes(known, shapes, parts, untied=more.untied)
     shards = _plan(shapes, WIDTH[chosen])
     with atomic_directory(out) as fresh:
         copy_others(base.folder, fresh)
@@ -63,13 +70,16 @@ def merge_dequantized(
         for name, members in shards.items():
             starts = _write_header(fresh / name, members, shapes, chosen)
             jobs += [
-                Computed(tensors[t], changes.get(t, []), chosen, fresh / name, starts[t])
+                Computed(t, tensors[t], changes.get(t, []), chosen, fresh / name, starts[t])
                 for t in members
             ]
         _write_config(fresh / "config.json", chosen)
         if len(shards) > 1:
             _write_index(fresh / _INDEX, shards, sum(job.nbytes for job in jobs))
-        write(jobs, progress)
+        if more.config:
+            write_config(fresh, more.config, {})
+        odd = write(jobs, progress)
+        check_odd(odd, allow=allow_nonfinite)
     return {
         "path": str(out),
         "shards": len(shards),
@@ -78,6 +88,7 @@ def merge_dequantized(
         "tensors": len(shapes),
         "dequantized": sum(not isinstance(source, Stored) for source in tensors.values()),
         "dtype": chosen,
+        "notes": [*more.notes, *odd_base(odd)],
     }
 
 

@@ -31,6 +31,7 @@ _SLOTS = {
     ".lora_magnitude_vector.weight": ("magnitude", "linear"),  # before PEFT 0.12
     ".lora_B.bias": ("bias", "linear"),
 }
+_TIED = ("lm_head", "embed_tokens")
 # What routers and experts are: parameters, not linear modules, in a current transformers.
 _PARAMETER_LEAVES = frozenset({"gate"})
 
@@ -152,7 +153,9 @@ def _is_saved(name: str, config: Mapping[str, Any]) -> bool:
         return True  # the copy of a targeted embedding
     if kind == "bias" and config.get("bias", "none") != "none":
         return True
-    wanted = config.get("modules_to_save") or ()
+    wanted: list[Any] = list(config.get("modules_to_save") or ())
+    if wanted and config.get("ensure_weight_tying"):
+        wanted.extend(_TIED)  # PEFT saves both of the pair
     return kind in ("weight", "bias") and any(leaf(module).endswith(str(w)) for w in wanted)
 
 

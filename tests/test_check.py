@@ -843,12 +843,13 @@ def test_a_base_without_readable_weights_is_not_compared(folder: Path, base: Pat
 
 
 def test_a_bias_that_has_no_place_is_not_merged(base: Path, root: Path, tmp_path: Path) -> None:
-    for model, way in ((base, "livery train"), (tiny_model("phi", root), "livery merge")):
+    mistral, phi = (tiny_model(family, root) for family in ("mistral", "phi"))
+    for model, way in ((mistral, "livery train"), (phi, "livery merge"), (base, "livery merge")):
         plain = adapter(model, only="q_proj")
         pairs = {
             m: Pair(p.a, p.b, p.alpha, bias=numbers(p.b.shape[0])) for m, p in plain.pairs.items()
         }
-        place = tmp_path / way
+        place = tmp_path / model.name
         formats.write_adapter(plain.replace(pairs=pairs), place, "peft", base=load_base(model))
         finding = the(ask(place, base=model)["vllm"], "lora-bias")
         assert finding.remedy.startswith(way)

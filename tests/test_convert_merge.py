@@ -240,7 +240,7 @@ def test_trained_tensors_and_biases(tmp_path: Path):
     assert (found["model.norm.weight"] == 9.0).all()
 
 
-def test_refused(root: Path, tmp_path: Path):
+def test_refused(tmp_path: Path):
     base = load_base(tiny(tmp_path / "base", **{"model.q.weight": np.zeros((3, 4), np.float32)}))
     plain = Adapter({"model.q": pair()})
     dora = Adapter({"model.q": pair(magnitude=np.ones(3, np.float32))})
@@ -251,7 +251,7 @@ def test_refused(root: Path, tmp_path: Path):
         assert not (tmp_path / "out").exists()
 
     refused("no such module", Part(Adapter({"model.k": pair()})))
-    refused("no bias of model.q", Part(Adapter({"model.q": pair(bias=np.ones(3, np.float32))})))
+    refused("has no bias there", Part(Adapter({"model.q": pair(bias=np.ones(3, np.float32))})))
     refused("not a sum", Part(dora), Part(plain))
     refused("not a sum", Part(dora, 0.5))
     refused("alora", Part(plain.replace(alora_invocation_tokens=(1,))))
@@ -262,13 +262,6 @@ def test_refused(root: Path, tmp_path: Path):
     )
     with pytest.raises(UserError, match="quantized base"):
         merge(load_base(quantized), [Part(plain)], tmp_path / "out")
-    tied = load_base(tiny_model("qwen3", root))
-    embedding = Pair(np.ones((2, 512)), np.ones((64, 2)), 2.0, kind="embedding")
-    with pytest.raises(UserError, match="ties its head"):
-        merge(tied, [Part(Adapter({"model.embed_tokens": embedding}))], tmp_path / "out")
-    head = Pair(np.ones((2, 64)), np.ones((512, 2)), 2.0)
-    with pytest.raises(UserError, match="ties its head"):
-        merge(tied, [Part(Adapter({"lm_head": head}))], tmp_path / "out")
 
 
 def test_mlx_embedding_on_a_tied_base_merges(root: Path, tmp_path: Path):
