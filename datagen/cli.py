@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from datagen.sizes import TRAIN_ROWS
 from livery.flags import given_flags, option_flags
 
 _SHOWN = 20
@@ -38,10 +39,14 @@ def data() -> None:
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same bytes.")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=None, help="Training rows.  [default: 24000]"
+    "--count",
+    type=click.IntRange(min=1),
+    default=TRAIN_ROWS,
+    show_default=True,
+    help="Training rows.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def date_keys(out: Path, seed: int, count: int | None, as_json: bool) -> int:
+def date_keys(out: Path, seed: int, count: int, as_json: bool) -> int:
     """Make the data of the skill date-keys.
 
     train.jsonl and valid.jsonl are generated from wordings that they do not share; test.jsonl is
@@ -55,7 +60,7 @@ def date_keys(out: Path, seed: int, count: int | None, as_json: bool) -> int:
     from datagen import date_keys as generator
     from datagen.folder import write_folder
 
-    splits = generator.generate(seed, generator.TRAIN_ROWS if count is None else count)
+    splits = generator.generate(seed, count)
     manifest = write_folder(
         out,
         splits,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from livery.engines.base import engine_names
+from livery.engines.base import GGUF_TYPE, engine_names
 
 Command = Callable[..., Any]
 
@@ -33,7 +33,7 @@ def engine_options(command: Command) -> Command:
         click.option("--chat-template", metavar="FILE",
                      help="Template file, or chatml, where the tokenizer brings none."),
         click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is no "
-                     "GGUF file yet; as livery gguf's --type.  [default: f16]"),
+                     f"GGUF file yet; as livery gguf's --type.  [default: {GGUF_TYPE}]"),
         click.option("--tokenizer", metavar="DIR", help="llamacpp: the base's folder, for a GGUF "
                      "base whose adapter brings no tokenizer."),
         click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "

@@ -13,6 +13,7 @@ from types import ModuleType
 import click
 import pytest
 
+from datagen.sizes import TRAIN_ROWS, VALID_ROWS
 from livery.cli import cli
 from livery.paths import HOME
 
@@ -43,6 +44,33 @@ def test_the_help_texts_are_those_of_the_commands() -> None:
 def test_the_settings_are_those_of_the_table() -> None:
     written = (HOME / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert written == make().configuration_page(written), "run: python docs/make.py"
+
+
+def test_no_help_text_types_a_default() -> None:
+    """`[default: 24000]` in a string stays when the code's default changes; click's own does not,
+    nor does one in braces."""
+    typed = re.compile(r"\[default: (?!\{)")
+    found = [
+        f"{path.relative_to(HOME)}: {line.strip()}"
+        for package in ("livery", "convert", "datagen", "eval", "cuda_train", "mlx_train")
+        for path in (HOME / package).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if typed.search(line)
+    ]
+    assert not found
+    assert typed.search("[default: 24000]")
+
+
+def test_the_numbers_of_rows_in_the_documentation_are_those_that_are_made() -> None:
+    said = [
+        (page.name, *(int(number.replace(",", "")) for number in found))
+        for page in PAGES
+        for found in re.findall(
+            r"([\d,]+) training rows(?: and|,) ([\d,]+) held", page.read_text(encoding="utf-8")
+        )
+    ]
+    assert {name for name, *_ in said} == {"README.md", "date-keys.md"}
+    assert {(train, valid) for _, train, valid in said} == {(TRAIN_ROWS, VALID_ROWS)}
 
 
 def commands() -> list[tuple[str, str]]:

@@ -16,6 +16,9 @@ from livery.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+# What the llamacpp engine stores a base as that is no GGUF file yet.
+GGUF_TYPE = "f16"
+
 Message = dict[str, str]
 Conversation = Sequence[Message]
 Progress = Callable[[int, int], None]  # (answers done, answers in all)

@@ -24,6 +24,7 @@ from livery.dataset.template import load_tokenizer, prompt_tokens
 from livery.engines import llamacpp_files as files
 from livery.engines.answers import OnToken, Pieces
 from livery.engines.base import (
+    GGUF_TYPE,
     Conversation,
     Decoding,
     Facts,
@@ -51,7 +52,7 @@ def open(
     model: str,
     adapter: str | None = None,
     *,
-    gguf_type: str = "f16",
+    gguf_type: str = GGUF_TYPE,
     tokenizer: str | None = None,
     chat_template: str | None = None,
     to_gguf: ToGguf | None = None,
