@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from livery.dataset.load import load_dataset
-from livery.dataset.template import load_tokenizer
+from livery.dataset.template import load_chat
 from livery.files import read_json
 from livery.paths import HOME
 from livery.plan import Example, Plan, work
@@ -48,7 +48,7 @@ def date_keys(folder: Path) -> Case:
         arguments = ["date-keys", "--out", str(out), "--seed", "7", "--count", "2400"]
         data(arguments, standalone_mode=False)
     model = str(HOME / "base_model")
-    found = load_dataset(out / "train.jsonl", load_tokenizer(model), max_length=2048)
+    found = load_dataset(out / "train.jsonl", load_chat(model), max_length=2048)
     return model, list(found.examples), 16
 
 

@@ -21,7 +21,7 @@ from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer
 from cuda_train.ranks import join
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.backend import Arrays, CheckResult, PortableState, StepResult
-from livery.dataset.template import load_tokenizer
+from livery.dataset.template import load_chat
 from livery.engines.tokens import end_tokens
 from livery.engines.torch_base import (
     TorchBase,
@@ -213,9 +213,9 @@ class TorchBackend:
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
         if self._stop is None:
-            tokenizer = load_tokenizer(self.settings.model, self.settings.chat_template)
+            chat = load_chat(self.settings.model, self.settings.template)
             config = self._model.config.to_dict()
-            self._stop = end_tokens(tokenizer, config, Path(self.settings.model))
+            self._stop = end_tokens(chat, config, Path(self.settings.model))
         with self._dropout(None), self._whole_cache():
             if self._decoder is None:
                 self._decoder = make_decoder(self._model)

@@ -107,7 +107,7 @@ def check(
     manifest = read_manifest(Path(path)) if Path(path).is_dir() else {}
     skill = manifest.get("skill")
     parse = get_skill(skill).parse if skill in skill_names() else None
-    tokenizer = _tokenizer(model, settings) if model is not None else None
+    chat = _chat(model, settings) if model is not None else None
     reader = Reader(read_columns(settings.columns), settings.train_on)
     findings = Findings(str(path))
     asked: dict[str, list[tuple[str, str]]] = {}
@@ -117,7 +117,7 @@ def check(
         dropped = set[str]()
         asked[name] = []
         before = len(findings.problems)
-        for found in _verdicts(reader, sources, tokenizer, settings):
+        for found in _verdicts(reader, sources, chat, settings):
             if isinstance(found, RowError):
                 findings.problems.append(Problem("form", found.where, found.reason))
             elif isinstance(found, Dropped):
@@ -132,7 +132,7 @@ def check(
         kept = {where for where, _ in asked[name]}
         findings.rows[name], findings.dropped[name] = len(kept), len(dropped - kept)
         _check_split(name, sources, findings, before)
-        if tokenizer is not None and kept:
+        if chat is not None and kept:
             findings.lengths[name] = lengths.summary(len(dropped))
         _check_manifest(name, sources, manifest, findings.problems)
         if name == "train":
@@ -147,30 +147,31 @@ def check(
     return findings
 
 
-def _tokenizer(model: str, settings: TrainSettings) -> Any:
-    from livery.dataset.template import load_tokenizer
+def _chat(model: str, settings: TrainSettings) -> Any:
+    from livery.dataset.template import load_chat
 
-    return load_tokenizer(model, settings.chat_template)
+    return load_chat(model, settings.template)
 
 
 _Tokens = list[tuple[int, int]]  # of each example of a row: tokens, and those that carry loss
 
 
 def _verdicts(
-    reader: Reader, sources: Sequence[Source], tokenizer: Any, settings: TrainSettings
+    reader: Reader, sources: Sequence[Source], chat: Any, settings: TrainSettings
 ) -> Iterator[tuple[Row, _Tokens] | Dropped | RowError]:
     """What training makes of each row; a file that cannot be read on ends as a RowError."""
     rows = reader.read(sources)
     try:
-        if tokenizer is None:
+        if chat is None:
             for row in rows:
                 yield row if isinstance(row, Dropped | RowError) else (row, [])
             return
         from livery.dataset.load import judge
 
         for found in judge(
-            rows, tokenizer, max_length=settings.max_length, mask_prompt=settings.mask_prompt
-        ):
+            rows, chat, max_length=settings.max_length, mask_prompt=settings.mask_prompt,
+            tell=reader.tell,
+        ):  # fmt: skip
             if isinstance(found, Dropped | RowError):
                 yield found
             else:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.options import TEMPLATE_OPTIONS
 from livery.engines.tokens import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json
 from livery.paths import EMBEDDED, find_model
 from livery.run_folder import RUN_CONFIG
+from livery.settings import TemplateSettings
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Origin:
         quantize: bits that the base was quantized to on loading.
         train_data: the data set it was trained on, where that is still there.
         columns: which of its columns holds what.
+        template: how it was prompted.
     """
 
     model: str | None = None
     quantize: int | None = None
     train_data: str | None = None
     columns: tuple[str, ...] = ()
+    template: TemplateSettings = field(default_factory=TemplateSettings)
 
 
 def read_origin(adapter: str | None) -> Origin:
@@ -47,6 +51,7 @@ def read_origin(adapter: str | None) -> Origin:
             quantize=settings.get("quantize"),
             train_data=data if data and Path(data).exists() else None,
             columns=tuple(settings.get("columns", ())),
+            template=_template(folder / RUN_CONFIG, settings),
         )
     for config, key in (
         ("adapter_config.json", "base_model_name_or_path"),
@@ -79,6 +84,17 @@ def complete_options(
 ) -> dict[str, Any]:
     """The engine's options with what the adapter knows where nothing was said."""
     options = dict(given)
+    asked = {name: options.pop(name, None) for name in TEMPLATE_OPTIONS}
+    known = origin.template
+    kwargs = {**known.kwargs, **(asked["chat_template_kwargs"] or {})}
+    if engine == "http":
+        options["template_kwargs"] = kwargs
+    else:
+        template = asked["chat_template"]
+        if template is None and not (adapter and own_tokenizer(str(adapter_folder(adapter)))):
+            template = known.template  # an adapter that brings its tokenizer has it there
+        date = asked["template_date"] or known.date
+        options["template"] = TemplateSettings(template, kwargs, date)
     if engine in ("mlx", "torch") and options.get("quantize") is None:
         options["quantize"] = origin.quantize
     if engine == "llamacpp" and Path(model).is_file() and "tokenizer" not in options:
@@ -91,6 +107,21 @@ def complete_options(
 def choose_model(asked: str | None, origin: Origin) -> str:
     """The base to load: what was asked for, else the adapter's own, else the embedded one."""
     return find_model(asked or origin.model or EMBEDDED)
+
+
+def _template(path: Path, settings: dict[str, Any]) -> TemplateSettings:
+    """How a run's rows were rendered, and what its record adds for prompts."""
+    record = read_json(path)
+    kwargs = settings.get("chat_template_kwargs") or {}
+    added = record.get("prompt_kwargs") if isinstance(record, dict) else None
+    template, date = settings.get("chat_template"), settings.get("template_date")
+    if not isinstance(kwargs, dict) or not isinstance(added or {}, dict):
+        raise UserError(f"{path}: chat_template_kwargs is not a JSON object.")
+    return TemplateSettings(
+        template if isinstance(template, str) else None,
+        {**(added or {}), **kwargs},
+        date if isinstance(date, str) else "",
+    )
 
 
 def _settings(path: Path) -> dict[str, Any]:

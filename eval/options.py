@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from livery import kinds
 from livery.engines.base import GGUF_TYPE, engine_names
 
 Command = Callable[..., Any]
 
-ENGINE_OPTIONS = ("dtype", "quantize", "chat_template", "gguf_type", "tokenizer", "url")
+TEMPLATE_OPTIONS = ("chat_template", "chat_template_kwargs", "template_date")
+ENGINE_OPTIONS = ("dtype", "quantize", *TEMPLATE_OPTIONS, "gguf_type", "tokenizer", "url")
 
 
 def engine_options(command: Command) -> Command:
@@ -30,8 +32,14 @@ def engine_options(command: Command) -> Command:
                      default="auto", show_default=True, help="Of the base's weights (mlx, torch)."),
         click.option("--quantize", type=int, metavar="BITS",
                      help="Quantize the base on loading; by default as it was trained."),
-        click.option("--chat-template", metavar="FILE",
-                     help="Template file, or chatml, where the tokenizer brings none."),
+        click.option("--chat-template", metavar="NAME_OR_FILE",
+                     help="chatml, one of the tokenizer's templates by name, or a template file; "
+                     "by default as the adapter was trained."),
+        click.option("--chat-template-kwargs", metavar="JSON", type=Variables(),
+                     help="Variables of the chat template, such as "
+                     "'{\"enable_thinking\": false}'; by default as the adapter was trained."),
+        click.option("--template-date", metavar="YYYY-MM-DD", help="What a chat template that "
+                     "writes the date takes for today; by default as the adapter was trained."),
         click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is no "
                      f"GGUF file yet; as livery gguf's --type.  [default: {GGUF_TYPE}]"),
         click.option("--tokenizer", metavar="DIR", help="llamacpp: the base's folder, for a GGUF "
@@ -71,9 +79,11 @@ def open_options(engine: str, given: dict[str, Any], handover: Any = None) -> di
     Raises:
         click.UsageError: an option of another engine was given, or --url is missing.
     """
-    local = ("dtype", "quantize", "chat_template")
-    llamacpp = ("gguf_type", "tokenizer", "chat_template")
-    ours = {"mlx": local, "torch": local, "llamacpp": llamacpp, "http": ("url",)}
+    local = ("dtype", "quantize", *TEMPLATE_OPTIONS)
+    llamacpp = ("gguf_type", "tokenizer", *TEMPLATE_OPTIONS)
+    ours = {
+        "mlx": local, "torch": local, "llamacpp": llamacpp, "http": ("url", "chat_template_kwargs")
+    }  # fmt: skip
     for name, value in given.items():
         if name not in ours[engine] and value not in (None, "auto"):
             raise click.UsageError(
@@ -87,6 +97,18 @@ def open_options(engine: str, given: dict[str, Any], handover: Any = None) -> di
         if handover is not None:
             found["to_gguf"] = handover.gguf_conversions()
     return found
+
+
+class Variables(click.ParamType):
+    """Variables of a chat template, as `livery.kinds.Variables` reads them."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        try:
+            return kinds.Variables().read(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}", param, ctx)
 
 
 def _apply(command: Command, *options: Callable[[Command], Command]) -> Command:

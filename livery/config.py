@@ -113,7 +113,11 @@ def find_file(file: str | Path | None = None) -> Path | None:
 
 def defaults() -> dict[str, Value]:
     """Every field of TrainSettings with its default, LoRA's as "lora.…"."""
-    plain = {f.name: f.default for f in dataclasses.fields(TrainSettings) if f.name != "lora"}
+    plain = {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(TrainSettings)
+        if f.name != "lora"
+    }
     lora = {f"lora.{f.name}": f.default for f in dataclasses.fields(LoraSettings)}
     return {name: Value(value, "default") for name, value in (plain | lora).items()}
 

@@ -6,6 +6,8 @@ words that complete "'four' is not …".
 
 from __future__ import annotations
 
+import datetime
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,9 +166,53 @@ class Columns:
         return words
 
 
+@dataclass(frozen=True)
+class Variables:
+    """Names and values: a mapping, its JSON text, or name=value,… whose values are JSON or text."""
+
+    metavar: str = "JSON"
+
+    def read(self, raw: Any) -> dict[str, Any]:
+        value = raw
+        if isinstance(raw, str) and not raw.strip().startswith("{"):
+            pairs = [word.partition("=") for word in raw.split(",") if word.strip()]
+            value = {name.strip(): _json_or_text(text) for name, _, text in pairs}
+            if not all(equals and name.strip() for name, equals, _ in pairs):
+                value = None
+        elif isinstance(raw, str):
+            value = _json_or_text(raw)
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise ValueError('names and values, such as {"enable_thinking": false}')
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("names and values of JSON") from None
+
+
+@dataclass(frozen=True)
+class Date:
+    """A day, as 2025-01-31; YAML reads such a word as a date by itself."""
+
+    metavar: str = "YYYY-MM-DD"
+
+    def read(self, raw: Any) -> str:
+        text = str(raw).strip()
+        try:
+            return datetime.date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise ValueError("a date such as 2025-01-31") from None
+
+
 def one_of(*words: str) -> Choice:
     """A choice among words that mean themselves."""
     return Choice({word: word for word in words})
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.strip()
 
 
 def _number(raw: Any) -> float | None:

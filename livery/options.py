@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from livery.kinds import Choice, Columns, Integer, Kind, Number, Switch, Text, Words, one_of
+from livery.kinds import (
+    Choice,
+    Columns,
+    Date,
+    Integer,
+    Kind,
+    Number,
+    Switch,
+    Text,
+    Variables,
+    Words,
+    one_of,
+)
 
 _OPTIMIZERS = Choice(
     {
@@ -137,7 +149,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("mask_prompt", "mask_prompt", ("--mask-prompt/--no-mask-prompt",), Switch(),
            "Learn the answers alone."),
     Option("chat_template", "chat_template", ("--chat-template",), Text("NAME_OR_FILE"),
-           "chatml or a template file, for tokenizers that bring none."),
+           "chatml, one of the tokenizer's templates by name, or a template file."),
+    Option("chat_template_kwargs", "chat_template_kwargs", ("--chat-template-kwargs",), Variables(),
+           "Variables of the template, such as '{\"enable_thinking\": false}'."),
+    Option("template_date", "template_date", ("--template-date",), Date(),
+           "What a template that writes the date takes for today."),
     Option("dtype", "dtype", ("--dtype",), one_of("auto", "float32", "bfloat16", "float16"),
            "Of the base's weights."),
     Option("bf16", "bf16", ("--bf16/--no-bf16",), Switch(), "--bf16 is --dtype bfloat16."),

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from livery.dataset.columns import read_columns
@@ -49,6 +50,22 @@ class LoraSettings:
     def scale(self) -> float:
         """What B @ A is multiplied by."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+@dataclass(frozen=True)
+class TemplateSettings:
+    """What a user says of the template; a run records it, and its adapter is prompted by it.
+
+    Attributes:
+        template: "chatml", a name among the tokenizer's own templates, or a Jinja file; None takes
+            the tokenizer's (of several "default", and "tool_use" where a row has tools).
+        kwargs: variables of the template, such as enable_thinking; a row's own come before them.
+        date: what the template takes for today, YYYY-MM-DD; "" is today.
+    """
+
+    template: str | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class TrainSettings:
         eval_max_samples: validation rows evaluated, at even distances; 0 evaluates all.
         save_total: checkpoints kept (the best one is kept besides).
         keep: which weights the adapter folder gets: those of the lowest eval_loss, or the last.
-        chat_template: "chatml" or a template file, for tokenizers that bring none.
+        chat_template, chat_template_kwargs, template_date: see TemplateSettings.
         init_adapter: adapter folder whose weights the run starts from.
         columns: which column of the data holds what, as words "prompt=question"
             (see `livery.dataset.columns`).
@@ -147,6 +164,8 @@ class TrainSettings:
     save_total: int = 2
     keep: Literal["best", "last"] = "best"
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    template_date: str = ""
     init_adapter: str | None = None
     columns: tuple[str, ...] = ()
     train_on: Literal["all", "last"] = "all"
@@ -166,6 +185,11 @@ class TrainSettings:
         read_columns(self.columns)
         if self.quantize not in (None, 2, 3, 4, 5, 6, 8):
             raise UserError(f"quantize is {self.quantize}; choose 2, 3, 4, 5, 6 or 8 bits.")
+
+    @property
+    def template(self) -> TemplateSettings:
+        """How conversations are rendered."""
+        return TemplateSettings(self.chat_template, self.chat_template_kwargs, self.template_date)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run_config.json and hashes."""

@@ -13,7 +13,7 @@ from mlx import nn
 from mlx_lm.utils import get_total_parameters
 
 from livery.backend import CheckResult, PortableState, StepResult
-from livery.dataset.template import load_tokenizer
+from livery.dataset.template import load_chat
 from livery.engines import mlx_cache, mlx_decode
 from livery.engines.mlx_base import Base, compiler_missing, load_base
 from livery.engines.mlx_head import find_head
@@ -219,8 +219,8 @@ class MlxBackend:
         if not prompts:
             return []
         if self._stop is None:
-            tokenizer = load_tokenizer(self._base.path, self._settings.chat_template)
-            self._stop = end_tokens(tokenizer, self._base.config, self._base.path)
+            chat = load_chat(self._base.path, self._settings.template)
+            self._stop = end_tokens(chat, self._base.config, self._base.path)
         self._model.eval()
         try:
             if self._decoder is None:

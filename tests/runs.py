@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from livery.backend import Backend, PortableState
 from livery.dataset.load import Dataset, load_dataset
-from livery.dataset.template import load_tokenizer
+from livery.dataset.template import load_chat
 from livery.loop import Job, RunResult, train
 from livery.settings import LoraSettings, TrainSettings
 from tests.tiny_models import tiny_model
@@ -83,11 +83,9 @@ def run(
     settings: TrainSettings, backend: str = "mlx", **job: Any
 ) -> tuple[RunResult, list[tuple[str, dict[str, Any]]]]:
     """Train; returns the result and every event. The weights land in `final.safetensors`."""
-    tokenizer = load_tokenizer(settings.model)
+    chat = load_chat(settings.model, settings.template)
     files = [Path(settings.data) / f"{name}.jsonl" for name in ("train", "valid")]
-    found = [
-        load_dataset(f, tokenizer, max_length=200) if f.exists() else Dataset(()) for f in files
-    ]
+    found = [load_dataset(f, chat, max_length=200) if f.exists() else Dataset(()) for f in files]
     events: list[tuple[str, dict[str, Any]]] = []
 
     def export(state: PortableState, facts: dict[str, Any]) -> None:
@@ -98,7 +96,7 @@ def run(
         "valid": found[1].examples,
         "train_digest": found[0].digest,
         "valid_digest": found[1].digest,
-        "decode": tokenizer.decode,
+        "decode": chat.tokenizer.decode,
         "export": export,
         "listener": lambda name, facts: events.append((name, facts)),
         **job,

@@ -195,7 +195,7 @@ def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, An
         skill=skill,
         adapter=str(folder),
         engine=engine,
-        engine_options={"dtype": settings.dtype, "chat_template": settings.chat_template},
+        engine_options={"dtype": settings.dtype},
         baseline=True,
         train_data=settings.data,
         columns=settings.columns,

@@ -22,7 +22,7 @@ from livery.dataset.load import Dataset, load_dataset
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.sources import find
-from livery.dataset.template import load_tokenizer
+from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError
 from livery.loop import Job, RunResult
 from livery.loop import train as run_loop
@@ -54,7 +54,7 @@ class Request:
 class Data:
     """Encoded training and validation rows, what encoded them, and what to say of them."""
 
-    tokenizer: Any
+    chat: ChatTemplate
     train: Dataset
     valid: Dataset
     notes: tuple[str, ...] = ()
@@ -103,8 +103,8 @@ def train(config: Config, request: Request) -> RunResult:
             valid=data.valid.examples,
             train_digest=data.train.digest,
             valid_digest=data.valid.digest,
-            decode=lambda ids: str(data.tokenizer.decode(ids)),
-            export=lambda state, facts: export(settings, data.tokenizer, state, facts, tell),
+            decode=lambda ids: str(data.chat.tokenizer.decode(ids)),
+            export=lambda state, facts: export(settings, data.chat.tokenizer, state, facts, tell),
             listener=output,
             resume=request.resume,
             resume_anyway=request.resume_anyway,
@@ -150,13 +150,13 @@ def load_data(settings: TrainSettings) -> Data:
             f"val_split is {settings.val_split:g}, but {splits.valid[0]} is there to be evaluated. "
             "Remove one of them: --val-split 0, or the file."
         )
-    tokenizer = load_tokenizer(settings.model, settings.chat_template)
+    chat = load_chat(settings.model, settings.template)
     reader = Reader(read_columns(settings.columns), settings.train_on)
 
     def load(sources: Sequence[Source], **more: Any) -> Dataset:
         return load_dataset(
             sources,
-            tokenizer,
+            chat,
             max_length=settings.max_length,
             mask_prompt=settings.mask_prompt,
             reader=reader,
@@ -174,7 +174,7 @@ def load_data(settings: TrainSettings) -> Data:
         notes.append(note)
     valid, note = selection.evenly(valid, settings.eval_max_samples)
     notes += [note, *reader.notes()]
-    return Data(tokenizer, train, valid, tuple(note for note in notes if note))
+    return Data(chat, train, valid, tuple(note for note in notes if note))
 
 
 def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:

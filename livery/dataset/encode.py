@@ -1,144 +1,283 @@
-"""Conversations -> token ids and supervised spans, checked against the model's own template.
+"""Rows -> token ids and supervised spans, by the model's own template and tokenizer.
 
-What is supervised is read off the template's rendering: the tokens that stand between the rendering
-of the turns before an answer (with the generation prompt) and the rendering that ends with it. A
-template under which the first is no prefix of the second cannot be trained exactly, and is refused.
+    for encoded in encode_rows(rows, chat, max_length=2048):
+        encoded.examples, encoded.dropped, encoded.notes
+
+What a row becomes depends on the row and the template alone, so rows may be encoded in any batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from livery.dataset.conversation import Message, Pair, Row, Text
-from livery.dataset.rows import nothing_to_learn, read_row
-from livery.dataset.template import end_of_turn, render, require_template, token_ids
+from livery.dataset.answers import Rendering, find_answers, split_reasoning
+from livery.dataset.conversation import Conversation, Dropped, Message, Pair, Row, Text
+from livery.dataset.noticed import ControlTokens, left_out, says_nothing
+from livery.dataset.rows import nothing_to_learn
+from livery.dataset.sandbox import Refused
+from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
 from livery.plan import Example
 
+BATCH = 512  # rows tokenized at once
+SYSTEM_MERGED = (
+    "the chat template knows no system role, so the system text opens the first user turn, here "
+    "and in every engine"
+)
+_AS_IT_IS = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 
-def encode_row(
-    row: dict[str, Any], tokenizer: Any, where: str, *, mask_prompt: bool = True
-) -> list[Example]:
-    """A row as examples; empty where the row has an empty answer.
 
-    Texts of prompt and completion become a user's and an assistant's turn where the tokenizer has a
-    template, as mlx-lm does it, and are joined as they are where it has none.
+@dataclass(frozen=True)
+class Encoded:
+    """What became of one row.
 
-    Raises:
-        UserError: the row is malformed or the template does not keep the prompt as a prefix.
+    Attributes:
+        row: as it was read.
+        examples: what is trained on; a row may give several (see `livery.dataset.answers`).
+        dropped: why the row, or some of its answers, are left out.
+        notes: what the template left out or put elsewhere, in words that are counted over all rows.
+        reasons: a learned answer comes with its reasoning.
     """
-    return encode(read_row(row, where), tokenizer, mask_prompt=mask_prompt)
+
+    row: Row
+    examples: tuple[Example, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+    reasons: bool = False
 
 
-def encode(row: Row, tokenizer: Any, *, mask_prompt: bool = True) -> list[Example]:
-    """What a row says, as examples; empty where there is nothing to learn in it."""
-    if nothing_to_learn(row):
-        return []
-    if isinstance(row, Text):
-        return [_whole_text(row.text, tokenizer, row.where)]
-    if isinstance(row, Pair):
-        if not tokenizer.chat_template:
-            prompt = "\n".join(filter(None, (row.system, row.prompt)))
-            return [_plain_pair(prompt, row.completion, tokenizer, row.where, mask_prompt)]
-        messages = [
-            {"role": "user", "content": row.prompt},
-            {"role": "assistant", "content": row.completion},
-        ]
-        if row.system:
-            messages.insert(0, {"role": "system", "content": row.system})
-        return encode_messages(messages, tokenizer, row.where, mask_prompt=mask_prompt)
-    return encode_messages(
-        row.messages, tokenizer, row.where, mask_prompt=mask_prompt, learn=row.learn
-    )
-
-
-def encode_messages(
-    messages: Sequence[Message],
-    tokenizer: Any,
-    where: str,
+def encode_rows(
+    rows: Sequence[Row],
+    chat: ChatTemplate,
     *,
     mask_prompt: bool = True,
-    learn: Sequence[bool] | None = None,
-) -> list[Example]:
-    """A conversation as one example that supervises every assistant turn, or those of `learn`.
+    max_length: int | None = None,
+) -> list[Encoded]:
+    """What each row becomes, tokenized together.
 
-    Some templates render an earlier turn differently once another follows it (they drop its
-    reasoning, say). Then each assistant turn becomes an example of its own, which is exact, and
-    cheap since the examples share their prompt.
+    Args:
+        mask_prompt: learn the answers alone, else every token.
+        max_length: longer examples, in tokens, are dropped; None keeps all.
 
     Raises:
-        UserError: see the module's first lines.
+        UserError: the tokenizer has no template and a row needs one, or its template ends turns
+            with no token.
     """
-    require_template(tokenizer, where)
-    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    turns = [i for i in turns if learn is None or learn[i]]
-    if not turns:
-        raise UserError(f"{where}: no assistant turn to learn from.")
-    if any(not _has_content(messages[i]) for i in turns):
-        return []
-    spans = [_answer_span(messages, i, tokenizer, where) for i in turns]
-    last_tokens = spans[-1][0]
-    if all(tokens == last_tokens[: len(tokens)] for tokens, _, _ in spans[:-1]):
-        mask = np.zeros(len(last_tokens), dtype=bool)
-        for _, start, stop in spans:
-            mask[start:stop] = True
-        if not mask_prompt:
-            mask[1:] = True
-        return [Example(np.asarray(last_tokens, np.int32), mask, where)]
-    examples: list[Example] = []
-    for tokens, start, stop in spans:
-        mask = np.zeros(len(tokens), dtype=bool)
-        mask[1 if not mask_prompt else start : stop] = True
-        examples.append(Example(np.asarray(tokens, np.int32), mask, where))
-    return examples
+    encoder = _Encoder(chat, mask_prompt, max_length)
+    return encoder.encode(rows)
 
 
-def _answer_span(
-    messages: Sequence[Message], turn: int, tokenizer: Any, where: str
-) -> tuple[list[int], int, int]:
-    """(tokens up to the end of the answer's turn, first answer token, one past the last)."""
-    prompt = token_ids(tokenizer, render(messages[:turn], tokenizer, generate=True))
-    whole = token_ids(tokenizer, render(messages[: turn + 1], tokenizer, generate=False))
-    if whole[: len(prompt)] != prompt:
-        raise UserError(
-            f"{where}: under this model's chat template the prompt's tokens are not the beginning "
-            "of the conversation's, so what the model would see when it answers is not what it "
-            "would be trained on. Give another template with --chat-template."
+def encode(row: Row, chat: ChatTemplate, *, mask_prompt: bool = True) -> Encoded:
+    """What one row becomes; see `encode_rows`."""
+    return encode_rows([row], chat, mask_prompt=mask_prompt)[0]
+
+
+class _Encoder:
+    def __init__(self, chat: ChatTemplate, mask_prompt: bool, max_length: int | None) -> None:
+        self.chat = chat
+        self.tokenizer = chat.tokenizer
+        self.mask_prompt = mask_prompt
+        self.max_length = max_length
+        self.control = ControlTokens(chat)
+        self.added = frozenset(int(token) for token in self.tokenizer.added_tokens_decoder)
+        self.leads: dict[str, list[int]] = {}
+
+    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
+        drafts = [self._draft(row) for row in rows]
+        texts = [r.text for draft in drafts for r in draft.renderings]
+        # Empty where there is no text: tokenizers refuse an empty batch.
+        tokens: Any = (
+            self.tokenizer(texts, add_special_tokens=False, verbose=False) if texts else None
         )
-    stop = end_of_turn(tokenizer)
-    end = len(whole)
-    while end > len(prompt) and whole[end - 1] != stop:
-        end -= 1
-    if end == len(prompt):
-        raise UserError(
-            f"{where}: the answer's turn does not end with {tokenizer.decode([stop])!r}."
-        )
-    return whole[:end], len(prompt), end
+        made: list[Encoded] = []
+        at = 0
+        for row, draft in zip(rows, drafts, strict=True):
+            examples = list(draft.examples)
+            dropped = list(draft.dropped)
+            for rendering in draft.renderings:
+                try:
+                    examples += self._examples(rendering, tokens, at, draft.where)
+                except Refused as error:
+                    dropped.append(Dropped(draft.where, f"{error}"))
+                at += 1
+            fitting: list[Example] = []
+            for example in examples:
+                if self.max_length is not None and len(example.tokens) > self.max_length:
+                    reason = f"{len(example.tokens)} tokens, over the limit of {self.max_length}"
+                    dropped.append(Dropped(draft.where, reason))
+                else:
+                    fitting.append(example)
+            made.append(Encoded(row, tuple(fitting), tuple(dropped), draft.notes, draft.reasons))
+        return made
+
+    # -- rows to texts -----------------------------------------------------------------------
+
+    def _draft(self, row: Row) -> _Draft:
+        if reason := nothing_to_learn(row):
+            return _Draft(row.where, dropped=(Dropped(row.where, reason),))
+        if isinstance(row, Text):
+            return self._whole_text(row)
+        if isinstance(row, Pair):
+            if not self.chat:
+                return self._plain_pair(row)
+            row = _as_conversation(row)
+        self.chat.require(row.where)
+        self.chat.end_text  # noqa: B018 - a template without an end of turn fits no row
+        try:
+            found = find_answers(row, self.chat)
+        except Refused as error:
+            reason = f"the chat template refuses the row: {error}"
+            return _Draft(row.where, dropped=(Dropped(row.where, reason),))
+        kept = [one for one in found if not says_nothing(one, self.chat)]
+        if len(kept) < len(found):
+            reason = "an answer of which the chat template writes nothing"
+            return _Draft(row.where, dropped=(Dropped(row.where, reason),))
+        notes = [f"the chat template leaves out {what}" for what in left_out(row, found)]
+        if row.messages[0]["role"] == "system" and self.chat.merges_system:
+            notes.append(SYSTEM_MERGED)
+        if token := self._control_token(row.messages):
+            notes.append(
+                f"text that holds a control token of the chat template ({token}), which the "
+                "model reads as the token itself"
+            )
+        learned = [row.messages[turn] for one in found for turn in one.turns]
+        reasons = any(split_reasoning(message)[0].strip() for message in learned)
+        return _Draft(row.where, tuple(found), notes=tuple(notes), reasons=reasons)
+
+    def _control_token(self, messages: Sequence[Message]) -> str:
+        return next((t for m in messages if (t := self.control.find(m["content"]))), "")
+
+    def _whole_text(self, row: Text) -> _Draft:
+        tokens = self._opened(row.text)
+        ends = {self.tokenizer.eos_token_id, self._turn_end()}
+        if self.tokenizer.eos_token_id is not None and tokens[-1] not in ends:
+            tokens.append(int(self.tokenizer.eos_token_id))
+        # Nothing predicts the first token.
+        return _Draft(row.where, (), (_example(tokens, [(1, len(tokens))], row.where),))
+
+    def _plain_pair(self, row: Pair) -> _Draft:
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"{row.where}: the tokenizer has no end token; give a --chat-template.")
+        prompt = "\n".join(filter(None, (row.system, row.prompt)))
+        head = self._opened(prompt) if prompt else []
+        if head and head[-1] == self.tokenizer.eos_token_id:
+            head.pop()  # some tokenizers end whatever they are given
+        tokens = [*head, *self.chat.ids(row.completion)]
+        if tokens[-1] != self.tokenizer.eos_token_id:
+            tokens.append(int(self.tokenizer.eos_token_id))
+        start = max(1, len(head)) if self.mask_prompt else 1
+        return _Draft(row.where, (), (_example(tokens, [(start, len(tokens))], row.where),))
+
+    def _opened(self, text: str) -> list[int]:
+        """Token ids of a text that begins a sequence, with one BOS where the tokenizer adds it."""
+        tokens = list(self.tokenizer(text, verbose=False)["input_ids"])
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and tokens[:2] == [bos, bos]:
+            del tokens[0]  # the text brings its own
+        return tokens
+
+    def _turn_end(self) -> int | None:
+        try:
+            return self.chat.end
+        except (UserError, TypeError):
+            return None
+
+    # -- texts to tokens ---------------------------------------------------------------------
+
+    def _examples(self, rendering: Rendering, batch: Any, at: int, where: str) -> list[Example]:
+        """The rendering as one example; as one each where a token spans the seam between a prompt
+        and its answer, since a model that answers meets the two tokenized apart."""
+        ids: list[int] = batch["input_ids"][at]
+        spans: list[tuple[int, int]] = []
+        for start, stop in rendering.spans:
+            span = self._token_span(rendering.text, start, stop, ids, batch, at)
+            if span is None:
+                return [
+                    self._apart(rendering.text, start, stop, where)
+                    for start, stop in rendering.spans
+                ]
+            spans.append(span)
+        tokens = ids[: spans[-1][1]]
+        return [_example(tokens, spans if self.mask_prompt else [(1, len(tokens))], where)]
+
+    def _token_span(
+        self, text: str, start: int, stop: int, ids: list[int], batch: Any, at: int
+    ) -> tuple[int, int] | None:
+        """(first token of the answer, one past its last); None where the tokens before it are not
+        those of its prompt alone.
+
+        An added token splits the text before anything else is done to it, so what stands before
+        the last one of a prompt is tokenized alike whatever follows, and only the rest is compared.
+        """
+        if not self.tokenizer.is_fast:
+            prompt, whole = self.chat.ids(text[:start]), self.chat.ids(text[:stop])
+            same = ids[: len(prompt)] == prompt and ids[: len(whole)] == whole
+            return (len(prompt), len(whole)) if same else None
+        last = batch.char_to_token(at, stop - 1)
+        if last is None:
+            return None
+        anchor = max((text.rfind(token, 0, start) for token in self.chat.anchors), default=-1)
+        lead = text[max(0, anchor) : start]
+        if lead not in self.leads:
+            if len(self.leads) > 1000:
+                self.leads.clear()
+            self.leads[lead] = self.chat.ids(lead)
+        before = self.leads[lead]
+        place = 0
+        if anchor > 0:
+            place = batch.char_to_token(at, anchor)
+            if place is None or not before or before[0] not in self.added:
+                return None
+        first = place + len(before)
+        return (first, last + 1) if ids[place:first] == before and first <= last else None
+
+    def _apart(self, text: str, start: int, stop: int, where: str) -> Example:
+        """The answer's tokens after the prompt's own, as it is generated."""
+        prompt = self.chat.ids(text[:start])
+        whole = self.tokenizer.decode(self.chat.ids(text[:stop]), **_AS_IT_IS)
+        newline = self.chat.ids("\n")
+        for answer in (
+            self.chat.ids(text[start:stop]),
+            # Behind a line break, for tokenizers that put a space before any text.
+            self.chat.ids("\n" + text[start:stop])[len(newline) :],
+        ):
+            tokens = [*prompt, *answer]
+            if self.tokenizer.decode(tokens, **_AS_IT_IS) == whole:
+                begin = len(prompt) if self.mask_prompt else 1
+                return _example(tokens, [(begin, len(tokens))], where)
+        raise Refused("the prompt and the answer cannot be tokenized apart")
 
 
-def _plain_pair(
-    prompt: str, completion: str, tokenizer: Any, where: str, mask_prompt: bool
-) -> Example:
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{where}: the tokenizer has no end token; give a --chat-template.")
-    head = tokenizer(prompt)["input_ids"]
-    tokens = [*head, *token_ids(tokenizer, completion), int(tokenizer.eos_token_id)]
+@dataclass(frozen=True)
+class _Draft:
+    """A row on its way: texts that wait for their tokens, or examples already."""
+
+    where: str
+    renderings: tuple[Rendering, ...] = ()
+    examples: tuple[Example, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+    reasons: bool = False
+
+
+def _as_conversation(row: Pair) -> Conversation:
+    messages: list[Message] = [
+        {"role": "user", "content": row.prompt},
+        {"role": "assistant", "content": row.completion},
+    ]
+    if row.system:
+        messages.insert(0, {"role": "system", "content": row.system})
+    learn = tuple(message["role"] == "assistant" for message in messages)
+    return Conversation(row.where, tuple(messages), learn)
+
+
+def _example(tokens: Sequence[int], spans: Iterable[tuple[int, int]], where: str) -> Example:
     mask = np.zeros(len(tokens), dtype=bool)
-    mask[max(1, len(head)) if mask_prompt else 1 :] = True
+    for start, stop in spans:
+        mask[start:stop] = True
+    mask[0] = False
     return Example(np.asarray(tokens, np.int32), mask, where)
-
-
-def _whole_text(text: str, tokenizer: Any, where: str) -> Example:
-    tokens = list(tokenizer(text)["input_ids"])
-    if tokenizer.eos_token_id is not None and tokens[-1] != tokenizer.eos_token_id:
-        tokens.append(int(tokenizer.eos_token_id))
-    mask = np.ones(len(tokens), dtype=bool)
-    mask[0] = False  # nothing predicts the first token
-    return Example(np.asarray(tokens, np.int32), mask, where)
-
-
-def _has_content(turn: Message) -> bool:
-    return bool((turn.get("content") or "").strip() or turn.get("tool_calls"))

@@ -6,30 +6,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from livery.dataset.conversation import Dropped, Row, RowError
-from livery.dataset.encode import encode
+from livery.dataset.encode import BATCH, Encoded, encode_rows
 from livery.dataset.length import too_long
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import question
+from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
 from livery.plan import Example
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A row and its examples; a row may give several (see `livery.dataset.encode`)."""
-
-    row: Row
-    examples: tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +34,7 @@ class Dataset:
         digest: hex SHA-256 over all tokens and masks.
         asked: what each row asks, by its place, where that was wanted.
         more: there were more rows than those taken.
+        reasons: some learned answer comes with its reasoning.
     """
 
     examples: tuple[Example, ...]
@@ -49,37 +42,50 @@ class Dataset:
     digest: str = ""
     asked: Mapping[str, str] = field(default_factory=dict[str, str])
     more: bool = False
+    reasons: bool = False
 
 
 def judge(
     rows: Iterable[Row | Dropped | RowError],
-    tokenizer: Any,
+    chat: ChatTemplate,
     *,
     max_length: int,
     mask_prompt: bool = True,
+    tell: Callable[[str, str], None] = lambda remark, where: None,
 ) -> Iterator[Encoded | Dropped | RowError]:
-    """What becomes of each row; of one that gives several examples, too long ones are dropped."""
-    for row in rows:
-        if isinstance(row, Dropped | RowError):
-            yield row
-            continue
-        if reason := too_long(row, tokenizer, max_length):
-            yield Dropped(row.where, reason)
-            continue
-        kept: list[Example] = []
-        for example in encode(row, tokenizer, mask_prompt=mask_prompt):
-            if len(example.tokens) > max_length:
-                reason = f"{len(example.tokens)} tokens, over the limit of {max_length}"
-                yield Dropped(row.where, reason)
+    """What becomes of each row, in order; of one that gives several examples, too long ones are
+    dropped.
+
+    Args:
+        tell: called with what is told once for all rows, and the row's place.
+    """
+    waiting = iter(rows)
+    while batch := list(islice(waiting, BATCH)):
+        fitting: list[Row] = []
+        told: dict[int, Dropped | RowError] = {}
+        for at, row in enumerate(batch):
+            if isinstance(row, Dropped | RowError):
+                told[at] = row
+            elif reason := too_long(row, chat.tokenizer, max_length):
+                told[at] = Dropped(row.where, reason)
             else:
-                kept.append(example)
-        if kept:
-            yield Encoded(row, tuple(kept))
+                fitting.append(row)
+        encoded = iter(encode_rows(fitting, chat, mask_prompt=mask_prompt, max_length=max_length))
+        for at in range(len(batch)):
+            if at in told:
+                yield told[at]
+                continue
+            found = next(encoded)
+            yield from found.dropped
+            for note in found.notes:
+                tell(note, found.row.where)
+            if found.examples:
+                yield found
 
 
 def load_dataset(
     data: str | Path | Sequence[Source],
-    tokenizer: Any,
+    chat: ChatTemplate,
     *,
     max_length: int,
     mask_prompt: bool = True,
@@ -108,13 +114,17 @@ def load_dataset(
     asked: dict[str, str] = {}
     rows = reader.read(sources)
     taken = islice(rows, first) if first else rows
-    for found in judge(taken, tokenizer, max_length=max_length, mask_prompt=mask_prompt):
+    reasons = False
+    for found in judge(
+        taken, chat, max_length=max_length, mask_prompt=mask_prompt, tell=reader.tell
+    ):
         if isinstance(found, RowError):
             raise found
         if isinstance(found, Dropped):
             dropped.append(found)
             continue
         examples += found.examples
+        reasons = reasons or found.reasons
         if with_questions:
             asked[found.row.where] = question(found.row)
     reader.check_columns()
@@ -127,7 +137,7 @@ def load_dataset(
             f"{' taken' if more else ''} can be trained on; the first, "
             f"{dropped[0].where}: {dropped[0].reason}."
         )
-    return Dataset(tuple(examples), tuple(dropped), digest(examples), asked, more)
+    return Dataset(tuple(examples), tuple(dropped), digest(examples), asked, more, reasons)
 
 
 def digest(examples: Iterable[Example]) -> str:

@@ -55,9 +55,13 @@ class Reader:
         if reason := nothing_to_learn(row):
             return Dropped(where, reason)
         for remark in dict.fromkeys(remarks):
-            count, first = self._told.get(remark, (0, where))
-            self._told[remark] = count + 1, first
+            self.tell(remark, where)
         return row
+
+    def tell(self, remark: str, where: str) -> None:
+        """Count what the user is told once for all rows."""
+        count, first = self._told.get(remark, (0, where))
+        self._told[remark] = count + 1, first
 
     def check_columns(self) -> None:
         """After reading: every column that is named was there.

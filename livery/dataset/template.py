@@ -1,15 +1,26 @@
-"""A model's tokenizer and chat template, and what the template makes of turns."""
+"""A model's tokenizer and chat template, and what the template makes of turns.
+
+    chat = load_chat("base_model", TemplateSettings(kwargs={"enable_thinking": False}))
+    text = chat.render(messages, generate=True)
+
+One `ChatTemplate` serves training and every engine, so that a model is prompted as it was trained.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from livery.dataset.conversation import Message
+from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError
 from livery.reading import read_text
+from livery.settings import TemplateSettings
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
 CHATML = (
@@ -17,6 +28,238 @@ CHATML = (
     "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+_ASKS, _ANSWERS, _SYSTEM = "LIVERYASKS", "LIVERYANSWERS", "LIVERYSYSTEM"
+
+# A generation prompt that ends within a block of reasoning, or after an empty one.
+OPEN_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*\Z")
+EMPTY_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*</\1>\s*\Z")
+
+
+class ChatTemplate:
+    """A tokenizer with its chat template. Plain data but for the tokenizer.
+
+    Attributes:
+        tokenizer: of transformers.
+        settings: how it renders.
+    """
+
+    def __init__(self, tokenizer: Any, settings: TemplateSettings | None = None) -> None:
+        """Raises UserError where a template is no Jinja, or the date no date."""
+        self.tokenizer = tokenizer
+        self.settings = settings or TemplateSettings()
+        self._date = read_date(self.settings.date)
+        self._templates: dict[str, Template] = {}
+        own: Any = tokenizer.chat_template
+        named: dict[str, str] = own if isinstance(own, dict) else {"default": own} if own else {}
+        for name, source in named.items():
+            try:
+                self._templates[name] = compiled(source)
+            except Refused as error:
+                raise UserError(f"The chat template {name!r} cannot be used: {error}.") from None
+        self._specials: dict[str, str] = {
+            name: str(token)
+            for name, token in tokenizer.special_tokens_map.items()
+            if isinstance(token, str)
+        }
+
+    def __bool__(self) -> bool:
+        """Whether there is a template."""
+        return bool(self._templates)
+
+    @property
+    def asks_date(self) -> bool:
+        """Whether a template writes today's date."""
+        return any(template.asks_date for template in self._templates.values())
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        generate: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The turns as the model reads them.
+
+        Args:
+            generate: end with what opens an answer.
+            tools: JSON Schemas.
+            kwargs: variables beside those of the settings, and before them.
+
+        Raises:
+            Refused: the template does not take this conversation.
+        """
+        values = {**self.settings.kwargs, **(kwargs or {})}
+        text = self._render(self._adapted(messages), tools, values, generate)
+        if generate and values.get("enable_thinking") is False and (
+            found := OPEN_BLOCK.search(text)
+        ):  # fmt: skip
+            # Templates that always open a block of reasoning know no such switch: close it for
+            # them.
+            text += closing(text, found[1])
+        return text
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the turns and of what opens the answer, for an engine.
+
+        Raises:
+            UserError: there is no template, or it does not take this conversation.
+        """
+        self.require("prompt")
+        try:
+            return self.ids(self.render(messages, generate=True))
+        except Refused as error:
+            raise UserError(f"The chat template refuses this conversation: {error}.") from None
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
+        return token_ids(self.tokenizer, text)
+
+    def require(self, where: str) -> None:
+        """Raises UserError where there is no template."""
+        if not self:
+            raise UserError(
+                f"{where}: this model's tokenizer has no chat template. "
+                "Add --chat-template chatml, or --chat-template FILE with one of your own."
+            )
+
+    @cached_property
+    def end(self) -> int:
+        """The token that ends an assistant's turn; without a template the end of the text.
+
+        Raises:
+            UserError: the template ends a turn with plain text.
+        """
+        if not self:
+            return int(self.tokenizer.eos_token_id)
+        try:
+            text = self.render(_probe(_ASKS, _ANSWERS), generate=False)
+        except Refused as error:
+            raise UserError(f"The chat template cannot be used: {error}.") from None
+        _, _, tail = text.rpartition(_ANSWERS)
+        for token in self.ids(tail):
+            added = self.tokenizer.added_tokens_decoder.get(token)
+            if added is not None and str(added.content).strip():
+                return token
+            if self.tokenizer.decode([token]).strip():
+                break
+        raise UserError(
+            "The chat template ends an assistant's turn without an end-of-turn token, so a model "
+            "trained on it would never learn to stop. Give another template with --chat-template."
+        )
+
+    @cached_property
+    def end_text(self) -> str:
+        """`end` as the template writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.end))
+
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        """Added tokens that this template writes: text is split there before it is tokenized."""
+        try:
+            text = self.render(_probe(_ASKS, _ANSWERS, _ASKS), generate=True)
+        except Refused:
+            return ()
+        added = {str(token.content) for token in self.tokenizer.added_tokens_decoder.values()}
+        return tuple(sorted(token for token in added if token.strip() and token in text))
+
+    @cached_property
+    def merges_system(self) -> bool:
+        """The template knows no system role (it refuses it, or leaves its text out): the text then
+        opens the first user turn, in training and in every engine alike."""
+        user = _probe(_ASKS)
+        system: list[Message] = [{"role": "system", "content": _SYSTEM}]
+        try:
+            return _SYSTEM not in self._render([*system, *user], (), self.settings.kwargs, True)
+        except Refused:
+            pass
+        try:
+            self._render(user, (), self.settings.kwargs, True)
+        except Refused:
+            return False
+        return True
+
+    @cached_property
+    def wants_json_text(self) -> bool:
+        """The template writes a tool call's arguments as they are, so they must be JSON already."""
+        call = {"type": "function", "id": "livery000", "function": {"name": "f"}}
+        outcomes: list[bool] = []
+        for arguments in ({"a": 1}, '{"a": 1}'):
+            made = {**call, "function": {"name": "f", "arguments": arguments}}
+            turn = {"role": "assistant", "content": "", "tool_calls": [made]}
+            try:
+                self._render([*_probe(_ASKS), turn], (), self.settings.kwargs, False)
+            except Refused:
+                outcomes.append(False)
+            else:
+                outcomes.append(True)
+        return outcomes == [False, True]
+
+    @cached_property
+    def opens_empty_block(self) -> bool:
+        """A plain answer begins by closing a block of reasoning (an empty one)."""
+        try:
+            prompt = self.render(_probe(_ASKS), generate=True)
+            turn = self.render(_probe(_ASKS, _ANSWERS), generate=False)
+        except Refused:
+            return False
+        if EMPTY_BLOCK.search(prompt):
+            return False
+        if OPEN_BLOCK.search(prompt):
+            return True
+        if not turn.startswith(prompt):
+            return False
+        return EMPTY_BLOCK.search(turn[len(prompt) :].partition(_ANSWERS)[0]) is not None
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]],
+        kwargs: Mapping[str, Any],
+        generate: bool,
+    ) -> str:
+        if not messages:
+            raise Refused("there is no turn before the answer")
+        names = ("tool_use", "default") if tools else ("default",)
+        name = next((name for name in names if name in self._templates), None)
+        if name is None:
+            raise Refused("there is no chat template")
+        chosen = self._templates[name]
+        return chosen.render(
+            {
+                **self._specials,
+                **kwargs,
+                "messages": messages,
+                "tools": list(tools) or None,
+                "documents": kwargs.get("documents"),
+                "add_generation_prompt": generate,
+            },
+            self._date,
+        )
+
+    def _adapted(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages as transformers hands them to a template, and as this one takes them."""
+        made: list[Message] = []
+        for message in messages:
+            message = {key: value for key, value in message.items() if value is not None}
+            if (reasoning := message.get("reasoning_content")) is not None:
+                message.setdefault("thinking", reasoning)  # the name in gpt-oss's template
+            if message.get("tool_calls") and self.wants_json_text:
+                message["tool_calls"] = [_with_json_text(call) for call in message["tool_calls"]]
+            made.append(message)
+        if made and made[0]["role"] == "system" and self.merges_system:
+            return system_in_user(made)
+        return made
+
+
+def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> ChatTemplate:
+    """The model's tokenizer with its chat template.
+
+    Raises:
+        UserError: as `load_tokenizer`, or a template that is no Jinja.
+    """
+    settings = settings or TemplateSettings()
+    return ChatTemplate(load_tokenizer(model, settings.template), settings)
 
 
 def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
@@ -24,10 +267,11 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
 
     Args:
         model: folder or hub id.
-        chat_template: "chatml", or a file that holds a Jinja template; None keeps the model's own.
+        chat_template: "chatml", the name of one of the tokenizer's templates, or a file that holds
+            a Jinja template; None keeps the model's own.
 
     Raises:
-        UserError: there is no tokenizer, or it has no template and none was given.
+        UserError: there is no tokenizer, or no such template.
     """
     from transformers import AutoTokenizer
 
@@ -38,7 +282,17 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
             f"{model}: its tokenizer could not be loaded: {str(error).splitlines()[0]}. "
             "Give a folder that holds tokenizer.json, or a model id that this machine can reach."
         ) from error
-    if chat_template == "chatml":
+    own: Any = tokenizer.chat_template
+    named: dict[str, str] = own if isinstance(own, dict) else {}
+    if chat_template is None:
+        if named and "default" not in named:
+            raise UserError(
+                f"{model}: brings the chat templates {', '.join(sorted(named))}, and none called "
+                f"default. Choose one: --chat-template {min(named)}."
+            )
+    elif chat_template in named:
+        tokenizer.chat_template = named[chat_template]
+    elif chat_template == "chatml":
         tokenizer.chat_template = CHATML
         missing = [t for t in ("<|im_start|>", "<|im_end|>") if len(token_ids(tokenizer, t)) != 1]
         if missing:
@@ -46,75 +300,55 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
                 f"{model}: --chat-template chatml needs {' and '.join(missing)} as a token of the "
                 "vocabulary. Give a template of your own made of tokens that it has."
             )
-    elif chat_template is not None:
+    elif not (chat_template == "default" and own):
         path = Path(chat_template)
         if not path.is_file():
-            raise UserError(f"{chat_template}: no such template file (or say chatml).")
+            has = f", or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
+            raise UserError(f"{chat_template}: no such template file (or say chatml{has}).")
         tokenizer.chat_template = read_text(path)
     return tokenizer
 
 
-def prompt_tokens(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Token ids of the turns and of what opens the answer."""
-    require_template(tokenizer, "prompt")
-    return token_ids(tokenizer, render(messages, tokenizer, generate=True))
-
-
-def end_of_turn(tokenizer: Any) -> int:
-    """The token that ends an assistant's turn under the tokenizer's template.
-
-    Raises:
-        UserError: the template ends a turn with plain text.
-    """
-    return _end_of_turn(tokenizer, tokenizer.chat_template or "")
-
-
-@lru_cache(maxsize=8)
-def _end_of_turn(tokenizer: Any, template: str) -> int:
-    if not template:
-        return int(tokenizer.eos_token_id)
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    ids = token_ids(tokenizer, render(probe, tokenizer, generate=False))
-    special = {int(i) for i in tokenizer.all_special_ids}
-    special |= {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    # White space may follow the token that ends the turn; nothing else may.
-    for token in reversed(ids):
-        if token in special:
-            return token
-        if tokenizer.decode([token]).strip():
-            break
-    raise UserError(
-        "The chat template ends an assistant's turn without an end-of-turn token, so a model "
-        "trained on it would never learn to stop. Give another template with --chat-template."
-    )
-
-
-def require_template(tokenizer: Any, where: str) -> None:
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"{where}: this model's tokenizer has no chat template. "
-            "Add --chat-template chatml, or --chat-template FILE with one of your own."
-        )
-
-
-def render(messages: Sequence[Message], tokenizer: Any, *, generate: bool) -> str:
-    try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generate
-        )
-    except Exception as error:  # a template raises what it likes
-        if "system" in str(error).lower() and messages[0]["role"] == "system":
-            return tokenizer.apply_chat_template(
-                _system_in_user(messages), tokenize=False, add_generation_prompt=generate
-            )
-        raise UserError(f"The chat template refuses this conversation: {error}") from error
-
-
-def _system_in_user(messages: Sequence[Message]) -> list[Message]:
-    """For templates without a system role (gemma): its text opens the first user turn."""
-    system, first, *rest = messages
-    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-
-
 def token_ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Token ids of a text, nothing added."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def read_date(text: str) -> datetime.datetime | None:
+    """The date of TemplateSettings; None for today. Raises UserError where it is none."""
+    if not text:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f"template_date is {text!r}; it must be a date such as 2025-01-31."
+        ) from None
+
+
+def closing(prompt: str, tag: str) -> str:
+    """What ends a block of reasoning that a prompt has opened and left empty."""
+    return f"\n</{tag}>\n\n" if prompt.endswith("\n") else f"</{tag}>"
+
+
+def system_in_user(messages: Sequence[Message]) -> list[Message]:
+    """For templates without a system role: its text opens the first user turn."""
+    system, *rest = messages
+    for at, message in enumerate(rest):
+        if message["role"] == "user":
+            text = f"{system['content']}\n\n{message['content']}"
+            return [*rest[:at], {**message, "content": text}, *rest[at + 1 :]]
+    return [{"role": "user", "content": system["content"]}, *rest]
+
+
+def _probe(*texts: str) -> list[Message]:
+    roles = ("user", "assistant")
+    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
+
+
+def _with_json_text(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    if isinstance(function.get("arguments"), str):
+        return dict(call)
+    text = json.dumps(function.get("arguments", {}), ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}

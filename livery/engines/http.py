@@ -15,7 +15,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -41,12 +41,20 @@ PARALLEL = 16
 _AGAIN = {408, 429, 500, 502, 503, 504}
 
 
-def open(model: str, adapter: str | None = None, *, url: str) -> HTTPEngine:
+def open(
+    model: str,
+    adapter: str | None = None,
+    *,
+    url: str,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> HTTPEngine:
     """Use the endpoint at `url`; nothing is sent yet.
 
     Args:
         model: the name under which the base is served.
         adapter: the name under which the tuned model is served.
+        template_kwargs: variables of the chat template, sent with each request where there are any
+            (vLLM and llama.cpp's server take them).
         url: ends in /v1, as other clients take it. A key is read from OPENAI_API_KEY.
 
     Raises:
@@ -54,13 +62,16 @@ def open(model: str, adapter: str | None = None, *, url: str) -> HTTPEngine:
     """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"{url}: not an http address, such as http://127.0.0.1:8000/v1")
-    return HTTPEngine(model, adapter, url.rstrip("/"))
+    return HTTPEngine(model, adapter, url.rstrip("/"), template_kwargs or {})
 
 
 class HTTPEngine:
     """See `livery.engines.base.Engine`."""
 
-    def __init__(self, model: str, adapter: str | None, url: str):
+    def __init__(
+        self, model: str, adapter: str | None, url: str, template_kwargs: Mapping[str, Any]
+    ):
+        self._template_kwargs = dict(template_kwargs)
         self._model, self._adapter, self._url = model, adapter, url
         self._on = adapter is not None
 
@@ -137,6 +148,9 @@ class HTTPEngine:
                 "max_tokens": decoding.max_tokens,
                 "temperature": decoding.temperature,
                 "seed": decoding.seed + row,
+                **(
+                    {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
+                ),
                 **({"top_p": decoding.top_p} if decoding.top_p < 1 else {}),
             }
         )

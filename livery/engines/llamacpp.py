@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livery.dataset.template import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_chat
 from livery.engines import llamacpp_files as files
 from livery.engines.answers import OnToken, Pieces
 from livery.engines.base import (
@@ -40,6 +40,7 @@ from livery.engines.llamacpp_process import LlamaProcess
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.errors import UserError
 from livery.paths import find_model
+from livery.settings import TemplateSettings
 
 PACKAGE = "xllamacpp"
 CONTEXT = 2048  # tokens to begin with; a prompt that needs more gets more
@@ -54,7 +55,7 @@ def open(
     *,
     gguf_type: str = GGUF_TYPE,
     tokenizer: str | None = None,
-    chat_template: str | None = None,
+    template: TemplateSettings | None = None,
     to_gguf: ToGguf | None = None,
 ) -> LlamaCppEngine:
     """Load `model` into llama.cpp, and `adapter` onto it.
@@ -65,13 +66,13 @@ def open(
         adapter: a GGUF file, or a folder: its gguf/adapter.gguf, or else converted.
         tokenizer: the folder of the Hugging Face tokenizer; by default the adapter's own, else the
             model's. A GGUF base without either needs it.
-        chat_template: as `livery.dataset.template.load_tokenizer`.
+        template: the chat template, and how it renders; None takes the tokenizer's.
         to_gguf: how to convert; None takes GGUF files alone.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    return LlamaCppEngine(model, adapter, gguf_type, tokenizer, chat_template, to_gguf)
+    return LlamaCppEngine(model, adapter, gguf_type, tokenizer, template, to_gguf)
 
 
 class LlamaCppEngine:
@@ -83,7 +84,7 @@ class LlamaCppEngine:
         adapter: str | None,
         gguf_type: str,
         tokenizer: str | None,
-        chat_template: str | None,
+        template: TemplateSettings | None,
         to_gguf: ToGguf | None,
     ):
         folder = None if to_gguf is None or files.is_file(model) else to_gguf.find(model)
@@ -100,10 +101,11 @@ class LlamaCppEngine:
                 f"{model}: which tokenizer and chat template belong to it? Give --tokenizer the "
                 "folder of the base model (or an adapter folder that brings its own)."
             )
-        self.tokenizer = load_tokenizer(source, chat_template)
+        self._chat = load_chat(source, template)
+        self.tokenizer = self._chat.tokenizer
         files.check_vocabulary(self._model, self.tokenizer, str(source))
         base = folder or Path(source)
-        self._stop = end_tokens(self.tokenizer, files.model_config(base), base)
+        self._stop = end_tokens(self._chat, files.model_config(base), base)
         self._names = (model, adapter)
         self._on = self._adapter is not None
         self._process = LlamaProcess(self._model, self._adapter, context=CONTEXT)
@@ -121,7 +123,7 @@ class LlamaCppEngine:
 
     def prompt(self, messages: Conversation) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(prompt_tokens(list(messages), self.tokenizer)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None

@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from livery.dataset.template import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_chat
 from livery.engines import mlx_cache, mlx_decode
 from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
@@ -35,6 +35,7 @@ from livery.engines.mlx_base import load_base
 from livery.engines.mlx_steps import Steps
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.errors import UserError
+from livery.settings import TemplateSettings
 
 
 def open(
@@ -43,18 +44,18 @@ def open(
     *,
     dtype: str = "auto",
     quantize: int | None = None,
-    chat_template: str | None = None,
+    template: TemplateSettings | None = None,
 ) -> MLXEngine:
     """Load `model`, and `adapter` onto it.
 
     Args:
         dtype, quantize: as `livery.engines.mlx_base.load_base`.
-        chat_template: as `livery.dataset.template.load_tokenizer`.
+        template: the chat template, and how it renders; None takes the tokenizer's.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    return MLXEngine(model, adapter, dtype, quantize, chat_template)
+    return MLXEngine(model, adapter, dtype, quantize, template)
 
 
 class MLXEngine:
@@ -66,13 +67,14 @@ class MLXEngine:
         adapter: str | None,
         dtype: str,
         quantize: int | None,
-        chat_template: str | None,
+        template: TemplateSettings | None,
     ):
         self._base = load_base(model, dtype=dtype, quantize=quantize)
-        self.tokenizer = load_tokenizer(own_tokenizer(adapter) or self._base.path, chat_template)
+        self._chat = load_chat(own_tokenizer(adapter) or self._base.path, template)
+        self.tokenizer = self._chat.tokenizer
         self._adapter = put_on(self._base.model, adapter) if adapter else None
         self._names = (model, adapter)
-        self._stop = end_tokens(self.tokenizer, self._base.config, self._base.path)
+        self._stop = end_tokens(self._chat, self._base.config, self._base.path)
         self._decoders: dict[bool, mlx_decode.Decoder] = {}
         self._masks: TokenMasks | None = None
 
@@ -90,7 +92,7 @@ class MLXEngine:
 
     def prompt(self, messages: Conversation) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(prompt_tokens(list(messages), self.tokenizer)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from livery.dataset.template import end_of_turn
+from livery.dataset.template import ChatTemplate
 from livery.reading import read_object
 
 
-def end_tokens(tokenizer: Any, config: dict[str, Any], model: Path) -> tuple[int, ...]:
+def end_tokens(chat: ChatTemplate, config: dict[str, Any], model: Path) -> tuple[int, ...]:
     """Ids that end an answer: the template's end of turn first, then whatever else the tokenizer,
     config.json and generation_config.json call an end."""
-    found: list[int] = [end_of_turn(tokenizer)]
+    found: list[int] = [chat.end]
     generation = model / "generation_config.json"
     more = read_object(generation) if generation.is_file() else {}
-    for ids in (tokenizer.eos_token_id, config.get("eos_token_id"), more.get("eos_token_id")):
+    for ids in (chat.tokenizer.eos_token_id, config.get("eos_token_id"), more.get("eos_token_id")):
         for token in ids if isinstance(ids, list) else [ids]:
             if isinstance(token, int) and token not in found:
                 found.append(token)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from livery.dataset.template import load_tokenizer, prompt_tokens
+from livery.dataset.template import load_chat
 from livery.engines import torch_decode
 from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
 from livery.engines.base import (
@@ -36,6 +36,7 @@ from livery.engines.torch_adapter import put_on
 from livery.engines.torch_base import load_base
 from livery.engines.torch_steps import Steps
 from livery.errors import UserError
+from livery.settings import TemplateSettings
 
 
 def open(
@@ -45,18 +46,18 @@ def open(
     device: str = "auto",
     dtype: str = "auto",
     quantize: int | None = None,
-    chat_template: str | None = None,
+    template: TemplateSettings | None = None,
 ) -> TorchEngine:
     """Load `model`, and `adapter` onto it.
 
     Args:
         device, dtype, quantize: as `livery.engines.torch_base.load_base`.
-        chat_template: as `livery.dataset.template.load_tokenizer`.
+        template: the chat template, and how it renders; None takes the tokenizer's.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    return TorchEngine(model, adapter, device, dtype, quantize, chat_template)
+    return TorchEngine(model, adapter, device, dtype, quantize, template)
 
 
 class TorchEngine:
@@ -69,15 +70,16 @@ class TorchEngine:
         device: str,
         dtype: str,
         quantize: int | None,
-        chat_template: str | None,
+        template: TemplateSettings | None,
     ):
         self._base = load_base(model, device=device, dtype=dtype, quantize=quantize)
-        self.tokenizer = load_tokenizer(own_tokenizer(adapter) or model, chat_template)
+        self._chat = load_chat(own_tokenizer(adapter) or model, template)
+        self.tokenizer = self._chat.tokenizer
         self._adapter = put_on(self._base.model, adapter) if adapter else None
         loaded: Any = self._adapter.model if self._adapter else self._base.model
         self._names = (model, adapter)
         config = loaded.config.to_dict()
-        self._stop = end_tokens(self.tokenizer, config, Path(model).expanduser())
+        self._stop = end_tokens(self._chat, config, Path(model).expanduser())
         self._decoder = torch_decode.make_decoder(loaded)
         self._masks: TokenMasks | None = None
 
@@ -95,7 +97,7 @@ class TorchEngine:
 
     def prompt(self, messages: Conversation) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(prompt_tokens(list(messages), self.tokenizer)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None

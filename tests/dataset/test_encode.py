@@ -10,16 +10,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livery.dataset.encode import encode_messages, encode_row
+from livery.dataset.conversation import Conversation
+from livery.dataset.encode import encode
 from livery.dataset.load import load_dataset
-from livery.dataset.template import end_of_turn, load_tokenizer
+from livery.dataset.rows import read_row
+from livery.dataset.template import ChatTemplate, load_chat, load_tokenizer
 from livery.errors import UserError
+from livery.plan import Example
 from tests.tiny_models import EOS_ID, tiny_model
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_tokenizer(tiny_model("llama", tmp_path_factory.mktemp("chat")))
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTemplate:
+    return load_chat(tiny_model("llama", tmp_path_factory.mktemp("chat")))
+
+
+def encode_row(row: Any, chat: ChatTemplate, where: str, **more: Any) -> tuple[Example, ...]:
+    return encode(read_row(row, where), chat, **more).examples
+
+
+def encode_messages(messages: Any, chat: ChatTemplate, where: str) -> tuple[Example, ...]:
+    learn = tuple(m["role"] == "assistant" for m in messages)
+    found = encode(Conversation(where, tuple(messages), learn), chat)
+    if found.dropped:
+        raise UserError(f"{where}: {found.dropped[0].reason}")
+    return found.examples
 
 
 def chat(*turns: str) -> list[dict[str, str]]:
@@ -36,16 +51,18 @@ words = st.text(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(turns=st.lists(words, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0))
-def test_supervised_tokens_are_the_answers_and_their_ends(tokenizer: Any, turns: list[str]) -> None:
+def test_supervised_tokens_are_the_answers_and_their_ends(
+    tokenizer: ChatTemplate, turns: list[str]
+) -> None:
     (example,) = encode_messages(chat(*turns), tokenizer, "here")
-    learned = tokenizer.decode(example.tokens[example.supervised])
+    learned = tokenizer.tokenizer.decode(example.tokens[example.supervised])
     assert learned == "".join(answer + "<|im_end|>" for answer in turns[1::2])
     assert example.supervised[-1]
     assert example.tokens[-1] == EOS_ID
     assert not example.supervised[0]
 
 
-def test_every_format_of_other_trainers_gives_the_same_tokens(tokenizer: Any) -> None:
+def test_every_format_of_other_trainers_gives_the_same_tokens(tokenizer: ChatTemplate) -> None:
     rows = [
         {"messages": chat("hello", "good day")},
         {"prompt": "hello", "completion": "good day"},
@@ -57,20 +74,22 @@ def test_every_format_of_other_trainers_gives_the_same_tokens(tokenizer: Any) ->
     assert all(e.supervised.tolist() == encoded[0].supervised.tolist() for e in encoded)
 
 
-def test_plain_text_is_learned_whole_and_ends(tokenizer: Any) -> None:
+def test_plain_text_is_learned_whole_and_ends(tokenizer: ChatTemplate) -> None:
     (example,) = encode_row({"text": "once upon a time"}, tokenizer, "x")
     assert example.supervised.tolist() == [False] + [True] * (len(example.tokens) - 1)
-    assert example.tokens[-1] == tokenizer.eos_token_id
+    assert example.tokens[-1] == tokenizer.tokenizer.eos_token_id
 
 
-def test_unmasked_prompts_are_learned_too(tokenizer: Any) -> None:
+def test_unmasked_prompts_are_learned_too(tokenizer: ChatTemplate) -> None:
     (example,) = encode_row(
         {"prompt": "hello", "completion": "good day"}, tokenizer, "x", mask_prompt=False
     )
     assert example.supervised[1:].all()
 
 
-def test_a_template_that_rewrites_earlier_turns_gives_an_example_a_turn(tokenizer: Any) -> None:
+def test_a_template_that_rewrites_earlier_turns_gives_an_example_a_turn(
+    tokenizer: ChatTemplate,
+) -> None:
     other = load_tokenizer_with(
         tokenizer,
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
@@ -79,11 +98,11 @@ def test_a_template_that_rewrites_earlier_turns_gives_an_example_a_turn(tokenize
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     )
     examples = encode_messages(chat("a", "first", "b", "second"), other, "x")
-    learned = [other.decode(e.tokens[e.supervised]) for e in examples]
+    learned = [other.tokenizer.decode(e.tokens[e.supervised]) for e in examples]
     assert learned == ["first<|im_end|>", "second<|im_end|>"]
 
 
-def test_a_template_under_which_the_prompt_is_no_prefix_is_refused(tokenizer: Any) -> None:
+def test_a_template_under_which_the_prompt_is_no_prefix_is_refused(tokenizer: ChatTemplate) -> None:
     other = load_tokenizer_with(
         tokenizer,
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -93,30 +112,30 @@ def test_a_template_under_which_the_prompt_is_no_prefix_is_refused(tokenizer: An
         encode_messages(chat("a", "b"), other, "data.jsonl:7")
 
 
-def test_a_template_without_an_end_of_turn_is_refused(tokenizer: Any) -> None:
+def test_a_template_without_an_end_of_turn_is_refused(tokenizer: ChatTemplate) -> None:
     other = load_tokenizer_with(
         tokenizer,
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}",
     )
     with pytest.raises(UserError, match="never learn to stop"):
-        end_of_turn(other)
+        _ = other.end
 
 
-def test_no_template_is_said_with_the_remedy(tokenizer: Any) -> None:
+def test_no_template_is_said_with_the_remedy(tokenizer: ChatTemplate) -> None:
     other = load_tokenizer_with(tokenizer, None)
     with pytest.raises(UserError, match="--chat-template chatml"):
         encode_messages(chat("a", "b"), other, "x")
     (example,) = encode_row({"prompt": "abc ", "completion": "def"}, other, "x")
-    assert other.decode(example.tokens[example.supervised]) == "def<|im_end|>"
+    assert other.tokenizer.decode(example.tokens[example.supervised]) == "def<|im_end|>"
 
 
-def load_tokenizer_with(tokenizer: Any, template: str | None) -> Any:
+def load_tokenizer_with(tokenizer: ChatTemplate, template: str | None) -> ChatTemplate:
     import copy
 
-    other = copy.copy(tokenizer)
+    other = copy.copy(tokenizer.tokenizer)
     other.chat_template = template
-    return other
+    return ChatTemplate(other)
 
 
 def write(path: Path, *lines: Any) -> Path:
@@ -124,7 +143,9 @@ def write(path: Path, *lines: Any) -> Path:
     return path
 
 
-def test_rows_that_cannot_be_trained_are_dropped_and_named(tokenizer: Any, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_trained_are_dropped_and_named(
+    tokenizer: ChatTemplate, tmp_path: Path
+) -> None:
     path = write(
         tmp_path / "train.jsonl",
         {"prompt": "hello", "completion": "good day"},
@@ -152,13 +173,13 @@ def test_rows_that_cannot_be_trained_are_dropped_and_named(tokenizer: Any, tmp_p
     ],
 )
 def test_malformed_files_name_file_line_and_fault(
-    tokenizer: Any, tmp_path: Path, lines: list[str], message: str
+    tokenizer: ChatTemplate, tmp_path: Path, lines: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         load_dataset(write(tmp_path / "train.jsonl", *lines), tokenizer, max_length=100)
 
 
-def test_bytes_that_are_no_text_and_a_missing_file(tokenizer: Any, tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_and_a_missing_file(tokenizer: ChatTemplate, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_bytes(b'{"text": "\xff\xfe"}\n')
     with pytest.raises(UserError, match=r"bad\.jsonl:1: not UTF-8"):
         load_dataset(tmp_path / "bad.jsonl", tokenizer, max_length=100)
