@@ -143,16 +143,11 @@ def open_gguf_base(path: Path) -> GgufBase:
     Raises:
         UserError: it is damaged, or an adapter.
     """
-    metadata = open_gguf(path, known_types=False).metadata
+    opened = open_gguf(path, known_types=False)
+    metadata = opened.metadata
     if metadata.get("general.type", "model") != "model":
         raise UserError(f"{path}: general.type is {metadata['general.type']!r}: no base model.")
-    from gguf import GGUFReader
-
-    try:
-        tensors = GGUFReader(path).tensors
-        shapes = {str(t.name): tuple(int(n) for n in t.shape)[::-1] for t in tensors}
-    except (ValueError, KeyError, IndexError, OverflowError) as error:
-        raise UserError(f"{path}: its tensors cannot be listed: {error}.") from None
+    shapes = {name: entry.shape for name, entry in opened.entries.items()}
     return GgufBase(path, str(metadata.get("general.architecture")), shapes, metadata)
 
 

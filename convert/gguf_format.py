@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convert import gguf_names, record, scales
+from convert import gguf_fields, gguf_names, record, scales
 from convert.base import Base
 from convert.gguf_file import GgufFile, Value, open_gguf, write_gguf
 from convert.gguf_names import Architecture
@@ -26,6 +26,8 @@ _HALVES = (".lora_a", ".lora_b")
 _RECORD = f"{record.KEY}.record"
 _TASK = {"task_name": "adapter.lora.task_name", "prompt_prefix": "adapter.lora.prompt_prefix"}
 _ALORA = "adapter.alora.invocation_tokens"
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_FLOATS = frozenset({"float32", "float16", "bfloat16"})
 _ROPE = frozenset({"q_proj", "k_proj"})
 
 
@@ -39,6 +41,7 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
         UserError: damaged, no LoRA adapter, of an unknown architecture, a half of a pair is
             missing, a tensor is unknown, or the head counts are needed and not known.
     """
+    base = gguf_fields.complete(base) if base else None
     file = open_gguf(path)
     if file.metadata.get("general.type") != "adapter":
         raise UserError(f"{path}: general.type is not adapter: this is a model, not an adapter.")
@@ -64,17 +67,20 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
         pairs[module] = made
     if not pairs:
         raise UserError(f"{path}: holds no LoRA tensors.")
+    try:
+        _check_experts(pairs, base)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     dtypes = {entry.dtype for entry in file.entries.values()}
-    tokens = file.metadata.get(_ALORA)
     adapter = Adapter(
         {module: pairs[module] for module in common_order(pairs)},
         base_model=_base_name(file),
         model_type=model_type,
-        dtype=dtypes.pop() if len(dtypes) == 1 and "q8_0" not in dtypes else "float32",
+        dtype=dtypes.pop() if len(dtypes) == 1 and dtypes <= _FLOATS else "float32",
         task={
             key: str(file.metadata[name]) for key, name in _TASK.items() if name in file.metadata
         },
-        alora_invocation_tokens=tuple(tokens) if isinstance(tokens, list) and tokens else None,
+        alora_invocation_tokens=_alora(file),
         provenance=("gguf",),
     )
     return record.believe(adapter, known, whole=believed)
@@ -106,6 +112,16 @@ def _alpha(file: GgufFile) -> float:
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise UserError(f"{file.path}: adapter.lora.alpha is {alpha!r}, not a number.")
     return float(alpha)
+
+
+def _alora(file: GgufFile) -> tuple[int, ...] | None:
+    """None for an empty list too, with which llama.cpp applies the adapter to every token."""
+    tokens = file.metadata.get(_ALORA)
+    if tokens is None:
+        return None
+    if not isinstance(tokens, memoryview) or tokens.format != "I":
+        raise UserError(f"{file.path}: {_ALORA} is no array of u32, as llama.cpp wants it.")
+    return tuple(tokens.tolist()) or None
 
 
 def _halves(file: GgufFile, allow_nonfinite: bool) -> dict[str, dict[str, np.ndarray]]:
@@ -168,6 +184,7 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
         UserError: something of the adapter has no form in GGUF, said by name, or the base is
             needed and not known.
     """
+    base = gguf_fields.complete(base) if base else None
     architecture = refuse(adapter, base)
     heads = (base.heads, base.kv_heads) if base else adapter.heads
     numerators = {m: _numerator(pair) for m, pair in adapter.pairs.items()}
@@ -229,6 +246,7 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         UserError: see `write`.
     """
     _refuse_kinds(adapter)
+    _check_experts(adapter.pairs, base)
     model_type = base.model_type if base else adapter.model_type
     if not model_type:
         raise UserError(
@@ -241,6 +259,22 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         if architecture.permuted and leaf(module) in _ROPE:
             _check_heads("the adapter", module, heads)
     return architecture
+
+
+def _check_experts(pairs: Mapping[str, Pair], base: Base | None) -> None:
+    """One number of experts everywhere: llama.cpp does not check it and would write beyond its
+    memory."""
+    counts = {m: int(pair.a.shape[0]) for m, pair in pairs.items() if pair.kind == "experts"}
+    wanted: Any = (
+        next((base.config[key] for key in _EXPERTS if base.config.get(key)), None)
+        if (base)
+        else None
+    )
+    for module, count in counts.items():
+        wanted = count if wanted is None else wanted
+        if count != wanted:
+            whose = "the base has" if base else "other modules have"
+            raise UserError(f"{module}: {count} experts, {whose} {wanted}.")
 
 
 def _refuse_kinds(adapter: Adapter) -> None:

@@ -171,7 +171,7 @@ def test_template_and_special_tokens_travel(root: Path, tmp_path: Path):
     assert [fields[f"tokenizer.ggml.{name}_token_id"] for name in names] == [1, 2, 0]
     assert fields["tokenizer.ggml.add_bos_token"] is False
     assert fields["tokenizer.ggml.tokens"][2] == "<|im_end|>"
-    assert fields["tokenizer.ggml.token_type"][:6] == [3, 3, 3, 3, 3, 1]
+    assert fields["tokenizer.ggml.token_type"][:6].tolist() == [3, 3, 3, 3, 3, 1]
 
 
 def test_what_the_model_writer_refuses(root: Path, tmp_path: Path):
@@ -186,7 +186,7 @@ def test_what_the_model_writer_refuses(root: Path, tmp_path: Path):
 
     refused("'mamba'.*not known", model_type="mamba")
     refused("norm_topk_prob", norm_topk_prob=False)
-    refused("dense layers", mlp_only_layers=[0])
+    refused("mlp_only_layers", mlp_only_layers=[0])
     refused("rope scaling 'dynamic'", rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     (base / "config.json").write_text(json.dumps(config))
     (base / "model.safetensors").unlink()
