@@ -96,7 +96,7 @@ def train(config: Config, request: Request) -> RunResult:
                 output("note", {"text": text})
 
         if first_process():
-            for note in rehearse(settings, data.tokenizer, backend.get_state()):
+            for note in rehearse(settings, data.chat.tokenizer, backend.get_state()):
                 tell(note)
         job = Job(
             train=data.train.examples,
