@@ -268,21 +268,23 @@ class Work:
 
 def work(plan: Plan, epoch: int = 0) -> Work:
     """Count the work of an epoch."""
-    computed = padding = prefix = supervised = micro_batches = 0
+    computed = padding = prefix = micro_batches = 0
     shapes: set[tuple[int, int, int]] = set()
     steps = plan.epoch(epoch)
+    lengths = [len(example.tokens) - 1 for example in plan.examples]
     for step in steps:
         for chunk in step:
-            batch = make_batch(chunk, plan.examples)
-            computed += batch.computed
-            padding += batch.tokens.size - int(batch.lengths.sum())
-            prefix += len(batch.prefix)
-            supervised += batch.supervised
+            inputs = [lengths[row] - chunk.prefix for row in chunk.rows]
+            width = bucket(max(inputs))
+            computed += chunk.prefix + len(inputs) * width
+            padding += len(inputs) * width - sum(inputs)
+            prefix += chunk.prefix
             micro_batches += 1
-            shapes.add((len(batch.prefix), *batch.tokens.shape))
-    plain = sum(len(e.tokens) - 1 for e in plan.examples)
+            shapes.add((chunk.prefix, len(inputs), width))
+    # The first token is predicted by nothing; a shared prefix holds none that is supervised.
+    supervised = sum(int(np.count_nonzero(e.supervised[1:])) for e in plan.examples)
     return Work(
-        len(plan.examples), supervised, plain, computed, padding, prefix, micro_batches,
+        len(plan.examples), supervised, sum(lengths), computed, padding, prefix, micro_batches,
         len(steps), len(shapes),
     )  # fmt: skip
 

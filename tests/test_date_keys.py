@@ -241,3 +241,27 @@ def test_the_documentation_runs():
     done = doctest.testfile(str(page), module_relative=False)
     assert done.attempted >= 8
     assert done.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("TOMORROW", "tomorrow"),
+        ("“Next Monday”", "next monday"),
+        ("Call Bob @ 3PM, please!", "call bob at 3 pm please"),
+        ("Wake me @6:30am.", "wake me at 6:30 am"),
+        ("I’d like 9:00A.M. or 6 p m", "i'd like 9:00 am or 6 pm"),
+        ("wait... what, tomorrow?", "wait what tomorrow"),
+        ("mail a@b.com at 3.30", "mail a@b.com at 3.30"),
+        ("a man am i", "a man am i"),
+        ("Ｔｏｍｏｒｒｏｗ ３ｐｍ", "tomorrow 3 pm"),
+    ],
+)
+def test_commands_are_asked_as_a_recogniser_writes_them(typed: str, said: str) -> None:
+    assert date_keys.normalise(typed) == said
+    assert date_keys.messages(typed)[1]["content"] == said
+
+
+@given(st.text(alphabet="aApPmM .,!?@'\"3’…İßﬀ\n", max_size=14) | st.text(max_size=10))
+def test_what_is_normalised_stays_as_it_is(text: str) -> None:
+    assert date_keys.normalise(date_keys.normalise(text)) == date_keys.normalise(text)

@@ -23,7 +23,7 @@ from livery.files import read_jsonl
 from livery.skills import date_keys
 
 NAME = "datagen.date_keys"
-VERSION = "1"
+VERSION = "2"
 
 Row = dict[str, Any]
 
@@ -91,9 +91,10 @@ def _make(
     for category, wanted in _apportion(shares, count).items():
         made = 0
         while made < wanted:
-            text, keys = (new := draft(source, category)).text, new.keys
+            new = draft(source, category)
+            text, keys = date_keys.normalise(new.text), new.keys
             # Held-out rows must differ among each other even with names and numbers masked.
-            plain = normalise(text, names) if split == "valid" else text.lower()
+            plain = normalise(text, names) if split == "valid" else text
             if plain in answers or forbidden.closest(text) is not None:
                 continue
             answers[plain] = keys

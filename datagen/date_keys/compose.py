@@ -16,15 +16,15 @@ from livery.skills.date_keys import MAX_KEYS
 
 # Shares of the training rows; what needs more examples to learn has more.
 CATEGORIES: dict[str, float] = {
-    "relative_days": 0.07,
-    "time_of_day": 0.09,
-    "weekdays": 0.09,
-    "periods": 0.08,
-    "specific_times": 0.16,
+    "relative_days": 0.06,
+    "time_of_day": 0.08,
+    "weekdays": 0.08,
+    "periods": 0.07,
+    "specific_times": 0.15,
     "relative_time": 0.09,
     "negatives": 0.10,
-    "ambiguous": 0.08,
-    "mixed": 0.24,
+    "ambiguous": 0.10,
+    "mixed": 0.27,
 }
 
 
@@ -188,9 +188,7 @@ def _mixed(source: Source) -> Draft:
     if draw < 0.42:
         return _one(source, _weekday_part(source))
     if draw < 0.48:
-        return _one(
-            source, _day_then(source, days.part(source, source.shared(("noon", "midnight"))))
-        )
+        return _one(source, _day_with_part(source))
     if draw < 0.82:
         # Two of a kind are the hardest to tell apart.
         kind = source.shared(_KINDS)
@@ -282,9 +280,39 @@ def _day_then(source: Source, part: Said) -> Said:
     return _together(source, _any_day(source), part)
 
 
+def _day_with_part(source: Source) -> Said:
+    """A day with a meal, noon or midnight."""
+    if source.chance(0.5):
+        return _day_then(source, days.meal(source))
+    return _day_then(source, days.part(source, source.shared(("noon", "midnight"))))
+
+
+# What stands between two requests said in one breath.
+_BETWEEN = (
+    *("and",) * 6, "then", "and then", "but", "so", "also", "and also", "oh and", "after that",
+    "plus", "and please", "and can you", "", "",
+)  # fmt: skip
+
+
+def _clauses(source: Source, *said: Said) -> Draft:
+    """A whole sentence for each expression, run together: no frame is written for these, so the
+    ways in which several moments can stand in one command are as many as the frames' products."""
+    text = ""
+    for one in said:
+        clause = sentence(source, one)
+        if text and source.chance(0.12):  # what lies between may tell no time at all
+            text += f" and {fill(source, source.own(POOLS['plain_cmd']))}"
+        text = f"{text} {source.shared(_BETWEEN)} {clause}" if text else clause
+    return Draft(
+        " ".join(text.split(" ")).replace("  ", " "), tuple(k for s in said for k in s.keys)
+    )
+
+
 def _pair(source: Source, one: Said, other: Said) -> Draft:
     """Two expressions in one sentence, in order."""
     keys = one.keys + other.keys
+    if source.chance(0.3):
+        return _clauses(source, one, other)
     if one.owner and other.owner and source.chance(0.35):
         return _join(source, "joined_owners", (one.owner, other.owner), keys)
     if one.owner and other.noun and source.chance(0.2):
@@ -305,6 +333,8 @@ def _join(source: Source, frames: str, texts: tuple[str, ...], keys: tuple[str, 
 
 def _three(source: Source) -> Draft:
     said = [_anything(source) for _ in range(3)]
+    if source.chance(0.5):
+        return _clauses(source, *said)
     return _join(
         source, "three", tuple(s.text for s in said), tuple(k for s in said for k in s.keys)
     )
@@ -341,6 +371,8 @@ _KINDS: tuple[Callable[[Source], Said], ...] = (
     _day_with_time,
     _part_with_time,
     _weekday_part,
+    _weekday_part,
+    _day_with_part,
 )
 _MAKERS: dict[str, Callable[[Source], Draft]] = {
     "relative_days": _relative_days,

@@ -126,8 +126,6 @@ def roughen(source: Source, text: str, slips: float = 0.22) -> str:
         text = f"{text} {source.shared(_CLOSERS)}"
     if "'" in text and source.chance(0.1):
         text = text.replace("'", "")
-    if source.chance(0.04):
-        text = f"{text[0].upper()}{text[1:]}{source.shared(('.', '.', '', '?'))}"
     return text
 
 
