@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from livery.dataset.columns import Columns
 from livery.dataset.conversation import Dropped, Row, RowError
@@ -25,7 +26,7 @@ class Reader:
     def __init__(self, columns: Columns | None = None, train_on: TrainOn = "all") -> None:
         self.columns = columns or Columns()
         self.train_on: TrainOn = train_on
-        self._told: dict[str, tuple[int, str]] = {}
+        self._told: dict[str, _Told] = {}
         self._seen: set[str] = set()
         self._first: Source | None = None
 
@@ -45,23 +46,26 @@ class Reader:
                 yield self._judge(raw, where)
 
     def _judge(self, raw: dict[str, object], where: str) -> Row | Dropped | RowError:
-        remarks: list[str] = []
+        remarks: dict[str, list[str]] = {}
+
+        def say(remark: str, field: str = "") -> None:
+            remarks.setdefault(remark, []).append(field)
+
         try:
-            row = read_row(
-                raw, where, self.columns, train_on=self.train_on, say=remarks.append
-            )  # fmt: skip
+            row = read_row(raw, where, self.columns, train_on=self.train_on, say=say)
         except RowError as error:
             return error
         if reason := nothing_to_learn(row):
             return Dropped(where, reason)
-        for remark in dict.fromkeys(remarks):
-            self.tell(remark, where)
+        for remark, fields in remarks.items():
+            self.tell(remark, where, fields)
         return row
 
-    def tell(self, remark: str, where: str) -> None:
+    def tell(self, remark: str, where: str, fields: Iterable[str] = ()) -> None:
         """Count what the user is told once for all rows."""
-        count, first = self._told.get(remark, (0, where))
-        self._told[remark] = count + 1, first
+        told = self._told.setdefault(remark, _Told(where))
+        told.rows += 1
+        told.fields.update(dict.fromkeys(filter(None, fields)))
 
     def check_columns(self) -> None:
         """After reading: every column that is named was there.
@@ -79,6 +83,16 @@ class Reader:
     def notes(self) -> list[str]:
         """What the user is told once, each with how many rows it concerns and the first of them."""
         return [
-            f"{count} {'row' if count == 1 else 'rows'}: {remark} (first: {where})."
-            for remark, (count, where) in self._told.items()
+            f"{told.rows} {'row' if told.rows == 1 else 'rows'}, {told.first} first: {remark}"
+            + (f" ({', '.join(told.fields)})." if told.fields else ".")
+            for remark, told in self._told.items()
         ]
+
+
+@dataclass
+class _Told:
+    """A remark's rows: the first, their number, and the fields that it concerns."""
+
+    first: str
+    rows: int = 0
+    fields: dict[str, None] = field(default_factory=dict[str, None])

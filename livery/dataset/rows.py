@@ -8,14 +8,21 @@ refused with the field's name. docs/data.md shows every shape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from livery.dataset.columns import Columns
 from livery.dataset.conversation import Conversation, Message, Pair, Row, RowError, Text
 from livery.dataset.turns import Turn, parse, read_tools, read_turns, text_of
 
 TrainOn = Literal["all", "last"]
+
+
+class Say(Protocol):
+    """Takes what the user must be told of a row."""
+
+    def __call__(self, remark: str, field: str = "") -> None: ...
+
 
 _CONVERSATION = ("messages", "conversations", "conversation")
 _ASKED = ("prompt", "instruction", "question", "query", "user", "human", "inputs")
@@ -44,7 +51,7 @@ def read_row(
     columns: Columns | None = None,
     *,
     train_on: TrainOn = "all",
-    say: Callable[[str], None] = lambda remark: None,
+    say: Say = lambda remark, field="": None,
 ) -> Row:
     """What a row says.
 
@@ -52,7 +59,8 @@ def read_row(
         where: "file:line".
         columns: which column holds what, where the names do not tell.
         train_on: learn every answer of a conversation, or its last one alone.
-        say: called with what the user is told once for all rows, such as what is left aside.
+        say: called with what the user is told once for all rows, such as what is left aside, and
+            the field that it concerns, if one.
 
     Raises:
         RowError: the row has none of the shapes, has two of them, or holds what is not understood.
@@ -117,9 +125,7 @@ def question(row: Row) -> str:
 class _Fields:
     """The fields of one row, and which of them were used."""
 
-    def __init__(
-        self, row: Mapping[str, Any], where: str, columns: Columns, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, row: Mapping[str, Any], where: str, columns: Columns, say: Say) -> None:
         self.where = where
         self.columns = columns
         self.say = say
@@ -237,11 +243,11 @@ class _Fields:
             if key in self.used or key in self.columns.ignored or value in ("", [], {}):
                 continue
             if _is_annotation(name):
-                self.say(f"not used, since it is about the row: {key}")
+                self.say("not used, since it is about the row and not of it", key)
                 continue
             said = said if said is not None else _texts(row)
             if isinstance(value, str) and _repeats(name, value, said):
-                self.say(f"not used, since it repeats the conversation: {key}")
+                self.say("not used, since it repeats the rest of the row", key)
                 continue
             self.refuse_other_kinds()
             if name in _MEDIA:
@@ -368,7 +374,7 @@ def _history(fields: _Fields) -> list[Turn]:
     return turns
 
 
-def _marked(row: Conversation, train_on: TrainOn, say: Callable[[str], None]) -> Conversation:
+def _marked(row: Conversation, train_on: TrainOn, say: Say) -> Conversation:
     """Decide which answers are learnt, and leave out what follows the last one."""
     messages, learn = list(row.messages), list(row.learn)
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]

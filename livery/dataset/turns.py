@@ -13,7 +13,7 @@ from typing import Any
 
 from livery.dataset.conversation import Message, RowError
 
-_ROLES = {
+ROLES = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -169,11 +169,11 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
     key = next((k for k in _ROLE_KEYS if k in raw), "role")
     if not isinstance(raw.get(key), str):
         raise RowError(where, f"{name} is not a turn with a role.")
-    role = _ROLES.get(raw[key].strip().lower())
+    role = ROLES.get(raw[key].strip().lower())
     if role is None:
         raise RowError(
             where,
-            f"{name}: the role {raw[key]!r} is none of: {', '.join(_ROLES)}. Rename it.",
+            f"{name}: the role {raw[key]!r} is none of: {', '.join(ROLES)}. Rename it.",
         )
     text_key = next((k for k in _TEXT_KEYS if k in raw), "")
     used = {key, text_key, *_LEARNT, *_MASKED, *_KEPT, *_ABOUT}
