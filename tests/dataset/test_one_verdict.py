@@ -27,7 +27,7 @@ ODD: list[tuple[str, bytes | dict[str, Any]]] = [
     ("taken", {"prompt": "a", "completion": "b"}),
     ("taken", {"instruction": "a", "input": "b", "output": "c", "id": 3}),
     ("taken", {"text": "once upon"}),
-    ("taken", {"messages": [USER, CALL]}),
+    ("left out", {"messages": [USER, CALL]}),  # this model's template renders no calls
     ("taken", {"messages": [USER, ANSWER, USER]}),
     ("taken", {"messages": [ANSWER, USER, ANSWER]}),
     ("taken", {"messages": [USER, {**ANSWER, "weight": 0}, USER, ANSWER]}),
@@ -206,16 +206,16 @@ def test_a_huge_row_costs_no_tokenizing(
     from livery.dataset import load
 
     seen: list[int] = []
-    real = load.encode
+    real = load.encode_rows
 
-    def counted(row: Any, *rest: Any, **more: Any) -> Any:
-        seen.append(1)
-        return real(row, *rest, **more)
+    def counted(rows: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(len(rows))
+        return real(rows, *rest, **more)
 
-    monkeypatch.setattr(load, "encode", counted)
+    monkeypatch.setattr(load, "encode_rows", counted)
     path = tmp_path / "x.jsonl"
     huge = {"messages": [USER, {**ANSWER, "content": "abc " * 500_000}]}
     path.write_bytes(line(GOOD) + b"\n" + line(huge))
     data = load_data(TrainSettings(model=model, data=str(path), max_length=128))
-    assert len(seen) == 1
+    assert seen == [1]
     assert "2,000,005 characters, over the limit of 128 tokens" in data.train.dropped[0].reason
