@@ -11,7 +11,6 @@ import re
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import IO
 
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors
+from livery.temporary import Scratch
 
 # What of a base folder makes up its tokenizer.
 TOKENIZER_FILES = (
@@ -52,7 +52,7 @@ _FAULTS = (
     OverflowError, RuntimeError, MemoryError, LookupError,
 )  # fmt: skip
 
-_unpacked: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+_unpacked: list[Scratch] = []  # removed when the process ends
 
 
 def is_zip(path: Path) -> bool:
@@ -61,6 +61,15 @@ def is_zip(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(4) in _MAGIC
     except OSError:
+        return False
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a zip holds nothing but what `write_zip` puts into an adapter's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(entry.filename in MEMBERS for entry in archive.infolist())
+    except (OSError, *_FAULTS):
         return False
 
 
@@ -94,8 +103,8 @@ def unpack(path: Path) -> Path:
         UserError: it is damaged, or holds a path that leads out of it, a link, a name twice, an
             encrypted entry, or far more than its own size.
     """
-    made = tempfile.TemporaryDirectory(prefix=f"{path.name}.")
-    folder = Path(made.name)
+    made = Scratch("zip")
+    folder = made.path
     try:
         with explain_os_errors(folder, "unpacking"), zipfile.ZipFile(path) as archive:
             for name, entry in _members(path, archive).items():

@@ -11,7 +11,8 @@ import click
 
 from convert import options
 from livery.errors import UserError, printable
-from livery.files import refuse_existing
+from livery.outputs import check_file
+from livery.run_folder import writing
 
 EPILOG = """\b
 Examples:
@@ -131,12 +132,11 @@ def convert(
         UserError: the source is no adapter, something in it has no form in `target` or overflows
             in `dtype`, it holds NaN, it does not fit the base, or `destination` is taken.
     """
-    from convert import folder, formats
+    from convert import formats
     from convert.base import load_base
 
     found = formats.detect(source)
     destination = Path(destination)
-    _check_free(found, destination, target, overwrite=overwrite)
     named = load_base(base) if base else None
     adapter = formats.read_adapter(found, named, allow_nonfinite=allow_nonfinite)
     known = named or formats.choose_base(None, adapter.base_model)
@@ -146,6 +146,14 @@ def convert(
     if dtype != "auto":
         adapter = adapter.replace(dtype=dtype)
         adapter = _rounded(adapter, dtype, allow_nonfinite=allow_nonfinite)
+    with writing(destination, "writing an adapter"):
+        _check_free(found, Path(source), destination, target, known, overwrite=overwrite)
+        return _write(adapter, found, destination, target, known)
+
+
+def _write(adapter: Any, found: Any, destination: Path, target: str, known: Any) -> dict[str, Any]:
+    from convert import folder, formats
+
     if target == "all":
         made = folder.write_adapter_folder(
             adapter, destination, known.folder if known else None, source=found.format
@@ -171,29 +179,61 @@ def convert(
     }
 
 
-def _check_free(found: Any, destination: Path, target: str, *, overwrite: bool) -> None:
-    """Refuse a destination that would lose an adapter."""
+def _check_free(
+    found: Any, source: Path, destination: Path, target: str, base: Any, *, overwrite: bool
+) -> None:
+    """Refuse a destination where something would be lost.
+
+    Raises:
+        UserError: something there was not written by Livery, is read, or may not be replaced.
+    """
+    from convert import archive, record
+    from convert.archive import TOKENIZER_FILES
+
+    def check(path: Path, weights: Path, *, asked: bool = overwrite) -> None:
+        check_file(
+            path,
+            overwrite=asked,
+            inputs=read,
+            ours=lambda _: record.is_written(weights),
+            what="a part of an adapter that Livery wrote",
+        )
+
+    # A folder may be completed in its place; else nothing that is read is written over.
+    in_place = source.is_dir() and destination.resolve() == source.resolve()
+    read = () if in_place else (source, found.file)
     if target == "gguf":
         file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
-        refuse_existing(file, overwrite=overwrite)
+        check(file, file)
         return
     if destination.is_file():
         raise UserError(f"{destination}: is a file; {target} adapters are folders.")
+    if base is not None and destination.resolve() == Path(base.folder).resolve():
+        raise UserError(f"{destination}: is the base model itself; write to another folder.")
     config = destination / "adapter_config.json"
-    if not config.exists():
-        return
-    if target == "mlx" and (destination / "adapter_model.safetensors").exists():
-        raise UserError(
-            f"{destination}: is a PEFT folder, whose adapter_config.json MLX's would replace. "
-            f"Write to {destination / 'mlx'} instead."
-        )
-    if target != "mlx" and (destination / "adapters.safetensors").exists():
+    if target == "mlx" and config.exists():
+        if (destination / "adapter_model.safetensors").exists():
+            raise UserError(
+                f"{destination}: is a PEFT folder, whose adapter_config.json MLX's would replace. "
+                f"Write to {destination / 'mlx'} instead."
+            )
+    elif config.exists() and (destination / "adapters.safetensors").exists():
         raise UserError(
             f"{destination}: is an MLX folder, whose adapter_config.json PEFT's would replace. "
             "Write to another folder."
         )
-    if not overwrite:
+    names = {"mlx": ("adapters.safetensors",)}.get(target, archive.PEFT_FILES[1:])
+    weights = destination / names[0]
+    if (config.exists() or weights.exists()) and not overwrite:
         raise UserError(f"{destination}: holds an adapter. Add --overwrite to replace it.")
+    check(weights, weights)
+    check(config, weights)
+    if target == "all":
+        for name in ("README.md", *(TOKENIZER_FILES if base is not None else ())):
+            check(destination / name, weights, asked=True)
+        for name in ("mlx/adapters.safetensors", "gguf/adapter.gguf"):
+            check(destination / name, destination / name)
+        check(destination / "mlx/adapter_config.json", destination / "mlx/adapters.safetensors")
 
 
 def _rounded(adapter: Any, dtype: str, *, allow_nonfinite: bool) -> Any:

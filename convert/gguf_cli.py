@@ -17,7 +17,9 @@ import click
 
 from convert import options
 from livery.errors import UserError
-from livery.files import refuse_existing
+from livery.files import disk_full, explain_os_errors, says_full_disk
+from livery.outputs import check_file, starts_with
+from livery.temporary import Scratch
 
 if TYPE_CHECKING:
     from convert.base import Base
@@ -118,8 +120,14 @@ def convert_model(
     from convert import ggml, gguf_model, gguf_names, k_quants
     from convert.base import load_base
 
-    refuse_existing(out, overwrite=overwrite)
     base = load_base(model)
+    check_file(
+        out,
+        overwrite=overwrite,
+        inputs=(model, base.folder),
+        ours=starts_with(b"GGUF"),
+        what="a GGUF file",
+    )
     checkout = os.environ.get("LLAMA_CPP_DIR")
     if checkout and base.model_type not in gguf_names.known_model_types():
         return _by_checkout(Path(checkout), base.folder, out, kind)
@@ -152,7 +160,6 @@ def _by_program(
             "Install it (pip install xllamacpp), put llama.cpp's programs on PATH, or use "
             "--type q8_0."
         )
-    exact = out.with_name(f".{out.name}.full.tmp")
 
     def first_half(done: int, total: int) -> None:
         if progress:
@@ -163,12 +170,11 @@ def _by_program(
         if progress:
             progress(size + size * done // total, 2 * size)
 
-    try:
+    with Scratch("exact", beside=out) as scratch:
+        exact = scratch / "exact.gguf"
         whole = gguf_model.exact_kind(base)
         made = write(exact, whole, progress=first_half)
         llama_quantize.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
-    finally:
-        exact.unlink(missing_ok=True)
     kept = {key: made[key] for key in ("architecture", "tensors", "notes")}
     return {
         "path": str(out),
@@ -188,13 +194,16 @@ def _by_checkout(checkout: Path, folder: Path, out: Path, kind: str) -> dict[str
             f"llama.cpp's script writes no {kind}; use --type {', '.join(_BY_SCRIPT)}, and "
             "llama-quantize after."
         )
-    fresh = out.with_name(f".{out.name}.tmp")
-    command = [sys.executable, str(script), str(folder), "--outfile", str(fresh), "--outtype", kind]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode or not fresh.exists():
-        fresh.unlink(missing_ok=True)
-        raise UserError(f"{script} failed:\n{ended.stderr[-2000:].strip()}")
-    fresh.replace(out)
+    with explain_os_errors(out, "converting"), Scratch("script", beside=out) as scratch:
+        fresh = scratch / out.name
+        command = [sys.executable, str(script), str(folder), "--outfile", str(fresh),
+                   "--outtype", kind]  # fmt: skip
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode or not fresh.exists():
+            if says_full_disk(ended.stderr):
+                raise disk_full(out, "converting")
+            raise UserError(f"{script} failed:\n{ended.stderr[-2000:].strip()}")
+        fresh.replace(out)
     return {
         "path": str(out),
         "architecture": "by llama.cpp's script",

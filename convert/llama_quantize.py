@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from livery.errors import UserError
-from livery.files import explain_os_errors
+from livery.files import disk_full, explain_os_errors, says_full_disk
+from livery.temporary import Scratch
 
 PROGRAM = "llama-quantize"
 _STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
@@ -41,9 +41,9 @@ def quantize_file(
         raise UserError(f"{PROGRAM} is not on PATH.")
     with (
         explain_os_errors(out, "quantizing"),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder,
+        Scratch("quantize", beside=out) as folder,
     ):
-        fresh = Path(folder) / "quantized.gguf"
+        fresh = folder / "quantized.gguf"
         command = [program, str(source), str(fresh), mix.upper(), str(threads)]
         last: list[str] = []
         with subprocess.Popen(
@@ -59,6 +59,8 @@ def quantize_file(
                 if step and progress:
                     progress(int(step[1]), int(step[2]))
         if child.returncode or not fresh.exists():
+            if says_full_disk("".join(last)):
+                raise disk_full(out, "quantizing")
             raise UserError(
                 f"{program} ended with code {child.returncode}:\n{''.join(last).strip()}"
             )

@@ -36,8 +36,9 @@ from convert.merge_extend import HEAD, Added, extend, is_embedding, write_config
 from convert.safetensors_file import STORED, TensorFile
 from livery.adapter import Adapter
 from livery.errors import UserError, shown
-from livery.files import atomic_directory
+from livery.outputs import Input, new_folder
 
+COMMAND = "livery merge"  # whose mark the folder gets
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack")
 
 
@@ -57,6 +58,8 @@ def merge(
     progress: Moved | None = None,
     *,
     allow_nonfinite: bool = False,
+    overwrite: bool = False,
+    inputs: Iterable[Input] = (),
 ) -> dict[str, Any]:
     """Write the merged model folder; returns what was done.
 
@@ -66,6 +69,8 @@ def merge(
         out: the new folder.
         progress: called with (bytes written, bytes in all).
         allow_nonfinite: write values that became NaN or infinite.
+        overwrite: replace what an earlier merge wrote there.
+        inputs: what is read beside the base, and so not replaced.
 
     Raises:
         UserError: the base is quantized or holds no safetensors, an adapter does not fit it or
@@ -78,7 +83,8 @@ def merge(
     more = extend(base, shapes, parts)
     shapes |= {name: added.shape for name, added in more.tensors.items()}
     changes = find_changes(base, shapes, parts, untied=more.untied)
-    with atomic_directory(out) as fresh:
+    read = (base.folder, *inputs)
+    with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
         copy_others(base.folder, fresh)
         jobs: list[Job] = []
         for file in shards:

@@ -11,7 +11,7 @@ import click
 
 from convert import options
 from livery.errors import UserError, printable
-from livery.files import refuse_existing
+from livery.outputs import check_folder
 
 EPILOG = """\b
 Examples:
@@ -115,7 +115,7 @@ def merge_folders(
     """
     from convert import formats
     from convert.base import load_base
-    from convert.merge import Part, merge
+    from convert.merge import COMMAND, Part, merge
 
     if dtype != "auto" and not dequantize:
         raise UserError(
@@ -130,7 +130,8 @@ def merge_folders(
     found_base = load_base(base)
     if out.resolve() == found_base.folder.resolve():
         raise UserError(f"{out}: is the base itself; write to another folder.")
-    refuse_existing(out, overwrite=overwrite)
+    read = (base, found_base.folder, *adapters)
+    check_folder(out, command=COMMAND, overwrite=overwrite, inputs=read)
     parts: list[Part] = []
     for at, path in enumerate(adapters):
         source = formats.detect(path)
@@ -140,9 +141,13 @@ def merge_folders(
         from convert.merge_dequantize import merge_dequantized
 
         report = merge_dequantized(
-            found_base, parts, out, dtype, progress, allow_nonfinite=allow_nonfinite
-        )
+            found_base, parts, out, dtype, progress, allow_nonfinite=allow_nonfinite,
+            overwrite=overwrite, inputs=read,
+        )  # fmt: skip
     else:
-        report = merge(found_base, parts, out, progress, allow_nonfinite=allow_nonfinite)
+        report = merge(
+            found_base, parts, out, progress, allow_nonfinite=allow_nonfinite,
+            overwrite=overwrite, inputs=read,
+        )  # fmt: skip
     report["notes"] = [*(n for part in parts for n in part.adapter.notes), *report["notes"]]
     return report

@@ -10,18 +10,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convert import quantized_bnb, quantized_mlx
 from convert.base import Base, open_shards, slot
-from convert.merge import Part, check_odd, check_parts, copy_others, find_changes, odd_base
+from convert.merge import (
+    COMMAND,
+    Part,
+    check_odd,
+    check_parts,
+    copy_others,
+    find_changes,
+    odd_base,
+)
 from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, Zeros, write
 from convert.merge_extend import extend, write_config
 from convert.safetensors_file import TensorFile
 from livery.errors import UserError
-from livery.files import atomic_directory
+from livery.outputs import Input, new_folder
 from livery.reading import read_object
 
 _SHARD = 5_000_000_000  # bytes; what transformers cuts models into
@@ -37,6 +45,8 @@ def merge_dequantized(
     progress: Moved | None = None,
     *,
     allow_nonfinite: bool = False,
+    overwrite: bool = False,
+    inputs: Iterable[Input] = (),
 ) -> dict[str, Any]:
     """Write the merged model folder in full precision; returns what was done.
 
@@ -46,6 +56,7 @@ def merge_dequantized(
         out: the new folder.
         dtype: what to write; "auto" is the dtype the base was quantized from.
         progress: called with (bytes written, bytes in all).
+        overwrite, inputs: see `merge.merge`.
 
     Raises:
         UserError: the base is not quantized, or in a way that is not known here; or an adapter
@@ -63,7 +74,8 @@ def merge_dequantized(
         shapes[name] = added.shape
     changes = find_changes(known, shapes, parts, untied=more.untied)
     shards = _plan(shapes, WIDTH[chosen])
-    with atomic_directory(out) as fresh:
+    read = (base.folder, *inputs)
+    with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
         copy_others(base.folder, fresh)
         (fresh / _INDEX).unlink(missing_ok=True)
         jobs: list[Job] = []

@@ -9,8 +9,6 @@ from pathlib import Path
 import click
 
 from convert import options
-from livery.errors import UserError
-from livery.files import refuse_existing
 
 EPILOG = """\b
 Examples:
@@ -62,12 +60,12 @@ def mlx_command(
     from convert.megabytes import megabytes
     from convert.mlx_model import write_model
 
-    _check_out(model, out, overwrite=overwrite)
     started = time.perf_counter()
     asked = int(bits) if bits else None
     size = int(group_size)
     with megabytes("converting to MLX", shown=not as_json) as moved:
-        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype, progress=moved)
+        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype,
+                             overwrite=overwrite, progress=moved)  # fmt: skip
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -80,11 +78,3 @@ def mlx_command(
             f"note: {len(dense)} matrices stay {report['dtype']}, their rows are no multiple of "
             f"{size} or mlx-lm keeps them: {', '.join(dense[:3])}{' …' if dense[3:] else ''}"
         )
-
-
-def _check_out(model: str, out: Path, *, overwrite: bool) -> None:
-    if out.is_file():
-        raise UserError(f"{out}: is a file; give a folder.")
-    if Path(model).exists() and out.resolve() == Path(model).resolve():
-        raise UserError(f"{out}: is the model itself; write to another folder.")
-    refuse_existing(out, overwrite=overwrite)

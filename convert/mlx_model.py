@@ -21,10 +21,13 @@ from convert.base import load_base
 from convert.safetensors_file import STORED
 from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
-from livery.files import atomic_directory, read_json
+from livery.files import read_json
 from livery.models import read_config
+from livery.outputs import check_folder as check_free
+from livery.outputs import new_folder
 from livery.weights import read_tensors
 
+COMMAND = "livery mlx"  # whose mark the folder gets
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 _POLL = 0.5  # seconds between looks at how much has been written
@@ -40,6 +43,7 @@ def write_model(
     bits: int | None = None,
     group_size: int = 64,
     dtype: str = "auto",
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the MLX folder; returns what was done.
@@ -50,18 +54,21 @@ def write_model(
         bits: quantize linear layers and embeddings to so many; None leaves them dense.
         group_size: how many weights share a scale.
         dtype: of what stays floating: "auto" keeps what the weights are stored in.
+        overwrite: replace what an earlier call wrote there.
         progress: see `Progress`.
 
     Raises:
         UserError: MLX is missing, the folder is no model that mlx-lm knows, it is quantized
             already, or nothing in it can be quantized as asked.
     """
+    check_free(out, command=COMMAND, overwrite=overwrite, inputs=[model])
     require_mlx()
     folder = find_model(model)
     check_folder(folder)
     _check_source(folder)
     chosen = _stored_dtype(folder) if dtype == "auto" else dtype
-    with atomic_directory(out) as fresh:
+    read = (model, folder)
+    with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
         inner = fresh / "model"  # mlx-lm wants to make the folder itself
         expected = _expected_bytes(folder, bits, group_size, chosen)
         with _watched(inner, expected, progress), as_mlx_reads(folder) as staged:

@@ -6,7 +6,6 @@ Ollama's parser (parser/parser.go) and template package (template/template.go).
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,11 @@ from convert.check import check
 from convert.check_forms import open_gguf_base
 from convert.pack import gather, gguf_member
 from livery.errors import UserError
-from livery.files import atomic_directory, atomic_write, refuse_existing
+from livery.files import atomic_write
+from livery.outputs import check_folder, new_folder
+from livery.temporary import Scratch
 
+COMMAND = "livery pack --ollama"  # whose mark the folder gets
 MODELFILE, ADAPTER = "Modelfile", "adapter.gguf"
 
 
@@ -61,16 +63,18 @@ def pack_ollama(
             known form there, or `out` exists.
     """
     out = Path(out)
-    refuse_existing(out, overwrite=overwrite)
+    read = (adapter, base, start, template)
+    check_folder(out, command=COMMAND, overwrite=overwrite, inputs=read)
     file = _base_file(start, Path(adapter))
-    with tempfile.TemporaryDirectory(prefix="livery-pack.") as scratch:
-        found = gather(Path(adapter), base, Path(scratch))
+    with Scratch("pack") as scratch:
+        found = gather(Path(adapter), base, scratch)
         gguf = gguf_member(found)
         notes = [*found.notes, *_refusals(gguf, file, base or found.adapter.base_model)]
         names = [found.members.get(n) for n in ("tokenizer_config.json", "tokenizer.json")]
         place = next((path.parent for path in names if path is not None), None)
         chat = _chat(place, file, template)
-        with atomic_directory(out) as fresh:
+        read = (*read, *found.members.values())
+        with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
             archive.copy_file(gguf, fresh / ADAPTER)
             with atomic_write(fresh / MODELFILE, "w") as written:
                 written.write(modelfile(str(file) if file else start, chat))

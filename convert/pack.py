@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,9 @@ from convert.folder import verdicts_on
 from convert.formats import Format
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
-from livery.files import atomic_write, refuse_existing, sha256
+from livery.files import atomic_write, sha256
+from livery.outputs import Input, check_file
+from livery.temporary import Scratch
 
 _FILES: Mapping[Format, tuple[str, ...]] = {
     "peft": PEFT_FILES,
@@ -76,9 +77,20 @@ def pack(
             form, or something in the folder is not what it should be; `out` exists.
     """
     out = Path(out)
-    refuse_existing(out, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(prefix="livery-pack.") as scratch:
-        found = gather(Path(adapter), base, Path(scratch))
+
+    def check_free(*read: Input) -> None:
+        check_file(
+            out,
+            overwrite=overwrite,
+            inputs=read,
+            ours=archive.is_packed,
+            what="an adapter's zip as livery pack writes it",
+        )
+
+    check_free(adapter, base)
+    with Scratch("pack") as scratch:
+        found = gather(Path(adapter), base, scratch)
+        check_free(adapter, base, *found.members.values())
         total = sum(file.stat().st_size for file in found.members.values())
         done = 0
 

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +47,18 @@ class Record:
 
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     pairs: Mapping[str, Original] = field(default_factory=dict[str, Original])
+
+
+def is_written(weights: Path) -> bool:
+    """Whether Livery wrote these weights of an adapter, of whatever format: its record is in them."""
+    try:
+        with weights.open("rb") as file:
+            head = file.read(1 << 20)
+    except OSError:
+        return False
+    if head.startswith(b"GGUF"):
+        return f"{KEY}.record".encode() in head
+    return b'"__metadata__"' in head[:64] and f'"{KEY}":'.encode() in head
 
 
 def describe(adapter: Adapter, folded: Mapping[str, tuple[float, str]]) -> str:

@@ -86,7 +86,6 @@ def eval_command(
         raise click.UsageError("--data and --second-set both name the cases: choose one.")
     from eval.evaluate import Request, evaluate
     from eval.exported import against_trained
-    from livery import run_folder
     from livery.engines.base import Decoding
     from livery.files import write_json
 
@@ -99,9 +98,8 @@ def eval_command(
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     place = report or (folder if limit is None else None)
-    if place:
-        with run_folder.writing(place, "evaluating"):
-            pass  # refused now rather than after the evaluation
+    read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
+    _check_places(place, output_json, read)  # refused now rather than after the evaluation
     _prepare(engine)
     found = evaluate(request, _show)
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
@@ -209,6 +207,29 @@ def _prepare(engine: str) -> None:
 
         if not blas.use_openblas():
             click.echo(f"MLX runs slowly without OpenBLAS. Install it: {blas.REMEDY}", err=True)
+
+
+def _check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:
+    """Raises UserError where what is to be written would replace anything but its own kind."""
+    from eval import record
+    from eval.report import check_place
+    from livery.outputs import check_file
+    from livery.run_folder import writing
+
+    files = [] if output_json is None else [Path(output_json)]
+    if place:
+        with writing(place, "evaluating"):
+            check_place(Path(place))
+        files.append(Path(place) / record.NAME)
+    for file in files:
+        if not file.exists() or file.is_file() or file.is_dir():  # a device is written to as it is
+            check_file(
+                file,
+                overwrite=True,
+                inputs=read,
+                ours=record.is_record,
+                what="an evaluation's record",
+            )
 
 
 def _store(

@@ -13,6 +13,19 @@ from eval.record import Record
 from eval.run_data import RunData, Sample
 
 CSS = Path(__file__).with_name("report.css")
+_GENERATOR = '<meta name="generator" content="Livery">'
+# How the pages of Livery 0.1 begin, which say nothing of who wrote them.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a page is one of ours."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(600).decode(errors="replace")
+    except OSError:
+        return False
+    return _GENERATOR in head or (_POLICY in head and ": report</title>" in head)
 
 
 def page(data: RunData) -> str:
@@ -22,10 +35,11 @@ def page(data: RunData) -> str:
     for at, record in enumerate(data.evaluations):
         sections += _evaluation(record, at)
     sections += [_training(data), _samples(data.samples), _facts(data)]
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    policy = _POLICY
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"{_GENERATOR}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{CSS.read_text(encoding='utf-8')}</style>"
         f"</head>\n<body><main>\n{chr(10).join(s for s in sections if s)}\n</main></body></html>\n"

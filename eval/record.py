@@ -97,6 +97,15 @@ def read(path: str | Path) -> Record:
     return record
 
 
+def is_record(path: Path) -> bool:
+    """Whether a file is an evaluation's record, of whatever format."""
+    try:
+        found = read_json(path)
+    except UserError:
+        return False
+    return isinstance(found, dict) and {"arms", "headline", "format"} <= found.keys()
+
+
 def share(correct: int, total: int) -> dict[str, Any]:
     """{"correct", "total", "accuracy", "interval"} with Wilson's 95 % interval."""
     interval = wilson(correct, total)

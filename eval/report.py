@@ -9,6 +9,8 @@ from eval import html, markdown
 from eval.hashes import adapter_hashes
 from eval.record import Record
 from eval.run_data import RunData, evaluation_files, read_run
+from livery import run_folder
+from livery.errors import UserError
 from livery.files import atomic_write
 
 
@@ -27,12 +29,31 @@ def write_report(folder: str | Path, to: str | Path | None = None) -> tuple[Path
         UserError: nothing to report on, or the place cannot be written.
     """
     place = Path(folder if to is None else to)
+    check_place(place)
     data = marked_stale(read_run(folder, place if evaluation_files(place) else folder))
-    paths = (place / "report.md", place / "report.html")
-    for path, text in zip(paths, (markdown.document(data), html.page(data)), strict=True):
+    page, document = place / "report.html", place / "report.md"
+    # The page first: it says whose both are.
+    for path, text in ((page, html.page(data)), (document, markdown.document(data))):
         with atomic_write(path, "w") as file:
             file.write(text)
-    return paths
+    return document, page
+
+
+def check_place(place: Path) -> None:
+    """Raises UserError where report.md or report.html there is not one that Livery wrote.
+
+    Livery's stand beside a run's or an evaluation's record, or the page says whose it is.
+    """
+    names = [name for name in ("report.md", "report.html") if (place / name).exists()]
+    if not names or evaluation_files(place):
+        return
+    if any((place / n).is_file() for n in (run_folder.RUN_CONFIG, run_folder.METADATA)):
+        return
+    if not html.is_ours(place / "report.html"):
+        raise UserError(
+            f"{place / names[0]}: is not a report that Livery wrote, and is not replaced. Write to "
+            "another folder."
+        )
 
 
 def marked_stale(data: RunData) -> RunData:

@@ -59,10 +59,15 @@ def is_full_disk(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _FULL:
             return True
-        if not isinstance(seen, UserError) and _FULL_SAID.search(str(seen)):
+        if not isinstance(seen, UserError) and says_full_disk(str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def says_full_disk(text: str) -> bool:
+    """Whether a library's or another program's words mean a full disk or quota."""
+    return _FULL_SAID.search(text) is not None
 
 
 def disk_full(path: Path, doing: str) -> UserError:

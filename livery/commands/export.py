@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,9 @@ def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Save the tokenizer's files beside the adapter, each whole or not at all."""
-    with explain_os_errors(folder, "saving the tokenizer"), tempfile.TemporaryDirectory() as fresh:
+    with explain_os_errors(folder, "saving the tokenizer"), Scratch("tokenizer") as fresh:
         tokenizer.save_pretrained(fresh)
-        for source in sorted(Path(fresh).rglob("*")):
+        for source in sorted(fresh.rglob("*")):
             if source.is_file():
                 place = folder / source.relative_to(fresh)
                 with source.open("rb") as read, atomic_write(place) as write:

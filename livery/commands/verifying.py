@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from livery.errors import UserError
 from livery.parity import Logits
 from livery.paths import find_model
 from livery.progress import Progress
+from livery.temporary import Scratch
 
 Name = Literal["torch", "mlx", "llamacpp"]
 # The reference comes first: torch with PEFT, which defines what a PEFT adapter means.
@@ -62,12 +62,12 @@ def verify(
     config = known.config
     activation = str(config.get("hidden_activation") or config.get("hidden_act") or "")
     tokens = _tokens(config, seed)
-    with tempfile.TemporaryDirectory(prefix="livery-verify-") as scratch:
+    with Scratch("verify") as scratch:
         places: dict[str, tuple[Path, bool]] = {}
         for name in chosen:
             try:
                 tried = [Path(p).expanduser() for p in (*(also or {}).get(name, ()), adapter)]
-                places[name] = _artefact(name, tried, known.folder, Path(scratch))
+                places[name] = _artefact(name, tried, known.folder, scratch)
             except UserError as error:
                 if engines is not None:
                     raise

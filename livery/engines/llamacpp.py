@@ -91,7 +91,7 @@ class LlamaCppEngine:
         self._scratch = files.scratch()
         self._adapter: Path | None = None
         if adapter:  # before the base: it is small, and may be what is wrong
-            made_in = Path(self._scratch.name)
+            made_in = self._scratch.path
             self._adapter, _ = files.adapter_file(adapter, folder, to_gguf, made_in)
         self._model = files.model_file(model, gguf_type, to_gguf)
         given = find_model(tokenizer) if tokenizer else None

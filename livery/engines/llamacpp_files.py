@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from livery.errors import UserError
 from livery.reading import read_object
+from livery.temporary import Scratch
 
 MAGIC = b"GGUF"
 
@@ -118,9 +118,9 @@ def cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "livery" / "gguf"
 
 
-def scratch() -> tempfile.TemporaryDirectory[str]:
+def scratch() -> Scratch:
     """A folder that lasts as long as its owner."""
-    return tempfile.TemporaryDirectory(prefix="livery-gguf-")
+    return Scratch("gguf")
 
 
 def _state(folder: Path, version: str) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ import numpy as np
 from livery.errors import LiveryError, UserError
 from livery.parity import Logits
 from livery.paths import HOME
+from livery.temporary import Scratch
 
 OnPosition = Callable[[int], None]
 LAST_LINES = 6
@@ -48,14 +48,14 @@ def probe(
     """
     if engine == "llamacpp":
         return _llamacpp(model, adapter, tokens, positions, on_position)
-    with tempfile.TemporaryDirectory(prefix="livery-probe-") as folder:
+    with Scratch("probe") as folder:
         job = {
             "engine": engine,
             "model": str(model),
             "adapter": str(adapter),
             "tokens": list(tokens),
             "positions": list(positions),
-            "folder": folder,
+            "folder": str(folder),
         }
         known = os.environ.get("PYTHONPATH", "")
         path = os.pathsep.join([str(HOME), *([known] if known else [])])
@@ -68,7 +68,7 @@ def probe(
             check=False,
             env={**os.environ, "PYTHONPATH": path},
         )
-        error = Path(folder) / "error.txt"
+        error = folder / "error.txt"
         if error.is_file():
             raise UserError(error.read_text(encoding="utf-8"))
         if ended.returncode:
