@@ -23,10 +23,10 @@ from convert.check_case import Form
 from convert.check_forms import find_forms
 from convert.folder import verdicts_on
 from convert.formats import Format
+from livery import outputs
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.files import atomic_write, sha256
-from livery.outputs import Input, check_file
 from livery.temporary import Scratch
 
 _FILES: Mapping[Format, tuple[str, ...]] = {
@@ -78,8 +78,8 @@ def pack(
     """
     out = Path(out)
 
-    def check_free(*read: Input) -> None:
-        check_file(
+    def check_free(*read: outputs.Input) -> None:
+        outputs.check_file(
             out,
             overwrite=overwrite,
             inputs=read,

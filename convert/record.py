@@ -50,7 +50,7 @@ class Record:
 
 
 def is_written(weights: Path) -> bool:
-    """Whether Livery wrote these weights of an adapter, of whatever format: its record is in them."""
+    """Whether Livery wrote an adapter's weights, of whatever format: its record is in them."""
     try:
         with weights.open("rb") as file:
             head = file.read(1 << 20)

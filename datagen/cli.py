@@ -45,8 +45,9 @@ def data() -> None:
     show_default=True,
     help="Training rows.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace rows that were changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def date_keys(out: Path, seed: int, count: int, as_json: bool) -> int:
+def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) -> int:
     """Make the data of the skill date-keys.
 
     train.jsonl and valid.jsonl are generated from wordings that they do not share; test.jsonl is
@@ -68,6 +69,7 @@ def date_keys(out: Path, seed: int, count: int, as_json: bool) -> int:
         generator=generator.NAME,
         version=generator.VERSION,
         seed=seed,
+        overwrite=overwrite,
     )
     if as_json:
         click.echo(json.dumps({"out": str(out), **manifest}, indent=2))

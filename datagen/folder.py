@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
-from livery.files import sha256, write_json, write_jsonl
+from livery.files import explain_os_errors, sha256, write_json, write_jsonl
 from livery.reading import read_object
+from livery.temporary import Scratch
 
 SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
@@ -22,11 +23,15 @@ def write_folder(
     generator: str,
     version: str,
     seed: int,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the splits and, last, their manifest; return the manifest.
+    """Write the splits and their manifest; return the manifest.
+
+    Args:
+        overwrite: replace splits that were changed since Livery made them.
 
     Raises:
-        UserError: `out` is a file, or holds the data of another skill.
+        UserError: `out` is a file, or holds rows that are not this skill's, or were changed.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give --out a folder.")
@@ -36,24 +41,69 @@ def write_folder(
             raise UserError(
                 f"{out}: holds the data of skill {other}; give --out another folder, or remove it."
             )
-    for name in SPLITS:
-        write_jsonl(out / f"{name}.jsonl", splits[name])
-    manifest = {
-        "skill": skill,
-        "generator": generator,
-        "version": version,
-        "seed": seed,
-        "splits": {
-            name: {
-                "rows": len(splits[name]),
-                "categories": _counts(splits[name]),
-                "sha256": sha256(out / f"{name}.jsonl"),
+        if not overwrite and (changed := edited(out)):
+            raise UserError(
+                f"{out / changed[0]}: changed since Livery made it. Add --overwrite to make it "
+                "anew, or give --out another folder."
+            )
+    elif own := [name for name in map(_file, SPLITS) if (out / name).exists()]:
+        raise UserError(
+            f"{out / own[0]}: not made by Livery (there is no {MANIFEST}), and not replaced. Give "
+            "--out another folder."
+        )
+    with explain_os_errors(out, "making data"):
+        out.mkdir(parents=True, exist_ok=True)
+        with Scratch("data", beside=out / MANIFEST) as fresh:
+            for name in SPLITS:
+                write_jsonl(fresh / _file(name), splits[name])
+            manifest = {
+                "skill": skill,
+                "generator": generator,
+                "version": version,
+                "seed": seed,
+                "splits": {
+                    name: {
+                        "rows": len(splits[name]),
+                        "categories": _counts(splits[name]),
+                        "sha256": sha256(fresh / _file(name)),
+                    }
+                    for name in SPLITS
+                },
             }
-            for name in SPLITS
-        },
-    }
-    write_json(out / MANIFEST, manifest)
+            # First: rows that lie here without it are not taken for Livery's.
+            write_json(out / MANIFEST, manifest)
+            for name in map(_file, SPLITS):
+                (fresh / name).replace(out / name)
     return manifest
+
+
+def edited(out: Path) -> list[str]:
+    """Files of the manifest that hold something else than Livery wrote there."""
+    splits = read_manifest(out).get("splits")
+    known = splits if isinstance(splits, dict) else {}
+    return [
+        _file(name)
+        for name in SPLITS
+        if (out / _file(name)).is_file()
+        and sha256(out / _file(name)) != dict(known.get(name) or {}).get("sha256")
+    ]
+
+
+def set_edited_aside(out: Path) -> list[str]:
+    """Rename the files that were edited to NAME.edited, NAME.edited2, …; returns the new names."""
+    moved: list[str] = []
+    if not (out / MANIFEST).is_file():
+        return moved
+    for name in edited(out):
+        places = (f"{name}.edited{number or ''}" for number in (0, *range(2, 1000)))
+        place = next(place for place in places if not (out / place).exists())
+        (out / name).rename(out / place)
+        moved.append(place)
+    return moved
+
+
+def _file(split: str) -> str:
+    return f"{split}.jsonl"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def fingerprint(path: Path) -> str:
     a large file is not read whole.
     """
     if path.is_symlink():
-        return f"link {Path(os.readlink(path))}"
+        return f"link {path.readlink()}"
     total = hashlib.sha256()
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,11 @@ def make_data(folder: Path, skill: str, seed: int) -> None:
     Raises:
         UserError: the skill has no generator, or the folder holds something else.
     """
-    from datagen.folder import write_folder
+    from datagen.folder import set_edited_aside, write_folder
 
     generator = _generator(skill)
+    for name in set_edited_aside(folder):
+        print(f"note: {folder / name} is what it was edited to.", file=sys.stderr, flush=True)
     splits = generator.generate(seed)
     write_folder(
         folder, splits, skill=skill, generator=generator.NAME, version=generator.VERSION, seed=seed
