@@ -17,7 +17,7 @@ from cuda_train.body import choose_route, find_body, hidden_states
 from cuda_train.check import compare
 from cuda_train.head import Head
 from cuda_train.lora import add_lora, set_dropout
-from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer
+from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer, norm_of
 from cuda_train.ranks import join
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.backend import Arrays, CheckResult, PortableState, StepResult
@@ -164,7 +164,7 @@ class TorchBackend:
             loss_sum, tokens = self.gradient(batches)
             loss_sum, tokens = self._sum_up(loss_sum, tokens)
             grads = self._flat.grads.div_(max(1, tokens))
-            norm = float(torch.linalg.vector_norm(grads))
+            norm = norm_of(grads)
             limit = self.settings.max_grad_norm
             if limit > 0 and norm > limit:
                 grads.mul_(limit / (norm + 1e-6))

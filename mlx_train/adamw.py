@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from livery.engines.mlx_sums import sum_last
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -48,7 +50,7 @@ class AdamW:
             (weights, first moment, second moment, norm of the mean gradient before clipping ()).
         """
         squared = summed * summed
-        norm = mx.sqrt(mx.sum(squared)) / tokens
+        norm = mx.sqrt(sum_last(squared)) / tokens
         scale = mx.array(1.0 / tokens)
         if self.max_norm > 0:
             scale = scale * mx.minimum(1.0, self.max_norm / (norm + 1e-6))

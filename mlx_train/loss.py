@@ -20,6 +20,7 @@ from mlx import nn
 
 from livery.engines import mlx_cache
 from livery.engines.mlx_head import Head
+from livery.engines.mlx_sums import sum_last
 from livery.plan import MicroBatch, bucket
 
 # Logits (rows times vocabulary) held at a time: 32 M are 128 MB in float32, a few times over.
@@ -207,10 +208,10 @@ def _cross_entropy(
 ) -> tuple[mx.array, mx.array]:
     top = logits.max(axis=-1, keepdims=True)
     grown = _exp(logits - top)
-    total = grown.sum(axis=-1, keepdims=True)
+    total = sum_last(grown)[:, None]
     picked = mx.take_along_axis(logits, targets[:, None], axis=-1)
     nll = (mx.log(total) + top - picked)[:, 0]
-    return (weights * nll).sum(), grown / total
+    return sum_last(weights * nll), grown / total
 
 
 @_cross_entropy.vjp  # pyright: ignore[reportUntypedFunctionDecorator]

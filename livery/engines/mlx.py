@@ -33,6 +33,7 @@ from livery.engines.constrain import TokenMasks
 from livery.engines.mlx_adapter import put_on
 from livery.engines.mlx_base import load_base
 from livery.engines.mlx_steps import Steps
+from livery.engines.mlx_sums import sum_last
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.errors import UserError
 from livery.settings import TemplateSettings
@@ -129,7 +130,8 @@ class MLXEngine:
             row = mx.array([*prompt[shared:], *ids[:-1]])[None]
             logits = decoder.model(row, cache=mlx_cache.share(prefix.caches, 1))[0, -len(ids) :]
             logits = logits.astype(mx.float32)
-            scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+            logits = logits - logits.max(axis=-1, keepdims=True)
+            scores = logits - mx.log(sum_last(mx.exp(logits)))[..., None]
             picked = mx.take_along_axis(scores, mx.array(ids)[:, None], axis=-1)
             found.append(np.asarray(picked[:, 0]))
         return found
