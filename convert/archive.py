@@ -65,7 +65,10 @@ def is_zip(path: Path) -> bool:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a zip holds nothing but what `write_zip` puts into an adapter's."""
+    """Whether a zip holds nothing but what `write_zip` puts into an adapter's, or is no zip and
+    only called one."""
+    if not is_zip(path):
+        return path.suffix == ".zip"
     try:
         with zipfile.ZipFile(path) as archive:
             return all(entry.filename in MEMBERS for entry in archive.infolist())

@@ -18,7 +18,7 @@ import click
 from convert import options
 from livery.errors import UserError
 from livery.files import disk_full, explain_os_errors, says_full_disk
-from livery.outputs import check_file, starts_with
+from livery.outputs import check_file, of_kind
 from livery.temporary import Scratch
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def convert_model(
         out,
         overwrite=overwrite,
         inputs=(model, base.folder),
-        ours=starts_with(b"GGUF"),
+        ours=of_kind(".gguf", b"GGUF"),
         what="a GGUF file",
     )
     checkout = os.environ.get("LLAMA_CPP_DIR")

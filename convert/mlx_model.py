@@ -61,6 +61,8 @@ def write_model(
         UserError: MLX is missing, the folder is no model that mlx-lm knows, it is quantized
             already, or nothing in it can be quantized as asked.
     """
+    if Path(model).exists() and out.resolve() == Path(model).resolve():
+        raise UserError(f"{out}: is the model itself; write to another folder.")
     check_free(out, command=COMMAND, overwrite=overwrite, inputs=[model])
     require_mlx()
     folder = find_model(model)

@@ -121,13 +121,15 @@ def check_file(
         )
 
 
-def starts_with(*magic: bytes) -> Callable[[Path], bool]:
-    """Whether a file begins with one of these."""
+def of_kind(suffix: str, magic: bytes) -> Callable[[Path], bool]:
+    """Whether a file is called as this kind is, or begins as it does."""
 
     def found(path: Path) -> bool:
+        if path.suffix == suffix:
+            return True
         try:
             with path.open("rb") as file:
-                return file.read(max(map(len, magic))).startswith(magic)
+                return file.read(len(magic)) == magic
         except OSError:
             return False
 

@@ -11,7 +11,7 @@ import pytest
 from livery import cli
 from livery.errors import UserError
 from livery.files import atomic_write
-from livery.outputs import MARK, check_file, check_folder, fingerprint, new_folder, starts_with
+from livery.outputs import MARK, check_file, check_folder, fingerprint, new_folder, of_kind
 from tests.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
 
@@ -173,7 +173,11 @@ def test_a_file_is_not_replaced_by_a_folder_nor_the_reverse(tmp_path: Path) -> N
 def test_a_file_is_replaced_by_its_own_kind_and_never_where_it_is_read(tmp_path: Path) -> None:
     def check(path: Path, *inputs: Path, overwrite: bool = True) -> None:
         check_file(
-            path, overwrite=overwrite, inputs=inputs, ours=starts_with(b"GGUF"), what="a GGUF file"
+            path,
+            overwrite=overwrite,
+            inputs=inputs,
+            ours=of_kind(".gguf", b"GGUF"),
+            what="a GGUF file",
         )
 
     model = tmp_path / "model"
