@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import re
-import tempfile
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, cast
 from livery.errors import UserError, shown
 from livery.models import CONFIG, nested_parts
 from livery.reading import open_file, read_json, read_safetensors_header
+from livery.temporary import Scratch
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -177,8 +177,7 @@ def only_what_counts(folder: Path, config: Mapping[str, Any] | None = None) -> G
     if config is None and not stray and (indexed or not files):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="livery-base-") as fresh:
-        view = Path(fresh)
+    with Scratch("base") as view:
         for path in folder.resolve().iterdir():
             if path.name in stray or (config is not None and path.name == CONFIG):
                 continue
