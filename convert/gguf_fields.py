@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from convert import gguf_names
 from convert.base import Base
 from livery.errors import UserError
 
@@ -33,7 +34,7 @@ NO_EFFECT = frozenset(
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype
     early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id ep_size
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    full_attn_idxs hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
+    hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
     is_llama_config label2id length_penalty max_length max_sequence_length min_length
     model_max_length model_name model_type no_repeat_ngram_size num_beam_groups num_beams
     num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
@@ -216,7 +217,103 @@ TABLE: dict[str, Fields] = {
         },
         {**_ABSENT, "rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096},
     ),
+    "smollm3": Fields(
+        _SWITCHED | {"layer_types", "attention_bias", "mlp_bias", "no_rope_layers"},
+        {"hidden_act": _SILU, "no_rope_layer_interval": (4, None)},
+        {**_ABSENT, "rope_theta": 2000000.0, "num_key_value_heads": 4},
+    ),
+    "granite": Fields(
+        frozenset(
+            {"attention_bias", "mlp_bias", "attention_multiplier", "embedding_multiplier",
+             "residual_multiplier", "logits_scaling"}
+        ),
+        {"hidden_act": _SILU},
+        {
+            **_ABSENT,
+            "attention_multiplier": 1.0,
+            "embedding_multiplier": 1.0,
+            "residual_multiplier": 1.0,
+            "logits_scaling": 1.0,
+        },
+    ),
+    "olmo2": Fields(
+        frozenset(),
+        {"hidden_act": _SILU, **_UNBIASED, "tie_word_embeddings": _NONE},
+        {**_ABSENT, "rms_norm_eps": 1e-5},
+    ),
+    "olmo3": Fields(
+        _LAYERED,
+        {"hidden_act": _SILU, **_UNBIASED, "tie_word_embeddings": _NONE},
+        {**_ABSENT, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "sliding_window": 4096},
+    ),
+    "ministral3": Fields(
+        frozenset({"sliding_window"}),
+        {"hidden_act": _SILU},
+        {
+            **_ABSENT,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1000000.0,
+            "head_dim": 128,
+            "num_key_value_heads": 8,
+        },
+    ),
+    "glm4": Fields(
+        frozenset({"attention_bias"}),
+        {"hidden_act": _SILU},
+        {
+            **_ABSENT,
+            "rms_norm_eps": 1.5625e-07,
+            "head_dim": 128,
+            "num_key_value_heads": 2,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "lfm2": Fields(
+        frozenset(
+            {"layer_types", "full_attn_idxs", "norm_eps", "conv_L_cache", "block_ff_dim",
+             "block_auto_adjust_ff_dim", "block_ffn_dim_multiplier", "block_multiple_of",
+             "tie_embedding", "block_dim", "block_mlp_init_scale", "block_norm_eps",
+             "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init",
+             "conv_dim", "conv_dim_out", "conv_use_xavier_init", "use_pos_enc", "num_heads",
+             "block_mult_of", "theta"}
+        ),
+        {"conv_bias": _NONE},
+        {"norm_eps": 1e-5, "rope_theta": 1000000.0, "num_key_value_heads": 8, "conv_L_cache": 3},
+    ),
+    "qwen3_5_text": Fields(
+        frozenset(
+            {"layer_types", "full_attention_interval", "linear_conv_kernel_dim",
+             "linear_key_head_dim", "linear_num_key_heads", "linear_num_value_heads",
+             "linear_value_head_dim", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
+             "mamba_ssm_dtype"}
+        ),
+        {"hidden_act": _SILU, **_UNBIASED, "attn_output_gate": (True, None)},
+        {
+            **_ABSENT,
+            "head_dim": 256,
+            "num_key_value_heads": 4,
+            "partial_rotary_factor": 0.25,
+            "linear_conv_kernel_dim": 4,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": 32,
+        },
+    ),
 }  # fmt: skip
+
+
+def support() -> dict[str, dict[str, str | bool]]:
+    """What there is for each config.json model type that is known: llama.cpp's architecture, and
+    whether we write the whole model (adapters of all of them are converted both ways)."""
+    return {
+        model_type: {
+            "architecture": gguf_names.for_model_type(model_type).name,
+            "adapter": True,
+            "model": model_type in TABLE,
+        }
+        for model_type in gguf_names.known_model_types()
+    }
 
 
 def complete(base: Base) -> Base:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convert import gguf_fields, gguf_names, record, scales
+from convert import gguf_fields, gguf_layout, gguf_names, record, scales
 from convert.base import Base
 from convert.gguf_file import GgufFile, Value, open_gguf, write_gguf
 from convert.gguf_names import Architecture
@@ -64,6 +64,7 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
         made = undone or made
         if architecture.permuted and leaf(module) in _ROPE:
             made = _reorder(path, module, made, heads, back=True)
+        made = _layout(module, architecture, made, base, back=True)
         pairs[module] = made
     if not pairs:
         raise UserError(f"{path}: holds no LoRA tensors.")
@@ -168,6 +169,19 @@ def _reorder(
     return Pair(pair.a, order(pair.b, count), pair.alpha, pair.rslora, pair.kind)
 
 
+def _layout(
+    module: str, architecture: Architecture, pair: Pair, base: Base | None, *, back: bool
+) -> Pair:
+    """The pair with its rows and columns where `gguf_layout` says."""
+    rows, columns = gguf_layout.orders(module, architecture, base.config if base else None)
+    if rows is None and columns is None:
+        return pair
+    if back:
+        rows, columns = gguf_layout.back(rows), gguf_layout.back(columns)
+    a = gguf_layout.reorder(pair.a, None, columns)
+    return Pair(a, gguf_layout.reorder(pair.b, rows, None), pair.alpha, pair.rslora, pair.kind)
+
+
 def _check_heads(where: Path | str, module: str, heads: tuple[int, int] | None) -> tuple[int, int]:
     if not heads or not all(heads):
         raise UserError(
@@ -196,11 +210,12 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
         reordered = pair
         if architecture.permuted and leaf(module) in _ROPE:
             reordered = _reorder("the adapter", module, pair, heads, back=False)
+        reordered = _layout(module, architecture, reordered, base, back=False)
         factor = numerators[module] / alpha
         product = scales.fold(module, reordered.b, factor)
         if factor != 1.0:
             folded[module] = (factor, scales.missing(reordered.b, product, factor))
-        tensors[f"{name}.lora_a"] = pair.a.T if pair.kind == "embedding" else pair.a
+        tensors[f"{name}.lora_a"] = pair.a.T if pair.kind == "embedding" else reordered.a
         tensors[f"{name}.lora_b"] = product
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
@@ -258,6 +273,7 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         gguf_names.to_gguf(module, architecture)
         if architecture.permuted and leaf(module) in _ROPE:
             _check_heads("the adapter", module, heads)
+        gguf_layout.orders(module, architecture, base.config if base else None)
     return architecture
 
 

@@ -13,8 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from convert import gguf_fields, gguf_names, gguf_numbers, gguf_rope, gguf_tokenizer, k_quants
-from convert.base import Base, load_base, open_shards, slot
+from convert import (
+    gguf_fields,
+    gguf_layout,
+    gguf_names,
+    gguf_numbers,
+    gguf_rope,
+    gguf_tokenizer,
+    k_quants,
+)
+from convert.base import Base, Slot, load_base, open_shards, slot
 from convert.gguf_file import TYPES, Lazy, Value, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import leaf
@@ -59,7 +67,7 @@ def write_model(
     """
     base = gguf_fields.complete(load_base(model))
     architecture = gguf_names.for_model_type(base.model_type)
-    if base.model_type == "gemma3":
+    if gguf_names.multimodal(base.model_type):
         raise UserError(
             f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
             "Convert it with llama.cpp's own script."
@@ -136,7 +144,11 @@ def _name(base: Base, tokens: Any) -> str:
 def _dtype(name: str, tensor: Lazy, kind: str) -> str:
     """Vectors and routers stay f32; what cannot be cut into blocks of 32 falls back to f16."""
     wanted = OUTPUTS[kind][0]
-    if len(tensor.shape) < 2 or "ffn_gate_inp" in name:
+    if (
+        len(tensor.shape) < 2
+        or "ffn_gate_inp" in name
+        or "conv" in name.removesuffix("_proj.weight")
+    ):
         return "float32"
     if kind == "q4_0" and name in ("token_embd.weight", "output.weight"):
         wanted = "q8_0"  # at 4 bits these two cost most of the quality
@@ -155,6 +167,10 @@ def _tensors(base: Base, architecture: Architecture) -> dict[str, Lazy]:
         if name.endswith((".rotary_emb.inv_freq", ".attention.bias")):
             continue  # buffers that older files carry
         where = slot(name)
+        special = _special(base, architecture, where, place)
+        if special:
+            made.update(special)
+            continue
         if where.kind not in ("weight", "bias"):
             raise UserError(
                 f"{place[0].path}: {name}: quantized? Only float weights are read. Convert the "
@@ -169,6 +185,37 @@ def _tensors(base: Base, architecture: Architecture) -> dict[str, Lazy]:
     for path, members in stacks.items():
         made[f"{_place(path, architecture)}.weight"] = _stack(path, members)
     return made
+
+
+def _special(
+    base: Base, architecture: Architecture, where: Slot, place: tuple[TensorFile, str]
+) -> dict[str, Lazy]:
+    """What is stored in another shape, or as another function of itself."""
+    file, name = place
+    shape = file.entries[name].shape
+    layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", where.module)
+    if layer is None:
+        return {}
+    inner = f"{layer[2]}.{where.kind}"
+    target = {
+        "linear_attn.A_log": "ssm_a",
+        "linear_attn.dt_bias": "ssm_dt.bias",
+        "linear_attn.conv1d.weight": "ssm_conv1d.weight",
+        "conv.conv.weight": "shortconv.conv.weight",
+    }.get(inner)
+    if target is None or architecture.name not in ("qwen35", "lfm2"):
+        return {}
+    part = where.module if where.kind == "weight" else f"{where.module}.{where.kind}"
+    rows, _ = gguf_layout.orders(part, architecture, base.config)
+
+    def make() -> np.ndarray:
+        array = file.read(name)
+        array = array[:, 0] if array.ndim == 3 else array  # a convolution of one channel each
+        if where.kind == "A_log":
+            array = -np.exp(array.astype(np.float32))
+        return gguf_layout.reorder(array, rows, None)
+
+    return {f"blk.{layer[1]}.{target}": Lazy((shape[0], *shape[2:]), make)}
 
 
 def _place(module: str, architecture: Architecture) -> str:
@@ -188,17 +235,26 @@ def _whole(
     vocabulary = int(base.config["vocab_size"])
     padded = leaf(module) in ("embed_tokens", "lm_head") and shape[0] > vocabulary
     shape = (vocabulary, *shape[1:]) if padded else shape
+    rows, columns = gguf_layout.orders(module, architecture, base.config)
 
     def make() -> np.ndarray:
         array = file.read(name)[: shape[0]]
         if architecture.permuted and leaf(module) in ("q_proj", "k_proj"):
             count = base.heads if leaf(module) == "q_proj" else base.kv_heads
             array = gguf_names.permute(array, count)
-        if architecture.name.startswith("gemma") and leaf(module).endswith("norm"):
+        array = gguf_layout.reorder(array, rows, columns)
+        if _adds_one(module, architecture):
             array = array.astype(np.float32) + np.float32(1.0)
         return array
 
     return Lazy(shape, make)
+
+
+def _adds_one(module: str, architecture: Architecture) -> bool:
+    """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
+    if architecture.name == "qwen35":
+        return leaf(module).endswith("norm") and not module.endswith("linear_attn.norm")
+    return architecture.name.startswith("gemma") and leaf(module).endswith("norm")
 
 
 def _stack(path: str, members: Mapping[int, tuple[TensorFile, str]]) -> Lazy:

@@ -9,14 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from livery.adapter_names import MULTIMODAL
 from livery.errors import UserError
 
-_LAYER = re.compile(r"^blk\.(\d+)\.(\w+)$")
+_LAYER = re.compile(r"^blk\.(\d+)\.([\w.]+)$")
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _EXPERTS = ("mlp.gate", "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj")
 _PHI2 = (*_ATTENTION[:3], "self_attn.dense", "mlp.fc1", "mlp.fc2")
 _PHI3 = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+_LINEAR = tuple(
+    f"linear_attn.{n}" for n in ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj")
+)
+_LFM2 = (
+    *_ATTENTION[:3],
+    "self_attn.out_proj",
+    "conv.in_proj",
+    "conv.out_proj",
+    "feed_forward.w1",
+    "feed_forward.w2",
+    "feed_forward.w3",
+)
+_GLM4 = (*_ATTENTION, "mlp.gate_up_proj", "mlp.down_proj")
 _OUTER = ("model.embed_tokens", "lm_head")
 
 
@@ -29,6 +43,8 @@ class Architecture:
         constant: its name in the gguf package's MODEL_ARCH.
         modules: what a layer holds, as Hugging Face names it.
         permuted: q and k are stored in the other order of rope's pairs.
+        value_heads: linear attention's value heads are stored in another order
+            (`convert.gguf_layout`).
         model_types: the config.json model types that become it; the first is what a file of this
             architecture is taken for where nothing says more.
     """
@@ -38,6 +54,7 @@ class Architecture:
     modules: tuple[str, ...]
     permuted: bool
     model_types: tuple[str, ...]
+    value_heads: bool = False
 
 
 _TABLE = (
@@ -56,6 +73,20 @@ _TABLE = (
     Architecture("gemma3", "GEMMA3", (*_ATTENTION, *_GATED), False, ("gemma3_text", "gemma3")),
     Architecture("phi2", "PHI2", _PHI2, False, ("phi",)),
     Architecture("phi3", "PHI3", _PHI3, False, ("phi3",)),
+    Architecture("smollm3", "SMOLLM3", (*_ATTENTION, *_GATED), True, ("smollm3",)),
+    Architecture("granite", "GRANITE", (*_ATTENTION, *_GATED), True, ("granite",)),
+    Architecture("olmo2", "OLMO2", (*_ATTENTION, *_GATED), False, ("olmo2", "olmo3")),
+    Architecture("mistral3", "MISTRAL3", (*_ATTENTION, *_GATED), True, ("ministral3",)),
+    Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
+    Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
+    Architecture(
+        "qwen35",
+        "QWEN35",
+        (*_ATTENTION, *_GATED, *_LINEAR),
+        False,
+        ("qwen3_5_text", "qwen3_5"),
+        value_heads=True,
+    ),
 )
 
 
@@ -79,6 +110,11 @@ def for_model_type(model_type: str) -> Architecture:
 def known_model_types() -> list[str]:
     """The config.json model types whose layout in llama.cpp is known here."""
     return [model_type for a in _TABLE for model_type in a.model_types]
+
+
+def multimodal(model_type: str) -> bool:
+    """Whether a known model type has a vision part, which is no part of a GGUF model."""
+    return model_type in MULTIMODAL
 
 
 def by_name(name: str) -> Architecture:
@@ -116,7 +152,7 @@ def from_gguf(name: str, architecture: Architecture, model_type: str) -> str | N
     if inner is None or (layer is None) != (inner in _OUTER):
         return None
     path = f"model.layers.{int(layer[1])}.{inner}" if layer else inner
-    if model_type == "gemma3" and path.startswith("model."):
+    if model_type in MULTIMODAL and path.startswith("model."):
         path = "model.language_model." + path.removeprefix("model.")
     return path
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from convert import gguf_rope
 from convert.base import Base
 from convert.gguf_file import Value
@@ -19,9 +21,21 @@ from livery.errors import UserError
 
 # A softcapping that changes no float32: x / cap is so small that tanh leaves it as it is.
 _NO_CAP = 1e6
-_SWITCHED = ("qwen2", "qwen3", "qwen3_moe")  # whose windows use_sliding_window turns on
-_WHOLE = ("qwen2", "phi", "phi3")  # whose heads llama.cpp takes to make up the hidden size
-_PERIODS = {"gemma2": 2, "gemma3_text": 6}  # whose windows llama.cpp has; its own period
+_SWITCHED = ("qwen2", "qwen3", "qwen3_moe", "smollm3")  # whose windows use_sliding_window turns on
+_WHOLE = (
+    "qwen2",
+    "phi",
+    "phi3",
+    "olmo2",
+    "olmo3",
+    "lfm2",
+)  # whose heads llama.cpp takes to make up the hidden size
+_UNLIKE = ("lfm2", "qwen3_5_text")  # convolutions or linear attention between the layers
+_PERIODS = {
+    "gemma2": 2,
+    "gemma3_text": 6,
+    "olmo3": 4,
+}  # whose windows llama.cpp has; its own period
 
 
 @contextmanager
@@ -92,7 +106,10 @@ def layer_windows(base: Base) -> list[int]:
     window = config.get("sliding_window")
     if kind in _SWITCHED and not config.get("use_sliding_window"):
         window = None
-    types: Any = config.get("layer_types") if kind in ("qwen2", "qwen3", *_PERIODS) else None
+    if kind in _UNLIKE:  # layers of kinds that have no windows
+        return [0] * base.layers
+    layered = ("qwen2", "qwen3", "smollm3", *_PERIODS)
+    types: Any = config.get("layer_types") if kind in layered else None
     if types is None and kind in ("qwen2", "qwen3"):
         first = int(config["max_window_layers"])
         types = _types(base.layers, lambda layer: layer >= first)
@@ -213,10 +230,103 @@ def _phi3(base: Base, values: dict[str, Value]) -> None:
         values["rope.scaling.attn_factor"] = float(attention)
 
 
+def _smollm3(base: Base, _: dict[str, Value]) -> None:
+    """llama.cpp leaves rope out of every fourth layer, whatever a file says."""
+    expected = [int((layer + 1) % 4 != 0) for layer in range(base.layers)]
+    given: Any = base.config.get("no_rope_layers")
+    if given is not None and list(map(int, given)) != expected:
+        raise UserError(
+            f"{base.folder / 'config.json'}: no_rope_layers is {given}; llama.cpp leaves rope out "
+            "of every fourth layer."
+        )
+
+
+def _granite(base: Base, values: dict[str, Value]) -> None:
+    values["attention.scale"] = float(base.config["attention_multiplier"])
+    values["embedding_scale"] = float(base.config["embedding_multiplier"])
+    values["residual_scale"] = float(base.config["residual_multiplier"])
+    values["logit_scale"] = float(base.config["logits_scaling"])
+    for name in ("attention.scale", "embedding_scale", "residual_scale", "logit_scale"):
+        if not values[name]:
+            raise UserError(f"{base.folder / 'config.json'}: a multiplier is 0 ({name}).")
+
+
+def _olmo3(base: Base, _: dict[str, Value]) -> None:
+    local, whole = gguf_rope.read(base, "sliding_attention"), gguf_rope.read(base)
+    if local.kind != "default" or local.theta != whole.theta:
+        raise UserError(
+            f"{base.folder / 'config.json'}: sliding layers with a rope of their own; llama.cpp "
+            "gives them that of the others without its scaling."
+        )
+
+
+def _ministral3(base: Base, values: dict[str, Value]) -> None:
+    scaling = gguf_rope.read(base).scaling
+    if scaling.get("llama_4_scaling_beta"):
+        values["attention.temperature_scale"] = float(scaling["llama_4_scaling_beta"])
+        values["attention.temperature_length"] = int(scaling["original_max_position_embeddings"])
+
+
+def _lfm2(base: Base, values: dict[str, Value]) -> None:
+    config = base.config
+    indices: Any = config.get("full_attn_idxs")
+    types: Any = config.get("layer_types") or [
+        "full_attention" if indices is None or n in indices else "conv" for n in range(base.layers)
+    ]
+    if len(types) != base.layers or set(types) - {"full_attention", "conv"}:
+        raise UserError(f"{base.folder / 'config.json'}: layer_types is not known: {types}.")
+    heads = [base.kv_heads if kind == "full_attention" else 0 for kind in types]
+    values["attention.head_count_kv"] = np.array(heads, np.int32)
+    values["attention.layer_norm_rms_epsilon"] = float(config["norm_eps"])
+    values["shortconv.l_cache"] = int(config["conv_L_cache"])
+    shape = base.shapes.get("model.layers.0.feed_forward.w1")
+    if shape is None:
+        raise UserError(f"{base.folder}: the first layer has no feed_forward.w1.")
+    values["feed_forward_length"] = shape[0]
+
+
+def _qwen35(base: Base, values: dict[str, Value]) -> None:
+    config = base.config
+    keys, heads = int(config["linear_num_key_heads"]), int(config["linear_num_value_heads"])
+    size = int(config["linear_value_head_dim"])
+    if size != int(config["linear_key_head_dim"]) or heads % keys:
+        raise UserError(
+            f"{base.folder / 'config.json'}: linear attention with keys of "
+            f"{config['linear_key_head_dim']} and values of {size}, {keys} and {heads} heads; "
+            "llama.cpp wants one size, and value heads that divide among the key heads."
+        )
+    types: Any = config.get("layer_types")
+    period = int(config.get("full_attention_interval") or 4)
+    if types is not None:
+        period = types.index("full_attention") + 1 if "full_attention" in types else base.layers + 1
+        regular = [
+            "full_attention" if (n + 1) % period == 0 else "linear_attention"
+            for n in range(base.layers)
+        ]
+        if list(types) != regular:
+            raise UserError(
+                f"{base.folder / 'config.json'}: layer_types follow no period; llama.cpp needs one."
+            )
+    sections: Any = gguf_rope.read(base).scaling.get("mrope_section") or (11, 11, 10)
+    values["rope.dimension_sections"] = np.array([*sections, 0][:4], np.int32)
+    values["full_attention_interval"] = period
+    values["ssm.conv_kernel"] = int(config["linear_conv_kernel_dim"])
+    values["ssm.state_size"] = size
+    values["ssm.group_count"] = keys
+    values["ssm.time_step_rank"] = heads
+    values["ssm.inner_size"] = size * heads
+
+
 _EXTRAS: dict[str, Callable[[Base, dict[str, Value]], None]] = {
     "mixtral": _moe,
     "qwen3_moe": _moe,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "phi3": _phi3,
+    "smollm3": _smollm3,
+    "granite": _granite,
+    "olmo3": _olmo3,
+    "ministral3": _ministral3,
+    "lfm2": _lfm2,
+    "qwen3_5_text": _qwen35,
 }

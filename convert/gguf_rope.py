@@ -46,7 +46,7 @@ def read(base: Base, layer_type: str = "full_attention") -> Rope:
     if by_layer:
         found = dict(found.get(layer_type) or {})
     theta = config.get("rope_theta", 10000.0)
-    if "rope_local_base_freq" in config and not by_layer:  # gemma3
+    if config["model_type"] in ("gemma3_text", "olmo3") and not by_layer:
         if config.get("rope_parameters"):
             raise UserError(
                 f"{base.folder / 'config.json'}: rope_parameters holds neither full_attention nor "
@@ -55,7 +55,9 @@ def read(base: Base, layer_type: str = "full_attention") -> Rope:
         # A flat rope_scaling is that of the layers that do not slide.
         found = found if layer_type == "full_attention" else {}
     if layer_type == "sliding_attention":
-        theta = config.get("rope_local_base_freq", theta)
+        # olmo3: a flat rope_theta is that of the other layers; these keep transformers' default.
+        local = 500000.0 if config["model_type"] == "olmo3" else theta
+        theta = config.get("rope_local_base_freq", local)
     partial = found.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     return Rope(
         float(found.get("rope_theta", theta)),
@@ -138,11 +140,12 @@ def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
 
 
 LONG = ("longrope", "su")
-_PARTIAL = ("phi", "phi3")  # where llama.cpp turns a part of the head
+_PARTIAL = ("phi", "phi3", "glm4", "qwen3_5_text")  # where llama.cpp turns a part of the head
 _FACTORS = ("llama", "mistral", "mixtral")  # where it reads a tensor of factors
 # Where llama.cpp's yarn was found to be that of transformers (tests/test_gguf_rope.py).
 _YARN = (
     "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "phi",
+    "ministral3", "olmo3",
 )  # fmt: skip
 
 

@@ -152,18 +152,118 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# Further families of llama.cpp, which only the GGUF tests use.
+_YARN: dict[str, Any] = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "smollm3": (
+        "SmolLM3ForCausalLM",
+        {**_SILU, "model_type": "smollm3", "num_hidden_layers": 5, "tie_word_embeddings": True},
+    ),
+    "granite": (
+        "GraniteForCausalLM",
+        {
+            **_SILU,
+            "model_type": "granite",
+            "attention_multiplier": 0.1,
+            "embedding_multiplier": 6.0,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 0.7,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "olmo2": ("Olmo2ForCausalLM", {**_SILU, "model_type": "olmo2"}),
+    "olmo3": (
+        "Olmo3ForCausalLM",
+        {
+            **_SILU,
+            "model_type": "olmo3",
+            "num_hidden_layers": 4,
+            "sliding_window": 8,
+            "rope_theta": 500000.0,
+            "max_position_embeddings": 64,
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
+    "ministral3": (
+        "Ministral3ForCausalLM",
+        {
+            **_SILU,
+            "model_type": "ministral3",
+            "head_dim": 32,
+            "max_position_embeddings": 64,
+            "rope_parameters": _YARN,
+        },
+    ),
+    "glm4": (
+        "Glm4ForCausalLM",
+        {
+            **_SILU,
+            "model_type": "glm4",
+            "head_dim": 32,
+            "attention_bias": True,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "lfm2": (
+        "Lfm2ForCausalLM",
+        {
+            "model_type": "lfm2",
+            "num_hidden_layers": 4,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+            "norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "conv_L_cache": 3,
+            "conv_bias": False,
+            "block_auto_adjust_ff_dim": True,
+            "block_multiple_of": 32,
+            "block_ffn_dim_multiplier": 1.0,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3_5": (
+        "Qwen3_5ForCausalLM",
+        {
+            **_SILU,
+            "model_type": "qwen3_5_text",
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+            "head_dim": 32,
+            "partial_rotary_factor": 0.25,
+            "linear_conv_kernel_dim": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+        },
+    ),
+}
+
 
 def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any) -> Path:
     """The folder of a tiny random model below `root`, made on the first call and found again after.
 
     Args:
-        family: a key of `FAMILIES`.
+        family: a key of `FAMILIES` or `MORE`.
         root: where models are kept, e.g. pytest's session temporary folder.
         seed: of the weights.
         overrides: config.json keys to change, e.g. `sliding_window=8` (gemma3) or
             `num_hidden_layers=4`.
     """
-    name, config = FAMILIES[family]
+    name, config = {**FAMILIES, **MORE}[family]
     values = {**_COMMON, **config, **overrides, "architectures": [name]}
     if family == "gemma3" and "layer_types" not in overrides:
         pattern = values["sliding_window_pattern"]

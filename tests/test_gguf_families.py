@@ -1,0 +1,170 @@
+"""The families of llama.cpp beyond the twelve: models and adapters on it, against torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert import gguf_format, gguf_layout
+from convert.base import load_base
+from convert.cli import convert
+from convert.gguf_file import open_gguf
+from convert.gguf_model import write_model
+from livery.adapter import Adapter, Pair
+from livery.errors import UserError
+from tests import convert_cases as cases
+from tests.test_gguf_fields import changed
+from tests.tiny_models import MORE, tiny_model
+
+pytest.importorskip("xllamacpp")
+pytestmark = cases.QUIET
+
+LENGTHS = (1, 9, 40)
+TOKENS = np.random.default_rng(5).integers(5, 512, (1, 40))
+QUICK = ("qwen3_5", "granite", "lfm2")
+
+
+def tolerance(family: str) -> float:
+    """All have SiLU. In linear attention llama.cpp norms short queries and keys otherwise: it takes
+    the larger of the norm and an epsilon, transformers their sum."""
+    return 5e-3 if family == "qwen3_5" else 1e-3
+
+
+# Every linear of the family, with ranks and scales that differ.
+TARGETS: dict[str, list[str]] = {
+    "glm4": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"],
+    "lfm2": ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"],
+    "qwen3_5": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+                "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"],
+}  # fmt: skip
+COMMON = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def logprobs(model: Any) -> np.ndarray:
+    import torch
+
+    rows: list[np.ndarray] = []
+    for length in LENGTHS:
+        with torch.no_grad():
+            logits = model.eval()(torch.tensor(TOKENS[:, :length])).logits[0, -1].double().numpy()
+        rows.append(logits - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
+    return np.array(rows)
+
+
+def adapted(family: str, base: Path, folder: Path) -> Any:
+    """A random PEFT adapter, saved; returns the torch model with it."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = TARGETS.get(family, COMMON)
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=targets,
+        rank_pattern={targets[1]: 2},
+        alpha_pattern={targets[2]: 13},
+    )
+    model = get_peft_model(cases.torch_base(base), config)
+    cases.randomise(model)
+    model.save_pretrained(str(folder))
+    return model
+
+
+def on_llama_cpp(folder: Path, adapter: Path) -> dict[str, np.ndarray]:
+    found = cases.llama_cpp(
+        folder,
+        model=str(folder / "m.gguf"),
+        adapter=str(adapter),
+        prompts=[TOKENS[0, :length].tolist() for length in LENGTHS],
+    )
+    return {name: np.array(found[name]) for name in ("base", "adapted")}
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=[] if f in QUICK else pytest.mark.slow) for f in MORE]
+)
+def test_model_and_adapter_on_llama_cpp(family: str, root: Path, tmp_path: Path):
+    base = tiny_model(family, root)
+    write_model(base, tmp_path / "m.gguf", "f32")
+    plain = logprobs(cases.torch_base(base))
+    model = adapted(family, base, tmp_path / "peft")
+    wanted = logprobs(model)
+    convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
+    assert np.abs(found["base"] - plain).max() < tolerance(family)
+    assert np.abs(found["adapted"] - wanted).max() < tolerance(family)
+    assert np.abs(wanted - plain).max() > 0.5  # the adapter does something
+    convert(tmp_path / "a.gguf", tmp_path / "back", "peft", base=base)
+    from safetensors.numpy import load_file
+
+    first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
+    assert first.keys() == again.keys()
+    assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_a_wrong_order_of_value_heads_would_show(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The negative control: the adapter of qwen3.5 with its rows and columns as transformers'."""
+    base = tiny_model("qwen3_5", root)
+    write_model(base, tmp_path / "m.gguf", "f32")
+    wanted = logprobs(adapted("qwen3_5", base, tmp_path / "peft"))
+    monkeypatch.setattr(gguf_layout, "orders", lambda *_: (None, None))
+    convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
+    assert np.abs(found["adapted"] - wanted).max() > 0.1
+
+
+def test_value_heads_need_the_base(root: Path, tmp_path: Path):
+    """Their order depends on head counts that an adapter does not hold."""
+    base = load_base(tiny_model("qwen3_5", root))
+    part = "model.layers.0.linear_attn.in_proj_qkv"
+    pair = Pair(np.ones((2, 64), np.float32), np.ones((128, 2), np.float32), 4.0)
+    adapter = Adapter({part: pair}, model_type="qwen3_5_text")
+    with pytest.raises(UserError, match=r"in_proj_qkv.*Give --base"):
+        gguf_format.write(adapter, tmp_path / "a.gguf")
+    gguf_format.write(adapter, tmp_path / "a.gguf", base)
+    with pytest.raises(UserError, match=r"in_proj_qkv.*Give --base"):
+        gguf_format.read(tmp_path / "a.gguf")
+
+
+def test_the_multimodal_folder_s_adapter_is_the_text_model_s(root: Path, tmp_path: Path):
+    """Qwen3.5 is published with a vision part: the same tensors under longer names."""
+    base = load_base(tiny_model("qwen3_5", root))
+    part = "layers.3.self_attn.q_proj"
+    pair = Pair(np.ones((2, 64), np.float32), np.ones((256, 2), np.float32), 4.0)
+    whole = dataclasses.replace(base, model_type="qwen3_5", shapes={})
+    path = f"model.language_model.{part}"
+    gguf_format.write(Adapter({path: pair}, model_type="qwen3_5"), tmp_path / "a.gguf", whole)
+    gguf_format.write(Adapter({f"model.{part}": pair}), tmp_path / "b.gguf", base)
+    names = [open_gguf(tmp_path / name).entries.keys() for name in ("a.gguf", "b.gguf")]
+    assert names[0] == names[1]
+    assert list(gguf_format.read(tmp_path / "a.gguf", whole).pairs) == [path]
+    assert list(gguf_format.read(tmp_path / "a.gguf", base).pairs) == [f"model.{part}"]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "says"),
+    [
+        ("smollm3", {"no_rope_layers": [1] * 5}, "no_rope_layers is"),
+        ("granite", {"residual_multiplier": 0.0}, "a multiplier is 0"),
+        ("olmo3", {"rope_scaling": None, "rope_theta": 9.0}, "a rope of their own"),
+        ("olmo3", {"layer_types": ["full_attention", *["sliding_attention"] * 3]}, "no period"),
+        ("olmo2", {"tie_word_embeddings": True}, "tie_word_embeddings is True"),
+        ("lfm2", {"conv_bias": True}, "conv_bias is True"),
+        ("lfm2", {"layer_types": ["conv"]}, "layer_types is not known"),
+        ("qwen3_5", {"linear_key_head_dim": 8}, "llama.cpp wants one size"),
+        ("qwen3_5", {"layer_types": ["full_attention", *["linear_attention"] * 3]}, "no period"),
+        ("ministral3", {"sliding_window": 8}, "no window for ministral3"),
+    ],
+)
+def test_what_llama_cpp_has_no_form_of(
+    family: str, changes: dict[str, Any], says: str, root: Path, tmp_path: Path
+):
+    folder = changed(family, root, tmp_path / "model", **changes)
+    with pytest.raises(UserError, match=re.escape(says)):
+        write_model(folder, tmp_path / "m.gguf", "f32")
