@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from convert import archive, mlx_format, peft_format
 from convert.base import Base, check_fits, find_base, load_base
 from livery.adapter import Adapter
-from livery.adapter_names import stored_to_hf
+from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
 from livery.files import read_json
 
@@ -112,7 +112,10 @@ def with_base(adapter: Adapter, base: Base | None) -> Adapter:
     if base is None:
         return adapter
     # An adapter may name modules as the family's files and mlx-lm do, where transformers does not.
-    spelled = {stored_to_hf(module, base.model_type): p for module, p in adapter.pairs.items()}
+    kind = base.model_type
+    spelled = {
+        mlx_to_hf(stored_to_hf(module, kind), kind): pair for module, pair in adapter.pairs.items()
+    }
     adapter = adapter.replace(pairs=spelled)
     check_fits(adapter, base)
     return adapter.replace(

@@ -17,6 +17,7 @@ from cuda_train import experts
 from livery import peft_rules
 from livery.errors import UserError
 from livery.lora_init import initial_a
+from livery.self_check import FAMILY_ERRORS, broken
 from livery.settings import LoraSettings
 
 _ADAPTER = "default"
@@ -44,7 +45,7 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    chosen = find_targets(model, lora)
+    chosen = _without_uncalled(model, find_targets(model, lora), lora)
     stacked = experts.find_experts(model)
     modules = [path for path in chosen if path not in stacked]
     config = LoraConfig(
@@ -137,6 +138,39 @@ def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
             f"{lora.num_layers} blocks that the targets name."
         )
     return chosen
+
+
+def _without_uncalled(model: nn.Module, chosen: list[str], lora: LoraSettings) -> list[str]:
+    """Those of the chosen layers that the model calls; others lend it their weight alone, and LoRA
+    on them would do nothing. Routed experts are called for some tokens only, and stay.
+
+    Raises:
+        UserError: such a layer was asked for by name.
+    """
+    called: set[str] = set()
+    layers = {path: model.get_submodule(path) for path in chosen if ".experts." not in path}
+    hooks = [
+        layer.register_forward_hook(lambda *_, path=path: called.add(path))
+        for path, layer in layers.items()
+    ]
+    try:
+        with torch.no_grad():
+            tokens = torch.arange(1, 6, device=next(model.parameters()).device)[None]
+            model(input_ids=tokens, use_cache=False)
+    except FAMILY_ERRORS as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise broken(f"transformers ({type(model).__name__})", error) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    uncalled = [path for path in layers if path not in called]
+    if uncalled and lora.targets:
+        raise UserError(
+            f"{uncalled[0]}: the model reads its weight without calling it, so that LoRA on it "
+            "does nothing. Leave it out of the targets."
+        )
+    return [path for path in chosen if path not in uncalled]
 
 
 def set_dropout(model: nn.Module, on: bool) -> None:

@@ -61,21 +61,42 @@ _STORED: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+# The same of mlx-lm's models, where they are named otherwise than the checkpoints.
+_MLX: dict[str, tuple[tuple[str, str], ...]] = {
+    "gpt2": (("^model.h.", "transformer.h."),),
+    "gpt_neox": (("^model.h.", "gpt_neox.layers."),),
+    "gptj": (("^model.h.", "transformer.h."),),
+    "laguna": _STORED["laguna"],
+    "lfm2_moe": (
+        (".feed_forward.gate_proj", ".feed_forward.w1"),
+        (".feed_forward.up_proj", ".feed_forward.w3"),
+        (".feed_forward.down_proj", ".feed_forward.w2"),
+    ),
+    "nemotron_h": _STORED["nemotron_h"],
+}
+
+
 def stored_to_hf(module: str, model_type: str) -> str:
     """The path in transformers of a module as the family's checkpoints name it."""
-    for stored, ours in _STORED.get(model_type, ()):
-        if not stored.startswith("^"):
-            module = module.replace(stored, ours)
-        elif module.startswith(stored[1:]):
-            module = ours + module.removeprefix(stored[1:])
+    return _respelled(module, _STORED.get(model_type, ()))
+
+
+def _respelled(module: str, spellings: tuple[tuple[str, str], ...]) -> str:
+    for old, new in spellings:
+        if not old.startswith("^"):
+            module = module.replace(old, new)
+        elif module.startswith(old[1:]):
+            module = new + module.removeprefix(old[1:])
     return module
 
 
 def mlx_to_hf(module: str, model_type: str = "") -> str:
     """The Hugging Face path of an mlx-lm module path.
 
-    `model_type` is the base's config.json's; the answer depends on it for mixtral alone.
+    `model_type` is the base's config.json's; without it, families that mlx-lm spells otherwise keep
+    its spelling.
     """
+    module = _respelled(module, _MLX.get(model_type, ()))
     if module.startswith(_MULTIMODAL_MLX):
         module = _MULTIMODAL_HF + module.removeprefix(_MULTIMODAL_MLX)
     elif module == "language_model.lm_head":
@@ -86,6 +107,11 @@ def mlx_to_hf(module: str, model_type: str = "") -> str:
 
 def hf_to_mlx(path: str, model_type: str = "") -> str:
     """The mlx-lm module path of a Hugging Face one: `mlx_to_hf` backwards."""
+    back = tuple(
+        (f"^{new}", old[1:]) if old.startswith("^") else (new, old)
+        for old, new in _MLX.get(model_type, ())
+    )
+    path = _respelled(path, back)
     if path.startswith(_MULTIMODAL_HF):
         path = _MULTIMODAL_MLX + path.removeprefix(_MULTIMODAL_HF)
     elif path == "lm_head" and model_type in MULTIMODAL:

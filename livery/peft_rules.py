@@ -41,6 +41,13 @@ def tensor_name(model_type: str, module: str) -> str:
     return module.replace(ours, theirs) if ours else module
 
 
+# Layers whose weight transformers multiplies by itself without calling them, on every device: PEFT
+# puts LoRA on them, and it does nothing.
+_UNCALLED = frozenset(
+    f"{model_type}.dt_proj" for model_type in ("falcon_mamba", "jamba", "mamba", "zamba")
+)
+
+
 def read_as_experts(model_type: str, leaf: str, *, experts: bool) -> bool:
     """Whether PEFT takes a target of this name for the experts' parameters on such a model.
 
@@ -55,8 +62,14 @@ def read_as_experts(model_type: str, leaf: str, *, experts: bool) -> bool:
 
 
 def refused(model_type: str, path: str) -> str:
-    """Why PEFT takes no LoRA on this module of such a model; "" where it does."""
-    if model_type not in FUSED_TYPES or path.rpartition(".")[2] not in FUSED_NAMES:
+    """Why LoRA on this module of such a model has no form in PEFT; "" where it has one."""
+    leaf = path.rpartition(".")[2]
+    if f"{model_type}.{leaf}" in _UNCALLED:
+        return (
+            f"{path}: transformers reads its weight without calling it in {model_type} models, so "
+            "that LoRA on it does nothing there"
+        )
+    if model_type not in FUSED_TYPES or leaf not in FUSED_NAMES:
         return ""
     return (
         f"{path}: PEFT takes no LoRA on it in {model_type} models, whose fused kernel reads its "

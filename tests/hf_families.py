@@ -57,6 +57,11 @@ COMMON: dict[str, Any] = {
 # What a family needs otherwise.
 _LEAVE_OUT = object()
 _MLA: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": 8}
+_SLIDING: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "sliding_window": 16,
+}
 _LINEAR: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
@@ -70,6 +75,10 @@ OWN: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {**_MLA, **_LINEAR},
     "kimi_linear": {**_MLA, **_LINEAR},
     "falcon": {"head_dim": _LEAVE_OUT, "new_decoder_architecture": True},
+    **dict.fromkeys(("afmoe", "cohere2", "exaone4", "gemma3_text", "olmo3"), _SLIDING),
+    "gpt_neox": {"intermediate_size": 256},
+    "gptj": {"n_inner": 256},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "falcon_h1": {"mamba_d_ssm": 128},
     "gemma4_text": {
         "vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8, "num_experts": None,
@@ -106,6 +115,18 @@ FAMILIES = """
     olmo3 olmo_hybrid olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3
     qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next recurrent_gemma rwkv seed_oss smollm3
     solar_open stablelm starcoder2 vaultgemma xglm youtu zaya
+""".split()
+
+# Those of them that mlx-lm has, too.
+ON_MLX = """
+    afmoe apertus bailing_hybrid bitnet cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32
+    dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon_h1 falcon_mamba gemma gemma2
+    gemma3_text gemma4_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode
+    gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3
+    iquestcoder jamba kimi_linear laguna lfm2 lfm2_moe llama llama4_text longcat_flash mamba
+    mamba2 mellum mimo_v2_flash minicpm3 minimax minimax_m2 ministral3 mixtral nanochat nemotron
+    nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3
+    qwen3_moe qwen3_next recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2
 """.split()
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 Config = dict[str, Any]
 
@@ -55,9 +55,28 @@ def mend(config: Mapping[str, Any]) -> Config:
     return whole
 
 
+def _whole_attention(part: Mapping[str, Any]) -> Config:
+    """What transformers 5 writes per layer of gemma4's layers with full attention, by the names
+    that these numbers are published under."""
+    layers: Any = part.get("per_layer_config")
+    if not str(part.get("model_type", "")).startswith("gemma4") or not isinstance(layers, Mapping):
+        return {}
+    kinds: Any = part.get("layer_types") or []
+    found: Config = {}
+    for number, values in cast("Mapping[str, Any]", layers).items():
+        full = number.isdigit() and kinds[int(number) : int(number) + 1] == ["full_attention"]
+        if full and isinstance(values, Mapping):
+            found["global_head_dim"] = values.get("head_dim")
+            found["num_global_key_value_heads"] = values.get("num_key_value_heads")
+    return found
+
+
 def _mend_part(config: Mapping[str, Any]) -> Config:
     part = dict(config)
     for key, value in _flat_rope(part).items():
+        if part.get(key) is None:
+            part[key] = value
+    for key, value in _whole_attention(part).items():
         if part.get(key) is None:
             part[key] = value
     for one, other in _ALIASES:

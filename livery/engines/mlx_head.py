@@ -16,6 +16,8 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from livery.self_check import FAMILY_ERRORS, broken
+
 
 class Head:
     """The module (and its method) that turns hidden states into logits.
@@ -73,10 +75,18 @@ class Head:
 
 def find_head(model: nn.Module) -> Head | None:
     """The head of `model`, found by trying: the module for which picking rows gives those rows of
-    the logits. None where no module does (the family multiplies by a weight of its own)."""
+    the logits. None where no module does (the family multiplies by a weight of its own).
+
+    Raises:
+        UserError: mlx-lm cannot compute this model at all.
+    """
     tokens = mx.array(np.arange(1, 6, dtype=np.int32)[None])
     index = mx.array([1, 3, 4])
-    full = model(tokens)
+    try:
+        full = model(tokens)
+        mx.eval(full)
+    except FAMILY_ERRORS as error:
+        raise broken(f"mlx-lm ({type(model).__module__.rpartition('.')[2]})", error) from error
     want = full[:, index].astype(mx.float32)
     for module, method in _candidates(model, full.shape[-1]):
         head = Head(module, method, full.shape[-1])
