@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from convert import card_loading
 from convert.check import Verdict
 from convert.naming import leaf
 from livery.adapter import Adapter
+from livery.errors import shown
 
 
 def render(
@@ -29,8 +31,8 @@ def render(
         verdicts: what `livery check` says of the folder; a runtime that is not among them is taken
             to load it.
     """
-    base = adapter.base_model or "BASE_MODEL"
-    title = str(facts.get("title") or f"LoRA adapter for {base}")
+    base = card_loading.base_name(adapter)
+    title = str(facts.get("title") or f"LoRA adapter for {base}").replace("<", "&lt;")
     parts = [_front_matter(adapter, facts), f"# {title}"]
     if facts.get("description"):
         parts.append(str(facts["description"]))
@@ -60,11 +62,20 @@ def with_loading(
 def _front_matter(adapter: Adapter, facts: Mapping[str, Any]) -> str:
     lines = ["---"]
     if adapter.base_model:
-        lines.append(f"base_model: {adapter.base_model}")
+        lines.append(f"base_model: {_scalar(adapter.base_model)}")
     if facts.get("license"):
-        lines.append(f"license: {facts['license']}")
+        lines.append(f"license: {_scalar(str(facts['license']))}")
     lines += ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora", "- livery"]
     return "\n".join([*lines, "---"])
+
+
+def _scalar(text: str) -> str:
+    """Text as YAML on one line, whatever is in it."""
+    import yaml
+
+    style = None if text.isprintable() else '"'
+    dumped = yaml.safe_dump(text, default_style=style, width=math.inf, allow_unicode=True)
+    return dumped.removesuffix("\n").removesuffix("\n...")
 
 
 def _shape(adapter: Adapter) -> str:
@@ -75,7 +86,7 @@ def _shape(adapter: Adapter) -> str:
     scales = ", ".join(f"{s:g}" for s in sorted({p.scale for p in adapter.pairs.values()}))
     targets = ", ".join(sorted({leaf(module) for module in adapter.pairs}))
     rows = {
-        "Base model": adapter.base_model or "unknown",
+        "Base model": shown(adapter.base_model) or "unknown",
         "Kind": kind,
         "Rank": ranks,
         "Scale (of B·A)": scales,
@@ -90,5 +101,6 @@ def _table(rows: Mapping[str, Any]) -> str:
     lines = ["| | |", "|---|---|"]
     for key, value in rows.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        lines.append(f"| {key} | {text.replace('|', '/')} |")
+        cell = shown(text, 1000).replace("|", "/").replace("<", "&lt;")
+        lines.append(f"| {shown(key)} | {cell} |")
     return "\n".join(lines)

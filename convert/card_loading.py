@@ -9,8 +9,16 @@ from collections.abc import Mapping, Sequence
 from convert.check import NAMES, Verdict
 from convert.check_vllm import RANKS, serve
 from livery.adapter import Adapter
+from livery.errors import shown
 
 TITLE = "## Loading it"
+
+
+def base_name(adapter: Adapter) -> str:
+    """What the card's commands call the base: its name, unless that would not stay in them."""
+    name = adapter.base_model
+    plain = bool(name) and name.isprintable() and "`" not in name and len(name) <= 300
+    return name if plain else "BASE_MODEL"
 
 
 def section(
@@ -21,7 +29,7 @@ def section(
     verdicts: Sequence[Verdict],
 ) -> str:
     """The whole section, for the folder that holds `formats`; see `card.render`."""
-    base = adapter.base_model or "BASE_MODEL"
+    base = base_name(adapter)
     judged = {verdict.runtime: verdict for verdict in verdicts}
     parts = [f"{TITLE}\n\nRun from this folder."]
     if "peft" in formats:
@@ -39,17 +47,18 @@ def section(
         if verdict and not verdict.taken:
             parts.append(f"### {NAMES[runtime]}\n\n{_refusal(verdict)}")
         else:
-            notes = [finding.why for finding in verdict.findings] if verdict else []
+            notes = [shown(finding.why, 2000) for finding in verdict.findings] if verdict else []
             parts.append("\n\n".join([f"### {NAMES[runtime]}", snippet, *notes]))
     for name, why in left_out.items():
-        parts.append(f"There is no {name.upper()} form in this folder: {why}")
+        parts.append(f"There is no {name.upper()} form in this folder: {shown(why, 2000)}")
     return "\n\n".join(parts)
 
 
 def _refusal(verdict: Verdict) -> str:
     first = verdict.findings[0]
-    text = f"{NAMES[verdict.runtime]} does not load this adapter: {first.why}"
-    return f"{text}\n\n```sh\n{first.remedy}\n```" if first.remedy else text
+    text = f"{NAMES[verdict.runtime]} does not load this adapter: {shown(first.why, 2000)}"
+    safe = first.remedy and "`" not in first.remedy and first.remedy.isprintable()
+    return f"{text}\n\n```sh\n{first.remedy}\n```" if safe else text
 
 
 def _peft(base: str, prompt: str) -> str:

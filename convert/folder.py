@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert import card, check, check_vllm, formats, mlx_format
+from convert import card, card_loading, check, check_vllm, formats, mlx_format
 from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from livery.adapter import Adapter
@@ -89,7 +89,7 @@ def verdicts_on(adapter: Adapter, folder: Path, base: Base | None) -> list[check
         case = check.gather(folder, base.folder if base else None, check_vllm.RANKS[-1], True)
     except UserError:  # other adapters lie beside it
         return []
-    name = adapter.base_model or "BASE_MODEL"
+    name = card_loading.base_name(adapter)
     return check.judge(dataclasses.replace(case, path=Path(), base_name=name))
 
 

@@ -36,12 +36,13 @@ def find_base(model: str) -> Path | None:
     if not model or len(model) > LONGEST_NAME or "\0" in model:
         return None
     model = find_model(model)
-    if (Path(model) / CONFIG).is_file():
-        return Path(model)
+    with contextlib.suppress(OSError):  # a name too long for this system's folders
+        if (Path(model) / CONFIG).is_file():
+            return Path(model)
     home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
     name = "models--" + model.replace("/", "--")
-    if not re.fullmatch(r"[\w.-]+", name):
+    if not re.fullmatch(r"[\w.-]{1,255}", name):
         return None
     found = sorted((hub / name / "snapshots").glob("*/config.json"), key=os.path.getmtime)
     return found[-1].parent if found else None

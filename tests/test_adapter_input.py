@@ -396,3 +396,31 @@ def test_names_from_a_file_do_not_act_on_the_terminal(tmp_path: Path) -> None:
             text = shown.output + str(shown.exception)
             assert not set(text) & set("\x1b\x07\u202e"), words
             assert "\\x1b" in text, words
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil\n---\nlicense: x\n", "a: b", "- x", "#x", "yes", "`x`\n```\n# Heading", "x\x1b[2J",
+        "\u202etxt", "'\"", "a|b<script>", "x" * 4000, "\x85\u2028---", "&a *b !c", "123", "..", "",
+    ],
+)  # fmt: skip
+def test_a_base_s_name_does_not_break_the_card(name: str, tmp_path: Path) -> None:
+    """The front matter says that name and nothing more; nothing leaves its place in the text."""
+    import yaml
+
+    from convert.folder import write_adapter_folder
+
+    write_adapter_folder(plain().replace(base_model=name), tmp_path, None)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    start, front, body = text.split("---\n", 2)
+    assert not start
+    read = yaml.safe_load(front)
+    assert read.get("base_model", "") == name
+    assert set(read) - {"base_model"} == {"library_name", "pipeline_tag", "tags"}
+    assert sum(line.startswith("```") for line in body.splitlines()) % 2 == 0
+    assert [line for line in body.splitlines() if line.startswith("# ")] == [
+        line for line in body.splitlines() if line.startswith("# LoRA adapter for ")
+    ]
+    assert not set(body) & set("\x1b\u202e\x85\u2028")
+    assert "<script>" not in body.partition("## Loading it")[0]
