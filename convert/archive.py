@@ -19,6 +19,7 @@ from typing import IO
 
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors
+from livery.reading import open_file
 from livery.temporary import Scratch
 
 # What of a base folder makes up its tokenizer.
@@ -58,10 +59,10 @@ _unpacked: list[Scratch] = []  # removed when the process ends
 def is_zip(path: Path) -> bool:
     """Whether a file starts as a zip does."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(4) in _MAGIC
-    except OSError:
-        return False
+    except (UserError, OSError):
+        return False  # whoever reads it says why
 
 
 def is_packed(path: Path) -> bool:

@@ -12,6 +12,7 @@ from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
 from livery.files import read_json
+from livery.reading import open_file
 
 Format = Literal["peft", "mlx", "gguf"]
 FORMATS: tuple[Format, ...] = ("peft", "mlx", "gguf")
@@ -62,7 +63,7 @@ def detect(path: str | Path) -> Source:
 
 
 def _detect_file(path: Path) -> Source:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         magic = file.read(4)
     if magic == b"GGUF":
         return Source("gguf", path.parent, path)

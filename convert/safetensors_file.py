@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from livery.errors import UserError, shown
 from livery.files import atomic_write
+from livery.reading import open_file
 
 # What adapters are stored in. bfloat16 has no numpy type: its bits are the upper half of float32's.
 STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -77,19 +79,12 @@ def open_tensors(path: str | Path) -> TensorFile:
         UserError: no such file, or anything in it that the format does not allow.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(_HEADER_LIMIT, size - 8):
-                raise _broken(path, "the header would be longer than the file")
-            raw = file.read(length)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not a safetensors file.") from None
-    except PermissionError:
-        raise UserError(f"{path}: may not be read; change its permissions.") from None
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_HEADER_LIMIT, size - 8):
+            raise _broken(path, "the header would be longer than the file")
+        raw = file.read(length)
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -424,3 +426,72 @@ def test_a_base_s_name_does_not_break_the_card(name: str, tmp_path: Path) -> Non
     ]
     assert not set(body) & set("\x1b\u202e\x85\u2028")
     assert "<script>" not in body.partition("## Loading it")[0]
+
+
+# --- files ------------------------------------------------------------------------------------
+
+ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "I8", "F8_E4M3", "C64"]) | ODD,
+        "shape": st.lists(st.integers(-1, 9) | st.integers(), max_size=10) | ODD,
+        "data_offsets": st.lists(st.integers(-4, 400) | ODD, max_size=3) | ODD,
+    },
+)
+NAMES = st.text(max_size=20) | st.sampled_from(
+    ["__metadata__", *(f"base_model.model.{Q}.lora_{h}.weight" for h in "AB")]
+)
+
+
+@settings(max_examples=100, deadline=2000)
+@given(
+    header=st.dictionaries(NAMES, ENTRIES | ODD | st.dictionaries(st.text(), ODD), max_size=6),
+    data=st.binary(max_size=400),
+    cut=st.integers(-20, 20) | st.just(0),
+)
+def test_headers_are_read_or_refused(header: Any, data: bytes, cut: int) -> None:
+    """Whatever a header says: an adapter or one line, without a look at more than the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        formats.write_adapter(plain(), Path(folder), "peft", base=BASE)
+        raw = json.dumps(header).encode()
+        length = max(len(raw) + cut, 0).to_bytes(8, "little")
+        (Path(folder) / "adapter_model.safetensors").write_bytes(length + raw + data)
+        with pytest.raises(UserError) as refused:
+            formats.read_adapter(folder)
+        assert len(str(refused.value)) < 1000
+
+
+JSON = st.recursive(
+    ODD | st.sampled_from(["q_proj", ".*", "(", "(.*)*", 10**30, 1e400]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=100, deadline=5000)
+@given(changes=st.dictionaries(st.sampled_from([*WRONG, "peft_type"]), JSON, min_size=1))
+def test_configs_are_read_or_refused(changes: dict[str, Any]) -> None:
+    """Read, the adapter is one that every format writes or refuses by name."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        formats.write_adapter(plain(), folder, "peft", base=BASE)
+        edit_config(folder, **changes)
+        try:
+            adapter = formats.read_adapter(folder)
+            for number, target in enumerate(formats.FORMATS):
+                formats.write_adapter(adapter, folder / str(number), target, base=BASE)
+        except UserError as error:
+            assert len(str(error)) < 1000  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", ["a.zip", "adapter_model.safetensors", "adapter_config.json"])
+def test_nothing_waits_on_a_pipe(name: str, tmp_path: Path) -> None:
+    formats.write_adapter(plain(), tmp_path / "a", "peft", base=BASE)
+    (tmp_path / "a" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "a" / name)
+    source = tmp_path / "a" / name if name.endswith("zip") else tmp_path / "a"
+    with pytest.raises(UserError):
+        convert(source, tmp_path / "b", "mlx")
+    with pytest.raises(UserError):
+        pack(source, tmp_path / "b.zip")

@@ -254,6 +254,14 @@ def test_ranks_name_the_next_legal_one(
     assert ask(tmp_path, max_lora_rank=int(legal))["vllm"].taken
 
 
+@pytest.mark.parametrize("rank", [8, 16])
+def test_a_rank_of_max_lora_rank_is_taken(rank: int, base: Path, tmp_path: Path) -> None:
+    formats.write_adapter(adapter(base, rank=rank, only="q_proj"), tmp_path, "peft")
+    assert ask(tmp_path, max_lora_rank=rank)["vllm"].taken
+    formats.write_adapter(adapter(base, rank=rank + 1, only="q_proj"), tmp_path, "peft")
+    assert rules(ask(tmp_path, max_lora_rank=rank)["vllm"]) == ["rank"]
+
+
 def test_ranks_beyond_all_are_merged(base: Path, tmp_path: Path) -> None:
     formats.write_adapter(adapter(base, rank=600, only="0.self_attn.q"), tmp_path, "peft")
     finding = the(ask(tmp_path, max_lora_rank=512)["vllm"], "rank")

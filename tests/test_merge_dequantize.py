@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from convert import merge_dequantize
+from convert import merge_blocks, merge_dequantize
 from convert.base import load_base
 from convert.cli import convert
 from convert.merge_cli import merge_command, merge_folders
@@ -140,7 +140,9 @@ def test_bfloat16_is_rounded_once(root: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("double", [True, False])
-def test_bitsandbytes_nf4(double: bool, root: Path, tmp_path: Path):
+def test_bitsandbytes_nf4(
+    double: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pytest.importorskip("bitsandbytes")
     import torch
     from bitsandbytes.functional import dequantize_4bit
@@ -181,6 +183,10 @@ def test_bitsandbytes_nf4(double: bool, root: Path, tmp_path: Path):
     assert far(merged, theirs) < 0.3
     with pytest.raises(UserError, match="a quantized base"):
         merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (), tmp_path / "no")
+    monkeypatch.setattr(merge_blocks, "_BLOCK", 300)  # a tensor in many blocks of rows
+    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (), tmp_path / "many", dequantize=True)
+    whole, many = (tmp_path / name / "model.safetensors" for name in ("out", "many"))
+    assert whole.read_bytes() == many.read_bytes()
 
 
 def test_large_models_are_cut_into_shards(
