@@ -152,7 +152,8 @@ def _fits(name: str, value: Any) -> bool:
         return type(None) in hints if value is None else value in get_args(hint)
     if get_origin(hints[0]) is tuple:
         return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if type(value) is not hints[0] and not (hints[0] is float and type(value) is int):
+    wanted = get_origin(hints[0]) or hints[0]
+    if type(value) is not wanted and not (wanted is float and type(value) is int):
         return False
     kind = by_name(name).kind
     if isinstance(kind, Integer | Number):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from livery.config import Config, resolve
 from livery.errors import UserError
+from livery.kinds import Variables
 from livery.options import OPTIONS
 from livery.paths import HOME
 from livery.settings import LoraSettings, TrainSettings
@@ -182,3 +184,28 @@ def test_mlx_lms_weights_file_names_its_folder(tmp_path: Path) -> None:
     assert configured(tmp_path, text).settings.init_adapter == "old"
     with pytest.raises(UserError, match="name the adapter's folder"):
         configured(tmp_path, "resume_adapter_file: old/0000100_adapters.safetensors\n")
+
+
+def test_the_templates_variables_come_from_file_and_flag_and_record(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "chat_template_kwargs:\n  enable_thinking: false\n  effort: low\n"
+        "template_date: 2024-07-26\n"
+    )
+    found = resolve(file=path, environment={}).settings
+    assert found.chat_template_kwargs == {"enable_thinking": False, "effort": "low"}
+    assert found.template_date == "2024-07-26"
+    kwargs = Variables().read("enable_thinking=true,effort=high")
+    assert kwargs == {"enable_thinking": True, "effort": "high"}
+    flags = {"chat_template_kwargs": kwargs}
+    assert resolve(flags, file=path, environment={}).settings.chat_template_kwargs == kwargs
+    record = tmp_path / "run_config.json"
+    record.write_text(json.dumps({"settings": found.as_dict()}))
+    assert resolve({}, recorded=record).settings.template == found.template
+    for wrong in ("[1]", "thinking", "{a: .nan}"):
+        path.write_text(f"chat_template_kwargs: {wrong}\n")
+        with pytest.raises(UserError, match=r"c\.yaml:1: chat_template_kwargs"):
+            resolve(file=path, environment={})
+    path.write_text("template_date: soon\n")
+    with pytest.raises(UserError, match="not a date"):
+        resolve(file=path, environment={})

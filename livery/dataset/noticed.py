@@ -125,7 +125,7 @@ class ControlTokens:
     def __init__(self, chat: ChatTemplate) -> None:
         added = chat.tokenizer.added_tokens_decoder.values()
         special = {str(token.content) for token in added if token.special}
-        special |= set(chat.anchors)
+        special |= {chat.end_text} if chat else set()
         texts = sorted((t for t in special if t.strip()), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, texts)) or "(?!)")
         self._first = {text[0] for text in texts}

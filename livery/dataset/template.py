@@ -136,7 +136,12 @@ class ChatTemplate:
             text = self.render(_probe(_ASKS, _ANSWERS), generate=False)
         except Refused as error:
             raise UserError(f"The chat template cannot be used: {error}.") from None
-        _, _, tail = text.rpartition(_ANSWERS)
+        _, found, tail = text.rpartition(_ANSWERS)
+        if not found:
+            raise UserError(
+                "The chat template writes nothing of an assistant's turn, so there would be "
+                "nothing to learn. Give another template with --chat-template."
+            )
         for token in self.ids(tail):
             added = self.tokenizer.added_tokens_decoder.get(token)
             if added is not None and str(added.content).strip():

@@ -30,7 +30,8 @@ TOOLS = [
 _ENDS = "{{ '<|im_end|>\n' }}"
 _OPENS = "{{ '<|im_start|>assistant\n' }}"
 _CALLS = (
-    "{% for call in m.tool_calls or [] %}{{ '\n<tool_call>\n' + call.function | tojson + "
+    "{% for call in m.tool_calls or [] %}{{ ('\n' if m.content or not loop.first else '') + "
+    "'<tool_call>\n' + call.function | tojson + "
     "'\n</tool_call>' }}{% endfor %}"
 )
 
