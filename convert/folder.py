@@ -13,7 +13,7 @@ from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from livery.adapter import Adapter
 from livery.errors import UserError
-from livery.files import atomic_write, explain_os_errors
+from livery.files import CannotWrite, atomic_write, explain_os_errors
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def write_adapter_folder(
             kind = "mlx" if target == "mlx" else "gguf"
             notes += formats.write_adapter(adapter, place, kind, base=base, source=source)
             written.append(target)
+        except CannotWrite:
+            raise
         except UserError as error:
             left_out[target] = str(error)
             _remove_stale(out, target)

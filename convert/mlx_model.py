@@ -21,7 +21,7 @@ from convert.base import load_base
 from convert.safetensors_file import STORED
 from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
-from livery.files import read_json
+from livery.files import is_full_disk, read_json
 from livery.models import read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
@@ -151,6 +151,8 @@ def _convert(
             f"{folder}: mlx-lm cannot convert this model: {type(error).__name__}: {error}"
         ) from error
     except RuntimeError as error:
+        if is_full_disk(error):
+            raise  # said of the output folder, not of the model
         raise UserError(
             f"{folder}: its weights cannot be read ({error}). Download the model again."
         ) from error

@@ -26,7 +26,7 @@ from convert.formats import Format
 from livery import outputs
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
-from livery.files import atomic_write, sha256
+from livery.files import CannotWrite, atomic_write, sha256
 from livery.temporary import Scratch
 
 _FILES: Mapping[Format, tuple[str, ...]] = {
@@ -138,6 +138,8 @@ def gather(path: Path, base: str | Path | None, scratch: Path) -> Contents:
             continue
         try:
             notes += _make(adapter, format, scratch, known, first.format)
+        except CannotWrite:
+            raise
         except UserError as error:
             if format == "peft":
                 raise

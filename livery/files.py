@@ -19,10 +19,16 @@ from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries with exceptions of their own (safetensors, tokenizers, torch) say of a full disk.
+# What libraries with exceptions of their own (safetensors, tokenizers, MLX) say of a full disk.
 _FULL_SAID = re.compile(
-    r"no space left on device|disk quota exceeded|file too large|\(os error (28|122|27)\)", re.I
+    r"no space left on device|disk quota exceeded|file too large|\(os error (28|122|27)\)"
+    r"|\[write\] unable to write",
+    re.I,
 )
+
+
+class CannotWrite(UserError):
+    """The system refused a write: of the whole command, never of one format among several."""
 
 
 @contextlib.contextmanager
@@ -41,16 +47,16 @@ def explain_os_errors(path: Path, doing: str) -> Generator[None]:
         if not isinstance(error, OSError) or error.errno is None:
             raise
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise UserError(
+            raise CannotWrite(
                 f"{path}: not allowed to write here while {doing}. "
                 "Choose another folder or change its permissions."
             ) from error
         if isinstance(error, (NotADirectoryError, FileExistsError)):
-            raise UserError(
+            raise CannotWrite(
                 f"{path}: cannot be made while {doing}: a part of this path is a file. "
                 "Choose another place."
             ) from error
-        raise UserError(f"{path}: {error.strerror or error} while {doing}.") from error
+        raise CannotWrite(f"{path}: {error.strerror or error} while {doing}.") from error
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -70,9 +76,9 @@ def says_full_disk(text: str) -> bool:
     return _FULL_SAID.search(text) is not None
 
 
-def disk_full(path: Path, doing: str) -> UserError:
+def disk_full(path: Path, doing: str) -> CannotWrite:
     """What to say of a full disk."""
-    return UserError(
+    return CannotWrite(
         f"{path}: the disk is full while {doing}; nothing was replaced. "
         "Free some space and run the same command again."
     )

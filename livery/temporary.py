@@ -110,6 +110,17 @@ def find(folder: Path, *, sizes: bool = True) -> list[Leftover]:
     return found
 
 
+def find_below(top: Path) -> list[Leftover]:
+    """`find` in a folder and in all below it; links are not followed."""
+    found: list[Leftover] = []
+    for parent, folders, _ in os.walk(top):
+        here = find(Path(parent))
+        found += here
+        held = {leftover.path.name for leftover in here}
+        folders[:] = [name for name in folders if name not in held]
+    return found
+
+
 def remove(path: Path) -> bool:
     """Remove a leftover, if it still is one; True where it is gone.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import click
 
@@ -10,17 +12,28 @@ from livery.progress import show_bytes
 
 
 @click.command(short_help="Say what this machine can do and what mends it.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--clean", is_flag=True, help="Find what killed commands left in PATHS.")
+@click.option("--yes", is_flag=True, help="With --clean: remove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(as_json: bool) -> int:
+def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> int:
     """Tell chip, memory, MLX, torch and BLAS state, what is missing, and the command that mends it.
 
-    Exits 1 only where nothing could train.
+    Exits 1 only where nothing could train. With --clean: list what commands that were killed left
+    half-written in PATHS (by default here and in the system's temporary folder) and what removing
+    it would free. What a running command is writing is never touched.
 
     \b
     Examples:
       livery doctor
+      livery doctor --clean adapters models
+      livery doctor --clean --yes
       livery doctor --json | python -m json.tool
     """
+    if clean:
+        return _clean(paths, remove=yes, as_json=as_json)
+    if paths or yes:
+        raise click.UsageError("PATHS and --yes belong to --clean.")
     from livery import doctor as examiner
 
     report = examiner.examine()
@@ -67,3 +80,28 @@ def doctor(as_json: bool) -> int:
     for problem in report.problems:
         click.echo(f"\n! {problem.what}\n  {problem.remedy}")
     return code
+
+
+def _clean(paths: tuple[Path, ...], *, remove: bool, as_json: bool) -> int:
+    from livery import temporary
+
+    every = [f for top in paths or (Path(),) for f in temporary.find_below(top)]
+    if not paths:
+        every += temporary.find(Path(tempfile.gettempdir()))
+    found = list({f.path.resolve(): f for f in every}.values())  # one place may lie in another
+    gone = [f for f in found if remove and temporary.remove(f.path)]
+    size = sum(f.size for f in found)
+    if as_json:
+        listed = [{"path": str(f.path), "bytes": f.size, "removed": f in gone} for f in found]
+        click.echo(json.dumps({"leftovers": listed, "bytes": size}, indent=2))
+        return 0
+    for leftover in found:
+        click.echo(f"{show_bytes(leftover.size):>10}  {leftover.path}")
+    if not found:
+        click.echo("Nothing is left of commands that were killed.")
+    elif not remove:
+        click.echo(f"{show_bytes(size)} would be freed: add --yes to remove them.")
+    else:
+        kept = f"; {len(found) - len(gone)} could not be removed" if len(gone) < len(found) else ""
+        click.echo(f"{show_bytes(sum(f.size for f in gone))} freed{kept}.")
+    return 0

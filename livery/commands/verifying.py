@@ -15,6 +15,7 @@ from livery import parity
 from livery.commands.verdict import Run, Verdict
 from livery.doctor import install
 from livery.errors import UserError
+from livery.files import CannotWrite
 from livery.parity import Logits
 from livery.paths import find_model
 from livery.progress import Progress
@@ -69,7 +70,7 @@ def verify(
                 tried = [Path(p).expanduser() for p in (*(also or {}).get(name, ()), adapter)]
                 places[name] = _artefact(name, tried, known.folder, scratch)
             except UserError as error:
-                if engines is not None:
+                if engines is not None or isinstance(error, CannotWrite):
                     raise
                 verdict.left_out[name] = str(error)
         if len(places) < 2:
