@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 
 from convert import options
-from livery.errors import UserError, printable
+from livery.errors import UserError, printable, shown
 from livery.outputs import check_file
 from livery.run_folder import writing
 
@@ -108,7 +108,7 @@ def convert_command(
 def _print_report(report: dict[str, Any], destination: Path) -> None:
     click.echo(
         f"{report['from']} → {', '.join(report['formats'])}: {report['modules']} modules, "
-        f"{report['parameters']:,} parameters → {destination} ({report['seconds']:.2f} s)"
+        f"{report['parameters']:,} parameters → {shown(destination)} ({report['seconds']:.2f} s)"
     )
     for note in report["notes"]:
         click.echo(printable(f"note: {note}"))

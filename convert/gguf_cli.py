@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert import options
-from livery.errors import UserError
+from livery.errors import UserError, printable, shown
 from livery.files import disk_full, explain_os_errors, says_full_disk
 from livery.outputs import check_file, of_kind
 from livery.temporary import Scratch
@@ -87,17 +87,17 @@ def gguf_command(
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     click.echo(
-        f"{report['architecture']}, {report['type']} → {out} "
+        f"{report['architecture']}, {report['type']} → {shown(out)} "
         f"({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)"
     )
     for note in report.get("notes", []):
-        click.echo(f"note: {note}")
+        click.echo(printable(f"note: {note}"))
     fallbacks: dict[str, str] = report.get("fallbacks", {})
     for dtype in sorted(set(fallbacks.values())):
         names = [name for name in fallbacks if fallbacks[name] == dtype]
         click.echo(
             f"note: {len(names)} tensors whose rows are no multiple of the block are stored as "
-            f"{dtype}: {names[0]}{' …' if len(names) > 1 else ''}"
+            f"{dtype}: {shown(names[0])}{' …' if len(names) > 1 else ''}"
         )
 
 

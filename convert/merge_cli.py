@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from convert import options
-from livery.errors import UserError, printable
+from livery.errors import UserError, printable, shown
 from livery.outputs import check_folder
 
 EPILOG = """\b
@@ -90,7 +90,7 @@ def merge_command(
         return
     click.echo(
         f"{report['changed']} of {report['tensors']} tensors changed, "
-        f"{report['bytes'] / 1e6:,.1f} MB → {out} ({report['seconds']:.1f} s)"
+        f"{report['bytes'] / 1e6:,.1f} MB → {shown(out)} ({report['seconds']:.1f} s)"
     )
     for note in report["notes"]:
         click.echo(printable(f"note: {note}"))

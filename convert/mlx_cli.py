@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from convert import options
+from livery.errors import shown
 
 EPILOG = """\b
 Examples:
@@ -71,10 +72,12 @@ def mlx_command(
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     kind = f"{asked} bits, {report['quantized']} layers" if asked else report["dtype"]
-    click.echo(f"MLX, {kind} → {out} ({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)")
+    click.echo(
+        f"MLX, {kind} → {shown(out)} ({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)"
+    )
     dense = report["left_dense"]
     if dense:
         click.echo(
             f"note: {len(dense)} matrices stay {report['dtype']}, their rows are no multiple of "
-            f"{size} or mlx-lm keeps them: {', '.join(dense[:3])}{' …' if dense[3:] else ''}"
+            f"{size} or mlx-lm keeps them: {shown(', '.join(dense[:3]))}{' …' if dense[3:] else ''}"
         )

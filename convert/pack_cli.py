@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from convert import options
-from livery.errors import printable
+from livery.errors import printable, shown
 
 EPILOG = """\b
 Examples:
@@ -76,8 +76,8 @@ def _zip(adapter: Path, out: Path, base: str | None, overwrite: bool, as_json: b
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     for name, size in report["files"].items():
-        click.echo(f"{size:>14,}  {name}")
-    click.echo(f"{report['bytes']:>14,}  {out}")
+        click.echo(f"{size:>14,}  {shown(name)}")
+    click.echo(f"{report['bytes']:>14,}  {shown(out)}")
     click.echo(f"sha256 {report['sha256']}")
     _also(report)
 
@@ -98,8 +98,11 @@ def _ollama(
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     stops = ", ".join(report["stops"]) or "none"
-    click.echo(f"{out}/Modelfile: from {report['from']}, chat {report['format']}, stops {stops}")
-    click.echo(f"ollama create {out.name} -f {out}/Modelfile")
+    click.echo(
+        f"{shown(out)}/Modelfile: from {shown(report['from'])}, chat {report['format']}, "
+        f"stops {shown(stops)}"
+    )
+    click.echo(f"ollama create {shown(out.name)} -f {shown(out)}/Modelfile")
     _also(report)
 
 

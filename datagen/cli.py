@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from datagen.sizes import TRAIN_ROWS
+from livery.errors import printable, shown
 from livery.flags import given_flags, option_flags
 
 _SHOWN = 20
@@ -76,8 +77,8 @@ def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) 
         return 0
     for name, split in manifest["splits"].items():
         categories = ", ".join(f"{c} {n}" for c, n in split["categories"].items())
-        click.echo(f"{out / name}.jsonl  {split['rows']} rows: {categories}")
-    click.echo(f"{out / 'manifest.json'}  seed {seed}; no case stands in another split.")
+        click.echo(f"{shown(out / name)}.jsonl  {split['rows']} rows: {categories}")
+    click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
     return 0
 
 
@@ -128,10 +129,10 @@ def check_command(
         limit = config.values["max_length"]
         click.echo(f"max_length: {limit.value} ({limit.source})")
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(printable(f"note: {note}"), err=True)
     for problem in found.problems[:_SHOWN]:
         label = "error" if problem.serious else "warning"
-        click.echo(f"{label}: {problem.where}: {problem.message}", err=True)
+        click.echo(printable(f"{label}: {problem.where}: {problem.message}"), err=True)
     if len(found.problems) > _SHOWN:
         more = len(found.problems) - _SHOWN
         click.echo(f"... and {more} more; --json lists all of them.", err=True)

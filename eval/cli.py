@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from eval.options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
+from livery.errors import shown
 
 MISSED = 3
 TOKENS_EVAL = 128
@@ -113,7 +114,7 @@ def eval_command(
 
         print_record(found)
     for path in _store(request, found, folder, place):
-        click.echo(f"Wrote {path}", err=True)
+        click.echo(f"Wrote {shown(path)}", err=True)
     if found["passed"] is False:
         click.echo(
             f"Target missed: {found['accuracy']:.1%} of the cases are right, {target:.1%} were "
@@ -144,7 +145,7 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"markdown": str(paths[0]), "html": str(paths[1])}))
     else:
         for path in paths:
-            click.echo(f"Wrote {path}")
+            click.echo(f"Wrote {shown(path)}")
 
 
 @click.command(name="generate", short_help="Answer prompts with a model and an adapter.")

@@ -42,6 +42,7 @@ def training(data: RunData) -> list[Fact]:
     rows: list[Fact] = []
     if "steps" in facts:
         rows.append(("steps", f"{facts['steps']} ({facts.get('epochs', '?')} epochs)"))
+    if "kept_step" in facts:
         rows.append(("weights kept", f"of step {facts['kept_step']}"))
     if facts.get("eval_loss") is not None:
         rows.append(("lowest validation loss", f"{facts['eval_loss']:.4f}"))
@@ -54,7 +55,9 @@ def training(data: RunData) -> list[Fact]:
     if facts.get("peak_memory_mb"):
         rows.append(("peak memory", show_bytes(1e6 * facts["peak_memory_mb"])))
     if "examples" in facts:
-        rows.append(("examples", f"{facts['examples']} + {facts['valid_examples']} for validation"))
+        rows.append(
+            ("examples", f"{facts['examples']} + {facts.get('valid_examples', '?')} for validation")
+        )
     if settings:
         lora = settings.get("lora", {})
         rows.append(("LoRA", f"rank {lora.get('rank')}, alpha {lora.get('alpha')}"))

@@ -10,7 +10,7 @@ from eval.hashes import adapter_hashes
 from eval.record import Record
 from eval.run_data import RunData, evaluation_files, read_run
 from livery import run_folder
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import atomic_write
 
 
@@ -33,10 +33,21 @@ def write_report(folder: str | Path, to: str | Path | None = None) -> tuple[Path
     data = marked_stale(read_run(folder, place if evaluation_files(place) else folder))
     page, document = place / "report.html", place / "report.md"
     # The page first: it says whose both are.
-    for path, text in ((page, html.page(data)), (document, markdown.document(data))):
+    for path, text in zip((page, document), _texts(data), strict=True):
         with atomic_write(path, "w") as file:
             file.write(text)
     return document, page
+
+
+def _texts(data: RunData) -> tuple[str, str]:
+    """report.html and report.md."""
+    try:
+        return html.page(data), markdown.document(data)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{shown(data.folder)}: a log or record in it is damaged, or of another version "
+            f"({type(error).__name__}: {shown(error)}). Evaluate again, or move it away."
+        ) from error
 
 
 def check_place(place: Path) -> None:

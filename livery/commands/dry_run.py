@@ -12,6 +12,7 @@ import click
 from livery.commands import backends, memory, training
 from livery.commands.train_output import describe_work
 from livery.config import Config
+from livery.errors import printable
 from livery.plan import Plan, work
 
 
@@ -55,7 +56,7 @@ def print_settings(config: Config) -> None:
     rows = [(name, _show(v.value), v.source) for name, v in sorted(config.values.items())]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     for name, value, source in rows:
-        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+        click.echo(printable(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}"))
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from livery.config import Config, resolve
+from livery.errors import shown
 from livery.flags import given_flags, training_flags
 
 
@@ -66,7 +67,7 @@ def train(
     )
     facts, passed = dict(result.facts), True
     if not as_json:
-        click.echo(f"The adapter is in {config.settings.output_dir}.")
+        click.echo(f"The adapter is in {shown(config.settings.output_dir)}.")
     if verify:
         facts["verify"], passed = _verify(config, show=not as_json)
     if as_json:

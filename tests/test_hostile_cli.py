@@ -1,0 +1,119 @@
+"""Absurd values for every option and argument of every command: an exit code and one message.
+
+Each option gets a few of the values, in turn; `LIVERY_FUZZ=1` tries all of them on all (minutes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from livery import cli, faults
+from tests.hostile import Inputs, make, values
+
+# Values that each option is tried with where time is short.
+FEW = 2
+HTTP = "--engine http --url http://127.0.0.1:9/v1 --model m --adapter a".split()
+# A command line that ends soon, one way or the other.
+LINES: dict[str, Callable[[Inputs], list[str]]] = {
+    "data check": lambda i: [str(i.rows)],
+    "data date-keys": lambda i: ["--out", "OUT", "--count", "3"],
+    "train": lambda i: [
+        "--dry-run", "--model", str(i.base), "--data", str(i.rows), "--output-dir", "OUT",
+        "--backend", "torch",
+    ],
+    "eval": lambda i: ["date-keys", "--unconstrained", "--limit", "1", *HTTP],
+    "convert": lambda i: [str(i.peft), "OUT", "--to", "mlx", "--base", str(i.base)],
+    "merge": lambda i: ["--base", str(i.base), "--adapter", str(i.peft), "--out", "OUT"],
+    "gguf": lambda i: ["--model", str(i.base), "--out", "OUT"],
+    "mlx": lambda i: ["--model", str(i.base), "--out", "OUT"],
+    "check": lambda i: [str(i.peft), "--base", str(i.base)],
+    "pack": lambda i: [str(i.peft), "--out", "OUT"],
+    "verify": lambda i: [str(i.peft), "--base", "nowhere"],
+    "generate": lambda i: ["hello", *HTTP],
+    "report": lambda i: [str(i.run), "--out", "OUT"],
+    "run": lambda i: [
+        "date-keys", "--model", "nowhere", "--data", str(i.rows), "--output-dir", "OUT",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return make(tmp_path_factory.mktemp("inputs"))
+
+
+def test_every_command_is_tried() -> None:
+    names = {name.partition(" ")[0] for name in LINES}
+    assert names == set(cli.COMMANDS) - {"doctor"}, "doctor takes no value"
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_absurd_values(
+    name: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    absurd = values(tmp_path)
+    took = len(absurd) if os.environ.get("LIVERY_FUZZ") else FEW
+    line = LINES[name](inputs)
+    for number, change in enumerate(changes(name, line)):
+        for turn in range(took):
+            words = change(absurd[(number * FEW + turn) % len(absurd)])
+            run([*name.split(), *words])
+            for left in work.iterdir():
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def changes(name: str, line: list[str]) -> Iterator[Callable[[str], list[str]]]:
+    """For each option and argument, what puts a value into the line."""
+    command: click.Command = cli.cli
+    context = click.Context(command)
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        found = command.get_command(context, word)
+        assert found is not None
+        command = found
+    arguments = [p for p in command.params if isinstance(p, click.Argument)]
+    for place in range(min(len(arguments), sum(1 for w in line[:2] if not w.startswith("-")))):
+        yield lambda value, at=place: [*line[:at], value, *line[at + 1 :]]
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.is_flag:
+            rest = list(line)
+            for flag in option.opts:
+                if flag in rest:
+                    del rest[rest.index(flag) : rest.index(flag) + 2]
+            flag = max(option.opts, key=len)
+            yield lambda value, flag=flag, rest=rest: [*rest, f"{flag}={value}"]
+
+
+def run(words: list[str]) -> None:
+    """Run one line in this process, as `livery.cli.main` would."""
+    out, err = io.StringIO(), io.StringIO()
+    began = time.process_time()
+    refused: OSError | None = None
+    code: int | str | None = 1
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.run(words)
+        except SystemExit as error:
+            code = error.code
+        except OSError as error:
+            refused = error
+    assert refused is None or faults.understood(refused), words
+    assert code in (0, 1, 2, 3), words
+    assert time.process_time() - began < 20, words
+    said = out.getvalue() + err.getvalue()
+    assert "Traceback" not in said, words
+    assert all(c.isprintable() or c in "\n\t\xa0" for c in said), (words, said[-300:])
+    assert len(err.getvalue()) < 12_000, words
