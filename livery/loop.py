@@ -50,6 +50,7 @@ class Job:
         resume_anyway: although it was made from something else.
         overwrite: begin anew in a folder that holds a run.
         held: the caller holds the folder's lock.
+        record: what run_config.json says beside the loop's own facts.
         begin: called when a new run is about to write its first file.
         resume_command: shown when the run is interrupted.
     """
@@ -65,6 +66,7 @@ class Job:
     resume_anyway: bool = False
     overwrite: bool = False
     held: bool = False
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     begin: Callable[[], None] = lambda: None
     resume_command: str = "the same command with --resume"
 
@@ -150,6 +152,7 @@ class _Run:
             "processes": self.backend.world,
             "base_digest": self.origin.base,
             "data_digest": self.origin.data,
+            **self.job.record,
         }
         if self.writes and not self.job.resume:
             run_folder.clear(self.folder)  # only now, when nothing stands in the new run's way

@@ -94,7 +94,7 @@ def _count(sources: Sequence[Source]) -> int:
 # Settings that older records do not name, with what they were then.
 _SINCE: dict[str, Any] = {
     "max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto", "columns": [],
-    "train_on": "all",
+    "train_on": "all", "chat_template_kwargs": {}, "template_date": "",
 }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import os
 import shlex
 import sys
@@ -80,7 +82,13 @@ def train(config: Config, request: Request) -> RunResult:
             # Refused now rather than after the model was loaded; the loop asks again.
             run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
             check_inputs(settings, overwrite=request.overwrite)
+        settings, date_note = fix_date(settings, resume=request.resume)
+        if date_note:
+            output("note", {"text": date_note})
         data = load_data(settings)
+        prompt_kwargs, prompt_note = choose_prompts(data)
+        if prompt_note:
+            output("note", {"text": prompt_note})
         for note in describe_dropped(data):
             output("note", {"text": note})
         backend = backends.load(settings, data.train.examples)
@@ -110,6 +118,7 @@ def train(config: Config, request: Request) -> RunResult:
             resume_anyway=request.resume_anyway,
             overwrite=request.overwrite,
             held=True,
+            record={"prompt_kwargs": prompt_kwargs},
             begin=request.begin,
             resume_command=request.resume_command,
         )
@@ -136,6 +145,39 @@ def check_inputs(settings: TrainSettings, *, overwrite: bool) -> None:
                 f"{folder}: holds the adapter that the run starts from, and --overwrite would "
                 "remove it. Choose another --output-dir."
             )
+
+
+def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, str]:
+    """(the settings with the day that a template which writes the date takes for today, for the
+    whole run; what to tell the user). A run that goes on keeps the day that it began with."""
+    if not load_chat(settings.model, settings.template).asks_date:
+        return settings, ""
+    record = Path(settings.output_dir) / run_folder.RUN_CONFIG
+    if resume and not settings.template_date and record.is_file():
+        before = run_folder.read_run_config(record.parent).get("settings", {})
+        settings = dataclasses.replace(settings, template_date=before.get("template_date") or "")
+    if not settings.template_date:
+        today = datetime.date.today().isoformat()
+        settings = dataclasses.replace(settings, template_date=today)
+    return settings, (
+        f"The chat template writes today's date: for this run, and for the adapter's prompts, that "
+        f"is {settings.template_date} (--template-date sets another)."
+    )
+
+
+def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:
+    """(variables that Livery's own prompts of the adapter add, what to tell the user).
+
+    A template that begins plain answers with an empty block of reasoning is learned so; prompts
+    that hold the block already go on at the answer's first word, where a grammar begins.
+    """
+    if data.train.reasons or data.valid.reasons or not data.chat.plain_kwargs:
+        return {}, ""
+    return data.chat.plain_kwargs, (
+        "The chat template puts an empty block of reasoning before an answer that has none, as all "
+        "of these have: the block is learned with the answer, and Livery's own prompts of the "
+        "adapter hold it (enable_thinking is false)."
+    )
 
 
 def load_data(settings: TrainSettings) -> Data:

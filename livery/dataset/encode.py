@@ -106,6 +106,7 @@ class _Encoder:
                 at += 1
             fitting: list[Example] = []
             for example in examples:
+                self.chat.check_vocabulary(int(example.tokens.max()), draft.where)
                 if self.max_length is not None and len(example.tokens) > self.max_length:
                     reason = f"{len(example.tokens)} tokens, over the limit of {self.max_length}"
                     dropped.append(Dropped(draft.where, reason))

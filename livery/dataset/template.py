@@ -8,6 +8,7 @@ One `ChatTemplate` serves training and every engine, so that a model is prompted
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import re
@@ -19,7 +20,7 @@ from typing import Any
 from livery.dataset.conversation import Message
 from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError
-from livery.reading import read_text
+from livery.reading import read_object, read_text
 from livery.settings import TemplateSettings
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
@@ -41,10 +42,17 @@ class ChatTemplate:
     Attributes:
         tokenizer: of transformers.
         settings: how it renders.
+        vocabulary: tokens that the model has embeddings for; None where that is not known.
     """
 
-    def __init__(self, tokenizer: Any, settings: TemplateSettings | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        settings: TemplateSettings | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
         """Raises UserError where a template is no Jinja, or the date no date."""
+        self.vocabulary = vocabulary
         self.tokenizer = tokenizer
         self.settings = settings or TemplateSettings()
         self._date = read_date(self.settings.date)
@@ -68,8 +76,17 @@ class ChatTemplate:
 
     @property
     def asks_date(self) -> bool:
-        """Whether a template writes today's date."""
-        return any(template.asks_date for template in self._templates.values())
+        """Whether a template writes today's date, under these settings."""
+        if not any(template.asks_date for template in self._templates.values()):
+            return False
+        texts: set[str] = set()
+        for date in ("2001-02-03", "2014-11-25"):
+            other = ChatTemplate(self.tokenizer, dataclasses.replace(self.settings, date=date))
+            try:
+                texts.add(other.render(_probe(_ASKS), generate=True))
+            except Refused:
+                return True
+        return len(texts) > 1
 
     def render(
         self,
@@ -107,9 +124,22 @@ class ChatTemplate:
         """
         self.require("prompt")
         try:
-            return self.ids(self.render(messages, generate=True))
+            tokens = self.ids(self.render(messages, generate=True))
         except Refused as error:
             raise UserError(f"The chat template refuses this conversation: {error}.") from None
+        self.check_vocabulary(max(tokens, default=0), "prompt")
+        return tokens
+
+    def check_vocabulary(self, token: int, where: str) -> None:
+        """Raises UserError where the model has no embedding for `token`, the largest of a text."""
+        if self.vocabulary is not None and token >= self.vocabulary:
+            raise UserError(
+                f"{where}: holds the token {self.tokenizer.convert_ids_to_tokens(token)!r}, number "
+                f"{token} of the tokenizer, but the model has embeddings for {self.vocabulary:,} "
+                "tokens alone. Take the tokenizer that the model was trained with; or give the "
+                "model more embeddings before (in transformers: resize_token_embeddings, then "
+                "save_pretrained)."
+            )
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, nothing added."""
@@ -216,6 +246,16 @@ class ChatTemplate:
             return False
         return EMPTY_BLOCK.search(turn[len(prompt) :].partition(_ANSWERS)[0]) is not None
 
+    @cached_property
+    def plain_kwargs(self) -> dict[str, Any]:
+        """Variables with which a prompt ends where a plain answer's words begin: behind the empty
+        block of reasoning, for templates that put one before a plain answer."""
+        off = {"enable_thinking": False}
+        if not self.opens_empty_block or "enable_thinking" in self.settings.kwargs:
+            return {}
+        closed = EMPTY_BLOCK.search(self.render(_probe(_ASKS), generate=True, kwargs=off))
+        return off if closed else {}
+
     def _render(
         self,
         messages: Sequence[Message],
@@ -264,7 +304,11 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
         UserError: as `load_tokenizer`, or a template that is no Jinja.
     """
     settings = settings or TemplateSettings()
-    return ChatTemplate(load_tokenizer(model, settings.template), settings)
+    folder = Path(model).expanduser()
+    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    vocabulary = size if isinstance(size, int) and not isinstance(size, bool) else None
+    return ChatTemplate(load_tokenizer(model, settings.template), settings, vocabulary)
 
 
 def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:

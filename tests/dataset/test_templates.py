@@ -460,3 +460,65 @@ def test_long_conversations_are_what_short_ones_are(
 def test_a_conversation_without_an_answer_to_learn() -> None:
     row = Conversation("x", tuple(turns("a", "b")), (False, False))
     assert "no answer" in encode(row, chat("chatml")).dropped[0].reason
+
+
+def test_a_token_beyond_the_embedding_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "chatml")
+    (folder / "config.json").write_text(json.dumps({"text_config": {"vocab_size": 500}}))
+    made = load_chat(folder)
+    assert made.vocabulary == 500
+    assert encode(read(turns("a", "b")), made).examples
+    with pytest.raises(UserError, match=r"data\.jsonl:7.*</think>.*500 tokens.*resize_token"):
+        encode(read(turns("a", "b</think>")), made)
+    with pytest.raises(UserError, match="resize_token"):
+        made.prompt(turns("</think>"))
+
+
+def test_a_run_keeps_its_day_and_its_prompts_are_those_it_was_trained_on(tmp_path: Path) -> None:
+    import dataclasses
+    import datetime
+
+    from eval.adapters import complete_options, read_origin
+    from livery.commands.training import choose_prompts, fix_date, load_data
+    from livery.settings import TrainSettings
+
+    folder = saved(tmp_path / "model", "dated")
+    out = tmp_path / "run"
+    out.mkdir()
+    begun = TrainSettings(model=str(folder), output_dir=str(out))
+    settings, note = fix_date(begun, resume=False)
+    today = datetime.date.today().isoformat()
+    assert settings.template_date == today
+    assert today in note
+    yesterday = dataclasses.replace(settings, template_date="2024-07-26")
+    (out / "run_config.json").write_text(json.dumps({"settings": yesterday.as_dict()}))
+    assert fix_date(begun, resume=True)[0].template_date == "2024-07-26"
+    assert fix_date(begun, resume=False)[0].template_date == today
+    options = complete_options("mlx", {}, read_origin(str(out)), str(folder), str(out))
+    assert options["template"].date == "2024-07-26"
+    asked = {"template_date": "2025-01-01", "chat_template_kwargs": {"a": 1}}
+    options = complete_options("mlx", asked, read_origin(str(out)), str(folder), str(out))
+    assert options["template"] == TemplateSettings(None, {"a": 1}, "2025-01-01")
+
+    plain = saved(tmp_path / "plain", "chatml")
+    assert fix_date(dataclasses.replace(begun, model=str(plain)), resume=False)[1] == ""
+
+    # Plain answers on a template that opens a block: trained from the usual prompt, and Livery's
+    # own prompts go on behind the block.
+    hybrid = saved(tmp_path / "hybrid", "hybrid")
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"messages": turns("a", "b")}) + "\n")
+    chosen = dataclasses.replace(begun, model=str(hybrid), data=str(path))
+    data = load_data(chosen)
+    kwargs, note = choose_prompts(data)
+    assert kwargs == {"enable_thinking": False}
+    assert "empty block" in note
+    record = {"settings": chosen.as_dict(), "prompt_kwargs": kwargs}
+    (out / "run_config.json").write_text(json.dumps(record))
+    options = complete_options("mlx", {}, read_origin(str(out)), str(hybrid), str(out))
+    asked_so = load_chat(hybrid, options["template"]).prompt(turns("a"))
+    (example,) = data.train.examples
+    assert example.tokens[: len(asked_so)].tolist() == asked_so
+    assert data.chat.tokenizer.decode(example.tokens[len(asked_so) :].tolist()) == "b<|im_end|>"
+    path.write_text(json.dumps({"messages": REASONS}) + "\n")
+    assert choose_prompts(load_data(chosen)) == ({}, "")
