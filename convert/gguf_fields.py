@@ -287,7 +287,12 @@ TABLE: dict[str, Fields] = {
              "linear_value_head_dim", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
              "mamba_ssm_dtype"}
         ),
-        {"hidden_act": _SILU, **_UNBIASED, "attn_output_gate": (True, None)},
+        {
+            "hidden_act": _SILU,
+            **_UNBIASED,
+            "attn_output_gate": (True, None),
+            "rms_norm_eps": (1e-6,),  # which llama.cpp takes for queries' and keys' norms too
+        },
         {
             **_ABSENT,
             "head_dim": 256,
@@ -298,6 +303,28 @@ TABLE: dict[str, Fields] = {
             "linear_value_head_dim": 128,
             "linear_num_key_heads": 16,
             "linear_num_value_heads": 32,
+        },
+    ),
+    "gemma4_text": Fields(
+        _LAYERED
+        | {"per_layer_config", "global_head_dim", "num_global_key_value_heads",
+           "final_logit_softcapping", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
+           "attention_k_eq_v", "num_kv_shared_layers", "use_double_wide_mlp",
+           "num_experts", "num_local_experts", "top_k_experts", "moe_intermediate_size"},
+        {
+            "hidden_activation": _TANH,
+            **_UNBIASED,
+            "use_bidirectional_attention": (None, "vision"),  # between pictures' tokens
+            "enable_moe_block": _NONE,
+        },
+        {
+            "rms_norm_eps": 1e-6,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "head_dim": 256,
+            "num_key_value_heads": 4,
+            "sliding_window": 512,
+            "hidden_size_per_layer_input": 256,
+            "vocab_size_per_layer_input": 262144,
         },
     ),
 }  # fmt: skip

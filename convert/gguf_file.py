@@ -32,7 +32,7 @@ _SCALARS = {
     12: "<d",
 }  # fmt: skip
 _STRING, _ARRAY, _BOOL, _U32, _F32 = 8, 9, 7, 4, 6
-_ARRAYS = {"u1": 0, "u4": 4, "i4": 5, "f4": 6}
+_ARRAYS = {"u1": 0, "b1": 7, "u4": 4, "i4": 5, "f4": 6}
 # Tensor types: name -> (number, values a block, bytes a block).
 TYPES = {
     "float32": (0, 1, 4),
@@ -293,7 +293,7 @@ def write_gguf(
 
     Args:
         metadata: text, truth values, integers (u32), floats (f32), lists of integers (u32) or of
-            text, and arrays of uint8, uint32, int32 or float32, in their order.
+            text, and arrays of uint8, bool, uint32, int32 or float32, in their order.
         tensors: arrays by name; views are fine.
         dtypes: how each is stored, a key of `TYPES`.
         quantize: makes the blocks of a quantized type; the gguf package's own without it, which

@@ -77,7 +77,8 @@ def write_model(
     assert mix is None or quantize, "K-quants need a quantizer"
     with gguf_numbers.explained(base):
         numbers = gguf_numbers.hyperparameters(base, architecture, context)
-        factors = gguf_rope.tensors(base)
+        head = int(str(numbers[f"{architecture.name}.attention.key_length"]))
+        factors = gguf_rope.tensors(base, head)
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
         "general.type": "model",
@@ -193,6 +194,9 @@ def _special(
     """What is stored in another shape, or as another function of itself."""
     file, name = place
     shape = file.entries[name].shape
+    if where.kind == "layer_scalar" and architecture.name == "gemma4":
+        number = where.module.removeprefix("model.layers.")
+        return {f"blk.{number}.layer_output_scale.weight": Lazy(shape, lambda: file.read(name))}
     layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", where.module)
     if layer is None:
         return {}
@@ -254,7 +258,7 @@ def _adds_one(module: str, architecture: Architecture) -> bool:
     """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
     if architecture.name == "qwen35":
         return leaf(module).endswith("norm") and not module.endswith("linear_attn.norm")
-    return architecture.name.startswith("gemma") and leaf(module).endswith("norm")
+    return architecture.name in ("gemma", "gemma2", "gemma3") and leaf(module).endswith("norm")
 
 
 def _stack(path: str, members: Mapping[int, tuple[TensorFile, str]]) -> Lazy:

@@ -31,6 +31,7 @@ _LFM2 = (
     "feed_forward.w3",
 )
 _GLM4 = (*_ATTENTION, "mlp.gate_up_proj", "mlp.down_proj")
+_GEMMA4 = (*_ATTENTION, *_GATED, "per_layer_input_gate", "per_layer_projection")
 _OUTER = ("model.embed_tokens", "lm_head")
 
 
@@ -79,6 +80,7 @@ _TABLE = (
     Architecture("mistral3", "MISTRAL3", (*_ATTENTION, *_GATED), True, ("ministral3",)),
     Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
     Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
+    Architecture("gemma4", "GEMMA4", _GEMMA4, False, ("gemma4_text", "gemma4")),
     Architecture(
         "qwen35",
         "QWEN35",

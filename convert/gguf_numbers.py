@@ -7,7 +7,7 @@ an error: it would answer differently without a word. Which fields there are: `c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,8 @@ _WHOLE = (
     "olmo3",
     "lfm2",
 )  # whose heads llama.cpp takes to make up the hidden size
-_UNLIKE = ("lfm2", "qwen3_5_text")  # convolutions or linear attention between the layers
+# Convolutions or linear attention between the layers; gemma4 says its windows layer by layer.
+_UNLIKE = ("lfm2", "qwen3_5_text", "gemma4_text")
 _PERIODS = {
     "gemma2": 2,
     "gemma3_text": 6,
@@ -45,7 +46,7 @@ def explained(base: Base) -> Generator[None]:
         yield
     except KeyError as error:
         raise UserError(f"{base.folder / 'config.json'}: lacks {error}.") from None
-    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
         raise UserError(
             f"{base.folder / 'config.json'}: a field has a value that makes no sense ({error})."
         ) from None
@@ -303,18 +304,86 @@ def _qwen35(base: Base, values: dict[str, Value]) -> None:
             "full_attention" if (n + 1) % period == 0 else "linear_attention"
             for n in range(base.layers)
         ]
-        if list(types) != regular:
+        if list(types) != regular or len(set(types)) != 2:
             raise UserError(
-                f"{base.folder / 'config.json'}: layer_types follow no period; llama.cpp needs one."
+                f"{base.folder / 'config.json'}: layer_types follow no period of both kinds; "
+                "llama.cpp needs one."
             )
-    sections: Any = gguf_rope.read(base).scaling.get("mrope_section") or (11, 11, 10)
-    values["rope.dimension_sections"] = np.array([*sections, 0][:4], np.int32)
+    # A picture's positions interleave, text has the same one in all: each third must be covered, as
+    # llama.cpp does not turn what is beyond. Published models have (11, 11, 10) of 32.
+    half = int(str(values["rope.dimension_count"])) // 2
+    sections = [(half + 2) // 3, (half + 1) // 3, half // 3]
+    values["rope.dimension_sections"] = np.array([*sections, 0], np.int32)
     values["full_attention_interval"] = period
     values["ssm.conv_kernel"] = int(config["linear_conv_kernel_dim"])
     values["ssm.state_size"] = size
     values["ssm.group_count"] = keys
     values["ssm.time_step_rank"] = heads
     values["ssm.inner_size"] = size * heads
+
+
+def _gemma4(base: Base, values: dict[str, Value]) -> None:
+    """Layers that do not slide have heads of another size, and may have fewer for the keys."""
+    config, file = base.config, base.folder / "config.json"
+    given: Any = config.get("layer_types") or _types(base.layers, lambda n: (n + 1) % 6 != 0)
+    types = [*given[:-1], "full_attention"]
+    if len(types) != base.layers or set(types) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"{file}: layer_types is not known: {given}.")
+    sizes, heads = gemma4_layers(base, types)
+    sliding, whole = (
+        {size for size, kind in zip(sizes, types, strict=True) if kind == wanted}
+        for wanted in ("sliding_attention", "full_attention")
+    )
+    if len(whole) != 1 or sliding - {head_size(base)}:
+        raise UserError(f"{file}: per_layer_config has other heads than llama.cpp takes: {sizes}.")
+    local, rope = gguf_rope.read(base, "sliding_attention"), gguf_rope.read(base)
+    if local.kind != "default" or local.partial != 1.0:
+        raise UserError(f"{file}: a scaled rope in sliding layers, which llama.cpp has not.")
+    if rope.kind not in ("default", "proportional") or (rope.kind == "default") != (
+        rope.partial == 1.0
+    ):
+        raise UserError(f"{file}: rope {rope.kind!r} turning {rope.partial} of the head.")
+    if float(rope.scaling.get("factor") or 1.0) != 1.0:
+        raise UserError(f"{file}: rope with a factor, which llama.cpp has not for gemma4.")
+    per_layer = int(config["hidden_size_per_layer_input"] or 0)
+    if per_layer and config["vocab_size_per_layer_input"] != config["vocab_size"]:
+        raise UserError(f"{file}: vocab_size_per_layer_input is not vocab_size, as in llama.cpp.")
+    shared = int(config.get("num_kv_shared_layers") or 0)
+    if config.get("use_double_wide_mlp"):
+        width, first = int(config["intermediate_size"]), base.layers - shared
+        wide = [width * (1 + (n >= first)) for n in range(base.layers)]
+        values["feed_forward_length"] = np.array(wide, np.int32)
+    (size,) = whole
+    values["attention.head_count_kv"] = np.array(heads, np.int32)
+    values["attention.key_length"] = values["attention.value_length"] = size
+    values["attention.key_length_swa"] = values["attention.value_length_swa"] = head_size(base)
+    values["attention.sliding_window"] = int(config["sliding_window"])
+    values["attention.sliding_window_pattern"] = np.array([t != "full_attention" for t in types])
+    values["attention.shared_kv_layers"] = shared
+    values["rope.dimension_count"], values["rope.dimension_count_swa"] = size, head_size(base)
+    values["rope.freq_base"], values["rope.freq_base_swa"] = rope.theta, local.theta
+    values["embedding_length_per_layer_input"] = per_layer
+    if config.get("final_logit_softcapping"):
+        values["final_logit_softcapping"] = float(config["final_logit_softcapping"])
+
+
+def gemma4_layers(base: Base, types: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Each layer's head size and number of key-value heads: layer by layer since transformers 5,
+    before that for all that do not slide."""
+    config = base.config
+    by_layer: Any = config.get("per_layer_config")
+    if by_layer is None:
+        other: dict[str, Any] = {"head_dim": config.get("global_head_dim") or 512}
+        if config.get("attention_k_eq_v") and config.get("num_global_key_value_heads"):
+            other["num_key_value_heads"] = config["num_global_key_value_heads"]
+        by_layer = {n: other for n, kind in enumerate(types) if kind == "full_attention"}
+    layers: list[Any] = [{} for _ in types]
+    for key, value in dict(by_layer).items():
+        layers[int(key)] = value
+    return (
+        [int(layer.get("head_dim", head_size(base))) for layer in layers],
+        [int(layer.get("num_key_value_heads", base.kv_heads)) for layer in layers],
+    )
 
 
 _EXTRAS: dict[str, Callable[[Base, dict[str, Value]], None]] = {
@@ -329,4 +398,5 @@ _EXTRAS: dict[str, Callable[[Base, dict[str, Value]], None]] = {
     "ministral3": _ministral3,
     "lfm2": _lfm2,
     "qwen3_5_text": _qwen35,
+    "gemma4_text": _gemma4,
 }

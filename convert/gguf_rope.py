@@ -39,6 +39,8 @@ def read(base: Base, layer_type: str = "full_attention") -> Rope:
     """The rope of a kind of layer; most models have one for all."""
     config = base.config
     nested: Any = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if config["model_type"] == "gemma4_text":  # published with nested numbers alone
+        nested = config.get("rope_parameters") or _GEMMA4
     if not isinstance(nested, Mapping):
         raise UserError(f"{base.folder / 'config.json'}: rope_scaling is no JSON object.")
     found: dict[str, Any] = dict(nested)  # pyright: ignore[reportUnknownArgumentType]
@@ -73,6 +75,8 @@ def numbers(base: Base, rope: Rope) -> dict[str, Value]:
     Raises:
         UserError: llama.cpp has no such scaling for this model type, or another one of the name.
     """
+    if base.config["model_type"] == "gemma4_text":
+        return {}  # its layers' ropes differ, see gguf_numbers
     kind, scaling, model_type = rope.kind, rope.scaling, base.config["model_type"]
     if rope.partial != 1.0 and model_type not in _PARTIAL:
         raise UserError(
@@ -139,6 +143,14 @@ def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
     return values
 
 
+_GEMMA4 = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    "full_attention": {
+        "rope_type": "proportional",
+        "partial_rotary_factor": 0.25,
+        "rope_theta": 1000000.0,
+    },
+}
 LONG = ("longrope", "su")
 _PARTIAL = ("phi", "phi3", "glm4", "qwen3_5_text")  # where llama.cpp turns a part of the head
 _FACTORS = ("llama", "mistral", "mixtral")  # where it reads a tensor of factors
@@ -163,11 +175,14 @@ def notes(base: Base) -> list[str]:
     ]
 
 
-def tensors(base: Base) -> dict[str, np.ndarray]:
-    """Factors that divide rope's frequencies, for the scalings that llama.cpp takes as tensors."""
+def tensors(base: Base, head: int) -> dict[str, np.ndarray]:
+    """Factors that divide rope's frequencies, for the scalings that llama.cpp takes as tensors.
+
+    Args:
+        head: the size of the heads that do not slide.
+    """
     rope = read(base)
     scaling = rope.scaling
-    head = int(base.config.get("head_dim") or base.config["hidden_size"] // base.heads)
     if rope.kind in LONG:
         wanted = int(head * rope.partial) // 2
         made: dict[str, np.ndarray] = {}
@@ -180,6 +195,11 @@ def tensors(base: Base) -> dict[str, np.ndarray]:
                 )
             made[f"rope_factors_{length}.weight"] = factors
         return made
+    if base.config["model_type"] == "gemma4_text":
+        # Frequencies of the whole head, of which the first part turns: the rest as good as not.
+        turned = int(rope.partial * head // 2)
+        factors = np.where(np.arange(head // 2) < turned, 1.0, 1e30).astype(np.float32)
+        return {"rope_freqs.weight": factors}
     if rope.kind != "llama3":
         return {}
     frequencies = 1.0 / rope.theta ** (np.arange(0, head, 2, dtype=np.float64) / head)

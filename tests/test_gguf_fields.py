@@ -20,7 +20,7 @@ from convert.gguf_model import write_model
 from convert.gguf_names import for_model_type
 from livery.errors import UserError
 from tests import convert_cases as cases
-from tests.tiny_models import FAMILIES, tiny_model
+from tests.tiny_models import FAMILIES, MORE, tiny_model
 
 TOKENS = np.random.default_rng(5).integers(5, 512, (1, 64))
 LENGTHS = (3, 40)
@@ -42,7 +42,9 @@ def numbers(folder: Path) -> dict[str, Any]:
     base = gguf_fields.complete(load_base(folder))
     gguf_fields.check(base)
     made = gguf_numbers.hyperparameters(base, for_model_type(base.model_type))
-    return {**made, **{name: array.tolist() for name, array in gguf_rope.tensors(base).items()}}
+    factors = gguf_rope.tensors(base, gguf_numbers.head_size(base))
+    both = {**made, **factors}
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in both.items()}
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ def test_what_is_said_to_have_no_effect_has_none(family: str, root: Path, tmp_pa
     assert (cases.base_logits(changed(family, root, tmp_path / "m", **odd)) == wanted).all()
 
 
-@pytest.mark.parametrize("family", ONCE)
+@pytest.mark.parametrize("family", [*ONCE, *MORE])
 def test_the_dialect_of_transformers_5_says_the_same(family: str, root: Path, tmp_path: Path):
     """rope nested in rope_parameters, layer_types spelled out."""
     from transformers import AutoConfig

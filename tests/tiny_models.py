@@ -234,10 +234,31 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "gemma4": (
+        "Gemma4ForCausalLM",
+        {
+            **{
+                key: value
+                for key, value in _GEMMA.items()
+                if key not in ("hidden_act", "rope_theta")
+            },
+            "model_type": "gemma4_text",
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "sliding_window": 8,
+            "global_head_dim": 64,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": VOCAB,
+            "final_logit_softcapping": 30.0,
+        },
+    ),
     "qwen3_5": (
         "Qwen3_5ForCausalLM",
         {
             **_SILU,
+            "rms_norm_eps": 1e-6,
             "model_type": "qwen3_5_text",
             "num_hidden_layers": 4,
             "layer_types": ["linear_attention"] * 3 + ["full_attention"],
@@ -296,7 +317,8 @@ def _write_weights(folder: Path, values: dict[str, Any], seed: int) -> None:
         AutoConfig.from_pretrained(folder), dtype=torch.float32
     )
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        scalars = [entry for entry in model.named_buffers() if entry[0].endswith("layer_scalar")]
+        for name, weight in [*model.named_parameters(), *scalars]:
             # Each tensor by its own name's seed: adding a layer leaves the others as they were.
             generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
             noise = torch.randn(weight.shape, generator=generator)
@@ -304,6 +326,8 @@ def _write_weights(folder: Path, values: dict[str, Any], seed: int) -> None:
                 weight.copy_(noise * (0.25 if "embed" in name else 0.12))
             elif "norm" in name and name.endswith("weight"):
                 weight.add_(noise * 0.1)  # around 1, or around 0 where the family adds the 1
+                if "q_norm" in name and values["model_type"] == "gemma4_text":
+                    weight.mul_(0.15)  # which divides by no square root of the head's size
             else:
                 weight.copy_(noise * 0.1)
     model.save_pretrained(folder)
