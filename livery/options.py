@@ -40,6 +40,7 @@ _FINE_TUNE = Choice(
     {"lora": False, "dora": True},
     refused={"full": "it trains adapters, not whole models (mlx_lm.lora does)"},
 )
+_CHECK = Choice({"auto": "auto", "yes": "yes", "no": "no", "on": "yes", "off": "no"})
 _BITS = Choice({str(bits): bits for bits in (2, 3, 4, 5, 6, 8)} | {"none": None})
 
 
@@ -174,6 +175,8 @@ OPTIONS: tuple[Option, ...] = (
            "Torch's kernel; auto tries flex against sdpa on CUDA."),
     Option("compile", "compile", ("--compile",), one_of("auto", "on", "off"),
            "Let MLX compile the step."),
+    Option("check_base", "check_base", ("--check-base",), _CHECK,
+           "Compare MLX's base with torch's first; auto once for each base."),
     Option("seed", "seed", ("--seed",), Integer(), "Of the initial adapter, the order, dropout."),
     Option("steps_per_report", "steps_per_report", ("--steps-per-report", "--logging-steps"),
            Integer(), "Optimizer steps between lines of metrics.", ("logging_steps",)),

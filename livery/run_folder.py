@@ -45,7 +45,7 @@ _FREE = (
     "attention", "compile",
     "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
     "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
-    "samples", "sample_tokens", "save_total", "keep", "optimizer",
+    "samples", "sample_tokens", "save_total", "keep", "optimizer", "check_base",
     # What they do to the tokens, the data's digest says.
     "chat_template_kwargs", "template_date", "columns", "train_on", "strict",
 )  # fmt: skip

@@ -119,6 +119,7 @@ class TrainSettings:
         columns: which column of the data holds what, as words "prompt=question"
             (see `livery.dataset.columns`).
         train_on: learn every answer of a conversation, or its last one alone.
+        check_base: compare MLX's base with torch's before training ("auto": once for each base).
         strict: a row that cannot be trained on is an error, not left out.
     """
 
@@ -170,6 +171,7 @@ class TrainSettings:
     columns: tuple[str, ...] = ()
     train_on: Literal["all", "last"] = "all"
     strict: bool = False
+    check_base: Literal["auto", "yes", "no"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "grad_accum", "max_length", "save_total"):

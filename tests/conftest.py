@@ -9,6 +9,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Every tiny model is a base never seen before, and measuring one takes two processes.
+os.environ.setdefault("LIVERY_CHECK_BASE", "no")
 
 from livery.blas import use_openblas
 

@@ -120,6 +120,16 @@ SAVED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "phi": ("phi", {"rope_parameters": _PARTIAL, "num_key_value_heads": 4}),
     "phi3": ("phi3", {"rope_parameters": _ROPE}),
+    "phi3 longrope": (
+        "phi3",
+        {
+            "max_position_embeddings": 256, "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope", "rope_theta": 777.0, "short_factor": [1.1] * 8,
+                "long_factor": [4.0] * 8, "original_max_position_embeddings": 64,
+            },
+        },
+    ),
     "phi3 partial": ("phi3", {"rope_parameters": _PARTIAL}),
     "qwen2": ("qwen2", {"rope_parameters": _ROPE}),
     "qwen2 yarn": ("qwen2", {"rope_parameters": _YARN}),

@@ -217,7 +217,21 @@ def test_convert_can_end_with_it(
     code, table, said = run("convert", peft, tmp_path / "b.gguf", *arguments)
     assert code == 1
     assert "peft → gguf" in table
-    assert "the base alone differs" in said
+    assert "it is the base that differs, not the adapter" in said
+
+
+def test_another_base_is_told_from_another_adapter(root: Path, tmp_path: Path):
+    """mlx-lm's gemma2 has no sliding window, so beyond it the base is another one."""
+    base = tiny_model("gemma2", root, sliding_window=8)
+    peft_adapter("gemma2", root, tmp_path / "peft", target_modules=["q_proj"])
+    verdict = verifying.verify(tmp_path / "peft", str(base), engines=["torch", "mlx"])
+    assert (verdict.passed, verdict.other_bases) == (False, ["mlx"])
+    (fault,) = verdict.faults()
+    assert fault.startswith("mlx: it is the base that differs, not the adapter: without one")
+    known = verdict.as_dict()
+    assert known["bases_agree"] is False
+    assert known["engines"]["mlx"]["base_difference"] > 0.1
+    assert known["engines"]["torch"]["base_difference"] is None
 
 
 def test_comparison_of_logits():

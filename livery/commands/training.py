@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from livery import run_folder, selection
+from livery.base_check import check_base, check_lengths
 from livery.commands import backends
 from livery.commands.export import export, rehearse
 from livery.commands.init_adapter import start_from
@@ -91,6 +92,10 @@ def train(config: Config, request: Request) -> RunResult:
             output("note", {"text": prompt_note})
         for note in describe_dropped(data):
             output("note", {"text": note})
+        if first_process() and (note := check_base(settings, _first_row(data))):
+            output("note", {"text": note})
+        rows = (*data.train.examples, *data.valid.examples)
+        check_lengths(settings, max((len(row.tokens) for row in rows), default=0))
         backend = backends.load(settings, data.train.examples)
         for note in getattr(backend, "notes", ()):
             output("note", {"text": note})
@@ -123,6 +128,10 @@ def train(config: Config, request: Request) -> RunResult:
             resume_command=request.resume_command,
         )
         return run_loop(settings, backend, job)
+
+
+def _first_row(data: Data) -> list[int]:
+    return [int(token) for token in data.train.examples[0].tokens] if data.train.examples else []
 
 
 def holding(folder: Path, *, held: bool = False) -> contextlib.AbstractContextManager[None]:

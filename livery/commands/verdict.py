@@ -18,6 +18,8 @@ class Run:
         artefact: what it loaded.
         converted: it was made for this from another format.
         moved: max |Δlogit| that the adapter makes there; None where it did not run.
+        base: max |Δlogit| of the base alone, against the reference; None for the reference itself,
+            or where the base did not run.
         parity: against the reference; None for the reference itself, or where it did not run.
         fault: why it fails; None where it does not.
         seconds: that it took.
@@ -26,6 +28,7 @@ class Run:
     artefact: str
     converted: bool
     moved: float | None = None
+    base: float | None = None
     parity: Parity | None = None
     fault: str | None = None
     seconds: float = 0.0
@@ -41,6 +44,8 @@ class Verdict:
         runs: by runtime.
         left_out: runtime -> why it was not run.
         positions: behind how many tokens the logits are compared.
+        base_reference: the runtime that the bases are held against.
+        base_tolerance: that the bases must stay within, without an adapter.
         fault: why the whole fails, where no single runtime does.
     """
 
@@ -50,16 +55,34 @@ class Verdict:
     runs: dict[str, Run] = field(default_factory=dict[str, Run])
     left_out: dict[str, str] = field(default_factory=dict[str, str])
     positions: tuple[int, ...] = ()
+    base_reference: str = ""
+    base_tolerance: float = float("inf")
     fault: str | None = None
 
     @property
+    def other_bases(self) -> list[str]:
+        """Runtimes whose base is another model than the reference's, whatever the adapter does."""
+        return [n for n, run in self.runs.items() if (run.base or 0.0) > self.base_tolerance]
+
+    @property
     def passed(self) -> bool:
-        return self.fault is None and all(run.fault is None for run in self.runs.values())
+        faults = [run.fault for run in self.runs.values()]
+        return self.fault is None and not any(faults) and not self.other_bases
 
     def faults(self) -> list[str]:
         """Why it fails, a line each."""
-        found = [self.fault] if self.fault else []
-        return found + [f"{name}: {run.fault}" for name, run in self.runs.items() if run.fault]
+        found = [
+            f"{name}: it is the base that differs, not the adapter: without one it computes "
+            f"something else than {self.base_reference}, by {self.runs[name].base:.1e} (allowed "
+            f"{self.base_tolerance:.0e}). What it says of the adapter means nothing."
+            for name in self.other_bases
+        ]
+        found += [self.fault] if self.fault else []
+        return found + [
+            f"{name}: {run.fault}"
+            for name, run in self.runs.items()
+            if run.fault and name not in self.other_bases
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """For --json; max |Δlogit| under base_difference and difference."""
@@ -72,12 +95,12 @@ class Verdict:
                 "moved": run.moved,
                 "passed": run.fault is None,
                 "fault": run.fault,
+                "base_difference": run.base,
                 "seconds": round(run.seconds, 2),
             }
             if found is not None:
                 numbers = asdict(found)
                 runs[name] |= {
-                    "base_difference": numbers["base"],
                     "difference": numbers["tuned"],
                     "kl": numbers["kl"],
                     "argmax": numbers["argmax"],
@@ -88,6 +111,7 @@ class Verdict:
             "adapter": self.adapter,
             "base": self.base,
             "passed": self.passed,
+            "bases_agree": not self.other_bases,
             "faults": self.faults(),
             "reference": self.reference,
             "positions": list(self.positions),

@@ -71,7 +71,7 @@ def print_verdict(verdict: Verdict) -> None:
         cells = ("",) * 6
         if found is not None:
             cells = (
-                f"{found.base:.1e}",
+                f"{run.base:.1e}" if run.base is not None else "",
                 f"{found.tuned:.1e}",
                 f"{found.tolerance:.0e}",
                 f"{found.share:.2%}",

@@ -14,6 +14,7 @@ import numpy as np
 from livery import parity
 from livery.commands.verdict import Run, Verdict
 from livery.doctor import install
+from livery.engines.probe import AdapterRefused
 from livery.errors import UserError
 from livery.files import CannotWrite
 from livery.parity import Logits
@@ -76,6 +77,8 @@ def verify(
         if len(places) < 2:
             raise UserError(_too_few(verdict))
         logits: dict[str, Logits] = {}
+        bases: dict[str, np.ndarray] = {}
+        verdict.base_tolerance = parity.tolerance(activation)
         total = len(places) - 1 + len(POSITIONS) if "llamacpp" in places else len(places)
         with Progress("verifying", total, "parts") as progress:
             for name, (artefact, converted) in places.items():
@@ -87,11 +90,19 @@ def verify(
                     logits[name] = _logits(
                         name, known.folder, artefact, tokens, Path(scratch), progress
                     )
+                    bases[name] = logits[name].base
                     run = _judged(run, logits, name, allowed)
+                except AdapterRefused as error:
+                    bases[name] = error.base
+                    run = replace(run, fault=str(error))
                 except UserError as error:
                     run = replace(run, fault=str(error))
+                if name in bases and name != next(iter(bases)):
+                    apart = parity.base_difference(next(iter(bases.values())), bases[name])
+                    run = replace(run, base=apart)
                 verdict.runs[name] = replace(run, seconds=time.monotonic() - began)
     verdict.reference = next(iter(logits), "")
+    verdict.base_reference = next(iter(bases), "")
     _judge_effect(verdict, logits)
     return verdict
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from livery.engines.mlx_config import complete
+from livery.engines.mlx_config import complete, with_short_factors
 from livery.errors import UserError
 from livery.models import check_files, read_config
 from livery.reading import read_json
@@ -68,7 +68,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
             f"{path}/config.json: this model is quantized already "
             f"({config['quantization'].get('bits', '?')} bits). Leave out --quantize."
         )
-    with as_mlx_reads(path) as staged:
+    with as_mlx_reads(path, short=True) as staged:
         loaded, config = _load(path, staged)
         if compiler_missing():
             import mlx.core as mx
@@ -88,16 +88,21 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
 
 
 @contextlib.contextmanager
-def as_mlx_reads(path: Path) -> Generator[Path]:
+def as_mlx_reads(path: Path, *, short: bool = False) -> Generator[Path]:
     """A folder that mlx-lm reads as what `path` holds: links to the files that count, and its
     config.json in the dialect of mlx-lm's models.
 
     mlx-lm takes every model*.safetensors whatever the index says, config.json as it is, and a
     default for every key that it does not find there.
+
+    Args:
+        short: for texts that are no longer than the base's original context, where it has two sets
+            of rope factors.
     """
     from mlx_lm.utils import load_config
 
-    with only_what_counts(path, complete(load_config(path))) as staged:
+    config = complete(load_config(path))
+    with only_what_counts(path, with_short_factors(config) if short else config) as staged:
         yield staged
 
 

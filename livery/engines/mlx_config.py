@@ -226,6 +226,52 @@ def complete(config: Mapping[str, Any]) -> Config:
     return mended
 
 
+def with_short_factors(config: Config) -> Config:
+    """`config` with longrope's factors for short texts standing for both.
+
+    transformers takes the short ones up to original_max_position_embeddings tokens and the long
+    ones beyond; mlx-lm always takes the long ones, and is another model on the usual lengths.
+    """
+    changed = dict(config)
+    for name in ("", *_NESTED):
+        part: Any = changed if not name else changed.get(name)
+        scaling: Any = part.get("rope_scaling") if isinstance(part, dict) else None
+        if isinstance(scaling, dict) and _is_longrope(scaling):
+            part = {**part, "rope_scaling": {**scaling, "long_factor": scaling["short_factor"]}}
+            changed = {**changed, name: part} if name else part
+    return changed
+
+
+def _is_longrope(scaling: Mapping[str, Any]) -> bool:
+    kind = scaling.get("type") or scaling.get("rope_type")
+    return kind in ("longrope", "su") and scaling.get("short_factor") is not None
+
+
+def longest_exact(config: Mapping[str, Any]) -> tuple[int, str] | None:
+    """Up to how many tokens mlx-lm's model computes what torch computes, and what differs beyond;
+    None where nothing is known to differ.
+
+    Args:
+        config: of config.json, as it is.
+    """
+    whole = complete(config)
+    for part in (whole, *_parts(whole)):
+        scaling: Any = part.get("rope_scaling")
+        if isinstance(scaling, dict) and _is_longrope(scaling):
+            limit = scaling.get("original_max_position_embeddings",
+                                part.get("original_max_position_embeddings"))  # fmt: skip
+            if isinstance(limit, int):
+                return limit, "it has one set of longrope's factors for all lengths"
+        window = part.get("sliding_window")
+        slides = part.get("use_sliding_window", "qwen" not in str(part.get("model_type")))
+        if not slides or not isinstance(window, int):
+            continue
+        takes = "sliding_window" in _fields(part)
+        if not takes or (module_name(part) == "llama" and not part.get("layer_types")):
+            return window, f"its attention has no sliding window, and the base has one of {window}"
+    return None
+
+
 def _parts(config: Config) -> list[Config]:
     return [config[name] for name in _NESTED if isinstance(config.get(name), dict)]
 

@@ -1,6 +1,7 @@
 """Logits of one engine for given tokens, with and without an adapter, in a process of its own.
 
     logits = probe("torch", base_folder, adapter, tokens=[1, 5, 9], positions=[1, 3])
+    base = probe_base("mlx", base_folder, tokens=[1, 5, 9])
 
 torch and MLX run in float32 in a child that this module is the program of; llama.cpp in its own, as
 near to float32 as it computes.
@@ -27,6 +28,18 @@ OnPosition = Callable[[int], None]
 LAST_LINES = 6
 
 
+class AdapterRefused(UserError):
+    """An engine computed the base, and then not the adapter on it.
+
+    Attributes:
+        base: (N, V) logits of the base alone.
+    """
+
+    def __init__(self, message: str, base: np.ndarray) -> None:
+        super().__init__(message)
+        self.base = base
+
+
 def probe(
     engine: str,
     model: Path,
@@ -44,15 +57,48 @@ def probe(
         on_position: hears of every position, where they are computed one by one.
 
     Raises:
+        AdapterRefused: the engine takes the base and not the adapter.
         UserError: the engine refuses model or adapter, or its process dies.
     """
     if engine == "llamacpp":
         return _llamacpp(model, adapter, tokens, positions, on_position)
+    base, tuned, error = _child(engine, model, adapter, tokens, positions)
+    if base is None:
+        raise UserError(error)
+    if tuned is None:
+        raise AdapterRefused(error, base)
+    return Logits(base, tuned)
+
+
+def probe_base(engine: str, model: Path, tokens: Sequence[int]) -> np.ndarray:
+    """(T, V) logits of the base alone, behind each of T tokens, in float32.
+
+    Args:
+        engine: "torch" or "mlx".
+        model: a model folder.
+
+    Raises:
+        UserError: the engine refuses the model, or its process dies.
+    """
+    base, _, error = _child(engine, model, None, tokens, range(1, len(tokens) + 1))
+    if base is None:
+        raise UserError(error)
+    return base
+
+
+def _child(
+    engine: str,
+    model: Path,
+    adapter: Path | None,
+    tokens: Sequence[int],
+    positions: Sequence[int],
+) -> tuple[np.ndarray | None, np.ndarray | None, str]:
+    """Logits of the base and with the adapter, as far as the child came; and what stopped it."""
     with Scratch("probe") as folder:
         job = {
             "engine": engine,
             "model": str(model),
-            "adapter": str(adapter),
+            "adapter": None if adapter is None else str(adapter),
             "tokens": list(tokens),
             "positions": list(positions),
             "folder": str(folder),
@@ -68,17 +114,18 @@ def probe(
             check=False,
             env={**os.environ, "PYTHONPATH": path},
         )
-        error = folder / "error.txt"
-        if error.is_file():
-            raise UserError(error.read_text(encoding="utf-8"))
-        if ended.returncode:
+        error = ""
+        if (folder / "error.txt").is_file():
+            error = (folder / "error.txt").read_text(encoding="utf-8")
+        elif ended.returncode:
             last = "\n  ".join(ended.stderr.strip().splitlines()[-LAST_LINES:])
-            raise UserError(
-                f"{adapter}: {engine} gave up (exit code {ended.returncode}). What it said last:"
-                f"\n  {last or 'nothing'}"
+            error = (
+                f"{adapter or model}: {engine} gave up (exit code {ended.returncode}). What it "
+                f"said last:\n  {last or 'nothing'}"
             )
-        with np.load(Path(folder) / "logits.npz", allow_pickle=False) as found:
-            return Logits(found["base"], found["tuned"])
+        files = [folder / f"{name}.npy" for name in ("base", "tuned")]
+        base, tuned = (np.load(f, allow_pickle=False) if f.is_file() else None for f in files)
+        return base, tuned, error
 
 
 def _llamacpp(
@@ -105,17 +152,20 @@ def _llamacpp(
 
 
 def main() -> None:
-    """The child: a job on stdin, logits.npz or error.txt in its folder."""
+    """The child: a job on stdin; base.npy, tuned.npy and error.txt in its folder."""
     job = json.load(sys.stdin)
     folder = Path(job["folder"])
+    rows = [end - 1 for end in job["positions"]]
     try:
-        compute = {"torch": _torch, "mlx": _mlx}[job["engine"]]
-        base, tuned = compute(job["model"], job["adapter"], job["tokens"])
+        load = {"torch": _torch, "mlx": _mlx}[job["engine"]]
+        run, put_on = load(job["model"], job["tokens"])
+        np.save(folder / "base.npy", run()[rows])
+        if job["adapter"] is not None:
+            put_on(job["adapter"])
+            np.save(folder / "tuned.npy", run()[rows])
     except LiveryError as error:
         (folder / "error.txt").write_text(str(error), encoding="utf-8")
         sys.exit(error.exit_code)
-    rows = [end - 1 for end in job["positions"]]
-    np.savez(folder / "logits.npz", base=base[rows], tuned=tuned[rows])
 
 
 def _without(package: str) -> None:
@@ -124,26 +174,31 @@ def _without(package: str) -> None:
     sys.modules.setdefault(package, cast(Any, None))
 
 
-def _torch(model: str, adapter: str, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
+# What computes (T, V) logits, and what puts an adapter on the model that it computes them with.
+_Loaded = tuple[Callable[[], np.ndarray], Callable[[str], None]]
+
+
+def _torch(model: str, tokens: list[int]) -> _Loaded:
     _without("bitsandbytes")
     import torch
 
     from livery.engines.torch_adapter import put_on
     from livery.engines.torch_base import load_base
 
-    loaded = load_base(model, device="cpu", dtype="float32")
-    put = put_on(loaded.model, adapter)
+    held: list[Any] = [load_base(model, device="cpu", dtype="float32").model]
     row = torch.tensor([tokens])
 
-    def run(on: bool) -> np.ndarray:
-        put.use(on)
+    def run() -> np.ndarray:
         with torch.no_grad():
-            return put.model(input_ids=row).logits[0].float().numpy()
+            return held[0](input_ids=row).logits[0].float().numpy()
 
-    return run(False), run(True)
+    def put(adapter: str) -> None:
+        held[0] = put_on(held[0], adapter).model
+
+    return run, put
 
 
-def _mlx(model: str, adapter: str, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _mlx(model: str, tokens: list[int]) -> _Loaded:
     from livery.blas import use_openblas
 
     use_openblas()
@@ -153,16 +208,16 @@ def _mlx(model: str, adapter: str, tokens: list[int]) -> tuple[np.ndarray, np.nd
     from livery.engines.mlx_adapter import put_on
     from livery.engines.mlx_base import load_base
 
-    loaded = load_base(model, dtype="float32")
-    put = put_on(loaded.model, adapter)
-    network: Any = loaded.model
+    network: Any = load_base(model, dtype="float32").model
     row = mx.array([tokens])
 
-    def run(on: bool) -> np.ndarray:
-        put.use(on)
+    def run() -> np.ndarray:
         return np.array(network(row)[0].astype(mx.float32))
 
-    return run(False), run(True)
+    def put(adapter: str) -> None:
+        put_on(network, adapter)
+
+    return run, put
 
 
 if __name__ == "__main__":
