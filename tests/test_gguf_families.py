@@ -208,3 +208,32 @@ def test_what_llama_cpp_has_no_form_of(
     folder = changed(family, root, tmp_path / "model", **changes)
     with pytest.raises(UserError, match=re.escape(says)):
         write_model(folder, tmp_path / "m.gguf", "f32")
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
+    """The GGUF file that a run on torch exports: experts, and attention beside them."""
+    from livery.commands.export import export
+    from livery.dataset.template import load_tokenizer
+    from livery.settings import LoraSettings, TrainSettings
+    from tests.test_torch_loss import make
+
+    base = tiny_model(family, root)
+    lora = LoraSettings(rank=4, targets=("gate_proj", "up_proj", "down_proj", "q_proj"))
+    made = make(base, lora=lora)
+    facts: dict[str, Any] = {
+        "examples": 1, "valid_examples": 0, "data_digest": "0" * 64, "base_digest": "0" * 64,
+        "steps": 1, "epochs": 1.0, "kept_step": 1, "seconds": 1.0, "backend": "torch",
+        "dtype": "float32",
+    }  # fmt: skip
+    settings = TrainSettings(model=str(base), output_dir=str(tmp_path / "out"), lora=lora)
+    tokenizer = load_tokenizer(str(base), None)
+    export(settings, tokenizer, made.get_state(), facts, lambda text: None)
+    wanted, plain = logprobs(made.model), logprobs(cases.torch_base(base))
+    write_model(base, tmp_path / "m.gguf", "f32")
+    file = tmp_path / "out" / "gguf" / "adapter.gguf"
+    found = on_llama_cpp(tmp_path, file)
+    assert any("ffn_up_exps" in name for name in open_gguf(file).entries)
+    assert np.abs(found["adapted"] - wanted).max() < 1e-3
+    assert np.abs(found["base"] - plain).max() < 1e-3
+    assert np.abs(wanted - plain).max() > 0.1
