@@ -117,7 +117,7 @@ def convert_model(
         UserError: `out` exists, or neither we nor a llama.cpp checkout can convert the model, or
             nothing here can make the K-quants that were asked for.
     """
-    from convert import ggml, gguf_model, gguf_names, k_quants
+    from convert import ggml, gguf_fields, gguf_model, k_quants
     from convert.base import load_base
 
     base = load_base(model)
@@ -129,7 +129,7 @@ def convert_model(
         what="a GGUF file",
     )
     checkout = os.environ.get("LLAMA_CPP_DIR")
-    if checkout and base.model_type not in gguf_names.known_model_types():
+    if checkout and not gguf_fields.writes(base):
         return _by_checkout(Path(checkout), base.folder, out, kind)
     write = functools.partial(gguf_model.write_model, model, context=context, ignored=ignored)
     if kind not in k_quants.MIXES:

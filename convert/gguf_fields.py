@@ -343,6 +343,11 @@ def support() -> dict[str, dict[str, str | bool]]:
     }
 
 
+def writes(base: Base) -> bool:
+    """Whether we write the whole model, and not its adapters alone."""
+    return base.model_type in TABLE
+
+
 def complete(base: Base) -> Base:
     """The base with the values that transformers takes where its config.json says nothing."""
     known = TABLE.get(str(base.config.get("model_type", "")))

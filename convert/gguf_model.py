@@ -72,6 +72,12 @@ def write_model(
             f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
             "Convert it with llama.cpp's own script."
         )
+    if not gguf_fields.writes(base):
+        raise UserError(
+            f"{base.folder}: of model type {base.model_type!r} adapters alone are converted here. "
+            "Convert the model with llama.cpp's own script (livery gguf does, where LLAMA_CPP_DIR "
+            "names a checkout)."
+        )
     gguf_fields.check(base, ignored)
     mix = k_quants.MIXES.get(kind)
     assert mix is None or quantize, "K-quants need a quantizer"

@@ -81,6 +81,7 @@ _TABLE = (
     Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
     Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
     Architecture("gemma4", "GEMMA4", _GEMMA4, False, ("gemma4_text", "gemma4")),
+    Architecture("gpt-oss", "GPT_OSS", _ATTENTION, False, ("gpt_oss",)),  # its experts: not yet
     Architecture(
         "qwen35",
         "QWEN35",

@@ -18,6 +18,7 @@ from convert.gguf_model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from tests import convert_cases as cases
+from tests import gguf_bases
 from tests.test_gguf_fields import changed
 from tests.tiny_models import MORE, tiny_model
 
@@ -36,6 +37,7 @@ def tolerance(family: str) -> float:
 
 # Every linear of the family, with ranks and scales that differ.
 TARGETS: dict[str, list[str]] = {
+    "gpt_oss": ["q_proj", "k_proj", "v_proj", "o_proj"],
     "glm4": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"],
     "gemma4": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
                "per_layer_input_gate", "per_layer_projection"],
@@ -208,6 +210,27 @@ def test_what_llama_cpp_has_no_form_of(
     folder = changed(family, root, tmp_path / "model", **changes)
     with pytest.raises(UserError, match=re.escape(says)):
         write_model(folder, tmp_path / "m.gguf", "f32")
+
+
+def test_attention_adapters_of_gpt_oss(root: Path, tmp_path: Path):
+    """Of gpt-oss the attention alone is converted, and no whole model."""
+    base = tiny_model("gpt_oss", root)
+    gguf_bases.gpt_oss(base, tmp_path / "m.gguf")
+    model = adapted("gpt_oss", base, tmp_path / "peft")
+    wanted, plain = logprobs(model), logprobs(cases.torch_base(base))
+    convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
+    assert np.abs(found["base"] - plain).max() < 1e-3
+    assert np.abs(found["adapted"] - wanted).max() < 1e-3
+    assert np.abs(wanted - plain).max() > 0.5
+    with pytest.raises(UserError, match="adapters alone are converted here"):
+        write_model(base, tmp_path / "w.gguf", "f32")
+    pair = Pair(
+        np.ones((4, 2, 64), np.float32), np.ones((4, 128, 2), np.float32), 4.0, kind="experts"
+    )
+    experts = Adapter({"model.layers.0.mlp.experts.up_proj": pair}, model_type="gpt_oss")
+    with pytest.raises(UserError, match=r"up_proj: architecture gpt-oss .* no tensor for it"):
+        gguf_format.write(experts, tmp_path / "e.gguf")
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])

@@ -272,19 +272,35 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+# Families of which only adapters are converted to GGUF.
+ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_oss": (
+        "GptOssForCausalLM",
+        {
+            **_SILU,
+            "model_type": "gpt_oss",
+            "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+    ),
+}
 
 
 def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any) -> Path:
     """The folder of a tiny random model below `root`, made on the first call and found again after.
 
     Args:
-        family: a key of `FAMILIES` or `MORE`.
+        family: a key of `FAMILIES`, `MORE` or `ADAPTERS`.
         root: where models are kept, e.g. pytest's session temporary folder.
         seed: of the weights.
         overrides: config.json keys to change, e.g. `sliding_window=8` (gemma3) or
             `num_hidden_layers=4`.
     """
-    name, config = {**FAMILIES, **MORE}[family]
+    name, config = {**FAMILIES, **MORE, **ADAPTERS}[family]
     values = {**_COMMON, **config, **overrides, "architectures": [name]}
     if family == "gemma3" and "layer_types" not in overrides:
         pattern = values["sliding_window_pattern"]
