@@ -182,6 +182,31 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
         assert one == other, (name, kills)
 
 
+def test_the_first_step_takes_the_plans_first_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livery.dataset.load import load_dataset
+    from livery.dataset.template import load_chat
+    from livery.plan import Plan
+    from mlx_train.backend import MlxBackend
+
+    taken: dict[int, list[list[int]]] = {}
+    step_of = MlxBackend.train_step
+
+    def watched(self: MlxBackend, batches: Any, *, step: int, learning_rate: float) -> Any:
+        taken[step] = [batch.tokens.tolist() for batch in batches]
+        return step_of(self, batches, step=step, learning_rate=learning_rate)
+
+    monkeypatch.setattr(MlxBackend, "train_step", watched)
+    settings = tiny_settings(tmp_path, max_steps=3, steps_per_eval=0, samples=0)
+    run(settings)
+    chat = load_chat(settings.model, settings.template)
+    rows = load_dataset(tmp_path / "data" / "train.jsonl", chat, max_length=200)
+    plan = Plan(rows.examples, settings.batch_size, settings.grad_accum, settings.seed)
+    for step in (1, 2, 3):
+        assert taken[step] == [batch.tokens.tolist() for batch in plan.step(step - 1)]
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing of the run's own runs after it but the end of its blocks."""
 

@@ -279,3 +279,23 @@ def test_the_command(root: Path, tmp_path: Path):
 
     with pytest.raises(UserError, match=r"quantized\? .*--dequantize makes one"):
         convert_model(quantized, tmp_path / "m.gguf", "f16")
+
+
+@pytest.mark.parametrize("block", [32, 64, 256])
+def test_rows_from_the_middle_of_a_matrix_take_their_own_scales(block: int, tmp_path: Path) -> None:
+    """A large matrix is decoded some rows at a time."""
+    from convert.quantized_bnb import Quantized
+
+    rng = np.random.default_rng(block)
+    packed = rng.integers(0, 256, (64 * 48 // 2, 1), np.uint8)
+    save_file({"w": packed}, tmp_path / "w.safetensors")
+    scales = rng.normal(size=64 * 48 // block).astype(np.float32)
+    table = rng.normal(size=16).astype(np.float32)
+    found = Quantized(open_tensors(tmp_path / "w.safetensors"), "w", (64, 48), block, scales, table)
+    codes = np.stack([packed[:, 0] >> 4, packed[:, 0] & 15], 1).reshape(-1)
+    wanted = (table[codes].reshape(-1, block) * scales[:, None]).reshape(64, 48)
+    step = found.step
+    for first in range(0, 64, step):
+        last = min(64, first + 2 * step)
+        part = found.read(first, last, merge_blocks.Workspace())
+        np.testing.assert_array_equal(part, wanted[first:last])

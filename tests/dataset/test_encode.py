@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from livery.dataset.conversation import Conversation
 from livery.dataset.encode import encode
-from livery.dataset.load import load_dataset
+from livery.dataset.load import digest, load_dataset
 from livery.dataset.rows import read_row
 from livery.dataset.template import ChatTemplate, load_chat, load_tokenizer
 from livery.errors import UserError
@@ -190,3 +191,14 @@ def test_bytes_that_are_no_text_and_a_missing_file(tokenizer: ChatTemplate, tmp_
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tokenizer could not be loaded"):
         load_tokenizer(tmp_path)
+
+
+def test_the_digest_of_a_data_set_tells_what_is_supervised_too() -> None:
+    """A run is not resumed on the same tokens under another mask."""
+    tokens = np.arange(6, dtype=np.int32)
+    one, other = (np.array([0, 0, 0, *ends], bool) for ends in ([0, 1, 1], [1, 1, 1]))
+    same = digest([Example(tokens, one)])
+    assert same == digest([Example(tokens.copy(), one.copy())])
+    assert same != digest([Example(tokens, other)])
+    assert same != digest([Example(tokens + 1, one)])
+    assert same != digest([Example(tokens, one), Example(tokens, one)])
