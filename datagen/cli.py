@@ -86,7 +86,10 @@ def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) 
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", default=None, help="Folder or id of a model: count tokens with it.")
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
-@option_flags("max_length", "mask_prompt", "chat_template", "columns", "train_on", "strict")
+@option_flags(
+    "max_length", "mask_prompt", "chat_template", "chat_template_kwargs", "template_date",
+    "columns", "train_on", "strict",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check_command(
     path: Path, model: str | None, config_file: str | None, as_json: bool, **flags: Any

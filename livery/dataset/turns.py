@@ -165,6 +165,15 @@ def text_of(value: Any, where: str, name: str) -> str:
     return "".join(texts)
 
 
+def is_turns(value: Any) -> bool:
+    """Whether a prompt or completion is a list of turns rather than a text or its parts."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value)
+    )
+
+
 def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
     key = next((k for k in _ROLE_KEYS if k in raw), "role")
     if not isinstance(raw.get(key), str):
