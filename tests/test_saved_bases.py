@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mlx_lm")
 
-from livery.engines.mlx_config import mend
+from livery.engines.mlx_config import complete, mend, model_fields, module_name
 from tests.saved_models import SAVED, VOCAB, saved_model
 
 TOKENS = np.random.default_rng(0).integers(3, VOCAB, 40).tolist()
@@ -61,3 +61,82 @@ def test_layer_types_decide_the_pattern() -> None:
     letters = {"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": 4}
     assert mend({**letters, "layer_types": kinds})["sliding_window_pattern"] == "LLG"
     assert mend({**letters, "sliding_window_pattern": "LG"})["sliding_window_pattern"] == "LG"
+
+
+def written_config(kind: str) -> dict[str, Any]:
+    """What transformers writes for a family, every theta one that is nobody's default."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    def change(value: Any, local: bool = False) -> Any:
+        if isinstance(value, dict):
+            return {k: (99.0 if local else 777.0) if k == "rope_theta" else
+                    change(v, k == "sliding_attention") for k, v in value.items()}  # fmt: skip
+        return value
+
+    return change(json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=True)))
+
+
+def families() -> list[str]:
+    """Model types that transformers saves and that mlx-lm has a module for."""
+    import pkgutil
+
+    import mlx_lm.models
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    modules = {module.name for module in pkgutil.iter_modules(mlx_lm.models.__path__)}
+    return sorted(kind for kind in CONFIG_MAPPING if module_name({"model_type": kind}) in modules)
+
+
+# Rope in a form of their own, which no flat key holds: an own dictionary, one for each layer, or a
+# module that is another model than transformers' of this name.
+OWN_ROPE = {"muse_glimmer", "step3p5", "mimo_v2_flash", "kimi_linear"}
+
+
+def test_no_familys_rope_is_left_to_a_default() -> None:
+    """Every family that both libraries have, by the fields of mlx-lm's dataclasses."""
+    checked = 0
+    for kind in families():
+        fields = model_fields({"model_type": kind})
+        config = written_config(kind)
+        rope = config.get("rope_parameters") or {}
+        full = rope.get("full_attention", rope)
+        if kind in OWN_ROPE or "rope_theta" not in full:
+            continue
+        completed = complete(config)
+        for field, key in (("rope_theta", "rope_theta"), ("rotary_emb_base", "rope_theta"),
+                           ("partial_rotary_factor", "partial_rotary_factor"),
+                           ("rotary_pct", "partial_rotary_factor")):  # fmt: skip
+            if field in fields and key in full and "rope_parameters" not in fields:
+                assert completed[field] == full[key], (kind, field)
+                checked += 1
+        if "rope_local_base_freq" in fields:
+            assert completed["rope_local_base_freq"] == 99.0, kind
+        kept = full.get("rope_type", "default")
+        if "rope_scaling" in fields and kept != "default" and "rope_parameters" not in fields:
+            assert completed["rope_scaling"]["type"] == kept, kind
+    assert checked > 50
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value"),
+    [
+        # transformers' default counts where config.json says nothing; mlx-lm's is the other one.
+        ({"model_type": "qwen2"}, "rope_theta", 10000.0),
+        ({"model_type": "llama"}, "tie_word_embeddings", False),
+        ({"model_type": "phi"}, "partial_rotary_factor", 0.5),
+        ({"model_type": "gpt_neox"}, "rotary_pct", 0.25),
+        ({"model_type": "llama", "hidden_size": 96, "num_attention_heads": 4}, "head_dim", 24),
+    ],
+)
+def test_what_a_folder_leaves_out(config: dict[str, Any], key: str, value: Any) -> None:
+    assert complete(config)[key] == value
+
+
+def test_the_language_models_part() -> None:
+    rope = {"full_attention": {"rope_theta": 777.0}, "sliding_attention": {"rope_theta": 99.0}}
+    text = {"model_type": "gemma3_text", "vocab_size": 512, "rope_parameters": rope}
+    mended = mend({"model_type": "gemma3", "tie_word_embeddings": True, "text_config": text})
+    assert mended["vocab_size"] == 512
+    inner = mended["text_config"]
+    assert (inner["rope_theta"], inner["rope_local_base_freq"]) == (777.0, 99.0)
+    assert inner["tie_word_embeddings"] is True

@@ -214,7 +214,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     transformers' counts: it is what the model was saved with.
     """
     mended = mend(config)
-    fields = _fields(mended)
+    fields = model_fields(mended)
     known = _transformers_values(config)
     if known:
         _fill(mended, mend(known), fields)
@@ -266,7 +266,7 @@ def longest_exact(config: Mapping[str, Any]) -> tuple[int, str] | None:
         slides = part.get("use_sliding_window", "qwen" not in str(part.get("model_type")))
         if not slides or not isinstance(window, int):
             continue
-        takes = "sliding_window" in _fields(part)
+        takes = "sliding_window" in model_fields(part)
         if not takes or (module_name(part) == "llama" and not part.get("layer_types")):
             return window, f"its attention has no sliding window, and the base has one of {window}"
     return None
@@ -306,7 +306,7 @@ def module_name(config: Mapping[str, Any]) -> str:
     return MODEL_REMAPPING.get(kind, kind)
 
 
-def _fields(config: Mapping[str, Any]) -> set[str]:
+def model_fields(config: Mapping[str, Any]) -> set[str]:
     """Names of the keys that mlx-lm's dataclasses of this family take; none of an unknown family's,
     which mlx-lm refuses by itself."""
     names: set[str] = set()
