@@ -247,3 +247,33 @@ def test_prompts_are_shown_without_what_they_share():
     assert found == ["turn on the lights", "turn off ten lights"]
     assert facts.short_prompts([sample("x")])[0].startswith("<s>system")
     assert len(facts.short_prompts([Sample("a" * 500, "", ())])[0]) == facts.LONGEST_PROMPT
+
+
+def test_a_report_that_livery_did_not_write_is_not_replaced(run_folder: Path, tmp_path: Path):
+    place = tmp_path / "reports"
+    write_report(run_folder, place)
+    write_report(run_folder, place)  # its own it replaces
+    (place / "report.html").unlink()
+    for name in ("report.md", "report.html"):
+        (place / name).write_text("<title>mine</title>")
+        with pytest.raises(UserError, match="not a report that Livery wrote"):
+            write_report(run_folder, place)
+        assert (place / name).read_text() == "<title>mine</title>"
+
+
+def test_a_record_takes_the_place_of_a_record_alone(run_folder: Path, tmp_path: Path):
+    from eval.cli import _check_places
+
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text('{"text": "wake me"}\n')
+    empty = tmp_path / "made-by-mktemp"
+    empty.write_text("")
+    for allowed in (tmp_path / "new.json", empty, run_folder / "evaluation.json", "/dev/null"):
+        _check_places(None, str(allowed), (str(run_folder), str(cases)))
+    for kept, why in (
+        (cases, "is what the command reads"),
+        (run_folder / "run_config.json", "is not an evaluation's record"),
+        (tmp_path, "is a folder"),
+    ):
+        with pytest.raises(UserError, match=why):
+            _check_places(None, str(kept), (str(run_folder), str(cases)))
