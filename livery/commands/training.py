@@ -21,6 +21,8 @@ from livery.commands.init_adapter import start_from
 from livery.commands.train_output import TrainingOutput
 from livery.config import Config
 from livery.dataset.columns import read_columns
+from livery.dataset.conversation import Conversation
+from livery.dataset.encode import encode
 from livery.dataset.load import Dataset, load_dataset
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
@@ -182,11 +184,27 @@ def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:
     """
     if data.train.reasons or data.valid.reasons or not data.chat.plain_kwargs:
         return {}, ""
+    if not _goes_on_behind(data.chat, data.chat.plain_kwargs):
+        return {}, (
+            "The chat template puts an empty block of reasoning before an answer that has none, as "
+            "all of these have, and another one into a prompt with enable_thinking off: the block "
+            "is learned with the answer. To have it in the prompts instead, add "
+            "--chat-template-kwargs enable_thinking=false."
+        )
     return data.chat.plain_kwargs, (
         "The chat template puts an empty block of reasoning before an answer that has none, as all "
         "of these have: the block is learned with the answer, and Livery's own prompts of the "
         "adapter hold it (enable_thinking is false)."
     )
+
+
+def _goes_on_behind(chat: ChatTemplate, kwargs: dict[str, Any]) -> bool:
+    """Whether a prompt with these variables is what stands before a plain answer's words."""
+    turns = ({"role": "user", "content": "ask"}, {"role": "assistant", "content": "tell"})
+    found = encode(Conversation("a plain answer", turns, (False, True)), chat).examples
+    settings = dataclasses.replace(chat.settings, kwargs={**chat.settings.kwargs, **kwargs})
+    prompt = ChatTemplate(chat.tokenizer, settings).prompt(turns[:1])
+    return bool(found) and found[0].tokens[: len(prompt)].tolist() == prompt
 
 
 def load_data(settings: TrainSettings) -> Data:

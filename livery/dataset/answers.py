@@ -13,6 +13,7 @@ known and mended, and each keeps the prompt as it will be; anything else is refu
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from livery.dataset.conversation import Conversation, Message
@@ -124,9 +125,12 @@ class _Finder:
     def _with_reasoning(self, prompt: str, answer: str, tag: str, at: int) -> str:
         """The answer put behind the block of reasoning that its prompt opened."""
         reasoning, _ = split_reasoning(self.messages[at], tag)
+        end = f"</{tag}>"
+        if own := re.match(rf"\s*<{tag}>\s*(.*?){end}", answer, re.DOTALL):
+            # Written with a block of its own, spaced otherwise than in a prompt (Nemotron).
+            return prompt + own[1] + end + answer[own.end() :]
         if reasoning and reasoning.strip() in answer:
             raise Refused(f"the chat template writes <{tag}> in a prompt, not in a written turn")
-        end = f"</{tag}>"
         if answer.startswith(end):
             return prompt + reasoning + answer
         reasoning = reasoning.strip("\n")
@@ -137,6 +141,9 @@ class _Finder:
         end = self.chat.end_text
         at = text.rfind(end, start)
         if at >= 0:
+            # Once, where the end of the text is the same token again (Phi-3).
+            while text[start:at].rstrip().endswith(end):
+                at = text.rfind(end, start, at)
             return at + len(end)
         # Some formats end a call of a tool otherwise than an answer.
         rest = text[start:].rstrip()

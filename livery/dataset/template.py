@@ -172,16 +172,35 @@ class ChatTemplate:
                 "The chat template writes nothing of an assistant's turn, so there would be "
                 "nothing to learn. Give another template with --chat-template."
             )
-        for token in self.ids(tail):
-            added = self.tokenizer.added_tokens_decoder.get(token)
-            if added is not None and str(added.content).strip():
-                return token
-            if self.tokenizer.decode([token]).strip():
+        behind = self.ids(tail)
+        ends = [at for at, token in enumerate(behind) if self._is_control(token)]
+        if not ends or self.tokenizer.decode(behind[: ends[0]]).strip():
+            raise UserError(
+                "The chat template ends an assistant's turn without an end-of-turn token, so a "
+                "model trained on it would never learn to stop. Give another template with "
+                "--chat-template."
+            )
+        # Some templates write more than one token there, and some another one behind the very
+        # last turn (Phi-3): what ends a turn is the last of those that also stand before a next
+        # turn. Where the last turn ends otherwise than others (gpt-oss), it is that turn's first.
+        shared = 0
+        for token, other in zip(behind, self._before_next_turn(), strict=False):
+            if token != other:
                 break
-        raise UserError(
-            "The chat template ends an assistant's turn without an end-of-turn token, so a model "
-            "trained on it would never learn to stop. Give another template with --chat-template."
-        )
+            shared += 1
+        return behind[max((at for at in ends if at < shared), default=ends[0])]
+
+    def _is_control(self, token: int) -> bool:
+        added = self.tokenizer.added_tokens_decoder.get(token)
+        return added is not None and bool(str(added.content).strip())
+
+    def _before_next_turn(self) -> list[int]:
+        """Tokens behind an answer that another turn follows; empty where the template refuses."""
+        try:
+            text = self.render(_probe(_ASKS, _ANSWERS, _ASKS), generate=False)
+        except Refused:
+            return []
+        return self.ids(text.partition(_ANSWERS)[2])
 
     @cached_property
     def end_text(self) -> str:
@@ -205,14 +224,32 @@ class ChatTemplate:
         user = _probe(_ASKS)
         system: list[Message] = [{"role": "system", "content": _SYSTEM}]
         try:
-            return _SYSTEM not in self._render([*system, *user], (), self.settings.kwargs, True)
+            return _SYSTEM not in self._probed([*system, *user])
         except Refused:
             pass
         try:
-            self._render(user, (), self.settings.kwargs, True)
+            self._probed(user)
         except Refused:
             return False
         return True
+
+    def _probed(self, messages: Sequence[Message]) -> str:
+        if self.wants_parts:
+            messages = [{**m, "content": _as_parts(m["content"])} for m in messages]
+        return self._render(messages, (), self.settings.kwargs, True)
+
+    @cached_property
+    def wants_parts(self) -> bool:
+        """The template takes content as a list of parts alone, as those of models that see do."""
+        outcomes: list[bool] = []
+        for wrap in (lambda text: text, _as_parts):  # pyright: ignore[reportUnknownLambdaType]
+            turns = [{**m, "content": wrap(m["content"])} for m in _probe(_ASKS, _ANSWERS)]
+            try:
+                text = self._render(turns, (), self.settings.kwargs, False)
+            except Refused:
+                text = ""
+            outcomes.append(_ASKS in text and _ANSWERS in text)
+        return outcomes == [False, True]
 
     @cached_property
     def wants_json_text(self) -> bool:
@@ -293,7 +330,9 @@ class ChatTemplate:
                 message["tool_calls"] = [_with_json_text(call) for call in message["tool_calls"]]
             made.append(message)
         if made and made[0]["role"] == "system" and self.merges_system:
-            return system_in_user(made)
+            made = system_in_user(made)
+        if self.wants_parts:
+            made = [{**message, "content": _as_parts(message["content"])} for message in made]
         return made
 
 
@@ -393,6 +432,10 @@ def system_in_user(messages: Sequence[Message]) -> list[Message]:
 def _probe(*texts: str) -> list[Message]:
     roles = ("user", "assistant")
     return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
+
+
+def _as_parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
 
 
 def _with_json_text(call: Mapping[str, Any]) -> dict[str, Any]:

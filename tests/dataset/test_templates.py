@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from livery.dataset.conversation import Conversation
+from livery.dataset.conversation import Conversation, Row
 from livery.dataset.encode import Encoded, encode
 from livery.dataset.load import load_dataset
 from livery.dataset.rows import read_row
@@ -27,7 +27,7 @@ def turns(*texts: str, system: str = "") -> list[dict[str, Any]]:
     return [{"role": "system", "content": system}, *made] if system else made
 
 
-def read(messages: Any, **more: Any) -> Encoded | Any:
+def read(messages: Any, **more: Any) -> Row:
     return read_row({"messages": messages, **more}, "data.jsonl:7")
 
 
