@@ -8,16 +8,19 @@ please" does not hide it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 NEAR = 0.75
 
 Row = Mapping[str, Any] | str
+Pair = tuple[str, str]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NUMBERS = frozenset(
@@ -63,45 +66,52 @@ class LeakIndex:
         texts: the cases as they are written.
         normal: the same, normalised.
         names: what is masked besides weekdays, months and words with a capital.
-        sizes: word pairs of each case.
-        holders: word pair -> the cases that hold it.
+        pairs: word pairs of each case.
+        signs: word pair -> cases that it is a sign of. A text that holds NEAR of a case's pairs
+            lacks so few that it cannot lack all of any few more: those that the fewest other cases
+            hold are the case's signs, and a text without one of them need not be compared.
     """
 
     texts: tuple[str, ...]
     normal: tuple[str, ...]
     names: frozenset[str]
-    sizes: tuple[int, ...]
-    holders: dict[tuple[str, str], tuple[int, ...]]
+    pairs: tuple[frozenset[Pair], ...]
+    signs: dict[Pair, tuple[int, ...]]
 
     def closest(self, text: str) -> tuple[int, float] | None:
         """(case, similarity) of the case that `text` gives away most, or None below NEAR."""
-        words = normalise(text, self.names)
-        counts: Counter[int] = Counter()
-        for pair in _pairs(words):
-            counts.update(self.holders.get(pair, ()))
-        best = max(((n / self.sizes[case], -case) for case, n in counts.items()), default=None)
-        return (-best[1], best[0]) if best is not None and best[0] >= NEAR else None
+        near = self.near(normalise(text, self.names))
+        best = max(((similarity, -case) for case, similarity in near), default=None)
+        return (-best[1], best[0]) if best is not None else None
+
+    def near(self, words: str) -> list[tuple[int, float]]:
+        """(case, similarity) of each case that a normalised text gives away."""
+        held = _pairs(words)
+        suspects = {case for pair in held & self.signs.keys() for case in self.signs[pair]}
+        shares = ((c, len(held & self.pairs[c]) / len(self.pairs[c])) for c in suspects)
+        return [(case, share) for case, share in shares if share >= NEAR]
 
 
 def normalise(text: str, names: Iterable[str] = ()) -> str:
     """Lower case, no punctuation, numbers as # and names as @; runs of either become one."""
     known = names if isinstance(names, frozenset) else frozenset(names)
-    found: list[str] = []
-    start = True
-    for match in _WORD.finditer(text):
-        word = match[0]
-        lower = word.lower()
-        stem = lower.removesuffix("'s")
-        if lower in _NUMBERS or any(c.isdigit() for c in lower):
-            mask = "#"
-        elif stem in _NAMES or stem in known or (word[0].isupper() and word != "I" and not start):
-            mask = "@"
-        else:
-            mask = lower
-        if not (mask in "#@" and found and found[-1] == mask):
-            found.append(mask)
-        start = False
-    return " ".join(found)
+    masks = [_mask(word, known) for word in _WORD.findall(text)]
+    if masks:  # a capital tells nothing of the first word
+        masks[0] = _mask(_WORD.findall(text)[0].lower(), known)
+    return " ".join(
+        mask for before, mask in pairwise(["", *masks]) if mask not in "#@" or mask != before
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _mask(word: str, names: frozenset[str]) -> str:
+    lower = word.lower()
+    stem = lower.removesuffix("'s")
+    if lower in _NUMBERS or any(c.isdigit() for c in lower):
+        return "#"
+    if stem in _NAMES or stem in names or (word[0].isupper() and word != "I"):
+        return "@"
+    return lower
 
 
 def index(rows: Iterable[Row], names: Iterable[str] = ()) -> LeakIndex:
@@ -109,17 +119,15 @@ def index(rows: Iterable[Row], names: Iterable[str] = ()) -> LeakIndex:
     texts = tuple(row_text(row) for row in rows)
     known = frozenset(name.lower() for name in names)
     normal = tuple(normalise(text, known) for text in texts)
-    pairs = [_pairs(words) for words in normal]
-    holders: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    pairs = tuple(_pairs(words) for words in normal)
+    holders = Counter(pair for held in pairs for pair in held)
+    signs: defaultdict[Pair, list[int]] = defaultdict(list)
     for case, held in enumerate(pairs):
-        for pair in held:
-            holders[pair].append(case)
+        enough = len(held) - math.ceil(NEAR * len(held)) + 1
+        for pair in sorted(held, key=lambda pair: (holders[pair], pair))[:enough]:
+            signs[pair].append(case)
     return LeakIndex(
-        texts,
-        normal,
-        known,
-        tuple(len(held) for held in pairs),
-        {pair: tuple(cases) for pair, cases in holders.items()},
+        texts, normal, known, pairs, {pair: tuple(cases) for pair, cases in signs.items()}
     )
 
 
@@ -133,12 +141,8 @@ def find_leaks(train: Iterable[Row], cases: Iterable[Row], names: Iterable[str] 
     for position, row in enumerate(train):
         text = row_text(row)
         words = normalise(text, prepared.names)
-        counts: Counter[int] = Counter()
-        for pair in _pairs(words):
-            counts.update(prepared.holders.get(pair, ()))
-        for case, shared in counts.items():
-            similarity = shared / prepared.sizes[case]
-            if similarity < NEAR or (case in found and found[case].similarity >= similarity):
+        for case, similarity in prepared.near(words):
+            if case in found and found[case].similarity >= similarity:
                 continue
             kind = "same" if words == prepared.normal[case] else "near"
             found[case] = Leak(kind, similarity, case, position, prepared.texts[case], text)
@@ -161,7 +165,6 @@ def row_text(row: Row) -> str:
     return next((str(m["content"]) for m in reversed(messages) if m.get("role") == "user"), "")
 
 
-def _pairs(words: str) -> set[tuple[str, str]]:
+def _pairs(words: str) -> frozenset[Pair]:
     """Neighbouring words, the ends counted, so that one word has pairs too."""
-    each = ["", *words.split(" "), ""]
-    return set(pairwise(each))
+    return frozenset(pairwise(["", *words.split(" "), ""]))

@@ -5,12 +5,16 @@ Beside the comparisons stand the mistakes they are there to catch, and must be s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
@@ -18,7 +22,7 @@ from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
 from livery.engines import mlx_cache
 from livery.settings import LoraSettings, TrainSettings
 from mlx_train.backend import MlxBackend
-from mlx_train.loss import cross_entropy
+from mlx_train.loss import _deal, cross_entropy
 from tests.mlx_exact import backend, differences, fast, micro_batch, plain
 from tests.tiny_models import tiny_model
 
@@ -268,3 +272,23 @@ def test_control_training_the_padding_changes_the_gradient(models: Path) -> None
     loss, gradient = differences((float(mean) * float(count), theirs), plain(made, [batch]))
     assert loss > 0.05
     assert gradient > 0.05
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 60), min_size=4, max_size=16), st.integers(2, 4), st.integers(0, 400)
+)
+def test_rows_are_dealt_so_that_no_stream_has_more_to_do_than_it_must(
+    rows: list[int], parts: int, prefix: int
+) -> None:
+    lengths = np.sort(np.asarray(rows))
+
+    def longest(cuts: Sequence[int]) -> int:
+        dealt = np.split(lengths, cuts)
+        assert all(len(part) for part in dealt)
+        return max(
+            len(part) * int(part[-1]) + (prefix if at == 0 else 0) for at, part in enumerate(dealt)
+        )
+
+    best = min(longest(cuts) for cuts in combinations(range(1, len(rows)), parts - 1))
+    assert longest(_deal(lengths, parts, prefix)) == best

@@ -1,14 +1,16 @@
 """Rows -> token ids and supervised spans, by the model's own template and tokenizer.
 
-    for encoded in encode_rows(rows, chat, max_length=2048):
-        encoded.examples, encoded.dropped, encoded.notes
+    for encoded in encode_batches(batches, chat, max_length=2048):
+        for row in encoded:
+            row.examples, row.dropped, row.notes
 
 What a row becomes depends on the row and the template alone, so rows may be encoded in any batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +52,17 @@ class Encoded:
     reasons: bool = False
 
 
-def encode_rows(
-    rows: Sequence[Row],
+def encode_batches(
+    batches: Iterable[Sequence[Row]],
     chat: ChatTemplate,
     *,
     mask_prompt: bool = True,
     max_length: int | None = None,
-) -> list[Encoded]:
-    """What each row becomes, tokenized together.
+) -> Iterator[list[Encoded]]:
+    """What the rows of each batch become, in order.
+
+    While one batch is tokenized, which is half of the work and leaves Python free, the next one is
+    read and rendered.
 
     Args:
         mask_prompt: learn the answers alone, else every token.
@@ -65,15 +70,32 @@ def encode_rows(
 
     Raises:
         UserError: the tokenizer has no template and a row needs one, or its template ends turns
-            with no token.
+            with no token; or what reading the batches raises, once those before are through.
     """
     encoder = _Encoder(chat, mask_prompt, max_length)
-    return encoder.encode(rows)
+    reading = iter(batches)
+    waiting: tuple[Sequence[Row], list[_Draft], Future[Any]] | None = None
+    failure: UserError | None = None
+    with ThreadPoolExecutor(1) as tokenizing:
+        while True:
+            try:
+                rows = next(reading, None)
+                drafts = encoder.draft(rows or ())
+            except UserError as error:
+                rows, drafts, failure = None, [], error
+            tokens = tokenizing.submit(encoder.tokenize, drafts)
+            if waiting is not None:
+                yield encoder.examples(waiting[0], waiting[1], waiting[2].result())
+            if failure is not None:
+                raise failure
+            if rows is None:
+                return
+            waiting = rows, drafts, tokens
 
 
 def encode(row: Row, chat: ChatTemplate, *, mask_prompt: bool = True) -> Encoded:
-    """What one row becomes; see `encode_rows`."""
-    return encode_rows([row], chat, mask_prompt=mask_prompt)[0]
+    """What one row becomes; see `encode_batches`."""
+    return next(encode_batches([[row]], chat, mask_prompt=mask_prompt))[0]
 
 
 class _Encoder:
@@ -86,13 +108,18 @@ class _Encoder:
         self.added = frozenset(int(token) for token in self.tokenizer.added_tokens_decoder)
         self.leads: dict[str, list[int]] = {}
 
-    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        drafts = [self._draft(row) for row in rows]
-        texts = [r.text for draft in drafts for r in draft.renderings]
-        # Empty where there is no text: tokenizers refuse an empty batch.
-        tokens: Any = (
-            self.tokenizer(texts, add_special_tokens=False, verbose=False) if texts else None
-        )
+    def draft(self, rows: Sequence[Row]) -> list[_Draft]:
+        """Each row's texts, or why there are none."""
+        return [self._draft(row) for row in rows]
+
+    def tokenize(self, drafts: Sequence[_Draft]) -> Any:
+        """The tokens of all texts, in order; None where there is none, since tokenizers refuse an
+        empty batch."""
+        texts = [rendering.text for draft in drafts for rendering in draft.renderings]
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False) if texts else None
+
+    def examples(self, rows: Sequence[Row], drafts: Sequence[_Draft], tokens: Any) -> list[Encoded]:
+        """What is trained on, of rows whose texts were tokenized."""
         made: list[Encoded] = []
         at = 0
         for row, draft in zip(rows, drafts, strict=True):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from livery.dataset.conversation import Dropped, Row, RowError
-from livery.dataset.encode import BATCH, Encoded, encode_rows
+from livery.dataset.encode import BATCH, Encoded, encode_batches
 from livery.dataset.length import too_long
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
@@ -59,23 +60,27 @@ def judge(
     Args:
         tell: called with what is told once for all rows, and the row's place.
     """
-    waiting = iter(rows)
-    while batch := list(islice(waiting, BATCH)):
-        fitting: list[Row] = []
-        told: dict[int, Dropped | RowError] = {}
-        for at, row in enumerate(batch):
+    reading = iter(rows)
+    batches: deque[list[Row | Dropped | RowError]] = deque()
+
+    def fitting() -> Iterator[list[Row]]:
+        """The rows of each batch that are worth tokenizing; the verdict on the others is known."""
+        while batch := list(islice(reading, BATCH)):
+            for at, row in enumerate(batch):
+                if not isinstance(row, Dropped | RowError) and (
+                    reason := too_long(row, chat.tokenizer, max_length)
+                ):
+                    batch[at] = Dropped(row.where, reason)
+            batches.append(batch)
+            yield [row for row in batch if not isinstance(row, Dropped | RowError)]
+
+    for encoded in encode_batches(fitting(), chat, mask_prompt=mask_prompt, max_length=max_length):
+        verdicts = iter(encoded)
+        for row in batches.popleft():
             if isinstance(row, Dropped | RowError):
-                told[at] = row
-            elif reason := too_long(row, chat.tokenizer, max_length):
-                told[at] = Dropped(row.where, reason)
-            else:
-                fitting.append(row)
-        encoded = iter(encode_rows(fitting, chat, mask_prompt=mask_prompt, max_length=max_length))
-        for at in range(len(batch)):
-            if at in told:
-                yield told[at]
+                yield row
                 continue
-            found = next(encoded)
+            found = next(verdicts)
             yield from found.dropped
             for note in found.notes:
                 tell(note, found.row.where)

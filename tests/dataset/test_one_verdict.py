@@ -206,13 +206,14 @@ def test_a_huge_row_costs_no_tokenizing(
     from livery.dataset import load
 
     seen: list[int] = []
-    real = load.encode_rows
+    real = load.encode_batches
 
-    def counted(rows: Any, *rest: Any, **more: Any) -> Any:
-        seen.append(len(rows))
-        return real(rows, *rest, **more)
+    def counted(batches: Any, *rest: Any, **more: Any) -> Any:
+        held = list(batches)
+        seen.extend(len(rows) for rows in held)
+        return real(held, *rest, **more)
 
-    monkeypatch.setattr(load, "encode_rows", counted)
+    monkeypatch.setattr(load, "encode_batches", counted)
     path = tmp_path / "x.jsonl"
     huge = {"messages": [USER, {**ANSWER, "content": "abc " * 500_000}]}
     path.write_bytes(line(GOOD) + b"\n" + line(huge))
