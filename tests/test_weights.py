@@ -47,6 +47,12 @@ def on_mlx(folder: Path) -> np.ndarray:
     return np.array(model(mx.array([TOKENS]))[0])
 
 
+def tokenizer(folder: Path) -> object:
+    from livery.dataset.template import load_tokenizer
+
+    return load_tokenizer(folder)
+
+
 READERS = {
     "torch": on_torch,
     "mlx": on_mlx,
@@ -134,13 +140,13 @@ def test_an_index_stays_in_its_folder(read: str, root: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("place", [SINGLE, INDEX, "tokenizer.json"])
-@pytest.mark.parametrize("read", ["torch", "mlx", "livery mlx"])
+@pytest.mark.parametrize("read", ["torch", "mlx", "livery mlx", "tokenizer"])
 def test_a_pipe_is_not_waited_on(read: str, place: str, root: Path, tmp_path: Path) -> None:
     folder = copied(root, tmp_path / "base")
     (folder / place).unlink(missing_ok=True)
     os.mkfifo(folder / place)
     with pytest.raises(UserError, match="a pipe, socket or device"):
-        READERS[read](folder)
+        {**READERS, "tokenizer": tokenizer}[read](folder)
 
 
 def test_sockets_folders_and_broken_links(root: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from livery.dataset.conversation import Message
 from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError
+from livery.models import check_files
 from livery.reading import read_object, read_text
 from livery.settings import TemplateSettings
 
@@ -359,10 +360,12 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
             a Jinja template; None keeps the model's own.
 
     Raises:
-        UserError: there is no tokenizer, or no such template.
+        UserError: there is no tokenizer, or no such template; or a pipe lies in the folder.
     """
     from transformers import AutoTokenizer
 
+    if Path(model).is_dir():
+        check_files(Path(model))
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model))
     except Exception as error:  # transformers raises a dozen types here, for as many causes
