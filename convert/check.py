@@ -163,7 +163,8 @@ def _missing(case: Case, runtime: Runtime) -> Finding:
     try:
         refuse(adapter, wanted, case.base, source.format)
     except UserError as error:
-        return Finding("format", True, f"{why} {error}", _way_out(case, wanted, str(error)))
+        mend = _way_out(case, runtime, str(error))
+        return Finding("format", True, f"{why} {error}", mend)
     return Finding("format", True, why, case.convert(wanted))
 
 
@@ -176,17 +177,17 @@ def _restore(case: Case, form: Form) -> str:
         return shlex.join([*words, "--base", case.base_name])
     if form.format == "peft" and form.shapes and not form.nonfinite:
         return case.peft_merge()
-    return case.retrain("")
+    return case.retrain()
 
 
-def _way_out(case: Case, wanted: Format, error: str) -> str:
-    """The command for an adapter that has no form in `wanted`."""
+def _way_out(case: Case, runtime: Runtime, error: str) -> str:
+    """The command for an adapter that has no form for `runtime`."""
     adapter = case.adapter
     if "--base" in error:
-        return case.convert(wanted)
+        return case.convert(READS[runtime])
     if adapter and adapter.alora_invocation_tokens is not None:
         return case.convert("gguf")
-    return case.merged(wanted)
+    return case.merged(runtime)
 
 
 def _common(case: Case, form: Form, found: Sequence[Finding]) -> Iterator[Finding]:

@@ -9,19 +9,27 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from convert import archive
-from convert.base import Base, slot
+from convert import archive, gguf_fields
+from convert.base import Base
 from convert.formats import Format
-from convert.merge_extend import bias_keys
+from convert.merge_extend import (
+    BIASED_IN_MLX,
+    HEADLESS_IN_MLX,
+    TIED_IN_VLLM,
+    Extension,
+    extend,
+)
+from convert.naming import leaf
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
 from livery.weights import read_tensors
 
+TIED = frozenset({"embed_tokens", "lm_head"})
 Shape = tuple[int, ...]
 Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
 
@@ -139,17 +147,48 @@ class Case:
         words = ["--base", self.base_name, "--adapter", str(self.path), "--out", "merged"]
         return shlex.join(["livery", "merge", *words])
 
-    def merged(self, wanted: Format = "peft") -> str:
-        """Merging, for llama.cpp with the GGUF model that follows; where the base has no place for
-        a bias of LoRA, training again."""
-        pairs = self.adapter.pairs if self.adapter else {}
-        biased = {module for module, pair in pairs.items() if pair.bias is not None}
-        if self.base and biased:
+    def merged(self, runtime: Runtime | Literal[""] = "") -> str:
+        """Merging, where the runtime loads what comes of it, for llama.cpp with the GGUF model that
+        follows; else training again without what stands in the way."""
+        more = self._extension()
+        if more is None:
+            return self.retrain()
+        if not self._loads(runtime, more):
+            touched = {leaf(m) for m in (self.adapter.pairs if self.adapter else ())}
+            return self.retrain(*(touched & TIED if more.untied else ()))
+        return self.merge_gguf() if runtime in ("llamacpp", "ollama") else self.merge()
+
+    def _extension(self) -> Extension | None:
+        """What merging adds to the base; None where it is refused."""
+        if self.base is None or self.adapter is None or not self.base.shapes:
+            return Extension()
+        from convert.merge import Part
+
+        source: Format = next(form.format for form in self.forms.values() if form.adapter)
+        shapes = {name: entry.shape for name, entry in read_tensors(self.base.folder).items()}
+        try:
+            return extend(self.base, shapes, [Part(self.adapter, source=source)])
+        except UserError:
+            return None
+
+    def _loads(self, runtime: Runtime | Literal[""], more: Extension) -> bool:
+        """Whether the runtime loads the base with these additions."""
+        if self.base is None or not more.config:
+            return True
+        model_type = self.base.model_type
+        if runtime == "vllm":
+            return not (more.untied and model_type in TIED_IN_VLLM)
+        if runtime == "mlx":
+            biased = more.config.keys() - {"tie_word_embeddings"}
+            headless = more.untied and model_type in HEADLESS_IN_MLX
+            return not headless and not (biased and model_type not in BIASED_IN_MLX)
+        if runtime in ("llamacpp", "ollama") and model_type in gguf_fields.TABLE:
+            config = {**self.base.config, **more.config}
             try:
-                bias_keys(self.base, biased - biases(self.base))
+                gguf_fields.check(gguf_fields.complete(replace(self.base, config=config)))
             except UserError:
-                return self.retrain("")
-        return self.merge_gguf() if wanted == "gguf" else self.merge()
+                return False
+        return True
 
     def merge_gguf(self) -> str:
         return f"{self.merge()} && livery gguf --model merged --out merged.gguf"
@@ -172,17 +211,12 @@ class Case:
         )
         return shlex.join(["python", "-c", code])
 
-    def retrain(self, without: str) -> str:
+    def retrain(self, *without: str) -> str:
+        """Training again, on the modules of the adapter but for some."""
         leaves = {m.rpartition(".")[2] for m in (self.adapter.pairs if self.adapter else ())}
-        kept = ",".join(sorted(leaves - {without})) or "q_proj,v_proj"
+        kept = ",".join(sorted(leaves - {*without})) or "q_proj,v_proj"
         words = ["--model", self.base_name, "--data", "DATA", "--output-dir", "OUT"]
         return shlex.join(["livery", "train", *words, "--lora-targets", kept])
-
-
-def biases(base: Base) -> set[str]:
-    """The base's modules that have a bias."""
-    places = [slot(name) for name in read_tensors(base.folder)]
-    return {place.module for place in places if place.kind == "bias"}
 
 
 _PEFT_SUFFIX = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")

@@ -65,7 +65,7 @@ def _anew(case: Case) -> str:
     """Write the GGUF form anew from another form, where there is a readable one."""
     other = next((f for f in case.forms.values() if f.format != "gguf" and f.adapter), None)
     if other is None:
-        return case.retrain("")
+        return case.retrain()
     words = ["livery", "convert", str(case.place(other)), case.target("gguf"), "--to", "gguf"]
     return shlex.join([*words, "--base", case.base_name, "--overwrite"])
 

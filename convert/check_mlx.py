@@ -78,7 +78,7 @@ def _corrected(case: Case, form: Form, key: str) -> str:
     shapes = [shape for halves in modules.values() for shape in halves.values()]
     if key == "scale" or not shapes:
         other = any(f.format != "mlx" and f.adapter for f in case.forms.values())
-        return _anew(case) if other else case.retrain("")
+        return _anew(case) if other else case.retrain()
     if key == "num_layers":
         return case.correct(form, num_layers=max(_layers(modules), default=0) + 1)
     ranks = [h["A"][1] for h in modules.values() if len(h.get("A", ())) > 1]

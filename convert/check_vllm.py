@@ -58,7 +58,7 @@ CONFIG_RULES = (
         "lora-bias",
         lambda c: bool(c.get("lora_bias")),
         "lora_bias is set: vLLM has no bias beside B",
-        Case.merged,
+        lambda case: case.merged("vllm"),
     ),
     ConfigRule(
         "bias",
@@ -76,7 +76,7 @@ CONFIG_RULES = (
         "modules-to-save",
         _saves_modules,
         "modules_to_save is set: vLLM replaces no whole modules but score and classifier",
-        Case.merge,
+        lambda case: case.merged("vllm"),
     ),
     ConfigRule(
         "initialisation",
@@ -156,7 +156,7 @@ def _types(case: Case, form: Form) -> Iterator[Finding]:
             yield Finding("config-types", False, why, case.correct(form, **{key: int(value)}))
         elif key in _COMPUTED:
             why = f"{key} is {said}: vLLM cannot compute with it; it must be {words}."
-            yield Finding("config-types", True, why, case.retrain(""))
+            yield Finding("config-types", True, why, case.retrain())
         elif words == "true or false":
             why = f"{key} is {said}, which vLLM and PEFT take for {str(bool(value)).lower()}."
             yield Finding("config-types", False, why, case.correct(form, **{key: bool(value)}))
@@ -250,7 +250,7 @@ def _halves(case: Case, form: Form) -> Iterator[Finding]:
 def _from_another_form(case: Case) -> str:
     whole = next((f for f in case.forms.values() if f.adapter is not None), None)
     if whole is None:
-        return case.retrain("")
+        return case.retrain()
     words = ["livery", "convert", str(case.place(whole)), f"{case.path}-whole", "--to", "all"]
     return shlex.join([*words, "--base", case.base_name])
 
@@ -262,7 +262,7 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
     taken = EMBEDDINGS.get(case.model_type)
     if taken is False:
         why = f"{shown(touched[0])}: vLLM's {case.model_type} takes no LoRA there."
-        yield Finding("embeddings", True, why, case.merge())
+        yield Finding("embeddings", True, why, case.merged("vllm"))
     elif taken is None:
         known = ", ".join(family for family, yes in EMBEDDINGS.items() if yes)
         yield Finding(

@@ -35,6 +35,10 @@ BIASES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         (_ATTENTION,),
     ),
 }
+# Families whose classes in vLLM insist that the two are tied, from its sources; not run here.
+TIED_IN_VLLM = ("gemma", "gemma2", "gemma3", "gemma3_text")
+# Families whose linears may have a bias in mlx-lm 0.32, among those of `BIASES`.
+BIASED_IN_MLX = ("granite", "llama", "olmo2")
 # Families of which mlx-lm 0.32 always takes the embedding for the head.
 HEADLESS_IN_MLX = ("cohere", "cohere2", "gemma", "gemma2", "gemma3n", "gpt2", "lfm2", "lfm2_moe",
                    "olmo")  # fmt: skip
@@ -87,9 +91,7 @@ def extend(base: Base, shapes: Mapping[str, tuple[int, ...]], parts: Sequence[Pa
             "model has a head of its own (lm_head, tie_word_embeddings false)."
         )
         if base.model_type in HEADLESS_IN_MLX:
-            notes.append(
-                f"mlx-lm's {base.model_type} has no such head; transformers and vLLM load it."
-            )
+            notes.append(f"mlx-lm's {base.model_type} has no such head; transformers loads it.")
     wanted = [m for part in parts for m, p in part.adapter.pairs.items() if p.bias is not None]
     missing = [module for module in wanted if Slot(module, "bias") not in places]
     for key, linears in bias_keys(base, missing):

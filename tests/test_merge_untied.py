@@ -253,6 +253,29 @@ def test_what_check_advises_is_followed(
     assert {"llamacpp", "ollama", "mlx"} <= done
 
 
+@pytest.mark.parametrize(
+    ("family", "config", "kept"),
+    [
+        ("gemma", BOTH["embedding"], "q_proj"),
+        ("gemma2", BOTH["head"], "q_proj"),
+        ("gemma", {"target_modules": ["q_proj", "v_proj"], "lora_bias": True}, "q_proj,v_proj"),
+    ],
+)
+def test_what_would_not_load_merged_is_trained_anew(
+    family: str, config: dict[str, Any], kept: str, root: Path, tmp_path: Path
+) -> None:
+    """llama.cpp and mlx-lm have no head and no biases of that family's own."""
+    base = cases.base_of(family, root)
+    real_adapter(base, tmp_path / "peft", **config)
+    for verdict in check(tmp_path / "peft", base=base, runtimes=["llamacpp", "mlx"]):
+        (finding,) = [f for f in verdict.findings if f.refused]
+        assert finding.remedy.startswith("livery train")
+        assert finding.remedy.endswith(f"--lora-targets {kept}")
+    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    with pytest.raises(UserError, match=r"llama\.cpp computes"):
+        write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
+
+
 @pytest.mark.parametrize("target", ["mlx", "gguf"])
 @pytest.mark.parametrize("case", ["embedding", "head", "saved embedding"])
 def test_what_convert_advises_is_possible(
