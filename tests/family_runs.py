@@ -39,6 +39,7 @@ class Outcome:
         peft, mlx: largest difference of a logit between the trained model and the exported folder
             in that runtime; None where it was not tried, and why in `left_out`.
         targets: module names that were adapted.
+        formats: that the exported folder holds.
     """
 
     trains: bool = False
@@ -52,6 +53,7 @@ class Outcome:
     mlx: float | None = None
     left_out: str = ""
     targets: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
 
 def draw(prefix: int = 20, rows: int = 3, width: int = 12) -> MicroBatch:
@@ -103,12 +105,12 @@ def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
     with torch.no_grad():
         wanted = backend.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
-    targets, left_out = _export(settings, backend)
+    exported = _export(settings, backend)
     plain, loaded = peft_logits(folder, out)
     moved = float(np.abs(loaded - plain).max())
     return Outcome(
         True, shared=settled.shares, why_plain=" ".join(settled.notes), moved=moved,
-        peft=float(np.abs(loaded - wanted).max()), left_out=left_out, targets=targets,
+        peft=float(np.abs(loaded - wanted).max()), **exported,
     )  # fmt: skip
 
 
@@ -128,13 +130,12 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     model: Any = backend._model
     model.eval()
     wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))
-    targets, left_out = _export(settings, backend)
+    exported = _export(settings, backend)
     plain, again = mlx_logits(folder, out / "mlx") if (out / "mlx").exists() else (None, None)
     moved = 0.0 if plain is None else float(np.abs(again - plain).max())
     made = Outcome(
         True, shared=settled.shares, why_plain=" ".join(settled.notes), moved=moved,
-        mlx=None if again is None else float(np.abs(again - wanted).max()), left_out=left_out,
-        targets=targets,
+        mlx=None if again is None else float(np.abs(again - wanted).max()), **exported,
     )  # fmt: skip
     other, loaded = peft_logits(folder, out)
     return dataclasses.replace(
@@ -154,14 +155,20 @@ def randomize(backend: Any) -> None:
     backend.set_state(dataclasses.replace(state, weights=weights))
 
 
-def _export(settings: TrainSettings, backend: Any) -> tuple[tuple[str, ...], str]:
-    from livery.commands.export import export
+def _export(settings: TrainSettings, backend: Any) -> dict[str, Any]:
+    """What of an `Outcome` the export decides."""
+    from livery.commands.export import export, rehearse
 
     state = backend.get_state()
+    rehearse(dataclasses.replace(settings, backend=backend.name), None, state)
     report = export(settings, None, state, FACTS, lambda text: None)
     left_out = "; ".join(f"{k}: {v}" for k, v in report["left_out"].items())
     names = {name.split(".")[-2] for name in state.weights}
-    return tuple(sorted(names)), left_out
+    return {
+        "targets": tuple(sorted(names)),
+        "left_out": left_out,
+        "formats": tuple(report["formats"]),
+    }
 
 
 def peft_logits(folder: Path, adapter: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ people get who save or fine-tune a model with a current version.
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ OWN: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {**_MLA, **_LINEAR},
     "kimi_linear": {**_MLA, **_LINEAR},
     "falcon": {"head_dim": _LEAVE_OUT, "new_decoder_architecture": True},
-    **dict.fromkeys(("afmoe", "cohere2", "exaone4", "gemma3_text", "olmo3"), _SLIDING),
+    **dict.fromkeys(("afmoe", "cohere2", "exaone4", "olmo3"), _SLIDING),
+    "gemma2": {"query_pre_attn_scalar": 16},
+    "gemma3_text": {**_SLIDING, "query_pre_attn_scalar": 16},
+    "qwen3_moe": {"norm_topk_prob": True},
     "gpt_neox": {"intermediate_size": 256},
     "gptj": {"n_inner": 256},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
@@ -119,6 +123,7 @@ FAMILIES = """
 
 # Those of them that mlx-lm has, too.
 ON_MLX = """
+    mistral
     afmoe apertus bailing_hybrid bitnet cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32
     dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon_h1 falcon_mamba gemma gemma2
     gemma3_text gemma4_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode
@@ -132,11 +137,14 @@ ON_MLX = """
 
 def config_of(family: str, **changes: Any) -> Any:
     """Its configuration of transformers."""
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING
 
-    values = {**COMMON, **OWN.get(family, {}), **changes}
-    given = {key: value for key, value in values.items() if value is not _LEAVE_OUT}
-    return AutoConfig.for_model(family, **given)
+    kind: Any = CONFIG_MAPPING[family]
+    known = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map)
+    # Keys of other families' dialects would be written to config.json, and mean nothing there.
+    values = {key: value for key, value in COMMON.items() if key in known}
+    values |= OWN.get(family, {}) | changes
+    return kind(**{key: value for key, value in values.items() if value is not _LEAVE_OUT})
 
 
 def tiny(family: str, folder: Path, **changes: Any) -> Path:

@@ -86,3 +86,18 @@ def test_a_run_tries_before_its_first_step(
         training.train(config, training.Request())
     assert not (out / "training_metrics.jsonl").exists()
     assert not (out / "checkpoints").exists()
+
+
+def test_peft_itself_must_find_all_of_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a family that PEFT reads otherwise, as if its rule were not known here."""
+    pytest.importorskip("peft")
+    from livery import peft_rules
+    from tests import hf_families
+
+    base = hf_families.tiny("glm4_moe", root / "families" / "glm4_moe")
+    first = state("model.layers.0.mlp.up_proj", 128, 64)
+    on_torch = dataclasses.replace(settings(base), backend="torch")
+    assert rehearse(on_torch, None, first) is not None
+    monkeypatch.setattr(peft_rules, "EXPERT_NAMES", {})
+    with pytest.raises(UserError, match=r"PEFT would not load the adapter.*Nothing was trained"):
+        rehearse(on_torch, None, first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,41 @@ def rehearse(
                 f"{settings.model}: the adapter folder would not hold what is trained: {lost} "
                 "would be lost or changed. Train other targets (--lora-targets)."
             )
+        _load_in_peft(settings, folder)
     return notes
+
+
+# Families whose folders from MLX are held against PEFT in tests; others are tried where PEFT is.
+_PROVEN = frozenset(
+    "gemma gemma2 gemma3 gemma3_text llama mistral mixtral phi phi3 qwen2 qwen3 qwen3_moe".split()
+)
+
+
+def _load_in_peft(settings: TrainSettings, folder: Path) -> None:
+    """Let PEFT itself load the folder, where it is installed, onto the base's modules without
+    weights: what it reads otherwise than it is written shows here.
+
+    Raises:
+        UserError: PEFT would not load all of it, or none.
+    """
+    from livery.models import find_base, read_config
+
+    base = find_base(settings.model)
+    known = base is not None and read_config(base).get("model_type") in _PROVEN
+    if settings.backend != "torch" and known:
+        return
+    if not all(importlib.util.find_spec(name) for name in ("torch", "transformers", "peft")):
+        return
+    from livery.engines.torch_adapter import put_on
+    from livery.engines.torch_base import outline
+
+    try:
+        put_on(outline(base or settings.model), folder)
+    except UserError as error:
+        raise UserError(
+            f"{settings.model}: PEFT would not load the adapter that this run makes. Nothing was "
+            f"trained. Train other targets (--lora-targets).\n{error}"
+        ) from error
 
 
 def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from livery.engines.mlx_config import complete, with_short_factors
+from livery.engines.mlx_config import complete, mend, other_arithmetic, with_short_factors
 from livery.errors import UserError
 from livery.models import check_files, read_config
 from livery.reading import read_json
@@ -67,6 +67,12 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
         raise UserError(
             f"{path}/config.json: this model is quantized already "
             f"({config['quantization'].get('bits', '?')} bits). Leave out --quantize."
+        )
+    if why := other_arithmetic(mend(config), read_tensors(path)):
+        raise UserError(
+            f"{path}: mlx-lm computes {config.get('model_type')} otherwise than the model's own "
+            f"code does: {why}. An adapter trained on that would be one for another model. Use "
+            "--backend torch, or --engine torch."
         )
     with as_mlx_reads(path, short=True) as staged:
         loaded, config = _load(path, staged)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from livery.errors import UserError
 from livery.models import check_files, find_base, read_config
 from livery.reading import parse_json
+from livery.self_check import FAMILY_ERRORS, first_line
 from livery.weights import name_some, only_what_counts, read_tensors
 
 if TYPE_CHECKING:
@@ -255,18 +256,13 @@ def _load(model: str | Path, name: str, options: dict[str, Any]) -> Any:
         UserError: transformers cannot load it, or weights are missing: it would draw them at random
             and only print that it did.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
     try:
         config: Any = AutoConfig.from_pretrained(name)
         _without_dropout(config)
-        # Some multimodal families have no causal model of their own name.
-        causal = type(config) in AutoModelForCausalLM._model_mapping
-        loader = (
-            AutoModelForCausalLM if causal or not _nests(config) else AutoModelForImageTextToText
-        )
         with _no_progress_bars():
-            found: Any = loader.from_pretrained(
+            found: Any = _loader(config).from_pretrained(
                 name, config=config, output_loading_info=True, **options
             )
         loaded, info = found
@@ -280,6 +276,38 @@ def _load(model: str | Path, name: str, options: dict[str, Any]) -> Any:
             f"{model}: transformers cannot load this model: {first}. Give a folder with "
             "config.json and safetensors, or an id that this machine can reach."
         ) from error
+
+
+def _loader(config: Any) -> Any:
+    """transformers' class that builds the model; some multimodal families have no causal model of
+    their own name."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    causal = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if causal or not _nests(config) else AutoModelForImageTextToText
+
+
+def outline(model: str | Path) -> Any:
+    """The model of a folder or hub id without its weights, on torch's meta device: its modules and
+    their shapes, as `load_base` would give them.
+
+    Raises:
+        UserError: transformers cannot build it, or has no language model for it.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    from livery.engines.torch_text import text_alone
+
+    try:
+        config: Any = AutoConfig.from_pretrained(str(Path(model).expanduser()))
+        with torch.device("meta"):
+            built = _loader(config).from_config(config)
+    except FAMILY_ERRORS as error:
+        raise UserError(
+            f"{model}: transformers cannot build this model: {first_line(error)}."
+        ) from error
+    return text_alone(built, str(model))
 
 
 def _refuse_missing(model: str | Path, info: Mapping[str, Any]) -> None:
