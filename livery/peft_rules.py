@@ -14,14 +14,16 @@ from collections.abc import Mapping
 # which are still linear, are left out without a word. As a parameter of its own ("X.weight" in
 # target_parameters) such a layer is reached.
 _READ_AS_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj"})
-EXPERT_NAMES: Mapping[str, frozenset[str]] = dict.fromkeys(
-    """
+_FUSED_BY_GATE = """
     afmoe beam cohere2_moe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe exaone_moe
     flex_olmo glm4_moe glm4_moe_lite glm4v_moe glm_moe_dsa hunyuan_v1_moe longcat_flash mellum olmoe
     qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text qwen3_omni_moe_thinker solar_open
-    """.split(),
-    _READ_AS_EXPERTS,
-) | dict.fromkeys(("minimax", "minimax_m2", "mixtral"), frozenset({"w1", "w2", "w3"}))
+""".split()
+_MIXTRAL = ("minimax", "minimax_m2", "mixtral")
+EXPERT_NAMES: Mapping[str, frozenset[str]] = {
+    **{str(name): _READ_AS_EXPERTS for name in _FUSED_BY_GATE},
+    **{name: frozenset({"w1", "w2", "w3"}) for name in _MIXTRAL},
+}
 
 # State-space models whose fused kernel takes these layers' weights without calling the layers, so
 # that LoRA on them would be passed over; PEFT refuses them.

@@ -69,12 +69,16 @@ def draw(prefix: int = 20, rows: int = 3, width: int = 12) -> MicroBatch:
 
 def try_torch(folder: Path, out: Path, **lora: Any) -> Outcome:
     """Train on torch as `livery train` would, export, and load it in PEFT; never raises."""
-    return _guarded(lambda: _on_torch(folder, out, LoraSettings(**{"rank": 4, **lora})))
+    return _guarded(lambda: _on_torch(folder, out, _lora(**lora)))
 
 
 def try_mlx(folder: Path, out: Path, **lora: Any) -> Outcome:
     """The same on MLX; its PEFT folder is loaded by PEFT, its MLX folder by mlx-lm."""
-    return _guarded(lambda: _on_mlx(folder, out, LoraSettings(**{"rank": 4, **lora})))
+    return _guarded(lambda: _on_mlx(folder, out, _lora(**lora)))
+
+
+def _lora(**changes: Any) -> LoraSettings:
+    return dataclasses.replace(LoraSettings(rank=4), **changes)
 
 
 def _guarded(run: Any) -> Outcome:

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from livery import peft_rules
 from livery.errors import UserError
 
 CONFIG = "adapter_config.json"
@@ -102,7 +103,8 @@ def _refuse_missing(loaded: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    needed = set(get_peft_model_state_dict(loaded))
+    model_type = str(loaded.get_base_model().config.model_type)
+    needed = {peft_rules.tensor_name(model_type, n) for n in get_peft_model_state_dict(loaded)}
     with safe_open(folder / WEIGHTS, "np") as file:  # pyright: ignore[reportUnknownVariableType]
         held = set(file.keys())
     if missing := sorted(needed - held):
