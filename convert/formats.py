@@ -110,14 +110,14 @@ def read_adapter(
 
 def with_base(adapter: Adapter, base: Base | None) -> Adapter:
     """The adapter with what the base tells of it, checked against the base's shapes."""
-    if base is None:
-        return adapter
     # An adapter may name modules as the family's files and mlx-lm do, where transformers does not.
-    kind = base.model_type
+    kind = (base.model_type if base else "") or adapter.model_type
     spelled = {
         mlx_to_hf(stored_to_hf(module, kind), kind): pair for module, pair in adapter.pairs.items()
     }
     adapter = adapter.replace(pairs=spelled)
+    if base is None:
+        return adapter
     check_fits(adapter, base)
     return adapter.replace(
         model_type=base.model_type or adapter.model_type,
