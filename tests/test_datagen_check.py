@@ -126,6 +126,16 @@ def test_each_fault_is_named_with_its_line(tmp_path, line: str, kind: str, says:
     assert says in found.problems[0].message
 
 
+@pytest.mark.parametrize("other", ["Is this a capital? a", "Is this  a capital? A"])
+def test_prompts_that_differ_in_case_or_spaces_contradict_nothing(tmp_path, other: str):
+    one = {"prompt": "Is this a capital? A", "completion": "yes"}
+    assert check(write(tmp_path / "d", train=[one, {**one, "prompt": other}])).problems == []
+    no = {"prompt": other, "completion": "no"}
+    assert check(write(tmp_path / "d", train=[one, no])).problems == []
+    [problem] = check(write(tmp_path / "d", train=[one, {**one, "completion": "no"}])).problems
+    assert problem.kind == "contradiction"
+
+
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n{\xff\n')
