@@ -329,6 +329,26 @@ TABLE: dict[str, Fields] = {
     ),
 }  # fmt: skip
 
+_DENSE = TABLE["qwen3_5_text"]
+TABLE["qwen3_5_moe_text"] = Fields(
+    _DENSE.written
+    | {
+        *_EXPERTS,
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+    },
+    _DENSE.constants,
+    {
+        **_DENSE.absent,
+        "num_key_value_heads": 2,
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 512,
+    },
+)
+
 
 def support() -> dict[str, dict[str, str | bool]]:
     """What there is for each config.json model type that is known: llama.cpp's architecture, and

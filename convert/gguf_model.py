@@ -149,13 +149,10 @@ def _name(base: Base, tokens: Any) -> str:
 
 
 def _dtype(name: str, tensor: Lazy, kind: str) -> str:
-    """Vectors and routers stay f32; what cannot be cut into blocks of 32 falls back to f16."""
+    """Vectors, routers and convolutions stay f32; what cannot be cut into blocks of 32 falls back
+    to f16."""
     wanted = OUTPUTS[kind][0]
-    if (
-        len(tensor.shape) < 2
-        or "ffn_gate_inp" in name
-        or "conv" in name.removesuffix("_proj.weight")
-    ):
+    if len(tensor.shape) < 2 or k_quants.stays(name):
         return "float32"
     if kind == "q4_0" and name in ("token_embd.weight", "output.weight"):
         wanted = "q8_0"  # at 4 bits these two cost most of the quality
@@ -213,7 +210,23 @@ def _special(
         "linear_attn.conv1d.weight": "ssm_conv1d.weight",
         "conv.conv.weight": "shortconv.conv.weight",
     }.get(inner)
-    if target is None or architecture.name not in ("qwen35", "lfm2"):
+    if inner == "mlp.experts.gate_up_proj":  # both halves of all experts in one
+        half = shape[1] // 2
+        return {
+            f"blk.{layer[1]}.ffn_gate_exps.weight": Lazy(
+                (shape[0], half, shape[2]), lambda: file.read(name)[:, :half]
+            ),
+            f"blk.{layer[1]}.ffn_up_exps.weight": Lazy(
+                (shape[0], half, shape[2]), lambda: file.read(name)[:, half:]
+            ),
+        }
+    if inner == "mlp.experts.down_proj":
+        return {f"blk.{layer[1]}.ffn_down_exps.weight": Lazy(shape, lambda: file.read(name))}
+    if inner == "mlp.shared_expert_gate.weight":
+        return {
+            f"blk.{layer[1]}.ffn_gate_inp_shexp.weight": Lazy(shape[1:], lambda: file.read(name)[0])
+        }
+    if target is None or architecture.name not in ("qwen35", "qwen35moe", "lfm2"):
         return {}
     part = where.module if where.kind == "weight" else f"{where.module}.{where.kind}"
     rows, _ = gguf_layout.orders(part, architecture, base.config)
@@ -262,7 +275,7 @@ def _whole(
 
 def _adds_one(module: str, architecture: Architecture) -> bool:
     """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
-    if architecture.name == "qwen35":
+    if architecture.name in ("qwen35", "qwen35moe"):
         return leaf(module).endswith("norm") and not module.endswith("linear_attn.norm")
     return architecture.name in ("gemma", "gemma2", "gemma3") and leaf(module).endswith("norm")
 

@@ -31,6 +31,7 @@ _LFM2 = (
     "feed_forward.w3",
 )
 _GLM4 = (*_ATTENTION, "mlp.gate_up_proj", "mlp.down_proj")
+_SHARED = tuple(f"mlp.shared_expert.{n}_proj" for n in ("gate", "up", "down"))
 _GEMMA4 = (*_ATTENTION, *_GATED, "per_layer_input_gate", "per_layer_projection")
 _OUTER = ("model.embed_tokens", "lm_head")
 
@@ -88,6 +89,14 @@ _TABLE = (
         (*_ATTENTION, *_GATED, *_LINEAR),
         False,
         ("qwen3_5_text", "qwen3_5"),
+        value_heads=True,
+    ),
+    Architecture(
+        "qwen35moe",
+        "QWEN35MOE",
+        (*_ATTENTION, *_LINEAR, *_EXPERTS, *_SHARED),
+        False,
+        ("qwen3_5_moe_text", "qwen3_5_moe"),
         value_heads=True,
     ),
 )

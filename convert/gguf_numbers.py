@@ -31,7 +31,7 @@ _WHOLE = (
     "lfm2",
 )  # whose heads llama.cpp takes to make up the hidden size
 # Convolutions or linear attention between the layers; gemma4 says its windows layer by layer.
-_UNLIKE = ("lfm2", "qwen3_5_text", "gemma4_text")
+_UNLIKE = ("lfm2", "qwen3_5_text", "qwen3_5_moe_text", "gemma4_text")
 _PERIODS = {
     "gemma2": 2,
     "gemma3_text": 6,
@@ -73,7 +73,7 @@ def hyperparameters(
         "block_count": base.layers,
         "context_length": longest,
         "embedding_length": int(config["hidden_size"]),
-        "feed_forward_length": int(config["intermediate_size"]),
+        "feed_forward_length": _feed_forward(base),
         "attention.head_count": base.heads,
         "attention.head_count_kv": base.kv_heads,
         "attention.key_length": head,
@@ -95,6 +95,12 @@ def hyperparameters(
     values.update(_window(base, longest))
     _EXTRAS.get(config["model_type"], lambda _b, _v: None)(base, values)
     return {f"{name}.{key}": value for key, value in values.items()}
+
+
+def _feed_forward(base: Base) -> int:
+    if base.config["model_type"] == "qwen3_5_moe_text":  # which has no dense layers
+        return int(base.config["moe_intermediate_size"])
+    return int(base.config["intermediate_size"])
 
 
 def head_size(base: Base) -> int:
@@ -367,6 +373,13 @@ def _gemma4(base: Base, values: dict[str, Value]) -> None:
         values["final_logit_softcapping"] = float(config["final_logit_softcapping"])
 
 
+def _qwen35moe(base: Base, values: dict[str, Value]) -> None:
+    _qwen35(base, values)
+    _moe(base, values)
+    shared = int(base.config["shared_expert_intermediate_size"])
+    values["expert_shared_feed_forward_length"] = shared
+
+
 def gemma4_layers(base: Base, types: Sequence[str]) -> tuple[list[int], list[int]]:
     """Each layer's head size and number of key-value heads: layer by layer since transformers 5,
     before that for all that do not slide."""
@@ -398,5 +411,6 @@ _EXTRAS: dict[str, Callable[[Base, dict[str, Value]], None]] = {
     "ministral3": _ministral3,
     "lfm2": _lfm2,
     "qwen3_5_text": _qwen35,
+    "qwen3_5_moe_text": _qwen35moe,
     "gemma4_text": _gemma4,
 }

@@ -152,7 +152,13 @@ _GEMMA4 = {
     },
 }
 LONG = ("longrope", "su")
-_PARTIAL = ("phi", "phi3", "glm4", "qwen3_5_text")  # where llama.cpp turns a part of the head
+_PARTIAL = (
+    "phi",
+    "phi3",
+    "glm4",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+)  # where llama.cpp turns a part of the head
 _FACTORS = ("llama", "mistral", "mixtral")  # where it reads a tensor of factors
 # Where llama.cpp's yarn was found to be that of transformers (tests/test_gguf_rope.py).
 _YARN = (

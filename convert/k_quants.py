@@ -59,12 +59,12 @@ def choose(shapes: Mapping[str, tuple[int, ...]], mix: str, facts: Facts) -> dic
         facts: of the model.
 
     Returns:
-        A choice for each; "float32" for what is never quantized (vectors, norms, routers).
+        A choice for each; "float32" for what is never quantized (vectors and what `stays`).
     """
     tied = "output.weight" not in shapes
     made: dict[str, Choice] = {}
     for name, shape in shapes.items():
-        if len(shape) < 2 or not name.endswith("weight") or _stays(name):
+        if len(shape) < 2 or not name.endswith("weight") or stays(name):
             made[name] = Choice("float32", "float32")
             continue
         wanted = _wanted(name, shape, mix, facts, tied=tied)
@@ -72,8 +72,10 @@ def choose(shapes: Mapping[str, tuple[int, ...]], mix: str, facts: Facts) -> dic
     return made
 
 
-def _stays(name: str) -> bool:
-    return name.endswith("_norm.weight") or "ffn_gate_inp" in name
+def stays(name: str) -> bool:
+    """Norms, routers, and convolutions, which llama.cpp computes with float32 alone."""
+    whole = ("_norm.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
+    return name.endswith(whole) or "ffn_gate_inp" in name
 
 
 def _fitting(wanted: str, row: int) -> str:

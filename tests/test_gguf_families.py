@@ -13,6 +13,7 @@ import pytest
 from convert import gguf_format, gguf_layout
 from convert.base import load_base
 from convert.cli import convert
+from convert.gguf_cli import convert_model
 from convert.gguf_file import open_gguf
 from convert.gguf_model import write_model
 from livery.adapter import Adapter, Pair
@@ -45,6 +46,11 @@ TARGETS: dict[str, list[str]] = {
     "qwen3_5": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
                 "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"],
 }  # fmt: skip
+TARGETS["qwen3_5_moe"] = [
+    name for name in TARGETS["qwen3_5"] if name not in ("gate_proj", "up_proj", "down_proj")
+]
+# Stacks of experts, which PEFT adapts as parameters.
+EXPERTS = {"qwen3_5_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
 COMMON = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -68,6 +74,7 @@ def adapted(family: str, base: Path, folder: Path) -> Any:
         r=4,
         lora_alpha=8,
         target_modules=targets,
+        target_parameters=EXPERTS.get(family),
         rank_pattern={targets[1]: 2},
         alpha_pattern={targets[2]: 13},
     )
@@ -139,6 +146,26 @@ def test_models_of_other_shapes(family: str, changes: dict[str, Any], root: Path
     wanted = logprobs(cases.torch_base(base))
     assert np.abs(np.array(found) - wanted).max() < tolerance(family)
     assert np.abs(logprobs(cases.torch_base(tiny_model(family, root))) - wanted).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "part"),
+    [("lfm2", "q8_0", "shortconv.in_proj"), ("qwen3_5", "q6_k", "attn_gate")],
+)
+def test_quantized_models_keep_their_convolutions(
+    family: str, kind: str, part: str, root: Path, tmp_path: Path
+):
+    base = tiny_model(family, root)
+    convert_model(base, tmp_path / "m.gguf", kind)
+    stored = {name: entry.dtype for name, entry in open_gguf(tmp_path / "m.gguf").entries.items()}
+    assert stored[f"blk.0.{part}.weight"] == "q8_0"  # of q6_k too, in rows of no multiple of 256
+    assert {dtype for name, dtype in stored.items() if "conv1d" in name or ".conv." in name} == {
+        "float32"
+    }
+    prompts = [TOKENS[0, :9].tolist()]
+    found = cases.llama_cpp(tmp_path, model=str(tmp_path / "m.gguf"), prompts=prompts)["base"]
+    wanted = logprobs(cases.torch_base(base))[1]
+    assert float((np.exp(wanted) * (wanted - np.array(found)[0])).sum()) < 0.3  # nats
 
 
 def test_a_wrong_order_of_value_heads_would_show(

@@ -272,6 +272,18 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+MORE["qwen3_5_moe"] = (
+    "Qwen3_5MoeForCausalLM",
+    {
+        **MORE["qwen3_5"][1],
+        "model_type": "qwen3_5_moe_text",
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 96,
+    },
+)
+
 # Families of which only adapters are converted to GGUF.
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_oss": (
