@@ -11,7 +11,7 @@ from typing import Any
 from convert.safetensors_file import STORED, TensorFile, open_tensors
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.models import find_base as find_base
 from livery.models import read_config
 from livery.weights import check_complete, read_tensors, weight_files
@@ -42,15 +42,24 @@ class Base:
 
     @property
     def layers(self) -> int:
-        return int(self.config.get("num_hidden_layers", 0))
+        return self._count("num_hidden_layers")
 
     @property
     def heads(self) -> int:
-        return int(self.config.get("num_attention_heads") or 0)
+        return self._count("num_attention_heads")
 
     @property
     def kv_heads(self) -> int:
-        return int(self.config.get("num_key_value_heads") or self.heads)
+        return self._count("num_key_value_heads") or self.heads
+
+    def _count(self, key: str) -> int:
+        value = self.config.get(key) or 0
+        if type(value) is not int or not 0 <= value < 1 << 20:
+            raise UserError(
+                f"{self.folder / 'config.json'}: {key} is {shown(repr(value), 60)}; no model "
+                "has so many."
+            )
+        return value
 
     @property
     def tied(self) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from convert.base import Base
 from convert.chat_template import adds_bos, template_of
 from convert.gguf_file import Value
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.reading import read_object
 
 # Placeholders for pictures that text models were published with: no text holds them.
@@ -58,9 +58,19 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
     """The tokenizer.* fields for a model of `size` embedding rows.
 
     Raises:
-        UserError: there is no tokenizer, it has tokens beyond `size`, or it splits text in a way
-            not known to llama.cpp.
+        UserError: there is no tokenizer, it has tokens beyond `size`, it splits text in a way not
+            known to llama.cpp, or its files are not such as tokenizers writes.
     """
+    try:
+        return _metadata(base, size)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{base.folder}: tokenizer.json or tokenizer_config.json is not such as "
+            f"tokenizers writes it ({type(error).__name__}: {shown(error)}). Download it again."
+        ) from error
+
+
+def _metadata(base: Base, size: int) -> dict[str, Value]:
     path = base.folder / "tokenizer.json"
     fast: dict[str, Any] = read_object(path) if path.exists() else {}
     settings_file = base.folder / "tokenizer_config.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import record
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.reading import lines, open_file, parse_json, parse_row, read_object
 from livery.run_folder import METADATA, METRICS, RUN_CONFIG, SAMPLES
 
@@ -61,7 +61,7 @@ def read_run(folder: str | Path, evaluations: str | Path | None = None) -> RunDa
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such adapter folder.")
-    metrics = list(_log(folder / METRICS))
+    metrics = [_checked(row, folder / METRICS) for row in _log(folder / METRICS)]
     data = RunData(
         folder=folder,
         losses=tuple(row for row in metrics if "loss" in row),
@@ -93,7 +93,7 @@ def _samples(path: Path) -> tuple[Sample, ...]:
     for row in _log(path):
         if all(key in row for key in ("step", "prompt", "expected", "answer")):
             key = (str(row["prompt"]), str(row["expected"]))
-            found.setdefault(key, {})[int(row["step"])] = str(row["answer"])
+            found.setdefault(key, {})[_checked(row, path)["step"]] = str(row["answer"])
     return tuple(
         Sample(prompt, expected, tuple(sorted(answers.items())))
         for (prompt, expected), answers in found.items()
@@ -108,6 +108,18 @@ def _log(path: Path) -> Iterator[Row]:
         for number, line in enumerate(lines(file, path), start=1):
             if line.strip() and (line.endswith(b"\n") or _is_json(line)):
                 yield parse_row(line, path, number, finite=False)
+
+
+def _checked(row: Row, path: Path) -> Row:
+    """A row whose step and losses are such as a run has, and a plot can show."""
+    step = row.get("step")
+    good = type(step) is int and 0 <= step < 1 << 50
+    for key in ("loss", "eval_loss", "learning_rate"):
+        value = row.get(key, 0.0)
+        good = good and isinstance(value, int | float) and not 1e30 < abs(value) < float("inf")
+    if not good:
+        raise UserError(f"{path}: step {shown(step)}: a line that no run writes. Remove it.")
+    return row
 
 
 def _is_json(line: bytes) -> bool:

@@ -27,6 +27,7 @@ from livery import temporary
 from livery.backend import Arrays, PortableState
 from livery.errors import UserError
 from livery.files import atomic_directory, sha256
+from livery.reading import read_object
 
 FORMAT = 1
 _FILES = ("state.safetensors", "state.json")
@@ -185,7 +186,10 @@ def read(path: Path) -> Checkpoint:
 
 def _facts(path: Path) -> dict[str, Any]:
     """state.json. Raises OtherFormat, or what comes of a file that is no such record."""
-    facts: Any = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    try:
+        facts = read_object(path / "state.json")
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
     strange = facts["format"] != FORMAT or not (
         facts["progress"].keys() <= _names(Progress) and facts["origin"].keys() <= _names(Origin)
     )

@@ -37,7 +37,7 @@ _HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}|[\ud800-\udfff]"
 )
-_NAMED = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:[\s\[{]*(?:[-+0-9.eE]+[\s,]*)*$')
+_NAMED = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:[-\s\[{+0-9.,eE]*$')
 
 
 def open_file(path: str | Path) -> IO[bytes]:

@@ -191,8 +191,10 @@ def cut_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off by a kill
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        with contextlib.suppress(
+            ValueError, KeyError, TypeError, RecursionError
+        ):  # a line cut off by a kill
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
     with atomic_write(path, "w") as file:

@@ -17,6 +17,7 @@ from livery.errors import TargetMissed
 from livery.flags import given_flags, training_flags
 from livery.paths import EMBEDDED, name_model
 from livery.progress import show_seconds
+from livery.reading import read_object
 
 TARGET = 0.95
 
@@ -128,7 +129,7 @@ def _stages(
             stage.skip("trained before")
         else:
             stages.train(config, fresh=fresh, resume_command="give the same command again.")
-        facts = json.loads((folder / "training_metadata.json").read_text(encoding="utf-8"))
+        facts = read_object(folder / "training_metadata.json")
         loss = facts["eval_loss"]
         stage.result = f"{folder}: {facts['steps']} steps" + (
             f", eval_loss {loss:.4f}" if loss is not None else ""

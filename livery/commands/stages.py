@@ -22,7 +22,8 @@ from livery.config import Config
 from livery.dataset.raw import Source, raw_rows
 from livery.dataset.sources import digest, find
 from livery.errors import UserError
-from livery.files import read_json, sha256, write_json
+from livery.files import sha256, write_json
+from livery.reading import read_object
 from livery.run_folder import base_digest, deciding_settings
 from livery.settings import TrainSettings
 
@@ -132,7 +133,7 @@ def training_is_done(settings: TrainSettings) -> bool:
             f"{folder}: holds a run that `livery run` did not make. Name another --output-dir, or "
             "add --fresh to begin anew in its place."
         )
-    now, then = made_from(settings), {**_SINCE, **read_json(folder / MADE_FROM)}
+    now, then = made_from(settings), {**_SINCE, **read_object(folder / MADE_FROM)}
     changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
     if changed:
         shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])
