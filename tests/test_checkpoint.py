@@ -225,3 +225,11 @@ def test_killed_while_saving_the_last_whole_checkpoint_remains(tmp_path: Path) -
         assert found is not None
         assert found.state.step >= done
         shutil.rmtree(run)
+
+
+def test_whole_checkpoints_ahead_of_the_run_push_out_none_of_its_own(tmp_path: Path) -> None:
+    """Of a line that was left: unreadable when the run was resumed, and readable again."""
+    for step in (100, 200, 10, 20, 30):
+        write(tmp_path, step)
+    checkpoint.prune(tmp_path, 2, (), now=30)
+    assert checkpoint.steps(tmp_path) == [20, 30, 100, 200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,23 @@ def test_bad_input_costs_the_old_run_nothing(
     assert said in capsys.readouterr().err
     assert files(tmp_path) == before
     assert checkpoint.newest(tmp_path / "run")[0] is not None
+
+
+def test_a_lock_on_a_file_that_is_gone_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last holder removes the file just after the next one has opened it."""
+    place, flock = tmp_path / run_folder.LOCK, fcntl.flock
+    opened: list[int] = []
+
+    def late(handle: int, how: int) -> None:
+        if not opened:
+            place.unlink()
+        opened.append(handle)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with run_folder.locked(tmp_path):
+        assert len(opened) == 2
+        with pytest.raises(UserError, match="another process"), run_folder.locked(tmp_path):
+            pass
