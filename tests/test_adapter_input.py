@@ -495,3 +495,13 @@ def test_nothing_waits_on_a_pipe(name: str, tmp_path: Path) -> None:
         convert(source, tmp_path / "b", "mlx")
     with pytest.raises(UserError):
         pack(source, tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [["x", 4.0, False], [2, "x", False], [2, 10**400, False], [2, 4.0, "no"],
+     [2, 4.0, False, "y", ""], [2, 4.0, False, 1.0, 5], [0, 4.0, False], [2], {}, None],
+)  # fmt: skip
+def test_a_row_of_another_kind_is_none(row: Any) -> None:
+    text = json.dumps({"facts": {}, "pairs": {Q: row, K: [2, 4.0, False]}})
+    assert record.parse(text) == record.Record()
