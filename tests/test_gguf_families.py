@@ -287,3 +287,29 @@ def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
     assert np.abs(found["adapted"] - wanted).max() < 1e-3
     assert np.abs(found["base"] - plain).max() < 1e-3
     assert np.abs(wanted - plain).max() > 0.1
+
+
+def test_adapters_of_shared_experts(root: Path, tmp_path: Path):
+    """Which PEFT cannot name beside the routed ones: the deltas are added to torch's weights."""
+    import torch
+
+    base = tiny_model("qwen3_5_moe", root)
+    model = cases.torch_base(base)
+    plain = logprobs(model)
+    rng = np.random.default_rng(0)
+    pairs: dict[str, Pair] = {}
+    for name, weight in model.named_parameters():
+        if ".shared_expert." in name:
+            out, into = weight.shape
+            a, b = (rng.normal(size=s).astype(np.float32) * 0.2 for s in ((4, into), (out, 4)))
+            pairs[name.removesuffix(".weight")] = Pair(a, b, 8.0)
+            with torch.no_grad():
+                weight.add_(torch.from_numpy(2.0 * b @ a))
+    assert len(pairs) == 3 * 4
+    gguf_format.write(Adapter(pairs), tmp_path / "a.gguf", load_base(base))
+    write_model(base, tmp_path / "m.gguf", "f32")
+    wanted, found = logprobs(model), on_llama_cpp(tmp_path, tmp_path / "a.gguf")
+    assert np.abs(found["adapted"] - wanted).max() < 1e-3
+    assert np.abs(wanted - plain).max() > 0.5
+    back = gguf_format.read(tmp_path / "a.gguf", load_base(base))
+    assert all((back.pairs[m].b == pair.b).all() for m, pair in pairs.items())
