@@ -32,7 +32,7 @@ def cli_page() -> str:
         "`python -m datagen`, `python -m eval` are the commands `train`, `data` and `eval`.",
         "",
         "Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,",
-        "130 interrupted. With `--json` errors are JSON too:",
+        "70 a fault of Livery's own, 130 interrupted. With `--json` errors are JSON too:",
         '`{"error": {"message": …, "exit_code": …}}`.',
     ]
     for path, text in help_texts(cli, "livery"):
