@@ -190,10 +190,13 @@ def _mixed(source: Source) -> Draft:
     if draw < 0.48:
         return _one(source, _day_with_part(source))
     if draw < 0.82:
-        # Two of a kind are the hardest to tell apart.
-        kind = source.shared(_KINDS)
+        # Days with a time or a part of their own, and two of a kind, are the hardest to tell apart.
+        kind = source.shared(_COMPOSED if source.chance(0.6) else _KINDS)
         one = kind(source)
-        return _pair(source, one, kind(source) if source.chance(0.35) else _anything(source))
+        if source.chance(0.35):
+            return _pair(source, one, kind(source))
+        other = source.shared(_COMPOSED if source.chance(0.3) else _KINDS)(source)
+        return _pair(source, *((one, other) if source.chance(0.5) else (other, one)))
     if draw < 0.90:
         return _with_nothing(source)
     return _three(source)
@@ -356,6 +359,12 @@ def _with_nothing(source: Source) -> Draft:
     return _join(source, frames, (other.text, said.text), said.keys)
 
 
+_COMPOSED: tuple[Callable[[Source], Said], ...] = (
+    _day_with_time,
+    _part_with_time,
+    _weekday_part,
+    _day_with_part,
+)
 _KINDS: tuple[Callable[[Source], Said], ...] = (
     days.day,
     days.day_part,
@@ -368,11 +377,7 @@ _KINDS: tuple[Callable[[Source], Said], ...] = (
     clock.with_half,
     spans.later,
     spans.later,
-    _day_with_time,
-    _part_with_time,
-    _weekday_part,
-    _weekday_part,
-    _day_with_part,
+    *_COMPOSED,
 )
 _MAKERS: dict[str, Callable[[Source], Draft]] = {
     "relative_days": _relative_days,
