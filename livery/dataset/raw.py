@@ -28,6 +28,7 @@ from livery.errors import UserError, shown
 from livery.reading import LONGEST_LINE, decode, open_file, parse_json, parse_row
 
 RawRow = tuple[str, dict[str, Any] | RowError]
+ReadSoFar = Callable[[int], None]
 
 FORMATS = {
     ".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "table", ".tsv": "table",
@@ -61,6 +62,13 @@ class Source:
     def __str__(self) -> str:
         return shown(f"{self.path}/{self.member}" if self.member else self.path, 1000)
 
+    def size(self) -> int:
+        """Bytes that it takes on the disk."""
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.getinfo(self.member).compress_size
+        return self.path.stat().st_size
+
     @property
     def format(self) -> str:
         """One of the values of FORMATS; a name of no known ending is taken for JSON lines."""
@@ -79,18 +87,21 @@ class Source:
         return name[: -len(Path(name).suffix)] if self.packing else name
 
 
-def raw_rows(source: Source) -> Iterator[RawRow]:
+def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[RawRow]:
     """("file:line" or "file row N", row or what is wrong with it) of each row.
 
     Rows of JSON lines are named by their line, others by their number, from 1.
+
+    Args:
+        read: told now and then how many bytes of the file, as it lies there, are read.
 
     Raises:
         UserError: the file cannot be read, or not beyond some place, which is named.
     """
     if source.format == "parquet":
-        yield from _parquet(source)
+        yield from _parquet(source, read)
         return
-    chunks = _chunks(source)
+    chunks = _chunks(source, read)
     if source.format == "table":
         yield from _table(chunks, source)
         return
@@ -300,13 +311,16 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
         raise UserError(f"{source}:{reader.line_num}: not a table: {error}.") from None
 
 
-def _parquet(source: Source) -> Iterator[RawRow]:
+def _parquet(source: Source, read: ReadSoFar) -> Iterator[RawRow]:
     arrow = _pyarrow(source, "Parquet files")
     with _seekable(source) as file, _explained(source, (arrow.ArrowException,)):
         from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
         number = 0
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=_BATCH):
+        table = parquet.ParquetFile(file)
+        size = source.size()
+        for batch in table.iter_batches(batch_size=_BATCH):
+            read(size * number // max(1, table.metadata.num_rows))
             for row in batch.to_pylist():
                 number += 1
                 # A schema gives every row all fields of all others, as null.
@@ -332,9 +346,9 @@ def _pyarrow(source: Source, what: str) -> Any:
     return pyarrow
 
 
-def _chunks(source: Source) -> Generator[bytes]:
+def _chunks(source: Source, read: ReadSoFar = lambda size: None) -> Generator[bytes]:
     """The file's bytes, unpacked."""
-    with _opened(source) as (file, size), _explained(source):
+    with _opened(source) as (file, size, position), _explained(source):
         most = _GROWTH * size + _FLOOR
         packed = bool(source.packing or source.member)
         total = 0
@@ -345,20 +359,27 @@ def _chunks(source: Source) -> Generator[bytes]:
                     f"{source}: grows from {size:,} to more than {most:,} bytes, which no data do: "
                     "a bomb, or damaged. Unpack it yourself if it is what you meant."
                 )
+            read(position())
             yield chunk
 
 
 @contextmanager
-def _opened(source: Source) -> Generator[tuple[IO[bytes], int]]:
-    """(the unpacked stream, its size while packed)."""
+def _opened(source: Source) -> Generator[tuple[IO[bytes], int, Callable[[], int]]]:
+    """(the unpacked stream, its size while packed, how much of that is read)."""
     with open_file(source.path) as file, _explained(source):
         size = source.path.stat().st_size
         stream: Any = file
+        position = file.tell
         if source.member:
             archive = zipfile.ZipFile(file)
             entry = archive.getinfo(source.member)
-            stream, size = archive.open(entry), entry.compress_size
-        yield _UNPACK[source.packing](stream, source) if source.packing else stream, size
+            member = stream = archive.open(entry)
+            size = entry.compress_size
+
+            def position() -> int:
+                return size * member.tell() // max(1, entry.file_size)
+
+        yield _UNPACK[source.packing](stream, source) if source.packing else stream, size, position
 
 
 @contextmanager

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from livery.dataset.columns import Columns
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.raw import Source, raw_rows
 from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
 from livery.errors import UserError
+from livery.progress import Progress
+
+# Files of more bytes than this are read for long enough that somebody asks how far they are.
+LARGE = 8 << 20
 
 
 class Reader:
@@ -37,13 +44,15 @@ class Reader:
             UserError: a file cannot be read, or not to its end.
         """
         self._first = self._first or (sources[0] if sources else None)
-        for source in sources:
-            for where, raw in raw_rows(source):
-                if isinstance(raw, RowError):
-                    yield raw
-                    continue
-                self._seen.update(raw)
-                yield self._judge(raw, where)
+        with _Shown(sources) as shown:
+            for source in sources:
+                for where, raw in raw_rows(source, shown.read):
+                    if isinstance(raw, RowError):
+                        yield raw
+                        continue
+                    self._seen.update(raw)
+                    yield self._judge(raw, where)
+                shown.ended(source)
 
     def _judge(self, raw: dict[str, object], where: str) -> Row | Dropped | RowError:
         remarks: dict[str, list[str]] = {}
@@ -96,3 +105,36 @@ class _Told:
     first: str
     rows: int = 0
     fields: dict[str, None] = field(default_factory=dict[str, None])
+
+
+class _Shown:
+    """Progress through files, where they are large enough for somebody to wait."""
+
+    _sizes: Mapping[Source, int] = {}
+    _progress: Progress | None = None
+    _before = 0
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile):  # told when it is opened
+            self._sizes = {source: source.size() for source in sources}
+            total = sum(self._sizes.values())
+            self._progress = Progress("reading data", total >> 20, "MB") if total > LARGE else None
+
+    def __enter__(self) -> _Shown:
+        if self._progress is not None:
+            self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(*error)
+
+    def read(self, size: int) -> None:
+        """So many bytes of the present file are read."""
+        if self._progress is not None:
+            self._progress.update((self._before + size) >> 20)
+
+    def ended(self, source: Source) -> None:
+        """The present file is through."""
+        self._before += self._sizes.get(source, 0)
+        self.read(0)
