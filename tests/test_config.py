@@ -54,7 +54,7 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 def test_our_own_file_resolves_without_a_note_worth_reading() -> None:
     config = resolve(file=HOME / "mlx_config.yaml", environment={})
     assert config.notes == ()
-    assert config.settings.max_steps == 1300
+    assert config.settings.max_steps == 1400
     assert config.settings.lora == LoraSettings(rank=64, alpha=128.0)
     assert config.settings.learning_rate == 1.4e-3
 

@@ -191,10 +191,12 @@ def _mixed(source: Source) -> Draft:
         return _one(source, _day_with_part(source))
     if draw < 0.82:
         # Days with a time or a part of their own, and two of a kind, are the hardest to tell apart.
-        kind = source.shared(_COMPOSED if source.chance(0.6) else _KINDS)
+        kind = source.shared(_COMPOSED if source.chance(0.45) else _KINDS)
         one = kind(source)
         if source.chance(0.35):
             return _pair(source, one, kind(source))
+        if source.chance(0.08):  # a week, and a day or an hour of it
+            return _excepted(source)
         other = source.shared(_COMPOSED if source.chance(0.3) else _KINDS)(source)
         return _pair(source, *((one, other) if source.chance(0.5) else (other, one)))
     if draw < 0.90:
@@ -316,9 +318,11 @@ def _pair(source: Source, one: Said, other: Said) -> Draft:
     keys = one.keys + other.keys
     if source.chance(0.3):
         return _clauses(source, one, other)
+    if one.noun and other.noun and source.chance(0.12):
+        return _join(source, "joined_attributes", (one.noun, other.noun), keys)
     if one.owner and other.owner and source.chance(0.35):
         return _join(source, "joined_owners", (one.owner, other.owner), keys)
-    if one.owner and other.noun and source.chance(0.2):
+    if one.owner and other.noun and source.chance(0.25):
         return _join(source, "joined_owner_noun", (one.owner, other.noun), keys)
     if one.noun and source.chance(0.13):
         return _join(source, "joined_mixed", (one.noun, other.text), keys)
@@ -332,6 +336,13 @@ def _join(source: Source, frames: str, texts: tuple[str, ...], keys: tuple[str, 
     for number, text in enumerate(texts, start=1):
         frame = frame.replace(f"{{{number}}}", text)
     return Draft(fill(source, frame), keys)
+
+
+def _excepted(source: Source) -> Draft:
+    """ "keep next week free except next thursday at 9 am"."""
+    whole = source.shared((days.period, days.day, days.day_part))(source)
+    part = source.shared((*_COMPOSED, days.weekday, clock.with_half))(source)
+    return _join(source, "excepted", (whole.text, part.text), whole.keys + part.keys)
 
 
 def _three(source: Source) -> Draft:
