@@ -25,10 +25,14 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
 
 case "${1:-}" in
-"") exec .venv/bin/python -m pytest -n 2 ;;
+"") exec .venv/bin/python -m pytest -n 2 -m "not sweep" ;;
 fast)
     shift
-    exec .venv/bin/python -m pytest -n 2 -m "not slow" "$@"
+    exec .venv/bin/python -m pytest -n 2 -m "not slow and not sweep" "$@"
+    ;;
+sweep)
+    shift
+    exec .venv/bin/python -m pytest -n 2 -m sweep "$@"
     ;;
 *) exec .venv/bin/python -m pytest "$@" ;;
 esac

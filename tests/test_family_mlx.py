@@ -57,7 +57,7 @@ def test_refused_by_name(models: Path, family: str, said: str, tmp_path: Path) -
     assert said in found.refusal
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.ON_MLX)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:
     """Every family that both libraries build: exact, or one clear sentence."""

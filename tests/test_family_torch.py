@@ -67,7 +67,7 @@ def test_refused_by_name(models: Path, family: str, said: str, tmp_path: Path) -
     assert said in found.refusal
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.FAMILIES)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:
     """Every family that transformers builds here, some 130: exact, or one clear sentence."""
