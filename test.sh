@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Set up and run every check: style, types, tests.
 #
-#   ./test.sh                      all of it, as CI does
+#   ./test.sh                      all but the sweep, as CI does
 #   ./test.sh fast                 without the tests marked slow
+#   ./test.sh sweep                two hundred model families, before a release
 #   ./test.sh tests/test_cli.py    these tests alone (any pytest arguments)
 set -eu
 # The checkout, also through symbolic links and whatever CDPATH says.
