@@ -12,6 +12,7 @@ scores are capped keep the eager attention they have.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ def _wrong(backend: TorchBackend, batch: MicroBatch) -> str:
     """How far the gradients are off, of a few rows against plain ones and of all against sdpa's."""
     size = f"a tree of {shape_of(batch).places:,} places"
     few = compare(backend, batch, "flex")
+    if math.isinf(few.gradient_difference):  # it ended in an exception, which is in the reason
+        return f"could not be tried on {size}: {few.reason}"
     if not few.ok:
         return f"is {few.gradient_difference:.1e} from the plain gradients on rows of {size}"
     found: list[torch.Tensor] = []

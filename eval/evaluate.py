@@ -18,15 +18,15 @@ from eval.hashes import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, run_arm
 from eval.scorers import get_scorer, own_set
 from livery.dataset.columns import read_columns
-from livery.dataset.conversation import Dropped, RowError
-from livery.dataset.reader import Reader
-from livery.dataset.rows import question
+from livery.dataset.conversation import RowError
+from livery.dataset.raw import raw_rows
+from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
 from livery.doctor import machine
 from livery.engines.base import Decoding, open_engine
 from livery.errors import UserError
 from livery.files import sha256
-from livery.leaks import find_leaks
+from livery.leaks import find_leaks, row_text
 from livery.paths import HOME, name_model
 from livery.run_folder import base_digest
 
@@ -173,12 +173,18 @@ def count_leaks(
         UserError: the data are missing or malformed.
     """
     sources = find(train).train
+    named = read_columns(columns)
     texts: list[str] = []
-    for row in Reader(read_columns(columns)).read(sources):
-        if isinstance(row, RowError):
-            raise row
-        if not isinstance(row, Dropped):
-            texts.append(question(row))
+    for where, raw in (row for source in sources for row in raw_rows(source)):
+        if isinstance(raw, RowError):
+            raise raw
+        try:
+            texts.append(question(read_row(raw, where, named)))
+        except RowError:
+            # A skill's own cases are no rows to train on, but they say what they ask.
+            if not (text := row_text(raw)):
+                raise
+            texts.append(text)
     found = find_leaks(texts, [case.text for case in cases])
     return {
         "path": str(sources[0] if len(sources) == 1 else train),

@@ -139,7 +139,8 @@ def test_what_else_a_user_can_get_wrong(
           "--quantize", "4"], 2, "--quantize is not for --engine http"),
         (["eval", "date-keys", "--url", "http://127.0.0.1:9/v1"], 2, "not for --engine mlx"),
         (["eval", "date-keys", "--max-tokens", "0"], 1, "max_tokens is 0"),
-        (["eval", "date-keys", "--train-data", str(tmp_path / "no.jsonl")], 1, "no such file"),
+        (["eval", "date-keys", "--train-data", str(tmp_path / "no.jsonl")], 1,
+         "no such folder or file"),
         (["report", str(tmp_path / "empty")], 1, "nothing to report on yet"),
         (["generate", "--system", "x", "--skill", "date-keys", "hi"], 1, "leave out --system"),
         (["generate", "--unconstrained", "hi"], 1, "goes with --skill"),
@@ -163,8 +164,8 @@ def test_an_endpoint_is_scored_against_its_adapter(
 ):
     """A served model that knows every answer but one, beside a base that knows one."""
     cases = get_scorer("date-keys").cases(SETS)
-    right = {case.text: case.expected_text for case in cases}
-    known, unknown = cases[0].text, cases[1].text
+    right = {case.messages[-1]["content"]: case.expected_text for case in cases}
+    known, unknown = (case.messages[-1]["content"] for case in cases[:2])
 
     def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, Any]:
         text = body["messages"][-1]["content"]

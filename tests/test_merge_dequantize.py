@@ -243,6 +243,7 @@ def test_what_is_refused_by_name(root: Path, tmp_path: Path):
     int8 = copy("int8", quantization=None, quantization_config={"quant_method": "bitsandbytes"})
     tensors = {"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), np.int8)}
     save_file(tensors, int8 / "model.safetensors")
+    (int8 / "model.safetensors.index.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match="not bitsandbytes' 4-bit kind"):
         merge_dequantize.merge_dequantized(load_base(int8), [], tmp_path / "out")
     other = tiny_model("llama", root, hidden_size=128)

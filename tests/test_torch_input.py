@@ -53,7 +53,7 @@ def test_devices_that_are_none() -> None:
     assert torch_base.find_device('{"": "cpu"}') == CPU
     with pytest.raises(UserError, match="spreads the model over 2 devices"):
         torch_base.find_device('{"model": 0, "lm_head": "cpu"}')
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         torch_base.find_device('{"": ')
     with pytest.raises(UserError, match="choose auto, cpu, cuda"):
         torch_base.find_device("gpu")

@@ -72,8 +72,6 @@ def load_base(
     require_torch()
     import torch
 
-    from livery.engines.torch_text import text_alone, under_names_of
-
     place = find_device(device)
     chosen = choose_dtype(dtype, place)
     options: dict[str, Any] = {"dtype": getattr(torch, chosen)}
@@ -83,9 +81,7 @@ def load_base(
         options["quantization_config"] = _quantization(quantize, chosen, place)
         # One entry: bitsandbytes quantizes while it loads, so the weights go straight there.
         options["device_map"] = {"": place}
-    loaded = text_alone(_from_pretrained(model, options), str(model))
-    folder = find_base(str(Path(model).expanduser()))
-    loaded = under_names_of(loaded, read_tensors(folder) if folder is not None else ())
+    loaded = _as_adapters_name_it(_from_pretrained(model, options), model)
     if quantize is None:
         loaded = loaded.to(place)
     loaded.eval().requires_grad_(False)
@@ -297,8 +293,6 @@ def outline(model: str | Path) -> Any:
     import torch
     from transformers import AutoConfig
 
-    from livery.engines.torch_text import text_alone
-
     try:
         config: Any = AutoConfig.from_pretrained(str(Path(model).expanduser()))
         with torch.device("meta"):
@@ -307,7 +301,16 @@ def outline(model: str | Path) -> Any:
         raise UserError(
             f"{model}: transformers cannot build this model: {first_line(error)}."
         ) from error
-    return text_alone(built, str(model))
+    return _as_adapters_name_it(built, model)
+
+
+def _as_adapters_name_it(loaded: Any, model: str | Path) -> Any:
+    """The language model alone, with its modules at the paths that adapters of the folder name."""
+    from livery.engines.torch_text import text_alone, under_names_of
+
+    folder = find_base(str(Path(model).expanduser()))
+    alone = text_alone(loaded, str(model))
+    return under_names_of(alone, read_tensors(folder) if folder is not None else ())
 
 
 def _refuse_missing(model: str | Path, info: Mapping[str, Any]) -> None:
