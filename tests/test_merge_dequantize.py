@@ -240,7 +240,8 @@ def test_what_is_refused_by_name(root: Path, tmp_path: Path):
     refused("model type 'nonsuch'.*known: llama", copy("type", model_type="nonsuch"))
     gptq = {"quant_method": "gptq", "bits": 4}
     refused("quantized by gptq", copy("gptq", quantization=None, quantization_config=gptq))
-    int8 = copy("int8", quantization=None, quantization_config={"quant_method": "bitsandbytes"})
+    bnb = {"quant_method": "bitsandbytes"}
+    int8 = copy("int8", quantization=None, quantization_config=bnb, tie_word_embeddings=True)
     tensors = {"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), np.int8)}
     save_file(tensors, int8 / "model.safetensors")
     (int8 / "model.safetensors.index.json").unlink(missing_ok=True)
