@@ -13,7 +13,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from livery.doctor import memory as machine_memory
 from livery.errors import UserError
 from livery.files import read_json, write_json
 from livery.models import find_base, read_config
-from livery.paths import EMBEDDED, name_model
+from livery.paths import EMBEDDED, cache_folder, name_model
 from livery.run_folder import base_digest
 from livery.settings import TrainSettings
 from livery.weights import read_tensors
@@ -175,8 +174,7 @@ def _record(folder: Path) -> Path:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             total.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     total.update(Path(str(mlx_config.__file__)).read_bytes())
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "livery" / "bases" / f"{total.hexdigest()[:32]}.json"
+    return cache_folder() / "bases" / f"{total.hexdigest()[:32]}.json"
 
 
 def _recall(record: Path) -> Measured | None:

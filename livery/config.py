@@ -164,6 +164,10 @@ def _fits(name: str, value: Any) -> bool:
     return True
 
 
+# Of Livery as a whole rather than of a run.
+_SWITCHES = ("LIVERY_CACHE", "LIVERY_DEBUG")
+
+
 def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[str]]:
     """What LIVERY_… and the older JARVIS_… variables say, and what must be said about them.
 
@@ -183,7 +187,7 @@ def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[
             given.append(Given(option.name, value, f"environment {name}", name))
         elif name == TRAIN_COMMAND and text.strip():
             notes += [note] if (note := train_command_note(text)) else []
-        elif name.startswith("LIVERY_") and name not in known:
+        elif name.startswith("LIVERY_") and name not in known and name not in _SWITCHES:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             notes.append(f"environment {name}: no setting of that name{hint}")

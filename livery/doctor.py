@@ -52,6 +52,7 @@ class Report:
     mlx: dict[str, Any] = field(default_factory=dict[str, Any])
     torch: dict[str, Any] = field(default_factory=dict[str, Any])
     packages: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    cache: dict[str, Any] = field(default_factory=dict[str, Any])
     can_train: list[str] = field(default_factory=list[str])
     problems: list[Problem] = field(default_factory=list[Problem])
 
@@ -63,6 +64,7 @@ def examine() -> Report:
     """Look at everything. Takes a few seconds, most of them spent importing torch."""
     report = Report(machine=machine())
     report.packages = {name: version(name) for name in PACKAGES}
+    report.cache = _cache()
     _examine_mlx(report)
     _examine_torch(report)
     if report.machine["disk_free"] < 2e9:
@@ -70,6 +72,16 @@ def examine() -> Report:
             Problem("Less than 2 GB of disk is free here.", "Free some space, or work elsewhere.")
         )
     return report
+
+
+def _cache() -> dict[str, Any]:
+    """Where encoded training data are kept, and the bytes they take; no path where none are."""
+    from livery.dataset.cache import default_cache
+
+    cache = default_cache()
+    if cache is None:
+        return {"path": None, "bytes": 0}
+    return {"path": str(cache.folder), "bytes": cache.size()}
 
 
 def machine() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from livery.prefixes import Group, shared_groups
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One conversation, ready to train on.
 

@@ -11,6 +11,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Every tiny model is a base never seen before, and measuring one takes two processes.
 os.environ.setdefault("LIVERY_CHECK_BASE", "no")
+# Encoded rows are kept where a test says so, never in the home of whoever runs the tests.
+os.environ.setdefault("LIVERY_CACHE", "off")
 
 from livery.blas import use_openblas
 

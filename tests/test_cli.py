@@ -179,6 +179,7 @@ def test_doctor_tells_what_can_train() -> None:
     assert report["mlx"]["matmul_gflops"] > 0
     assert report["machine"]["memory"] > 1e9
     assert report["packages"]["transformers"]
+    assert report["cache"] == {"path": None, "bytes": 0}  # tests keep none
     for problem in report["problems"]:
         assert problem["remedy"]
     text = livery("doctor")

@@ -72,6 +72,9 @@ def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> in
         if name not in ("mlx", "mlx-lm", "torch")
     ]
     lines.append(("packages", ", ".join(others)))
+    kept = report.cache
+    size = f"{show_bytes(kept['bytes'])} of encoded data in {kept['path']}"
+    lines.append(("cache", size if kept["path"] else "off (LIVERY_CACHE)"))
     lines.append(("trains with", ", ".join(report.can_train) or "nothing"))
     for name, text in lines:
         click.echo(f"{name:<12} {text}")

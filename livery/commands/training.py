@@ -20,10 +20,11 @@ from livery.commands.export import export, rehearse
 from livery.commands.init_adapter import start_from
 from livery.commands.train_output import TrainingOutput
 from livery.config import Config
+from livery.dataset.cache import default_cache, load_cached
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import Conversation
 from livery.dataset.encode import encode
-from livery.dataset.load import Dataset, load_dataset
+from livery.dataset.load import Dataset
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.sources import find
@@ -221,14 +222,16 @@ def load_data(settings: TrainSettings) -> Data:
         )
     chat = load_chat(settings.model, settings.template)
     reader = Reader(read_columns(settings.columns), settings.train_on)
+    cache = default_cache()
 
     def load(sources: Sequence[Source], **more: Any) -> Dataset:
-        return load_dataset(
+        return load_cached(
+            cache,
             sources,
             chat,
+            reader,
             max_length=settings.max_length,
             mask_prompt=settings.mask_prompt,
-            reader=reader,
             **more,
         )
 

@@ -33,8 +33,9 @@ class Reader:
     def __init__(self, columns: Columns | None = None, train_on: TrainOn = "all") -> None:
         self.columns = columns or Columns()
         self.train_on: TrainOn = train_on
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, _Remark] = {}
         self._seen: set[str] = set()
+        self._before: frozenset[str] = frozenset()
         self._first: Source | None = None
 
     def read(self, sources: Sequence[Source]) -> Iterator[Row | Dropped | RowError]:
@@ -72,7 +73,7 @@ class Reader:
 
     def tell(self, remark: str, where: str, fields: Iterable[str] = ()) -> None:
         """Count what the user is told once for all rows."""
-        told = self._told.setdefault(remark, _Told(where))
+        told = self._told.setdefault(remark, _Remark(where))
         told.rows += 1
         told.fields.update(dict.fromkeys(filter(None, fields)))
 
@@ -82,12 +83,40 @@ class Reader:
         Raises:
             UserError: no row had one of them.
         """
-        missing = self.columns.missing(self._seen)
-        if missing and self._seen:
+        seen = self._seen | self._before
+        missing = self.columns.missing(seen)
+        if missing and seen:
             raise UserError(
                 f"{self._first}: no row has the column {missing[0]!r} that columns names; there "
-                f"are: {', '.join(sorted(self._seen)[:20])}."
+                f"are: {', '.join(sorted(seen)[:20])}."
             )
+
+    def fork(self) -> Reader:
+        """A reader with nothing learned of its own yet, that knows which columns this one saw."""
+        other = Reader(self.columns, self.train_on)
+        other._before = self._before | self._seen
+        other._first = self._first
+        return other
+
+    @property
+    def told(self) -> Told:
+        """What this reader learned."""
+        return Told(
+            tuple(
+                (remark, told.first, told.rows, tuple(told.fields))
+                for remark, told in self._told.items()
+            ),
+            tuple(sorted(self._seen)),
+        )
+
+    def take(self, told: Told, source: Source) -> None:
+        """Learn what another reader did, of rows of `source` and perhaps of further files."""
+        self._first = self._first or source
+        self._seen.update(told.columns)
+        for remark, first, rows, fields in told.remarks:
+            mine = self._told.setdefault(remark, _Remark(first))
+            mine.rows += rows
+            mine.fields.update(dict.fromkeys(fields))
 
     def notes(self) -> list[str]:
         """What the user is told once, each with how many rows it concerns and the first of them."""
@@ -98,8 +127,21 @@ class Reader:
         ]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a reader learned of all rows together, as plain values.
+
+    Attributes:
+        remarks: (remark, place of its first row, number of rows, fields), in order.
+        columns: that some row had, sorted.
+    """
+
+    remarks: tuple[tuple[str, str, int, tuple[str, ...]], ...] = ()
+    columns: tuple[str, ...] = ()
+
+
 @dataclass
-class _Told:
+class _Remark:
     """A remark's rows: the first, their number, and the fields that it concerns."""
 
     first: str

@@ -76,9 +76,14 @@ class ChatTemplate:
         return bool(self._templates)
 
     @property
+    def reads_date(self) -> bool:
+        """Whether a template could write today's date, under some settings or for some row."""
+        return any(template.asks_date for template in self._templates.values())
+
+    @property
     def asks_date(self) -> bool:
         """Whether a template writes today's date, under these settings."""
-        if not any(template.asks_date for template in self._templates.values()):
+        if not self.reads_date:
             return False
         texts: set[str] = set()
         for date in ("2001-02-03", "2014-11-25"):

@@ -7,7 +7,6 @@ Making them is the conversion layer's business, which nothing here imports: a co
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
+from livery.paths import cache_folder
 from livery.reading import read_object
 from livery.temporary import Scratch
 
@@ -114,8 +114,7 @@ def adapter_file(
 
 def cache() -> Path:
     """Where converted models are kept; safe to delete at any time."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "livery" / "gguf"
+    return cache_folder() / "gguf"
 
 
 def scratch() -> Scratch:
