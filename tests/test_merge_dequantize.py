@@ -240,11 +240,14 @@ def test_what_is_refused_by_name(root: Path, tmp_path: Path):
     refused("model type 'nonsuch'.*known: llama", copy("type", model_type="nonsuch"))
     gptq = {"quant_method": "gptq", "bits": 4}
     refused("quantized by gptq", copy("gptq", quantization=None, quantization_config=gptq))
-    bnb = {"quant_method": "bitsandbytes"}
-    int8 = copy("int8", quantization=None, quantization_config=bnb, tie_word_embeddings=True)
-    tensors = {"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), np.int8)}
-    save_file(tensors, int8 / "model.safetensors")
-    (int8 / "model.safetensors.index.json").unlink(missing_ok=True)
+    int8 = tmp_path / "int8"  # whole, but for one weight in another kind of numbers
+    shutil.copytree(tiny_model("llama", root), int8)
+    config = json.loads((int8 / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes"}
+    (int8 / "config.json").write_text(json.dumps(config))
+    tensors = load_file(int8 / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**tensors, name: tensors[name].astype(np.int8)}, int8 / "model.safetensors")
     with pytest.raises(UserError, match="not bitsandbytes' 4-bit kind"):
         merge_dequantize.merge_dequantized(load_base(int8), [], tmp_path / "out")
     other = tiny_model("llama", root, hidden_size=128)
