@@ -76,6 +76,7 @@ class Progress:
         reference_loss: eval_loss that early stopping compares with.
         stale: evaluations since that one improved.
         last_eval: step of the latest evaluation.
+        last_loss: its eval_loss; None where a checkpoint of before does not tell.
         valid: digest of the rows that these evaluations were made on.
     """
 
@@ -87,6 +88,7 @@ class Progress:
     stale: int = 0
     last_eval: int = 0
     valid: str = ""
+    last_loss: float | None = None
 
     def on_rows(self, valid: str) -> Progress:
         """The same for the validation rows of this digest; what others gave is left out."""

@@ -296,7 +296,7 @@ class _Run:
 
     def _judge(self, step: int, loss: float) -> None:
         """Remember the best evaluation and how long it has been since a real improvement."""
-        now = dataclasses.replace(self.progress, last_eval=step)
+        now = dataclasses.replace(self.progress, last_eval=step, last_loss=loss)
         if now.reference_loss is None or loss < (
             now.reference_loss - self.settings.early_stop_min_delta
         ):
@@ -362,13 +362,19 @@ class _Run:
         state = dataclasses.replace(self.backend.get_state(), step=step)
         best = self.progress.best_step
         if self.settings.keep == "best" and best is not None and best != step and self.writes:
-            state = checkpoint.read(checkpoint.folder(self.folder, best)).state
-            self._tell("note", text=f"Keeping the weights of step {best}, the lowest eval_loss.")
+            try:
+                state = checkpoint.read(checkpoint.folder(self.folder, best)).state
+                text = f"Keeping the weights of step {best}, the lowest eval_loss."
+            except UserError as error:  # hours of training must not end without an adapter
+                text = f"{error} Keeping the weights of the last step instead of step {best}."
+            self._tell("note", text=text)
+        kept_last = state.step != best and self.progress.last_eval == state.step
+        loss = self.progress.last_loss if kept_last else self.progress.best_loss
         facts = {
             "steps": step,
             "epochs": round(self.plan.progress(step), 4),
             "kept_step": state.step,
-            "eval_loss": self.progress.best_loss,
+            "eval_loss": loss,
             "examples": len(self.job.train),
             "valid_examples": len(self.job.valid),
             "seconds": round(seconds, 2),
@@ -383,7 +389,7 @@ class _Run:
             facts.update(self.job.export(state, facts) or {})
             write_json(self.folder / run_folder.METADATA, facts)
         self._tell("done", **facts)
-        return RunResult(step, state.step, self.progress.best_loss, facts)
+        return RunResult(step, state.step, loss, facts)
 
     # -- small things ------------------------------------------------------------------------
 

@@ -117,6 +117,31 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     assert all((written[k] == kept[k]).all() for k in kept)
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_the_loss_on_record_is_that_of_the_weights_kept(tmp_path: Path, keep: str) -> None:
+    """Also where the best checkpoint cannot be read any more: the last weights are kept, aloud."""
+    settings = tiny_settings(tmp_path, steps_per_eval=1, keep=keep)
+    valid = tmp_path / "data" / "valid.jsonl"
+    valid.write_text(re.sub(r"it is \d+( indeed)*", "?!", valid.read_text()))
+
+    events: list[tuple[str, dict[str, Any]]] = []
+
+    def spoil(name: str, facts: dict[str, Any]) -> None:
+        events.append((name, facts))
+        if name == "step" and facts["step"] == 12:
+            for file in (tmp_path / "run" / "checkpoints").rglob("state.safetensors"):
+                file.write_bytes(b"damaged")
+
+    result, _ = run(settings, listener=spoil)
+    losses = [r["eval_loss"] for r in lines(tmp_path / "run" / "training_metrics.jsonl")
+              if "eval_loss" in r and r["step"]]  # fmt: skip
+    assert min(losses) < losses[-1], "the control does not overshoot"
+    assert result.kept_step == 12
+    assert result.eval_loss == losses[-1]
+    notes = [facts.get("text", "") for name, facts in events if name == "note"]
+    assert any("damaged" in text and "last step" in text for text in notes) == (keep == "best")
+
+
 def test_it_stops_early_when_evaluation_does_not_improve(tmp_path: Path) -> None:
     result, events = run(
         tiny_settings(tmp_path, steps_per_eval=2, early_stop_patience=2, early_stop_min_delta=100.0)
