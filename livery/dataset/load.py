@@ -65,7 +65,16 @@ def judge(
 
     def fitting() -> Iterator[list[Row]]:
         """The rows of each batch that are worth tokenizing; the verdict on the others is known."""
-        while batch := list(islice(reading, BATCH)):
+        failure: UserError | None = None
+        while failure is None:
+            batch: list[Row | Dropped | RowError] = []
+            try:
+                for row in islice(reading, BATCH):
+                    batch.append(row)
+            except UserError as error:
+                failure = error
+            if not batch:
+                break
             for at, row in enumerate(batch):
                 if not isinstance(row, Dropped | RowError) and (
                     reason := too_long(row, chat.tokenizer, max_length)
@@ -73,6 +82,8 @@ def judge(
                     batch[at] = Dropped(row.where, reason)
             batches.append(batch)
             yield [row for row in batch if not isinstance(row, Dropped | RowError)]
+        if failure is not None:
+            raise failure  # after the rows that were read before it
 
     for encoded in encode_batches(fitting(), chat, mask_prompt=mask_prompt, max_length=max_length):
         verdicts = iter(encoded)

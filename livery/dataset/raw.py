@@ -12,6 +12,7 @@ import bz2
 import codecs
 import csv
 import gzip
+import io
 import json
 import lzma
 import re
@@ -39,7 +40,8 @@ PACKED = (".gz", ".zst", ".bz2", ".xz")
 # prompt shrink some fiftyfold.
 _GROWTH, _FLOOR = 200, 64 << 20
 _CHUNK = 1 << 20
-_BATCH = 256  # rows of a Parquet file held at a time
+_BATCH = 256  # rows of a Parquet file held at a time, if they cannot take more than
+_HELD = 1 << 30  # so many bytes
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FAULTS = (
     OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
@@ -317,14 +319,61 @@ def _parquet(source: Source, read: ReadSoFar) -> Iterator[RawRow]:
         from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
         number = 0
+        packed = file.seek(0, io.SEEK_END)
         table = parquet.ParquetFile(file)
-        size = source.size()
-        for batch in table.iter_batches(batch_size=_BATCH):
+        said, largest = _parquet_sizes(table.metadata)
+        if said > _most(packed):
+            raise _bomb(source, packed)
+        # A value that the file holds once may stand in every row.
+        held = min(_HELD, _most(packed))
+        count = max(1, min(_BATCH, held // max(1, largest)))
+        size, total = source.size(), 0
+        for batch in table.iter_batches(batch_size=count):
+            if batch.nbytes > _most(packed):  # the metadata may say anything
+                raise _bomb(source, packed)
             read(size * number // max(1, table.metadata.num_rows))
             for row in batch.to_pylist():
                 number += 1
+                total += _bytes(row)
+                if total > _most(packed):
+                    raise _bomb(source, packed)
                 # A schema gives every row all fields of all others, as null.
                 yield f"{source} row {number}", _without_null(row)
+
+
+def _parquet_sizes(metadata: Any) -> tuple[int, int]:
+    """(bytes or values of all columns, unpacked; those of the largest column of a row group)."""
+    total = largest = 0
+    for group in range(metadata.num_row_groups):
+        columns = metadata.row_group(group)
+        for at in range(columns.num_columns):
+            column = columns.column(at)
+            # Runs of one value, or of nothing, take no bytes in the file but some in memory.
+            size = max(0, column.total_uncompressed_size, column.num_values)
+            total, largest = total + size, max(largest, size)
+    return total, largest
+
+
+def _bytes(value: Any) -> int:
+    """About how much a value takes: characters of its texts, and one for whatever else it is."""
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list):
+        return len(value) + sum(map(_bytes, value))
+    return len(value) if isinstance(value, str | bytes) else 1
+
+
+def _most(packed: int) -> int:
+    """Bytes that a file of so many packed bytes may grow to."""
+    return _GROWTH * packed + _FLOOR
+
+
+def _bomb(source: Source, packed: int) -> UserError:
+    remedy = "Write its rows as JSON lines" if source.format == "parquet" else "Unpack it yourself"
+    return UserError(
+        f"{source}: grows from {packed:,} to more than {_most(packed):,} bytes, which no data do: "
+        f"a bomb, or damaged. {remedy} if it is what you meant."
+    )
 
 
 def _without_null(value: Any) -> Any:
@@ -349,16 +398,14 @@ def _pyarrow(source: Source, what: str) -> Any:
 def _chunks(source: Source, read: ReadSoFar = lambda size: None) -> Generator[bytes]:
     """The file's bytes, unpacked."""
     with _opened(source) as (file, size, position), _explained(source):
-        most = _GROWTH * size + _FLOOR
+        most = _most(size)
         packed = bool(source.packing or source.member)
         total = 0
-        while chunk := file.read(_CHUNK):
+        read_some: Any = getattr(file, "read1", file.read)  # what comes before a fault is kept
+        while chunk := read_some(_CHUNK):
             total += len(chunk)
             if packed and total > most:
-                raise UserError(
-                    f"{source}: grows from {size:,} to more than {most:,} bytes, which no data do: "
-                    "a bomb, or damaged. Unpack it yourself if it is what you meant."
-                )
+                raise _bomb(source, size)
             read(position())
             yield chunk
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
+import gzip
 import json
+import lzma
+import random
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +130,28 @@ def test_files_of_odd_rows(
     path = tmp_path / "x.jsonl"
     path.write_bytes(ends.encode().join(map(line, rows)))
     agree(path, model, train_on=train_on)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_rows_before_a_fault_of_the_whole_file_get_their_verdict(
+    tmp_path: Path, model: str, ending: str
+) -> None:
+    """They stand in one batch, and in one chunk, with the place where the file ends."""
+    rng = random.Random(0)
+    odd = [line({"prompt": "a"}), line({"prompt": "a", "completion": " "})]
+    noise = [line({"prompt": f"{rng.random()}", "completion": "b"}) for _ in range(300)]
+    path = tmp_path / f"x.jsonl{ending}"
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[ending]
+    whole = pack(b"\n".join([*odd, *noise]))
+    rest = pack(b"\n".join([b"", line(GOOD)]))
+    path.write_bytes(whole + rest[:-12])
+    found = check(path, TrainSettings(model=model, max_length=128), model=model).problems
+    assert [(p.kind, p.where) for p in found if p.kind in ("form", "dropped")][:3] == [
+        ("form", f"{path}:1"),
+        ("dropped", f"{path}:2"),
+        ("form", str(path)),
+    ]
+    assert "not a whole" in found[2].message
 
 
 @pytest.mark.parametrize(

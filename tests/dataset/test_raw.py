@@ -160,6 +160,51 @@ def test_bombs_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert time.process_time() - began < 3
 
 
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("kind", ["one value", "plain", "nothing", "list"])
+def test_a_parquet_bomb_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, keep: bool
+) -> None:
+    """A value that a file holds once stands in each of its rows, or is packed a thousandfold.
+
+    Args:
+        keep: with the writer's own schema, with which dictionaries are read as such.
+    """
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(raw, "_FLOOR", 4 << 20)
+    big = arrow.array(["a" * (1 << 20)])
+    column = {
+        "one value": lambda: arrow.DictionaryArray.from_arrays(
+            arrow.array([0] * 200_000, arrow.int32()), big
+        ),
+        "plain": lambda: arrow.array(["a" * (1 << 20)] * 30),
+        "nothing": lambda: arrow.array([[None] * 30_000_000], arrow.list_(arrow.int8())),
+        "list": lambda: arrow.array([["a" * (1 << 20)] * 40]),
+    }[kind]()
+    path = tmp_path / "x.parquet"
+    parquet.write_table(
+        arrow.table({"text": column}), path, compression="zstd", store_schema=keep,
+        use_dictionary=kind != "plain",
+    )  # fmt: skip
+    assert path.stat().st_size < 40_000
+    before = arrow.total_allocated_bytes()
+    began = time.process_time()
+    with pytest.raises(UserError, match=r"bytes, which no data do: a bomb.*JSON lines"):
+        read(path)
+    assert arrow.total_allocated_bytes() - before < 100 << 20
+    assert time.process_time() - began < 3
+
+
+def test_a_parquet_file_of_one_prompt_in_many_rows_is_read(tmp_path: Path) -> None:
+    """What a data set shares may shrink; that is no bomb."""
+    pytest.importorskip("pyarrow")
+    rows = [{"prompt": "be brief. " * 200, "completion": f"{n * 7919}"} for n in range(999)]
+    path = files.write(tmp_path, "x.parquet", rows)
+    assert values(path) == rows
+
+
 def test_a_line_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "LONGEST_LINE", 3 << 20)
     for name in ("x.jsonl", "x.csv", "x.json"):
