@@ -310,3 +310,20 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UserError, match=r"pip install 'livery\[mlx\]'"):
         open_engine("mlx", "base_model")
+
+
+def test_what_goes_beyond_a_window_that_mlx_has_not_is_refused(root: Path) -> None:
+    """As in training; up to it the engine answers and scores."""
+    base = tiny_model("mistral", root, sliding_window=16)
+    engine = open_engine("mlx", str(base))
+    prompt = Prompt((), tuple(range(3, 15)))
+    [answer] = engine.generate([prompt], Decoding(max_tokens=4))
+    assert len(answer.tokens) <= 4
+    with pytest.raises(UserError, match=r"beyond 16 tokens.*12 tokens with.*--engine torch"):
+        engine.generate([prompt], Decoding(max_tokens=5))
+    with pytest.raises(UserError, match="beyond 16 tokens"):
+        engine.stream(prompt, Decoding(max_tokens=5), lambda text: None)
+    short = Prompt((), tuple(range(3, 8)))
+    assert len(engine.logprobs([short], ["a"])) == 1
+    with pytest.raises(UserError, match="the prompt with its answer"):
+        engine.logprobs([short], ["remind me of the report " * 9])

@@ -32,10 +32,12 @@ from livery.engines.base import (
 from livery.engines.constrain import TokenMasks
 from livery.engines.mlx_adapter import put_on
 from livery.engines.mlx_base import load_base
+from livery.engines.mlx_config import longest_exact
 from livery.engines.mlx_steps import Steps
 from livery.engines.mlx_sums import sum_last
 from livery.engines.tokens import end_tokens, own_tokenizer
 from livery.errors import UserError
+from livery.models import read_config
 from livery.settings import TemplateSettings
 
 
@@ -74,6 +76,7 @@ class MLXEngine:
         self._chat = load_chat(own_tokenizer(adapter) or self._base.path, template)
         self.tokenizer = self._chat.tokenizer
         self._adapter = put_on(self._base.model, adapter) if adapter else None
+        self._exact = longest_exact(read_config(self._base.path))
         self._names = (model, adapter)
         self._stop = end_tokens(self._chat, self._base.config, self._base.path)
         self._decoders: dict[bool, mlx_decode.Decoder] = {}
@@ -100,6 +103,7 @@ class MLXEngine:
     ) -> list[Generation]:
         """See Engine."""
         tokens = [prompt.tokens for prompt in prompts]
+        self._check_lengths(tokens, decoding)
         decoder = self._decoder()
         prefix = mlx_decode.run_prefix(decoder, tokens[0][: common_prefix(tokens)]) \
             if len(tokens) > decoding.batch_size else None  # fmt: skip
@@ -112,6 +116,7 @@ class MLXEngine:
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
+        self._check_lengths([prompt.tokens], decoding)
         pieces = Pieces(self._text, on_text)
         result = self._batch(self._decoder(), [prompt.tokens], [0], decoding, None, pieces)[0]
         pieces.show(result.text)
@@ -127,6 +132,7 @@ class MLXEngine:
         for prompt, answer in zip(tokens, answers, strict=True):
             ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
             ids = [*ids, self._stop[0]]
+            self._check_length(len(prompt) + len(ids), "the prompt with its answer", "")
             row = mx.array([*prompt[shared:], *ids[:-1]])[None]
             logits = decoder.model(row, cache=mlx_cache.share(prefix.caches, 1))[0, -len(ids) :]
             logits = logits.astype(mx.float32)
@@ -150,6 +156,24 @@ class MLXEngine:
             dtype=self._base.dtype + bits,
             peak_memory=int(mx.get_peak_memory()),
         )
+
+    def _check_lengths(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+        longest = max(map(len, prompts), default=0)
+        self._check_length(
+            longest + decoding.max_tokens,
+            f"a prompt of {longest:,} tokens with an answer of up to {decoding.max_tokens:,}",
+            "fewer --max-tokens, ",
+        )
+
+    def _check_length(self, tokens: int, what: str, fewer: str) -> None:
+        """Raises UserError where mlx-lm's model is no longer torch's; see `longest_exact`."""
+        if self._exact is not None and tokens > self._exact[0]:
+            limit, reason = self._exact
+            raise UserError(
+                f"{self._names[0]}: beyond {limit:,} tokens mlx-lm's model computes something else "
+                f"than torch's ({reason}), and {what} has {tokens:,}. Take shorter prompts, "
+                f"{fewer}or --engine torch."
+            )
 
     def _decoder(self) -> mlx_decode.Decoder:
         on = self._adapter is not None and self._adapter.on
