@@ -48,9 +48,10 @@ MUTANTS = [
     Mutant("order does not depend on the seed", "livery/plan.py",
            "np.random.default_rng([self.seed, epoch])", "np.random.default_rng([0, epoch])",
            "tests/test_plan.py -k seed"),
-    Mutant("leaks: a near case passes", "livery/leaks.py", "if similarity < NEAR or",
-           "if similarity < 1.0 or", "tests/test_datagen_check.py"),
-    # -- the loop
+    Mutant("leaks: a near case passes", "livery/leaks.py", "if share >= NEAR]",
+           "if share >= 1]", "tests/test_datagen_check.py"),
+    Mutant("leaks: a case has too few signs", "livery/leaks.py", "math.ceil(NEAR * len(held)) + 1",
+           "math.ceil(NEAR * len(held)) - 1", "tests/test_datagen_check.py"),
     Mutant("each step takes the next one's batches", "livery/loop.py",
            "self.plan.step(step - 1)", "self.plan.step(step)",
            "tests/test_loop.py -k plans_first"),
