@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from livery.errors import UserError
 from livery.reading import read_object, read_text
@@ -89,54 +88,43 @@ def adds_bos(fast: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 class Refused(Exception):
-    """The template called raise_exception."""
+    """The template did not take the conversation."""
 
 
 def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
     """A function (messages, whether an answer is wanted) -> text, as transformers renders it.
 
+    The function raises Refused where the template refuses the messages, and UserError where it
+    loops on or writes without end.
+
     Raises:
         UserError: the template is no Jinja.
     """
     import jinja2
-    from jinja2.ext import Extension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def refuse(message: str) -> NoReturn:
-        raise Refused(message)
+    from livery.dataset import sandbox
 
-    def tojson(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    class Generation(Extension):
-        """{% generation %} marks the assistant's text for training; it writes nothing itself."""
-
-        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
-    )
-    environment.filters["tojson"] = tojson
     try:
-        template = environment.from_string(tokenizer.template)
-    except jinja2.TemplateError as error:
-        raise unknown(tokenizer, f"it is no Jinja template ({error})") from None
+        template = sandbox.Template(tokenizer.template)
+    except sandbox.Refused as error:
+        raise unknown(tokenizer, str(error)) from None
 
     def render(messages: Sequence[Message], prompt: bool) -> str:
+        variables = {
+            "messages": [dict(m) for m in messages],
+            "add_generation_prompt": prompt,
+            "tools": None,  # as transformers gives them: none, not undefined
+            "documents": None,
+            # Ollama's template cannot ask for it either: a template that has a date of its own
+            # takes that one, and one that has none is refused.
+            "strftime_now": jinja2.Undefined(name="strftime_now"),
+            **tokenizer.tokens,
+        }
         try:
-            return template.render(
-                messages=[dict(m) for m in messages],
-                add_generation_prompt=prompt,
-                tools=None,  # as transformers gives them: none, not undefined
-                documents=None,
-                raise_exception=refuse,
-                **tokenizer.tokens,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            return template.render(variables)
+        except sandbox.OutOfBounds as error:  # no other conversation is tried
+            raise unknown(tokenizer, str(error)) from None
+        except sandbox.Refused as error:
             raise Refused(str(error)) from None
 
     return render

@@ -142,6 +142,22 @@ def test_what_is_refused(template: str, says: str) -> None:
     assert "odd" in str(caught.value)
 
 
+_OFTEN = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (_OFTEN, "does it loop without end"),
+        ("{{ messages[0]['content'] }}{{ 'xxxxxxxx' * 10000000 }}", "more than 64,000,000"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself without end"),
+    ],
+)
+def test_a_template_without_end_is_stopped(template: str, says: str) -> None:
+    with pytest.raises(UserError, match=f"{says}.*--template FILE"):
+        derive(Tokenizer(Path("base"), template, {}, (), False))
+
+
 def test_a_template_cannot_reach_out() -> None:
     code = "{{ messages.__class__.__mro__[1].__subclasses__() }}{{ messages[0]['content'] }}"
     with pytest.raises(UserError, match="no form in Ollama"):
