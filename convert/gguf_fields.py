@@ -56,6 +56,14 @@ SIZES = frozenset(
     """.split()
 )
 _EXPERTS = ("num_experts", "num_local_experts")  # two names of one number
+# Other names of one number, as GPT-NeoX and mlx-lm's models call it: name -> ours. Where both say
+# the same there is nothing more to know.
+_TWINS = {
+    "rotary_emb_base": "rope_theta",
+    "rotary_pct": "partial_rotary_factor",
+    "n_positions": "max_position_embeddings",
+    "n_ctx": "max_position_embeddings",
+}
 _LAYERED = frozenset({"sliding_window", "layer_types"})
 _SWITCHED = frozenset({"sliding_window", "use_sliding_window", "max_window_layers"})
 
@@ -404,6 +412,8 @@ def check(base: Base, allowed: Collection[str] = ()) -> None:
                 )
         elif not (value and name not in NO_EFFECT | SIZES | known.written | _ours(base)):
             continue  # known, or off
+        elif name in _TWINS and value == base.config.get(_TWINS[name]):
+            continue
         elif name not in allowed:
             raise UserError(
                 f"{file}: {name} is {_short(value)}, a field not known here for {model_type}. "

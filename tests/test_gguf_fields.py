@@ -218,6 +218,16 @@ def test_what_llama_cpp_computes_otherwise_is_refused(
     assert not (tmp_path / "m.gguf").exists()
 
 
+def test_another_name_of_a_known_number(root: Path, tmp_path: Path):
+    """rope_theta as GPT-NeoX and mlx-lm's models call it."""
+    theta = load_base(tiny_model("llama", root)).config["rope_theta"]
+    same = changed("llama", root, tmp_path / "same", rotary_emb_base=theta)
+    assert numbers(same) == numbers(tiny_model("llama", root))
+    other = changed("llama", root, tmp_path / "other", rotary_emb_base=2 * theta)
+    with pytest.raises(UserError, match=r"rotary_emb_base is .* a field not known here"):
+        numbers(other)
+
+
 def test_a_field_that_the_user_vouches_for(root: Path, tmp_path: Path):
     folder = changed("llama", root, tmp_path / "model", my_note={"by": "me"}, off=False, none=None)
     arguments = ["--model", str(folder), "--out", str(tmp_path / "m.gguf")]

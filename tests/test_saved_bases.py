@@ -54,6 +54,18 @@ def test_a_key_that_is_there_keeps_its_value() -> None:
     assert mend(mended) == mended
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mixtral", "gpt_neox", "gemma3_text"])
+def test_no_name_is_added_that_the_model_does_not_read(kind: str) -> None:
+    written = written_config(kind)
+    made = complete(written)
+    read = model_fields(made)
+    others = {"rotary_emb_base", "rotary_pct", "n_ctx", "num_experts", "num_local_experts",
+              "sliding_window_pattern", "rope_local_base_freq"}  # fmt: skip
+    assert others & (made.keys() - written.keys()) <= read
+    assert ("rotary_emb_base" in made) == (kind == "gpt_neox")
+    assert ("sliding_window_pattern" in made) == (kind == "gemma3_text")
+
+
 def test_layer_types_decide_the_pattern() -> None:
     kinds = ["sliding_attention"] * 2 + ["full_attention"]
     mended = mend({"model_type": "gemma3_text", "sliding_window_pattern": 6, "layer_types": kinds})

@@ -29,6 +29,11 @@ _ALIASES = (
     ("rotary_pct", "partial_rotary_factor"),
     ("n_ctx", "n_positions"),
 )
+# What `mend` adds for some models and others have no use for.
+_OTHER_NAMES = frozenset(
+    {name for names in _ALIASES for name in names}
+    | {"sliding_window_pattern", "full_attention_interval", "rope_local_base_freq"}
+)
 # granitemoehybrid's layers by their newer names.
 _GRANITE_LAYERS = {"linear_attention": "mamba", "full_attention": "attention"}
 
@@ -177,6 +182,18 @@ def _mamba2(part: Config) -> Config:
     return {"intermediate_size": heads * width, "ssm_state_size": part.get("state_size")}
 
 
+def _deepseek_v2(part: Config) -> Config:
+    # mlx-lm always computes YaRN, which a factor of 1 makes plain rope.
+    return {"rope_scaling": {"type": "yarn", "factor": 1.0, "mscale_all_dim": 0}}
+
+
+def _minicpm3(part: Config) -> Config:
+    # mlx-lm always computes longrope: factors of 1, and no text longer than the original's.
+    whole = part.get("max_position_embeddings")
+    plain = {"short_factor": 1.0, "long_factor": 1.0, "original_max_position_embeddings": whole}
+    return {"rope_scaling": plain}
+
+
 def _sigmoid_router(part: Config) -> Config:
     """Routers of one kind alone in transformers, which mlx-lm asks for."""
     return {
@@ -195,6 +212,7 @@ def _dense_first(part: Config) -> int | None:
 
 _FAMILIES: dict[str, Callable[[Config], Config]] = {
     "apertus": _apertus,
+    "deepseek_v2": _deepseek_v2,
     "exaone4": _exaone4,
     "exaone_moe": _exaone_moe,
     "glm4_moe": lambda part: {"rope_scaling": None},
@@ -202,6 +220,7 @@ _FAMILIES: dict[str, Callable[[Config], Config]] = {
     "glm_moe_dsa": _sigmoid_router,
     "lfm2": _lfm2,
     "mamba2": _mamba2,
+    "minicpm3": _minicpm3,
 }
 
 
@@ -225,7 +244,25 @@ def complete(config: Mapping[str, Any]) -> Config:
         lacks = "head_dim" in fields and part.get("head_dim") is None
         if lacks and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             part["head_dim"] = hidden // heads
+    _drop_unread(mended, config)
     return mended
+
+
+def _drop_unread(mended: Config, config: Mapping[str, Any]) -> None:
+    """Take out the other names that `mend` gave and that this family's model does not read.
+
+    The configuration is also written (`livery mlx`), and whoever reads it there would have to know
+    what they are for.
+    """
+    for name in ("", *_NESTED):
+        part: Any = mended if not name else mended.get(name)
+        given: Any = config if not name else config.get(name)
+        if not isinstance(part, dict) or not isinstance(given, Mapping):
+            continue
+        fields = model_fields({"model_type": part.get("model_type")})
+        if fields:
+            for key in _OTHER_NAMES - fields - given.keys():
+                part.pop(key, None)
 
 
 def with_short_factors(config: Config) -> Config:
@@ -339,4 +376,18 @@ def other_arithmetic(config: Mapping[str, Any], tensors: Iterable[str]) -> str:
         return "it weighs a token's experts among themselves, not among all"
     if kind == "ernie4_5_moe" and any("e_score_correction_bias" in name for name in tensors):
         return "it leaves out e_score_correction_bias, which decides between experts"
+    width = config.get("dim_model_base", 256)  # transformers' own, and a tied head
+    tied = config.get("tie_word_embeddings", True)
+    if kind == "minicpm3" and tied and width != config.get("hidden_size"):
+        return f"it does not scale down what a tied head is given (dim_model_base is {width})"
+    whole = next((name for name in tensors if name.endswith(".experts.gate_up_proj")), "")
+    if kind == "gpt_oss" and whole:
+        return (
+            f"it takes its experts in blocks of 4 bits, and these are whole ({_last(whole)}): it "
+            "would halve them along another axis"
+        )
     return ""
+
+
+def _last(name: str) -> str:
+    return ".".join(name.split(".")[-3:])
