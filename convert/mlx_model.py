@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from convert.base import load_base
-from convert.safetensors_file import STORED
+from convert.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
 from livery.files import is_full_disk, read_json
 from livery.models import read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
-from livery.weights import read_tensors
+from livery.weights import read_header, read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets
 BITS = (2, 3, 4, 5, 6, 8)
@@ -69,6 +69,7 @@ def write_model(
     check_folder(folder)
     _check_source(folder)
     chosen = _stored_dtype(folder) if dtype == "auto" else dtype
+    _check_range(folder, chosen)
     read = (model, folder)
     with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
         inner = fresh / "model"  # mlx-lm wants to make the folder itself
@@ -114,6 +115,23 @@ def _stored_dtype(folder: Path) -> str:
             dtype = STORED[entry.tag]
             counts[dtype] = counts.get(dtype, 0) + entry.count
     return max(counts, key=lambda name: counts[name])
+
+
+def _check_range(folder: Path, dtype: str) -> None:
+    """Refuse weights that would become infinite in `dtype`; a tensor is read at a time.
+
+    Raises:
+        UserError: naming the first tensor, how many of its values, and the largest.
+    """
+    for path in weight_files(folder):
+        wider = [tag for tag, name in STORED.items() if name not in (dtype, "float16")]
+        if dtype == "float32" or not any(e.tag in wider for e in read_header(path).values()):
+            continue
+        file = open_tensors(path)
+        for name, entry in file.entries.items():
+            if entry.tag in wider:
+                values = file.read(name)
+                check_overflow(values, round_to(values, dtype), name, dtype, write_anyway=False)
 
 
 def _expected_bytes(folder: Path, bits: int | None, group_size: int, dtype: str) -> int:

@@ -157,8 +157,13 @@ def encode(array: np.ndarray, dtype: str) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=_BITS[dtype])
 
 
-def check_overflow(array: np.ndarray, rounded: np.ndarray, name: str, dtype: str) -> None:
+def check_overflow(
+    array: np.ndarray, rounded: np.ndarray, name: str, dtype: str, *, write_anyway: bool = True
+) -> None:
     """Refuse finite values that became infinite when they were rounded to `dtype`.
+
+    Args:
+        write_anyway: the command has --allow-nonfinite.
 
     Raises:
         UserError: naming the tensor, how many, and the largest.
@@ -169,7 +174,8 @@ def check_overflow(array: np.ndarray, rounded: np.ndarray, name: str, dtype: str
         raise UserError(
             f"{shown(name)}: {int(lost.sum()):,} of {array.size:,} values are beyond what {dtype} "
             f"holds (the largest is {most:g}). Use float32"
-            f"{' or bfloat16' if dtype == 'float16' else ''}; --allow-nonfinite writes infinity."
+            f"{' or bfloat16' if dtype == 'float16' else ''}"
+            f"{'; --allow-nonfinite writes infinity' if write_anyway else ''}."
         )
 
 

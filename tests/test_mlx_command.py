@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("mlx_lm")
 
@@ -96,6 +97,21 @@ def test_the_stored_dtype_is_kept_whatever_the_config_says(root: Path, tmp_path:
     assert set(stored(tmp_path / "half").values()) == {"BF16"}
     config = json.loads((tmp_path / "half" / "config.json").read_text())
     assert config["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_what_float16_does_not_hold_is_refused(bits: int | None, root: Path, tmp_path: Path):
+    base, name = tmp_path / "base", "model.layers.1.mlp.up_proj.weight"
+    shutil.copytree(tiny_model("llama", root), base)
+    tensors = load_file(base / "model.safetensors")
+    tensors[name][0, :3] = (7e4, -1e5, 65504.0)  # the last is float16's largest
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    said = rf"{name}: 2 of [\d,]+ values are beyond what float16 holds \(the largest is 100000\)"
+    with pytest.raises(UserError, match=said) as caught:
+        mlx_model.write_model(base, tmp_path / "out", dtype="float16", bits=bits, group_size=32)
+    assert "--allow-nonfinite" not in str(caught.value)  # which this command does not have
+    assert not (tmp_path / "out").exists()
+    mlx_model.write_model(base, tmp_path / "wide", dtype="bfloat16")
 
 
 def test_nested_rope_parameters_reach_mlx(root: Path, tmp_path: Path):
