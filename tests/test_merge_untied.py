@@ -153,7 +153,9 @@ def test_a_stored_head_beside_a_tied_config(root: Path, tmp_path: Path) -> None:
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     wanted = real_adapter(base, tmp_path / "peft", **BOTH["embedding"])
     merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
-    assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
+    assert (
+        difference(cases.base_logits(tmp_path / "merged"), wanted) < 2e-4
+    )  # of logits up to 27: float32's roundings
 
 
 def test_an_mlx_adapter_beside_one_of_peft(root: Path, tmp_path: Path) -> None:

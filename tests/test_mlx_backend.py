@@ -244,7 +244,9 @@ def test_two_processes_give_the_result_of_one(llama: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(a["results"], b["results"], rtol=1e-6)
     np.testing.assert_allclose(b["sums"], [1 + 2e-9, 2.0**31 + 1], rtol=1e-14)  # not float32
     for name in set(a.files) - {"world", "results", "sums"}:
-        np.testing.assert_allclose(a[name], b[name], atol=1e-6, rtol=1e-5, err_msg=name)
+        # One process deals its rows to streams otherwise than two do, and AdamW makes a whole step
+        # of 1e-2 of a gradient of any size: a thousandth of a step is rounding.
+        np.testing.assert_allclose(a[name], b[name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 # -- samples -------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class _Encoder:
         if len(kept) < len(found):
             reason = "an answer of which the chat template writes nothing"
             return _Draft(row.where, dropped=(Dropped(row.where, reason),))
-        notes = [f"the chat template leaves out {what}" for what in left_out(row, found)]
+        notes = [f"the chat template leaves out {what}" for what in left_out(row, found, self.chat)]
         if row.messages[0]["role"] == "system" and self.chat.merges_system:
             notes.append(SYSTEM_MERGED)
         if token := self._control_token(row.messages):
@@ -182,7 +182,9 @@ class _Encoder:
     def _whole_text(self, row: Text) -> _Draft:
         tokens = self._opened(row.text)
         ends = {self.tokenizer.eos_token_id, self._turn_end()}
-        if self.tokenizer.eos_token_id is not None and tokens[-1] not in ends:
+        # A text that some template laid out ends with its end token and a line break.
+        last = (self._opened(row.text.rstrip()) or tokens)[-1]
+        if self.tokenizer.eos_token_id is not None and last not in ends:
             tokens.append(int(self.tokenizer.eos_token_id))
         # Nothing predicts the first token.
         return _Draft(row.where, (), (_example(tokens, [(1, len(tokens))], row.where),))

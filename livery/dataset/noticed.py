@@ -13,6 +13,7 @@ from typing import Any
 
 from livery.dataset.answers import Rendering, split_reasoning
 from livery.dataset.conversation import Conversation, Message
+from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
 
 _BLOCK = re.compile(r"<([A-Za-z_]+)>\s*</\1>|</?think>")
@@ -28,7 +29,7 @@ def says_nothing(rendering: Rendering, chat: ChatTemplate) -> bool:
     return False
 
 
-def left_out(row: Conversation, renderings: Sequence[Rendering]) -> list[str]:
+def left_out(row: Conversation, renderings: Sequence[Rendering], chat: ChatTemplate) -> list[str]:
     """What of a row its renderings lack, in words that are counted over all rows."""
     final = renderings[-1].text
     own = {
@@ -40,9 +41,26 @@ def left_out(row: Conversation, renderings: Sequence[Rendering]) -> list[str]:
     last = renderings[-1].turns[-1]
     for at, message in enumerate(row.messages[: last + 1]):
         notes += _missing(message, own.get(at), final)
-    if any(_tool_name(tool) and not _found(_tool_name(tool), final) for tool in row.tools):
+    if any(
+        _tool_name(tool) and not _found(_tool_name(tool), final) for tool in row.tools
+    ) or not _tools_count(row, last, chat):
         notes.append("tools: the template does not offer them to the model")
     return list(dict.fromkeys(notes))
+
+
+def _tools_count(row: Conversation, last: int, chat: ChatTemplate) -> bool:
+    """Whether the row is another one without its tools: a name like "search" may stand in the
+    conversation although no tool was offered."""
+    if not row.tools:
+        return True
+    messages = row.messages[: last + 1]
+    try:
+        bare = chat.render(messages, generate=False, kwargs=row.template_kwargs)
+    except Refused:
+        return True
+    return bare != chat.render(
+        messages, generate=False, tools=row.tools, kwargs=row.template_kwargs
+    )
 
 
 def _missing(message: Message, span: str | None, final: str) -> Iterator[str]:

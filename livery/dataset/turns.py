@@ -56,6 +56,14 @@ _ABOUT = frozenset(
         "meta",
     )
 )
+# Where parts of a text belong that are none.
+_REMEDIES = {
+    "tool_use": "calls belong in tool_calls",
+    "tool_call": "calls belong in tool_calls",
+    "tool_result": "a tool's result is a turn of its own, with the role tool",
+    "thinking": "reasoning belongs in reasoning_content",
+    "reasoning": "reasoning belongs in reasoning_content",
+}
 _OTHER_MEDIA = ("image", "audio", "video", "file")
 
 
@@ -139,6 +147,9 @@ def text_of(value: Any, where: str, name: str) -> str:
         return value
     if not isinstance(value, list):
         raise RowError(where, f"{name} is not a string.")
+    if len(value) > 1 and all(isinstance(part, str) for part in value):
+        # Several answers to choose from, or lines: joined they would be a text nobody wrote.
+        raise RowError(where, f"{name} is a list of {len(value)} texts. Keep the one that counts.")
     texts: list[str] = []
     for i, part in enumerate(value):
         if isinstance(part, str):
@@ -157,7 +168,11 @@ def text_of(value: Any, where: str, name: str) -> str:
             raise RowError(
                 where,
                 f"{name}[{i}] is not a part of type text"
-                + (f" but {kind!r}; calls belong into tool_calls." if kind else "."),
+                + (
+                    f" but {kind!r}; {_REMEDIES.get(kind, 'take it out of the data')}."
+                    if kind
+                    else "."
+                ),
             )
         if unknown := sorted(extra - {"type", "text", "cache_control", "annotations"}):
             raise RowError(where, f"{name}[{i}]: {unknown[0]!r} is not understood.")

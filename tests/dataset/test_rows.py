@@ -427,3 +427,21 @@ def test_what_is_asked_takes_in_all_that_comes_before_the_answer() -> None:
         assert other == asked_and_answered(read_row({**talk_, **more}, "x"))
         assert other[0] != asked[0]
         assert other[1] == asked[1]
+
+
+@pytest.mark.parametrize("row", [
+    {"instruction": "a", "output": ["good", "bad"]},
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ["b", "c"]}]},
+])  # fmt: skip
+def test_several_texts_where_one_belongs_are_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(RowError, match=r"a list of 2 texts\. Keep the one"):
+        read_row(row, "f:1")
+
+
+def test_a_part_that_is_no_text_is_told_where_it_belongs() -> None:
+    content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "b"}]
+    row = {
+        "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    }
+    with pytest.raises(RowError, match="reasoning belongs in reasoning_content"):
+        read_row(row, "f:1")

@@ -111,6 +111,17 @@ def test_what_a_template_leaves_out_is_told() -> None:
     assert not encode(read(turns("a", "b", system="s")), chat("chatml")).notes
 
 
+def test_tools_that_are_not_offered_are_told_whatever_their_name() -> None:
+    """A name may stand in the conversation, or in the template's own tokens."""
+    tool = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+    row = turns("search the web", "done")
+    notes = encode(read(row, tools=[tool]), chat("chatml")).notes
+    assert notes == (
+        "the chat template leaves out tools: the template does not offer them to the model",
+    )
+    assert not encode(read(row, tools=[tool]), chat("tools")).notes
+
+
 def test_trimmed_and_escaped_text_counts_as_rendered() -> None:
     escaped = "(m.content | tojson if m.role == 'user' else m.content | trim) }}"
     made = chat(FAMILIES["chatml"].replace("m.content }}", escaped))
@@ -522,3 +533,11 @@ def test_a_run_keeps_its_day_and_its_prompts_are_those_it_was_trained_on(tmp_pat
     assert data.chat.tokenizer.decode(example.tokens[len(asked_so) :].tolist()) == "b<|im_end|>"
     path.write_text(json.dumps({"messages": REASONS}) + "\n")
     assert choose_prompts(load_data(chosen)) == ({}, "")
+
+
+def test_a_text_that_was_laid_out_ends_once() -> None:
+    """Templates write a line break behind the end of a turn."""
+    made = chat("chatml")
+    laid_out = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+    (example,) = encode(read_row({"text": laid_out}, "f:1"), made).examples
+    assert example.tokens.tolist() == made.ids(laid_out)
