@@ -95,9 +95,9 @@ class LeakIndex:
 def normalise(text: str, names: Iterable[str] = ()) -> str:
     """Lower case, no punctuation, numbers as # and names as @; runs of either become one."""
     known = names if isinstance(names, frozenset) else frozenset(names)
-    masks = [_mask(word, known) for word in _WORD.findall(text)]
-    if masks:  # a capital tells nothing of the first word
-        masks[0] = _mask(_WORD.findall(text)[0].lower(), known)
+    words = _WORD.findall(text)
+    words[:1] = [word.lower() for word in words[:1]]  # a capital tells nothing of the first one
+    masks = [_mask(word, known) for word in words]
     return " ".join(
         mask for before, mask in pairwise(["", *masks]) if mask not in "#@" or mask != before
     )
