@@ -4,7 +4,7 @@
 #   ./test.sh                      all but the sweep, as CI does
 #   ./test.sh fast                 without the tests marked slow
 #   ./test.sh sweep                two hundred model families, before a release
-#   ./test.sh tests/test_cli.py    these tests alone (any pytest arguments)
+#   ./test.sh tests/commands/test_cli.py    these tests alone (any pytest arguments)
 set -eu
 # The checkout, also through symbolic links and whatever CDPATH says.
 here="${BASH_SOURCE[0]}"

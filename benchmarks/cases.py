@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from livery.config.settings import LoraSettings
 from livery.dataset.load import load_dataset
 from livery.dataset.template import load_chat
 from livery.files import read_json
 from livery.paths import HOME
-from livery.plan import Example, Plan, work
-from livery.settings import LoraSettings
+from livery.training.plan import Example, Plan, work
 
 LORA = LoraSettings(
     rank=16,
@@ -41,7 +41,7 @@ Case = tuple[str, list[Example], int]
 
 def date_keys(folder: Path) -> Case:
     """The skill's own training data on the embedded base."""
-    from datagen.cli import data
+    from commands.data import data
 
     out = folder / "date-keys"
     if not out.exists():

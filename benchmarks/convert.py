@@ -35,7 +35,8 @@ CONVERSIONS = ("peft-to-mlx", "peft-to-gguf", "mlx-to-peft", "gguf-to-peft")
 MERGES = ("merge-200mb", "merge-2gb")
 
 COPY = """
-import sys, os, shutil, click, numpy, convert.cli, convert.formats, convert.gguf_format
+import sys, os, shutil, click, numpy
+import commands.convert, convert.adapters.formats, convert.adapters.gguf
 for source, target in zip(sys.argv[2::2], sys.argv[3::2]):
     shutil.copyfile(source, target)
     if sys.argv[1] == "flushed":
@@ -173,7 +174,7 @@ def merging(case: str, work: Path, repeats: int) -> dict[str, Any]:
 
 def differing(one: Path, other: Path) -> int:
     """How many values two folders' weights differ in."""
-    from convert.safetensors_file import open_tensors
+    from livery.safetensors_file import open_tensors
 
     files = [
         {name: (file, e) for file in map(open_tensors, folder.glob("*.safetensors"))
@@ -194,8 +195,9 @@ def differing(one: Path, other: Path) -> int:
 
 def where_the_time_goes(base: Path, adapter: Path, out: Path) -> dict[str, float]:
     """Processor seconds of all threads by what they were spent on, in a merge in this process."""
-    from convert import merge_blocks, merge_changes
-    from convert.merge_cli import merge_folders
+    from commands.merge import merge_folders
+    from convert.merge import blocks as merge_blocks
+    from convert.merge import changes as merge_changes
 
     spent: dict[str, float] = {}
     lock = threading.Lock()

@@ -25,9 +25,9 @@ import mlx.core as mx
 
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, matmul_peak, report
-from livery.engines.mlx_base import load_base
-from livery.plan import Example, Plan
-from livery.settings import TrainSettings
+from livery.config.settings import TrainSettings
+from livery.engines.mlx.load import load_base
+from livery.training.plan import Example, Plan
 from mlx_train.backend import MlxBackend
 from mlx_train.machine import work_side_by_side
 

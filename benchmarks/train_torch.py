@@ -31,10 +31,10 @@ import torch
 
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
+from livery.config.settings import TrainSettings
 from livery.dataset.template import load_tokenizer
 from livery.paths import HOME
-from livery.plan import Example, Plan
-from livery.settings import TrainSettings
+from livery.training.plan import Example, Plan
 
 
 def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:

@@ -3,7 +3,7 @@
 mlx-lm reads Hugging Face folders as they are; a converted one is quantized, cast or stacked once
 instead of at every start. What is added here: the weights' own dtype is kept unless another is
 asked for (mlx-lm casts to the one that config.json names), the folder appears whole or not at all,
-and config.json is in the dialect that mlx-lm's models read (`livery.engines.mlx_config`), for
+and config.json is in the dialect that mlx-lm's models read (`livery.engines.mlx.model_config`), for
 whoever loads the folder later.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from convert.base import load_base
-from convert.safetensors_file import STORED, check_overflow, open_tensors, round_to
-from livery.engines.mlx_base import as_mlx_reads, check_folder, find_model, require_mlx
+from livery.engines.mlx.load import as_mlx_reads, check_folder, find_model, require_mlx
 from livery.errors import UserError
 from livery.files import is_full_disk, read_json
 from livery.models import read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
+from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.weights import read_header, read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets

@@ -1,4 +1,4 @@
-"""The torch backend: what `livery.loop` needs, on CUDA, MPS or a CPU."""
+"""The torch backend: what `livery.training.loop` needs, on CUDA, MPS or a CPU."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from cuda_train.lora import add_lora, set_dropout
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer, norm_of
 from cuda_train.ranks import join
 from cuda_train.route import LONGEST_TREE, Route, shape_of
-from livery.backend import Arrays, CheckResult, PortableState, StepResult
+from livery.config.settings import TrainSettings
 from livery.dataset.template import load_chat
-from livery.engines.tokens import end_tokens
-from livery.engines.torch_base import (
+from livery.engines.text import end_tokens
+from livery.engines.torch.decode import Decoder, decode, make_decoder
+from livery.engines.torch.load import (
     TorchBase,
     choose_dtype,
     find_device,
@@ -31,17 +32,16 @@ from livery.engines.torch_base import (
     require_bitsandbytes,
     require_torch,
 )
-from livery.engines.torch_decode import Decoder, decode, make_decoder
 from livery.errors import UserError
-from livery.plan import Example, MicroBatch, split_batch
-from livery.settings import TrainSettings
+from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
+from livery.training.plan import Example, MicroBatch, split_batch
 
-# What `livery.engines.torch_base.load_base` is asked for; flex is put on top of sdpa.
+# What `livery.engines.torch.load.load_base` is asked for; flex is put on top of sdpa.
 _ASKED = {"sdpa": "sdpa", "eager": "eager", "flex": "sdpa"}
 
 
 class TorchBackend:
-    """A base with LoRA under `livery.backend.Backend`.
+    """A base with LoRA under `livery.training.backend.Backend`.
 
     Attributes:
         notes: what was chosen otherwise than asked, for the user.

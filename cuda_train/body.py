@@ -17,9 +17,9 @@ from cuda_train import tree
 from cuda_train.head import hidden_of
 from cuda_train.route import Route, cheaper, shape_of
 from cuda_train.tree import Tree
-from livery.engines.torch_attention import Attention, read_attention
-from livery.engines.torch_text import body_of
-from livery.plan import MicroBatch
+from livery.engines.torch.attention import Attention, read_attention
+from livery.engines.torch.text_model import body_of
+from livery.training.plan import MicroBatch
 
 
 @dataclass(frozen=True)

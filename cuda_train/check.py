@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from cuda_train.memory import is_out_of_memory
 from cuda_train.route import Route
-from livery.backend import CheckResult
-from livery.plan import MicroBatch
-from livery.self_check import FAMILY_ERRORS, broken, first_line
+from livery.training.backend import CheckResult
+from livery.training.plan import MicroBatch
+from livery.training.self_check import FAMILY_ERRORS, broken, first_line
 
 if TYPE_CHECKING:
     from cuda_train.backend import TorchBackend

@@ -3,7 +3,7 @@
 Nothing is loaded and torch is not imported, so `--dry-run` can say in advance what would not fit.
 What a block keeps for its backward pass is counted tensor by tensor, as transformers' blocks with
 PEFT's LoRA save them; two factors, for what is alive besides while one block runs backward, were
-fitted to 180 measured peaks (`tests/test_torch_memory.py` measures some of them again).
+fitted to 180 measured peaks (`tests/cuda_train/test_torch_memory.py` measures some of them again).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper, shape_of
-from livery.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.plan import Example, MicroBatch, Plan, make_batch
-from livery.settings import TrainSettings
+from livery.config.settings import TrainSettings
+from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
+from livery.training.plan import Example, MicroBatch, Plan, make_batch
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
 LOGITS_BYTES = 48 << 20

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from livery.config.settings import LoraSettings
 from livery.errors import UserError
-from livery.settings import LoraSettings
 
 # Stacked parameter -> what stands in it, along the axis of its outputs.
 _STACKS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}

@@ -24,9 +24,9 @@ import torch
 from cuda_train.check import compare
 from cuda_train.estimate import first_epoch
 from cuda_train.route import Route, shape_of
+from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.plan import Example, MicroBatch
-from livery.settings import TrainSettings
+from livery.training.plan import Example, MicroBatch
 
 if TYPE_CHECKING:
     from cuda_train.backend import TorchBackend

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cuda_train.estimate import estimate, shapes_of
-from livery.footprint import Estimate
-from livery.plan import Example
+from livery.config.settings import TrainSettings
 from livery.progress import show_bytes
-from livery.settings import TrainSettings
+from livery.training.footprint import Estimate
+from livery.training.plan import Example
 
 # What the estimate may be off; a run is refused only where it is too large by more than this.
 MARGIN = 1.3

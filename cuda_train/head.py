@@ -16,9 +16,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cuda_train.estimate import LOGITS_BYTES
-from livery.engines.torch_text import body_name, inside
+from livery.engines.torch.text_model import body_name, inside
 from livery.errors import UserError
-from livery.self_check import FAMILY_ERRORS, first_line
+from livery.training.self_check import FAMILY_ERRORS, first_line
 
 
 class Head:

@@ -15,10 +15,10 @@ from torch import nn
 
 from cuda_train import experts
 from livery import peft_rules
+from livery.config.settings import LoraSettings
 from livery.errors import UserError
-from livery.lora_init import initial_a
-from livery.self_check import FAMILY_ERRORS, broken
-from livery.settings import LoraSettings
+from livery.training.lora_init import initial_a
+from livery.training.self_check import FAMILY_ERRORS, broken
 
 _ADAPTER = "default"
 # PEFT's parameter, behind the module's path -> our leaf.
@@ -38,7 +38,7 @@ _LEFT_OUT = re.compile(
 def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Parameter]:
     """Put LoRA modules into `model` in place; returns its parameters by portable name, sorted.
 
-    They are float32 whatever the base's dtype; A is drawn by `livery.lora_init`, B is 0.
+    They are float32 whatever the base's dtype; A is drawn by `livery.training.lora_init`, B is 0.
 
     Raises:
         UserError: a target names nothing that can be adapted.

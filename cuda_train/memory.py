@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from cuda_train.forecast import MARGIN, Forecast
-from livery.doctor import memory as machine_memory
+from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from livery.machine import memory as machine_memory
 from livery.models import read_config
-from livery.plan import Example
-from livery.settings import TrainSettings
+from livery.training.plan import Example
 from livery.weights import read_tensors
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from livery.settings import TrainSettings
+from livery.config.settings import TrainSettings
 
 
 class Flat:

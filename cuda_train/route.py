@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from livery.plan import MicroBatch
+from livery.training.plan import MicroBatch
 
 Route = Literal["tree", "flex", "cache", "plain"]  # flex is the tree by another kernel
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from livery.plan import MicroBatch
+from livery.training.plan import MicroBatch
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from datagen.folder import read_manifest
 from datagen.leaks import split_leaks
+from livery.config.settings import TrainSettings
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.raw import Source
@@ -17,7 +18,6 @@ from livery.dataset.reader import Reader
 from livery.dataset.rows import asked_and_answered, question
 from livery.dataset.sources import SPLITS, digest, find
 from livery.errors import UserError
-from livery.settings import TrainSettings
 from livery.skills import AnswerError, get_skill, skill_names
 
 

@@ -1,11 +1,11 @@
-"""Refuse a data set whose splits give each other away (see `livery.leaks` for what counts)."""
+"""Refuse a data set whose splits give each other away (`livery.dataset.leaks`: what counts)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from livery.dataset.leaks import Leak, Row, count_leaks, find_leaks, index, normalise
 from livery.errors import UserError
-from livery.leaks import Leak, Row, count_leaks, find_leaks, index, normalise
 
 __all__ = ["count_leaks", "find_leaks", "index", "normalise", "refuse_leaks"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from livery.cli import cli
-from livery.config import defaults
-from livery.kinds import Switch
-from livery.options import OPTIONS, Option
+from livery.config.layers import defaults
+from livery.config.options import OPTIONS, Option
+from livery.config.values import Switch
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100

@@ -12,23 +12,23 @@ from typing import Any, Protocol
 
 import livery
 from eval import record
-from eval.adapters import choose_model, complete_options, read_origin
 from eval.cases import Case
 from eval.hashes import adapter_hashes
+from eval.origin import choose_model, complete_options, read_origin
 from eval.runner import Mode, best_constant, choose_arms, run_arm
 from eval.scorers import get_scorer, own_set
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
+from livery.dataset.leaks import find_leaks, row_text
 from livery.dataset.raw import raw_rows
 from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
-from livery.doctor import machine
-from livery.engines.base import Decoding, open_engine
+from livery.engines.engine import Decoding, open_engine
 from livery.errors import UserError
 from livery.files import sha256
-from livery.leaks import find_leaks, row_text
+from livery.machine import machine
 from livery.paths import HOME, name_model
-from livery.run_folder import base_digest
+from livery.training.run_folder import base_digest
 
 
 @dataclass(frozen=True)

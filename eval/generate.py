@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from eval.adapters import choose_model, complete_options, read_origin
-from livery.engines.base import Decoding, Engine, Generation, Grammar, Message, open_engine
+from eval.origin import choose_model, complete_options, read_origin
+from livery.engines.engine import Decoding, Engine, Generation, Grammar, Message, open_engine
 from livery.errors import UserError
 from livery.skills import AnswerError, Skill, get_skill
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from eval.cases import Case, CaseResult
 from eval.scorers import Scorer
-from livery.engines.base import Decoding, Engine, Generation, Grammar, Progress
+from livery.engines.engine import Decoding, Engine, Generation, Grammar, Progress
 from livery.errors import UserError
 
 Mode = Literal["constrained", "unconstrained", "both"]

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from livery.config.settings import LoraSettings
 from livery.errors import UserError, shown
 from livery.models import LONGEST_NAME
-from livery.settings import LoraSettings
 
 Kind = Literal["linear", "embedding", "experts"]
 

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery import __version__, parity
-from livery.doctor import memory as machine_memory
+from convert.verify import parity
+from livery import __version__
+from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import read_json, write_json
+from livery.machine import memory as machine_memory
 from livery.models import find_base, read_config
 from livery.paths import EMBEDDED, cache_folder, name_model
-from livery.run_folder import base_digest
-from livery.settings import TrainSettings
+from livery.training.run_folder import base_digest
 from livery.weights import read_tensors
 
 # Of the row that is run: enough for rope, norms, windows of tiny models, experts and scalings.
@@ -74,7 +75,7 @@ def check_base(settings: TrainSettings, tokens: Sequence[int]) -> str:
     if folder is None:
         return ""
     if wanted == "auto" and name_model(str(folder)) == EMBEDDED:
-        return ""  # tests/test_base_check.py measures it
+        return ""  # tests/livery/test_base_check.py measures it
     reason = _cannot(folder)
     if reason:
         if wanted == "yes":
@@ -113,7 +114,7 @@ def check_lengths(settings: TrainSettings, longest: int) -> None:
     folder = find_base(settings.model) if settings.backend == "mlx" else None
     if folder is None or settings.check_base == "no":
         return
-    from livery.engines.mlx_config import longest_exact
+    from livery.engines.mlx.model_config import longest_exact
 
     known = longest_exact(read_config(folder))
     if known is not None and longest > known[0]:
@@ -131,7 +132,7 @@ def measure(folder: Path, tokens: Sequence[int]) -> Measured:
     Raises:
         UserError: one of them does not run it.
     """
-    from livery.engines.probe import probe_base
+    from convert.verify.probe import probe_base
 
     row = list(tokens[:TOKENS])
     theirs = probe_base("torch", folder, row)
@@ -167,7 +168,7 @@ def _refusal(model: str, found: Measured) -> str:
 
 def _record(folder: Path) -> Path:
     """Where the result for this base, these packages and this reading of config.json is kept."""
-    from livery.engines import mlx_config
+    from livery.engines.mlx import model_config as mlx_config
 
     total = hashlib.sha256(base_digest(folder).encode())
     for name in _PACKAGES:

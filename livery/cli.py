@@ -16,20 +16,23 @@ from livery.errors import LiveryError, printable, shown
 
 # name -> (module:attribute, what `livery --help` says of it)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "doctor": ("livery.commands.doctor:doctor", "Say what this machine can do and what mends it."),
-    "data": ("datagen.cli:data", "Make a skill's data, or check data you have."),
-    "train": ("livery.commands.train:train", "Train an adapter."),
-    "eval": ("eval.cli:eval_command", "Score an adapter on a skill's cases."),
-    "convert": ("convert.cli:convert_command", "Turn an adapter of any format into any other."),
-    "merge": ("convert.merge_cli:merge_command", "Bake an adapter into its base."),
-    "gguf": ("convert.gguf_cli:gguf_command", "Turn a model folder into GGUF for llama.cpp."),
-    "mlx": ("convert.mlx_cli:mlx_command", "Turn a model folder into MLX, quantized or not."),
-    "check": ("convert.check_cli:check_command", "Say which runtimes would refuse an adapter."),
-    "pack": ("convert.pack_cli:pack_command", "Pack an adapter for every runtime, or for Ollama."),
-    "verify": ("livery.commands.verify:verify", "Run an adapter in every runtime and compare."),
-    "generate": ("eval.cli:generate_command", "Answer prompts with a model and an adapter."),
-    "report": ("eval.cli:report_command", "Write report.md and report.html of a run."),
-    "run": ("livery.commands.run:run", "Data, training, evaluation and report in one go."),
+    "doctor": ("commands.doctor:doctor", "Say what this machine can do and what mends it."),
+    "data": ("commands.data:data", "Make a skill's data, or check data you have."),
+    "train": ("commands.train:train", "Train an adapter."),
+    "eval": ("commands.eval:eval_command", "Score an adapter on a skill's cases."),
+    "convert": (
+        "commands.convert:convert_command",
+        "Turn an adapter of any format into any other.",
+    ),
+    "merge": ("commands.merge:merge_command", "Bake an adapter into its base."),
+    "gguf": ("commands.gguf:gguf_command", "Turn a model folder into GGUF for llama.cpp."),
+    "mlx": ("commands.mlx:mlx_command", "Turn a model folder into MLX, quantized or not."),
+    "check": ("commands.check:check_command", "Say which runtimes would refuse an adapter."),
+    "pack": ("commands.pack:pack_command", "Pack an adapter for every runtime, or for Ollama."),
+    "verify": ("commands.verify:verify", "Run an adapter in every runtime and compare."),
+    "generate": ("commands.eval:generate_command", "Answer prompts with a model and an adapter."),
+    "report": ("commands.eval:report_command", "Write report.md and report.html of a run."),
+    "run": ("commands.run:run", "Data, training, evaluation and report in one go."),
 }
 
 USAGE_ERROR = 2
@@ -89,7 +92,7 @@ def cli(context: click.Context) -> None:
     Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,
     70 a fault of Livery's own, 130 interrupted.
     """
-    from livery.commands.handover import Handover
+    from commands.engine_files import Handover
 
     context.obj = Handover()
 

@@ -1,4 +1,4 @@
-"""`livery.backend.Backend` on MLX."""
+"""`livery.training.backend.Backend` on MLX."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 from mlx import nn
 from mlx_lm.utils import get_total_parameters
 
-from livery.backend import CheckResult, PortableState, StepResult
+from livery.config.settings import TrainSettings
 from livery.dataset.template import load_chat
-from livery.engines import mlx_cache, mlx_decode
-from livery.engines.mlx_base import Base, compiler_missing, load_base
-from livery.engines.mlx_head import find_head
-from livery.engines.tokens import end_tokens
+from livery.engines.mlx import cache as mlx_cache
+from livery.engines.mlx import decode as mlx_decode
+from livery.engines.mlx.head import find_head
+from livery.engines.mlx.load import Base, compiler_missing, load_base
+from livery.engines.text import end_tokens
 from livery.errors import UserError
-from livery.plan import MicroBatch
-from livery.settings import TrainSettings
+from livery.training.backend import CheckResult, PortableState, StepResult
+from livery.training.plan import MicroBatch
 from mlx_train import lora
 from mlx_train.adamw import AdamW
 from mlx_train.check import compare
@@ -42,7 +43,7 @@ _Gradient = Callable[[list[mx.array], Inputs], tuple[mx.array, list[mx.array]]]
 
 
 class MlxBackend:
-    """See `livery.backend.Backend`.
+    """See `livery.training.backend.Backend`.
 
     Attributes:
         compiled: whether the step is compiled, and why, for the run's first lines.

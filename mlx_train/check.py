@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
-from livery.backend import CheckResult
-from livery.plan import MicroBatch
-from livery.self_check import FAMILY_ERRORS, broken, first_line
+from livery.training.backend import CheckResult
+from livery.training.plan import MicroBatch
+from livery.training.self_check import FAMILY_ERRORS, broken, first_line
 
 Computed = tuple[mx.array, list[mx.array]]
 

@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from livery.engines import mlx_cache
+from livery.engines.mlx import cache as mlx_cache
 
 _Path = tuple[Any, ...]
 

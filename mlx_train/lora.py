@@ -21,9 +21,9 @@ from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 from livery import peft_rules
 from livery.adapter_names import mlx_to_hf, mlx_to_portable, swap_layout
+from livery.config.settings import LoraSettings
 from livery.errors import UserError
-from livery.lora_init import initial_a
-from livery.settings import LoraSettings
+from livery.training.lora_init import initial_a
 
 _DENSE = (nn.Linear, nn.QuantizedLinear)
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)

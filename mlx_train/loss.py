@@ -18,10 +18,10 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from livery.engines import mlx_cache
-from livery.engines.mlx_head import Head
-from livery.engines.mlx_sums import sum_last
-from livery.plan import MicroBatch, bucket
+from livery.engines.mlx import cache as mlx_cache
+from livery.engines.mlx.head import Head
+from livery.engines.mlx.sums import sum_last
+from livery.training.plan import MicroBatch, bucket
 
 # Logits (rows times vocabulary) held at a time: 32 M are 128 MB in float32, a few times over.
 LOGITS = 32_000_000

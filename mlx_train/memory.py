@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from livery.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.settings import TrainSettings
+from livery.config.settings import TrainSettings
+from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
 
 # (prefix P, rows B, suffix S, supervised positions N) of a micro-batch.
 Shape = tuple[int, int, int, int]

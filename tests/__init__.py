@@ -1,1 +1,5 @@
-"""The tests; a package, so that they can share `tests.tiny_models`."""
+"""Tests, one folder a room of the house; `tests/architecture.py` draws the house itself."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent

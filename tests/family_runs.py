@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
-from livery.plan import MicroBatch
-from livery.self_check import settle
-from livery.settings import LoraSettings, TrainSettings
+from livery.training.plan import MicroBatch
+from livery.training.self_check import settle
 from tests.tiny_models import VOCAB
 
 TOKENS = np.random.default_rng(5).integers(5, VOCAB, (1, 24))
@@ -161,7 +161,7 @@ def randomize(backend: Any) -> None:
 
 def _export(settings: TrainSettings, backend: Any) -> dict[str, Any]:
     """What of an `Outcome` the export decides."""
-    from livery.commands.export import export, rehearse
+    from commands.training.export import export, rehearse
 
     state = backend.get_state()
     rehearse(dataclasses.replace(settings, backend=backend.name), None, state)
@@ -194,7 +194,7 @@ def mlx_logits(folder: Path, adapter: Path) -> tuple[np.ndarray, np.ndarray]:
     import mlx.core as mx
     from mlx_lm.tuner.utils import load_adapters
 
-    from livery.engines.mlx_base import load_base
+    from livery.engines.mlx.load import load_base
 
     model: Any = load_base(folder).model
     tokens = mx.array(TOKENS)

@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests import family_runs, hf_families
+from tests import ROOT, family_runs, hf_families
 from tests.family_runs import Outcome
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- families: python -m tests.family_table -->", "<!-- end of families -->"
 # What people ask for; `tests.hf_families` holds the rest.
 ASKED = """
@@ -89,7 +89,7 @@ def _alike(found: list[tuple[float | None, float]]) -> str:
 
 
 def _gguf_model(folder: Path, out: Path) -> bool:
-    from convert.gguf_model import write_model
+    from convert.gguf.model import write_model
     from livery.errors import UserError
 
     try:

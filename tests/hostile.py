@@ -39,8 +39,8 @@ class Inputs:
 
 def make(root: Path) -> Inputs:
     """Write them all below `root`."""
-    from convert.cli import convert_command
-    from convert.pack_cli import pack_command
+    from commands.convert import convert_command
+    from commands.pack import pack_command
 
     base = tiny_model("llama", root / "base")
     peft = root / "peft"
@@ -85,7 +85,7 @@ def write_peft(base: Path, folder: Path) -> None:
 
 def write_run(folder: Path) -> Path:
     """The logs and records of a finished run, without its weights."""
-    from livery.config import resolve
+    from livery.config.layers import resolve
 
     folder.mkdir()
     settings = resolve(environment={}).settings.as_dict()

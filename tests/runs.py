@@ -18,11 +18,11 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from livery.backend import Backend, PortableState
+from livery.config.settings import LoraSettings, TrainSettings
 from livery.dataset.load import Dataset, load_dataset
 from livery.dataset.template import load_chat
-from livery.loop import Job, RunResult, train
-from livery.settings import LoraSettings, TrainSettings
+from livery.training.backend import Backend, PortableState
+from livery.training.loop import Job, RunResult, train
 from tests.tiny_models import tiny_model
 
 SYSTEM = "Answer with the number that stands in the question, and nothing else at all, please."

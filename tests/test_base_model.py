@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from base_model.recipe.corpus import PAD, dialogues, pack, pieces, tokens
 from base_model.recipe.dialogue import Dialogue, ForbiddenOutput, Turn, check
+from tests import ROOT
 
-BASE = Path(__file__).parent.parent / "base_model"
+BASE = ROOT / "base_model"
 
 
 @pytest.fixture(scope="module")

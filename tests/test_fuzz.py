@@ -26,19 +26,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert import check, formats, gguf_tokenizer, record
+from convert.adapters import formats, record
 from convert.base import check_fits, load_base
+from convert.check import check
+from convert.gguf import tokenizer as gguf_tokenizer
 from datagen import check as data_check
-from eval.report import write_report
-from eval.run_data import read_run
-from livery import checkpoint, config_file, footprint, weights
+from eval.report.report import write_report
+from eval.report.run_data import read_run
+from livery import weights
 from livery.adapter import Adapter, Pair
-from livery.backend import PortableState
-from livery.config import resolve
+from livery.config import file as config_file
+from livery.config.layers import resolve
 from livery.errors import UserError
 from livery.reading import parse_json, read_safetensors_header
+from livery.training import checkpoint, footprint
+from livery.training.backend import PortableState
+from tests import ROOT
+from tests.eval.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
 from tests.hostile import Inputs, make
-from tests.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
 
 EXAMPLES = int(os.environ.get("LIVERY_FUZZ") or 25)
 SECONDS = 10.0
@@ -119,7 +124,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     runs = [make_run(TUNED, cases, "11"), make_run(BASE, cases, "10")]
     evaluation = json.dumps(make_record(cases, runs))
     (made.run / "evaluation.json").write_text(evaluation, encoding="utf-8")
-    shutil.copy(Path(__file__).parent.parent / "mlx_config.yaml", made.run / "config.yaml")
+    shutil.copy(ROOT / "mlx_config.yaml", made.run / "config.yaml")
     arrays = {"m.lora_A": np.ones((2, 3), np.float32)}
     written = checkpoint.write(
         made.run, PortableState(arrays, arrays, arrays, 3), checkpoint.Progress(),

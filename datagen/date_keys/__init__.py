@@ -27,10 +27,10 @@ VERSION = "2"
 
 Row = dict[str, Any]
 
-SETS = Path(__file__).resolve().parents[2] / "eval" / "sets"
-# Only compared with, never read for anything else: see eval/sets/README.md.
-_SECOND = SETS / "date_keys_second.jsonl"
-_VALIDATION = SETS / "date_keys_validation.jsonl"
+SETS = Path(date_keys.__file__).parent
+# Only compared with, never read for anything else: see livery/skills/date_keys/README.md.
+_SECOND = SETS / "second.jsonl"
+_VALIDATION = SETS / "validation.jsonl"
 
 
 def generate(

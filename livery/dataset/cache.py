@@ -37,7 +37,7 @@ from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
 from livery.files import atomic_write, sha256
 from livery.paths import cache_folder
-from livery.plan import Example
+from livery.training.plan import Example
 
 FORMAT = 1
 SWITCH = "LIVERY_CACHE"

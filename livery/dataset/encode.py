@@ -23,7 +23,7 @@ from livery.dataset.rows import nothing_to_learn
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
-from livery.plan import Example
+from livery.training.plan import Example
 
 BATCH = 512  # rows tokenized at once
 SYSTEM_MERGED = (

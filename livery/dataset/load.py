@@ -22,7 +22,7 @@ from livery.dataset.reader import Reader
 from livery.dataset.rows import question
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
-from livery.plan import Example
+from livery.training.plan import Example
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from livery.config.settings import TemplateSettings
 from livery.dataset.conversation import Message
 from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError
 from livery.models import check_files
 from livery.reading import read_object, read_text
-from livery.settings import TemplateSettings
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
 CHATML = (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from livery.engines.base import Decoding, Generation, OnText, Progress
 from livery.engines.constrain import RowMatcher, TokenMasks
+from livery.engines.engine import Decoding, Generation, OnText, Progress
 
 # (row, token), as each token is chosen; the end token is not handed on.
 OnToken = Callable[[int, int], None]

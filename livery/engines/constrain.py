@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from livery.engines.base import Grammar
+from livery.engines.engine import Grammar
 from livery.errors import UserError
 
 

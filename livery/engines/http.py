@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from livery.engines.base import (
+from livery.engines.engine import (
     Conversation,
     Decoding,
     Facts,
@@ -66,7 +66,7 @@ def open(
 
 
 class HTTPEngine:
-    """See `livery.engines.base.Engine`."""
+    """See `livery.engines.engine.Engine`."""
 
     def __init__(
         self, model: str, adapter: str | None, url: str, template_kwargs: Mapping[str, Any]

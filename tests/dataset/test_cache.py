@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livery.commands.training import describe_dropped, load_data
+from commands.training.session import describe_dropped, load_data
+from livery.config.settings import TemplateSettings, TrainSettings
 from livery.dataset import cache as caching
 from livery.dataset.cache import Cache, default_cache, load_cached
 from livery.dataset.columns import read_columns
@@ -29,7 +30,6 @@ from livery.dataset.reader import Reader
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
 from livery.paths import EMBEDDED, HOME
-from livery.settings import TemplateSettings, TrainSettings
 from tests.dataset import templates
 
 THINKS = [
@@ -369,7 +369,7 @@ def test_training_and_a_dry_run_share_it_and_a_switch_turns_it_off(
     assert cache is not None
     assert cache.folder == tmp_path / "home" / "livery" / "encoded"
     eager = dataclasses.replace(cache, slow=0.0, small=0)
-    monkeypatch.setattr("livery.commands.training.default_cache", lambda: eager)
+    monkeypatch.setattr("commands.training.session.default_cache", lambda: eager)
     for _ in range(2):
         data = load_data(wanted)
         assert plain(data.train) == plain(plain_data.train)

@@ -17,7 +17,7 @@ from livery.dataset.load import digest, load_dataset
 from livery.dataset.rows import read_row
 from livery.dataset.template import ChatTemplate, load_chat, load_tokenizer
 from livery.errors import UserError
-from livery.plan import Example
+from livery.training.plan import Example
 from tests.tiny_models import EOS_ID, tiny_model
 
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commands.training.session import load_data
 from datagen.check import check
 from livery.cli import run
-from livery.commands.training import load_data
+from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.settings import TrainSettings
 from tests.dataset import files
 from tests.tiny_models import tiny_model
 

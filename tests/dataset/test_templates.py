@@ -489,9 +489,9 @@ def test_a_run_keeps_its_day_and_its_prompts_are_those_it_was_trained_on(tmp_pat
     import dataclasses
     import datetime
 
-    from eval.adapters import complete_options, read_origin
-    from livery.commands.training import choose_prompts, fix_date, load_data
-    from livery.settings import TrainSettings
+    from commands.training.session import choose_prompts, fix_date, load_data
+    from eval.origin import complete_options, read_origin
+    from livery.config.settings import TrainSettings
 
     folder = saved(tmp_path / "model", "dated")
     out = tmp_path / "run"

@@ -1,0 +1,144 @@
+"""`livery data`: make a skill's data, and check data of any origin."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from datagen.sizes import TRAIN_ROWS
+from livery.config.flags import given_flags, option_flags
+from livery.errors import printable, shown
+
+_SHOWN = 20
+
+
+@click.group(
+    short_help="Make a skill's data, or check data you have.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def data() -> None:
+    """Make a skill's training data, or check data you have.
+
+    \b
+    Examples:
+      livery data date-keys --out data/date-keys --seed 7
+      livery data check data/date-keys --model base_model
+    """
+
+
+@data.command("date-keys", short_help="Voice commands with their date and time keys.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("data/date-keys"),
+    show_default=True,
+    help="Folder to write train, valid and test.jsonl and manifest.json into.",
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=TRAIN_ROWS,
+    show_default=True,
+    help="Training rows.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace rows that were changed since.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) -> int:
+    """Make the data of the skill date-keys.
+
+    train.jsonl and valid.jsonl are generated from wordings that they do not share; test.jsonl is
+    the validation set written by hand. A case that stands in another split stops the command.
+
+    \b
+    Examples:
+      livery data date-keys --out data/date-keys --seed 7
+      livery data date-keys --out data/more --seed 8 --count 12000
+    """
+    from datagen import date_keys as generator
+    from datagen.folder import write_folder
+
+    splits = generator.generate(seed, count)
+    manifest = write_folder(
+        out,
+        splits,
+        skill="date-keys",
+        generator=generator.NAME,
+        version=generator.VERSION,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **manifest}, indent=2))
+        return 0
+    for name, split in manifest["splits"].items():
+        categories = ", ".join(f"{c} {n}" for c, n in split["categories"].items())
+        click.echo(f"{shown(out / name)}.jsonl  {split['rows']} rows: {categories}")
+    click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
+    return 0
+
+
+@data.command("check", short_help="Check data before training on it.")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", default=None, help="Folder or id of a model: count tokens with it.")
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
+@option_flags(
+    "max_length", "mask_prompt", "chat_template", "chat_template_kwargs", "template_date",
+    "columns", "train_on", "strict",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check_command(
+    path: Path, model: str | None, config_file: str | None, as_json: bool, **flags: Any
+) -> int:
+    """Check rows, repeats, contradictions, leaks between splits, and, with --model, lengths.
+
+    PATH is what --data of livery train takes: a folder, a file of rows, a zip, a data set of the
+    hub. Settings come from the configuration file, the environment and flags, as in livery train,
+    so that both take, drop and refuse the same rows.
+
+    Exits 1 when training would refuse the data, or something would make it or its scores wrong;
+    rows that are left out and other warnings exit 0, with --strict rows left out exit 1.
+
+    \b
+    Examples:
+      livery data check data/date-keys
+      livery data check my/rows.jsonl --model base_model --max-length 512 --json
+      livery data check my/rows.csv --columns prompt=question,completion=answer
+    """
+    from datagen.check import check
+    from livery.config.layers import resolve
+
+    config = resolve(given_flags(flags), file=config_file)
+    settings = config.settings
+    found = check(path, settings, model=model, strict=settings.strict)
+    if as_json:
+        click.echo(json.dumps({"ok": found.ok, **dataclasses.asdict(found)}, indent=2))
+        return 0 if found.ok else 1
+    for name, rows in found.rows.items():
+        line = f"{name}: {rows} rows"
+        if lengths := found.lengths.get(name):
+            line += (
+                f"; {lengths.shortest} to {lengths.longest} tokens, half of them up to "
+                f"{lengths.median}; {lengths.supervised} supervised"
+            )
+        if dropped := found.dropped[name]:
+            line += f"; {dropped} left out"
+        click.echo(line)
+    if found.lengths:
+        limit = config.values["max_length"]
+        click.echo(f"max_length: {limit.value} ({limit.source})")
+    for note in found.notes:
+        click.echo(printable(f"note: {note}"), err=True)
+    for problem in found.problems[:_SHOWN]:
+        label = "error" if problem.serious else "warning"
+        click.echo(printable(f"{label}: {problem.where}: {problem.message}"), err=True)
+    if len(found.problems) > _SHOWN:
+        more = len(found.problems) - _SHOWN
+        click.echo(f"... and {more} more; --json lists all of them.", err=True)
+    serious = sum(problem.serious for problem in found.problems)
+    click.echo(f"{serious} errors, {len(found.problems) - serious} warnings.")
+    return 0 if found.ok else 1

@@ -1,0 +1,252 @@
+"""`livery eval`, `livery report`, `livery generate`; also `python -m eval`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
+from livery.errors import shown
+
+MISSED = 3
+TOKENS_EVAL = 128
+TOKENS_GENERATE = 256
+
+
+@click.command(name="eval", short_help="Score an adapter on a skill's cases.")
+@click.argument("skill", metavar="SKILL")
+@engine_options
+@click.option("--baseline", is_flag=True, help="Answer with the base model too, and compare.")
+@click.option("--both", "mode", flag_value="both", default="both", help="Both of the next two.")
+@click.option("--constrained", "mode", flag_value="constrained", help="Keep to the grammar.")
+@click.option("--unconstrained", "mode", flag_value="unconstrained", help="Let the model write.")
+@click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
+@click.option("--second-set", is_flag=True, help="Livery's second set: look at it once.")
+@click.option(
+    "--limit", "--max-samples", "limit", type=int, help="Only so many cases, taken evenly."
+)
+@click.option("--target", type=click.FloatRange(0, 1), help="Exit with 3 below this share.")
+@click.option("--train-data", metavar="PATH", help="Training data, to count leaks against.")
+@click.option("--output-json", metavar="FILE", help="Write the record there too.")
+@click.option(
+    "--report",
+    "--out-dir",
+    "report",
+    metavar="DIR",
+    help="Write the report there, not to the adapter.",
+)
+@decoding_options(TOKENS_EVAL)
+@click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
+@click.pass_obj
+def eval_command(
+    handover: Any,
+    skill: str,
+    adapter: str | None,
+    model: str | None,
+    engine: str,
+    baseline: bool,
+    mode: Any,
+    data: str | None,
+    second_set: bool,
+    limit: int | None,
+    target: float | None,
+    train_data: str | None,
+    output_json: str | None,
+    report: str | None,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    batch_size: int,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Score SKILL's cases, free and constrained to the skill's grammar.
+
+    Prints accuracy by category with 95 % intervals, and every comparison. The record goes to
+    evaluation.json in the adapter folder, beside report.md and report.html (not with --limit).
+    The constrained score is the one that --target looks at, where both are taken.
+
+    \b
+    Examples:
+      livery eval date-keys --adapter adapters/date-keys --baseline --target 0.95
+      livery eval date-keys --adapter adapters/date-keys --data my_cases.jsonl
+      livery eval date-keys --model mlx-community/gemma-3-270m-it-bf16 --report reports/gemma
+      livery eval date-keys --engine http --url http://127.0.0.1:8000/v1 --model base \\
+          --adapter my-lora --baseline --unconstrained --output-json scores.json
+      livery eval date-keys --engine llamacpp --adapter adapters/date-keys --gguf-type q8_0
+
+    A line of --data: {"text": "wake me at 7 am", "date_keys": ["at_7am"], "category": "mine"}
+    """
+    if data and second_set:
+        raise click.UsageError("--data and --second-set both name the cases: choose one.")
+    from eval.against_trained import against_trained
+    from eval.evaluate import Request, evaluate
+    from livery.engines.engine import Decoding
+    from livery.files import write_json
+
+    decoding = Decoding(max_tokens, None, temperature, seed, batch_size, top_p)
+    request = Request(
+        skill=skill, adapter=adapter, model=model, engine=engine,
+        engine_options=open_options(engine, options, handover), mode=mode, baseline=baseline,
+        data=data, second=second_set, limit=limit, train_data=train_data, target=target,
+        decoding=decoding, command=command_line(),
+    )  # fmt: skip
+    folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
+    place = report or (folder if limit is None else None)
+    read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
+    _check_places(place, output_json, read)  # refused now rather than after the evaluation
+    _prepare(engine)
+    found = evaluate(request, _show)
+    if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
+        found["trained"] = compared
+    if output_json:
+        write_json(output_json, found)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        from eval.report.terminal import print_record
+
+        print_record(found)
+    for path in _store(request, found, folder, place):
+        click.echo(f"Wrote {shown(path)}", err=True)
+    if found["passed"] is False:
+        click.echo(
+            f"Target missed: {found['accuracy']:.1%} of the cases are right, {target:.1%} were "
+            "asked for.", err=True,
+        )  # fmt: skip
+        return MISSED
+    return 0
+
+
+@click.command(name="report", short_help="Write report.md and report.html of a run.")
+@click.argument("adapter", metavar="ADAPTER_DIR")
+@click.option("--out", metavar="DIR", help="Write there instead of into the adapter folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON object.")
+def report_command(adapter: str, out: str | None, as_json: bool) -> None:
+    """Report on a training run and its last evaluations: losses, scores, failures, samples.
+
+    \b
+    Examples:
+      livery report adapters/date-keys
+      livery report adapters/date-keys --out reports/monday
+    """
+    from eval.report.report import write_report
+    from livery.training import run_folder
+
+    with run_folder.writing(out or adapter, "writing a report"):
+        paths = write_report(adapter, out)
+    if as_json:
+        click.echo(json.dumps({"markdown": str(paths[0]), "html": str(paths[1])}))
+    else:
+        for path in paths:
+            click.echo(f"Wrote {shown(path)}")
+
+
+@click.command(name="generate", short_help="Answer prompts with a model and an adapter.")
+@click.argument("text", nargs=-1)
+@engine_options
+@click.option("--skill", help="Ask as this skill does, and keep to its grammar.")
+@click.option("--unconstrained", is_flag=True, help="With --skill: leave the grammar out.")
+@click.option("--system", metavar="TEXT", help="System prompt (without --skill).")
+@click.option("--base", is_flag=True, help="Switch the adapter off.")
+@decoding_options(TOKENS_GENERATE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
+@click.pass_obj
+def generate_command(
+    handover: Any, text: tuple[str, ...], engine: str, as_json: bool, **options: Any
+) -> None:
+    """Answer each TEXT; without one, each line of standard input.
+
+    \b
+    Examples:
+      livery generate --adapter adapters/date-keys --skill date-keys "wake me at half seven"
+      livery generate --model ID_OR_PATH --system "Be brief." "What is a lease?"
+      livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt
+    """
+    from eval import generate
+    from livery import streams
+
+    requests = text or tuple(streams.requests())
+    if not requests:
+        raise click.UsageError("Nothing to answer: give a TEXT, or lines on standard input.")
+    request = generate.Request(
+        texts=requests,
+        engine=engine,
+        engine_options=open_options(
+            engine, {name: options.pop(name) for name in ENGINE_OPTIONS}, handover
+        ),
+        **options,
+    )
+    _prepare(engine)
+    if as_json:
+        click.echo(json.dumps(generate.answers(request), ensure_ascii=False))
+    else:
+        generate.print_answers(request)
+
+
+def command_line() -> str:
+    """This process's command, as it could be typed again."""
+    return shlex.join(["livery", *sys.argv[1:]])
+
+
+def _show(what: str, total: int) -> Any:
+    from livery.progress import Progress
+
+    return Progress(what, total, "answers")
+
+
+def _prepare(engine: str) -> None:
+    """MLX on a Linux CPU wants OpenBLAS in the process before it is imported."""
+    if engine == "mlx":
+        from livery import blas
+
+        if not blas.use_openblas():
+            click.echo(f"MLX runs slowly without OpenBLAS. Install it: {blas.REMEDY}", err=True)
+
+
+def _check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:
+    """Raises UserError where what is to be written would replace anything but its own kind."""
+    from eval import record
+    from eval.report.report import check_place
+    from livery.outputs import check_file
+    from livery.training.run_folder import writing
+
+    files = [] if output_json is None else [Path(output_json)]
+    if place:
+        with writing(place, "evaluating"):
+            check_place(Path(place))
+        files.append(Path(place) / record.NAME)
+    for file in files:
+        if not file.exists() or file.is_file() or file.is_dir():  # a device is written to as it is
+            check_file(
+                file,
+                overwrite=True,
+                inputs=read,
+                ours=record.is_record,
+                what="an evaluation's record",
+            )
+
+
+def _store(
+    request: Any, found: dict[str, Any], folder: str | None, place: str | None
+) -> list[Path]:
+    """Keep the record and write the report; a part of the cases does not replace the whole."""
+    from eval.report.report import write_report
+    from livery.files import write_json
+    from livery.training import run_folder
+
+    if place is None:
+        return []
+    kind = "_second" if request.second else "_data" if request.data else ""
+    if request.engine == "llamacpp":  # the exported file's score, beside the trained one's
+        kind += "_llamacpp"
+    path = Path(place) / f"evaluation{kind}.json"
+    with run_folder.writing(place, "evaluating"):
+        write_json(path, found)
+        return [path, *write_report(folder or place, place)]

@@ -1,0 +1,83 @@
+"""`livery mlx`: a Hugging Face model folder as an MLX one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from commands import adapter_options as options
+from livery.errors import shown
+
+EPILOG = """\b
+Examples:
+  livery mlx --model merged/ --out merged-mlx
+  livery mlx --model merged/ --out merged-4bit --quantize 4
+  livery mlx --model merged/ --out merged-8bit --quantize 8 --group-size 32
+"""
+
+
+@click.command("mlx", epilog=EPILOG)
+@click.option("--model", required=True, help="Model folder, or a hub id.")
+@options.new_folder
+@click.option(
+    "--quantize",
+    "bits",
+    type=click.Choice(["2", "3", "4", "5", "6", "8"]),
+    help="Bits of the linear layers and embeddings; dense without.",
+)
+@click.option(
+    "--group-size",
+    type=click.Choice(["32", "64", "128"]),
+    default="64",
+    show_default=True,
+    help="How many weights share a scale.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of what is not quantized; auto keeps what the weights are stored in.",
+)
+@options.replace_folder
+@options.as_json
+def mlx_command(
+    model: str,
+    out: Path,
+    bits: str | None,
+    group_size: str,
+    dtype: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Convert a model folder, merged or not, to MLX, with mlx-lm's own convert.
+
+    mlx-lm reads Hugging Face folders as they are: this is for a quantized copy, or one in another
+    dtype, that starts without the work.
+    """
+    from convert.megabytes import megabytes
+    from convert.mlx_model import write_model
+
+    started = time.perf_counter()
+    asked = int(bits) if bits else None
+    size = int(group_size)
+    with megabytes("converting to MLX", shown=not as_json) as moved:
+        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype,
+                             overwrite=overwrite, progress=moved)  # fmt: skip
+    report["seconds"] = round(time.perf_counter() - started, 3)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    kind = f"{asked} bits, {report['quantized']} layers" if asked else report["dtype"]
+    click.echo(
+        f"MLX, {kind} → {shown(out)} ({report['bytes'] / 1e6:,.1f} MB, {report['seconds']:.1f} s)"
+    )
+    dense = report["left_dense"]
+    if dense:
+        click.echo(
+            f"note: {len(dense)} matrices stay {report['dtype']}, their rows are no multiple of "
+            f"{size} or mlx-lm keeps them: {shown(', '.join(dense[:3]))}{' …' if dense[3:] else ''}"
+        )

@@ -1,0 +1,232 @@
+"""`livery run`: a skill's data, training, evaluation and report; what is done is skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livery.config.flags import given_flags, training_flags
+from livery.config.layers import Config, resolve
+from livery.errors import TargetMissed
+from livery.paths import EMBEDDED, name_model
+from livery.progress import show_seconds
+from livery.reading import read_object
+
+TARGET = 0.95
+
+
+@click.command(short_help="Data, training, evaluation and report in one go.")
+@click.argument("skill", default="date-keys")
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
+@click.option(
+    "--fresh", "--overwrite", is_flag=True, help="Start over: skip nothing, replace what is there."
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1),
+    default=TARGET,
+    show_default=True,
+    help="Share of cases to be right; below it the exit code is 3.",
+)
+@click.option("--data-seed", type=int, default=7, show_default=True, help="Of the data generator.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@training_flags
+def run(
+    skill: str,
+    config_file: str | None,
+    fresh: bool,
+    target: float,
+    data_seed: int,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Make SKILL's data, train an adapter, evaluate it beside its base, and write the report.
+
+    Without a SKILL it is date-keys. A stage whose result is there, made from the same bytes, is
+    skipped; an interrupted run goes on where it stopped when the same command is given again. With
+    --data your own rows are trained on, and none are generated.
+
+    \b
+    Examples:
+      livery run date-keys
+      livery run date-keys --model mlx-community/gemma-3-270m-it-bf16 --output-dir adapters/gemma
+      livery run date-keys --max-steps 200 --fresh
+    """
+    from commands.training.session import holding
+    from livery.skills import get_skill
+
+    skill = get_skill(skill).name
+    config, own_data = configure(skill, given_flags(flags), config_file)
+    summary = _Summary(skill, config, as_json=as_json)
+    with holding(Path(config.settings.output_dir)):
+        _stages(summary, config, own_data=own_data, fresh=fresh, target=target, data_seed=data_seed)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=2))
+    else:
+        click.echo("\n" + summary.text())
+    accuracy = summary.record["accuracy"]
+    if accuracy >= target:
+        return 0
+    click.echo(
+        f"Target missed: {accuracy:.1%} of the cases are right, {target:.0%} were asked for.",
+        err=True,
+    )
+    return TargetMissed.exit_code
+
+
+def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
+    """The run's configuration, and whether its data is the user's own.
+
+    data/SKILL and adapters/SKILL stand unless a flag, a variable or a named file says otherwise.
+    """
+    config = resolve(flags, file=file)
+
+    def chosen(name: str) -> bool:
+        source = config.values[name].source
+        return source.startswith(("flag", "environment")) or (
+            file is not None and source != "default"
+        )
+
+    own_data = chosen("data") and Path(config.settings.data) != Path(f"data/{skill}")
+    defaults = {"data": f"data/{skill}", "output_dir": f"adapters/{skill}"}
+    named = {name: value for name, value in defaults.items() if not chosen(name)}
+    return resolve({**flags, **named}, file=file), own_data
+
+
+def _stages(
+    summary: _Summary,
+    config: Config,
+    *,
+    own_data: bool,
+    fresh: bool,
+    target: float,
+    data_seed: int,
+) -> None:
+    from commands import stages
+    from commands.training import backends
+
+    skill = summary.skill
+    settings, _ = backends.choose(config.settings)
+    data, folder = Path(settings.data), Path(settings.output_dir)
+
+    with summary.stage("data") as stage:
+        if own_data:
+            stage.skip("your own")
+        elif not fresh and stages.data_is_made(data, skill, data_seed):
+            stage.skip("made before")
+        else:
+            stages.make_data(data, skill, data_seed)
+        stage.result = f"{data}: {stages.describe_data(data, settings)}"
+
+    with summary.stage("training") as stage:
+        if not fresh and stages.training_is_done(settings):
+            stage.skip("trained before")
+        else:
+            stages.train(config, fresh=fresh, resume_command="give the same command again.")
+        facts = read_object(folder / "training_metadata.json")
+        loss = facts["eval_loss"]
+        stage.result = f"{folder}: {facts['steps']} steps" + (
+            f", eval_loss {loss:.4f}" if loss is not None else ""
+        )
+
+    with summary.stage("evaluation") as stage:
+        stored = None if fresh else stages.stored_evaluation(skill, folder)
+        if stored is not None:
+            stage.skip("evaluated before")
+        summary.record = stored or stages.evaluate(skill, settings, target)
+        stage.result = f"{summary.record['set']['cases']} cases written by hand"
+
+    with summary.stage("report") as stage:
+        if not fresh and stages.report_is_current(folder):
+            stage.skip("written before")
+        else:
+            stages.report(folder)
+        stage.result = str(folder / "report.html")
+
+
+@dataclasses.dataclass
+class _Stage:
+    """One stage's line in the summary."""
+
+    name: str
+    note: Callable[[str], None]
+    began: float = 0.0
+    seconds: float = 0.0
+    skipped: str = ""
+    result: str = ""
+
+    def skip(self, why: str) -> None:
+        self.skipped = why
+
+    def __enter__(self) -> _Stage:
+        self.began = time.monotonic()
+        self.note(f"== {self.name}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self.began
+        if self.result:
+            self.note(f"{self.result}{f' ({self.skipped})' if self.skipped else ''}")
+
+
+class _Summary:
+    """What `livery run` says at its end."""
+
+    def __init__(self, skill: str, config: Config, *, as_json: bool) -> None:
+        self.skill, self.config, self.as_json = skill, config, as_json
+        self.stages: list[_Stage] = []
+        self.record: dict[str, Any] = {}
+
+    def stage(self, name: str) -> _Stage:
+        """Open the next stage."""
+        self.stages.append(_Stage(name, lambda text: print(text, file=sys.stderr, flush=True)))
+        return self.stages[-1]
+
+    @property
+    def model(self) -> str:
+        return name_model(self.config.settings.model)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "skill": self.skill,
+            "model": self.model,
+            "adapter": self.config.settings.output_dir,
+            "accuracy": self.record["accuracy"],
+            "arms": {k: arm["accuracy"] for k, arm in self.record["arms"].items()},
+            "stages": {
+                s.name: {"seconds": round(s.seconds, 2), "skipped": s.skipped, "result": s.result}
+                for s in self.stages
+            },
+        }
+
+    def text(self) -> str:
+        """A few lines: times, scores with intervals, and where everything lies."""
+        from eval.report import words
+
+        lines = [f"{self.skill} on {self.model}"]
+        for stage in self.stages:
+            took = stage.skipped or show_seconds(stage.seconds)
+            lines.append(f"  {stage.name:<11} {stage.result:<58} {took}")
+            if stage.name == "evaluation":
+                for key, arm in self.record["arms"].items():
+                    share = f"{arm['correct']}/{arm['total']}"
+                    lines.append(
+                        f"    {words.arm_title(key):<24} {arm['accuracy']:>6.1%}  {share:>8}   "
+                        f"95 % interval {words.interval(arm)}"
+                    )
+        total = sum(stage.seconds for stage in self.stages)
+        lines.append(f"  {'in all':<70} {show_seconds(total)}")
+        if self.model == EMBEDDED:
+            lines.append(
+                "The embedded base is there to try everything offline in minutes; for use, train "
+                "on a real model (--model; the README names some)."
+            )
+        return "\n".join(lines)

@@ -1,0 +1,232 @@
+"""The stages of `livery run`: each says whether it is done already, and does itself if not.
+
+A stage is done when its result is there and was made from the same bytes: data by its manifest,
+training by the hashes of data and base and the settings that decide a run's numbers, evaluation by
+the hashes of adapter and cases.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from commands.training import backends
+from commands.training import session as training
+from livery.blas import use_openblas
+from livery.config.layers import Config
+from livery.config.settings import TrainSettings
+from livery.dataset.raw import Source, raw_rows
+from livery.dataset.sources import digest, find
+from livery.errors import UserError
+from livery.files import sha256, write_json
+from livery.reading import read_object
+from livery.training import run_folder
+from livery.training.run_folder import base_digest, deciding_settings
+
+Say = Callable[[str], None]
+
+# What the training of an adapter folder was made from; beside it, for the next `livery run`.
+MADE_FROM = "made_from.json"
+DATA_SEED = 7
+
+
+# -- data --------------------------------------------------------------------------------------
+
+
+def data_is_made(folder: Path, skill: str, seed: int) -> bool:
+    """Whether the folder holds this generator's data, unchanged."""
+    from datagen.folder import MANIFEST, read_manifest
+
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_manifest(folder)
+    generator = _generator(skill)
+    made = (manifest.get("generator"), manifest.get("version"), manifest.get("seed"))
+    return made == (generator.NAME, generator.VERSION, seed) and all(
+        (folder / f"{name}.jsonl").is_file() and sha256(folder / f"{name}.jsonl") == entry["sha256"]
+        for name, entry in manifest["splits"].items()
+    )
+
+
+def make_data(folder: Path, skill: str, seed: int) -> None:
+    """Generate the skill's data.
+
+    Raises:
+        UserError: the skill has no generator, or the folder holds something else.
+    """
+    from datagen.folder import set_edited_aside, write_folder
+
+    generator = _generator(skill)
+    for name in set_edited_aside(folder):
+        print(f"note: {folder / name} is what it was edited to.", file=sys.stderr, flush=True)
+    splits = generator.generate(seed)
+    write_folder(
+        folder, splits, skill=skill, generator=generator.NAME, version=generator.VERSION, seed=seed
+    )
+
+
+def _generator(skill: str) -> Any:
+    name = "datagen." + skill.replace("-", "_")
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"Skill {skill} has no data generator; give your own rows with --data.")
+    return importlib.import_module(name)
+
+
+def describe_data(folder: Path, settings: TrainSettings) -> str:
+    """Rows by split, for the summary; the settings may take fewer."""
+    splits = find(folder)
+    rows = [f"{_count(splits.train):,} training rows"]
+    if splits.valid:
+        rows.append(f"{_count(splits.valid):,} held out")
+    fewer = settings.max_samples or settings.val_split or settings.eval_max_samples
+    return ", ".join(rows) + ("; the settings select among them" if fewer else "")
+
+
+def _count(sources: Sequence[Source]) -> int:
+    return sum(1 for source in sources for _ in raw_rows(source))
+
+
+# -- training ----------------------------------------------------------------------------------
+
+# Settings that older records do not name, with what they were then.
+_SINCE: dict[str, Any] = {
+    "max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto", "columns": [],
+    "train_on": "all", "chat_template_kwargs": {}, "template_date": "",
+}  # fmt: skip
+
+
+def made_from(settings: TrainSettings) -> dict[str, Any]:
+    """What decides the adapter's bytes, as far as it is known before the data is encoded."""
+    splits = find(settings.data)
+    deciding = deciding_settings(settings, settings.max_steps or 0)
+    return json.loads(
+        json.dumps(
+            {
+                **deciding,
+                "epochs": settings.epochs,
+                "dtype": settings.dtype,
+                "keep": settings.keep,
+                **{name: getattr(settings, name) for name in _SINCE},
+                "train": digest(splits.train),
+                "valid": digest(splits.valid) if splits.valid else None,
+                "base": base_digest(settings.model),
+            }
+        )
+    )
+
+
+def training_is_done(settings: TrainSettings) -> bool:
+    """Whether the output folder holds a finished run made from the same.
+
+    Raises:
+        UserError: it holds a run, finished or not, that was made from something else.
+    """
+    folder = Path(settings.output_dir)
+    if not (folder / run_folder.RUN_CONFIG).exists():
+        return False
+    if not (folder / MADE_FROM).is_file():
+        raise UserError(
+            f"{folder}: holds a run that `livery run` did not make. Name another --output-dir, or "
+            "add --fresh to begin anew in its place."
+        )
+    now, then = made_from(settings), {**_SINCE, **read_object(folder / MADE_FROM)}
+    changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
+    if changed:
+        shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])
+        raise UserError(
+            f"{folder}: holds a run made otherwise ({shown}). Add --fresh to begin anew in its "
+            "place, or name another --output-dir."
+        )
+    return (folder / run_folder.METADATA).exists()
+
+
+def train(config: Config, *, fresh: bool, resume_command: str) -> None:
+    """Begin the run, or go on with the one that was interrupted; the caller holds its folder."""
+    folder = Path(config.settings.output_dir)
+    resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
+    settings, _ = backends.choose(config.settings)
+    record = None if resume else made_from(settings)
+    training.train(
+        config,
+        training.Request(
+            resume=resume,
+            resume_command=resume_command,
+            overwrite=fresh,
+            held=True,
+            begin=lambda: write_json(folder / MADE_FROM, record),
+        ),
+    )
+
+
+# -- evaluation --------------------------------------------------------------------------------
+
+
+def stored_evaluation(skill: str, folder: Path) -> dict[str, Any] | None:
+    """The record of an evaluation of these weights on these cases, with the base beside it."""
+    from eval import record
+    from eval.hashes import adapter_hashes
+    from eval.scorers import own_set
+
+    path = folder / record.NAME
+    if not path.is_file():
+        return None
+    found = record.read(path)
+    same = (
+        found["set"]["sha256"] == sha256(own_set(skill))
+        and found["facts"]["adapter_sha256"] == adapter_hashes(folder)
+        and {"base_constrained", "tuned_constrained"} <= found["arms"].keys()
+    )
+    return found if same else None
+
+
+def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, Any]:
+    """Score adapter and base, constrained and free, and put it on record in the folder."""
+    from eval import record
+    from eval.evaluate import Request
+    from eval.evaluate import evaluate as run_evaluation
+    from eval.report.terminal import print_record
+    from livery.engines.engine import engine_names
+    from livery.progress import Progress
+
+    use_openblas()
+    folder = Path(settings.output_dir)
+    engine = settings.backend if settings.backend in engine_names() else "mlx"
+    request = Request(
+        skill=skill,
+        adapter=str(folder),
+        engine=engine,
+        engine_options={"dtype": settings.dtype},
+        baseline=True,
+        train_data=settings.data,
+        columns=settings.columns,
+        target=target,
+        command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
+    )
+    found = run_evaluation(request, lambda what, total: Progress(what, total, "answers"))
+    write_json(folder / record.NAME, found)
+    print_record(found)
+    return found
+
+
+# -- report ------------------------------------------------------------------------------------
+
+
+def report_is_current(folder: Path) -> bool:
+    """Whether the report is younger than what it reports on."""
+    page = folder / "report.html"
+    sources = [folder / "evaluation.json", folder / run_folder.METADATA]
+    return page.is_file() and all(
+        not source.exists() or source.stat().st_mtime <= page.stat().st_mtime for source in sources
+    )
+
+
+def report(folder: Path) -> None:
+    """Write report.md and report.html."""
+    from eval.report.report import write_report
+
+    write_report(folder)

@@ -1,0 +1,99 @@
+"""`livery train`: settings from file, environment and flags; then the loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livery.config.flags import given_flags, training_flags
+from livery.config.layers import Config, resolve
+from livery.errors import shown
+
+
+@click.command(short_help="Train an adapter.")
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--resume-anyway", is_flag=True, help="Resume although data or settings differ.")
+@click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run.")
+@click.option("--dry-run", is_flag=True, help="Print settings, plan and memory; train nothing.")
+@click.option("--verify", is_flag=True, help="Compare the runtimes on the adapter at the end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@training_flags
+def train(
+    config_file: str | None,
+    resume: bool,
+    resume_anyway: bool,
+    overwrite: bool,
+    dry_run: bool,
+    verify: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Train an adapter on a folder with train.jsonl and valid.jsonl.
+
+    Settings come from the configuration file, then the environment (LIVERY_…, JARVIS_…), then
+    flags; --dry-run shows each with its source. Ctrl-C finishes the step, saves, and prints the
+    command that goes on. --verify is livery verify on the folder at the end.
+
+    \b
+    Examples:
+      livery train --data data/date-keys --output-dir adapters/date-keys
+      livery train --data my/data --output-dir adapters/mine --model ID_OR_PATH --epochs 2
+      livery train --config mlx_config.yaml --dry-run
+      livery train --resume --output-dir adapters/mine
+    """
+    if overwrite and (resume or resume_anyway):
+        raise click.UsageError("--overwrite begins anew and --resume goes on: choose one.")
+    resume = resume or resume_anyway
+    config = _resolve(given_flags(flags), config_file, resume)
+    if dry_run:
+        from commands.training.dry_run import show
+
+        show(config, as_json=as_json)
+        return 0
+    from commands.training import session as training
+
+    result = training.train(
+        config,
+        training.Request(
+            resume=resume,
+            resume_anyway=resume_anyway,
+            overwrite=overwrite,
+            resume_command=training.resume_command(config.settings.output_dir),
+        ),
+    )
+    facts, passed = dict(result.facts), True
+    if not as_json:
+        click.echo(f"The adapter is in {shown(config.settings.output_dir)}.")
+    if verify:
+        facts["verify"], passed = _verify(config, show=not as_json)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    return 0 if passed else 1
+
+
+def _verify(config: Config, *, show: bool) -> tuple[dict[str, Any] | None, bool]:
+    """`livery verify` on the folder just written, by the first of several processes."""
+    from commands.training.session import first_process
+
+    if not first_process():
+        return None, True
+    from commands.verify import print_verdict
+    from convert.verify.verify import verify
+
+    verdict = verify(config.settings.output_dir, config.settings.model)
+    if show:
+        print_verdict(verdict)
+    return verdict.as_dict(), verdict.passed
+
+
+def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:
+    """A run that goes on takes the settings it began with, unless a file is named."""
+    config = resolve(flags, file=file)
+    record = Path(config.settings.output_dir) / "run_config.json"
+    if resume and file is None and record.is_file():
+        return resolve(flags, recorded=record)
+    return config

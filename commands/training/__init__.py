@@ -1,0 +1,1 @@
+"""What `livery train` does before and after the loop: settings, backend, memory, export."""

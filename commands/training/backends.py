@@ -1,0 +1,89 @@
+"""Which framework trains here, and what it cannot do as asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from livery.blas import REMEDY, use_openblas
+from livery.config.settings import TrainSettings
+from livery.errors import UserError
+from livery.machine import install
+from livery.training.backend import Backend
+from livery.training.plan import Example
+
+_OTHER: dict[str, Literal["mlx", "torch"]] = {"mlx": "torch", "torch": "mlx"}
+
+
+def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSettings, list[str]]:
+    """Settle the backend and what it must substitute.
+
+    Args:
+        fall_back: take another framework where the settings' is not installed.
+
+    Returns:
+        The settings with a backend that is not "auto", and what to tell the user.
+
+    Raises:
+        UserError: the framework is not installed; the command that installs it is named.
+    """
+    name = settings.backend
+    if name == "auto":
+        usable = [b for b in ("mlx", "torch") if _installed(b)]
+        if not usable:
+            raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
+        name = usable[0]
+    elif not _installed(name) and fall_back and _installed(other := _OTHER[name]):
+        note = f"The run began with {name}, which is not installed here: going on with {other}."
+        settings, notes = choose(dataclasses.replace(settings, backend=other))
+        return settings, [note, *notes]
+    elif not _installed(name):
+        extra = "mlx" if name == "mlx" else "cuda"
+        raise UserError(f"--backend {name} is not installed. Install it: {install(extra)}")
+    settings = dataclasses.replace(settings, backend=name)
+    return _adapt_to_mlx(settings) if name == "mlx" else _adapt_to_torch(settings)
+
+
+def load(settings: TrainSettings, examples: Sequence[Example] = ()) -> Backend:
+    """Load the base with LoRA on the settings' backend; `examples` are the training rows."""
+    if settings.backend == "mlx":
+        if not use_openblas():
+            print(f"note: OpenBLAS is missing and MLX will be slow: {REMEDY}", file=sys.stderr)
+        from mlx_train.backend import MlxBackend
+
+        return MlxBackend(settings)
+    from cuda_train.backend import TorchBackend
+
+    return TorchBackend(settings, examples=examples)
+
+
+def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
+    notes: list[str] = []
+    if settings.optimizer == "adamw_8bit":
+        settings = dataclasses.replace(settings, optimizer="adamw")
+        notes.append("adamw_8bit needs CUDA; MLX takes adamw with float32 moments instead.")
+    if settings.attention != "auto":
+        notes.append(f"--attention {settings.attention} is torch's; MLX has one attention.")
+    if settings.device != "auto":
+        notes.append(
+            f"device {settings.device}: not used: MLX keeps the whole model on its one device."
+        )
+    return settings, notes
+
+
+def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
+    importlib.import_module("cuda_train")  # it settles torch's allocator, before torch has arrays
+    notes: list[str] = []
+    if settings.compile == "on":
+        settings = dataclasses.replace(settings, compile="off")
+        notes.append("--compile on is MLX's; torch runs uncompiled.")
+    return settings, notes
+
+
+def _installed(name: str) -> bool:
+    needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}[name]
+    return all(importlib.util.find_spec(module) is not None for module in needed)

@@ -1,0 +1,81 @@
+"""`livery train --dry-run`: every setting with its source, the plan, and a memory estimate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import click
+
+from commands.training import backends, memory
+from commands.training import session as training
+from commands.training.output import describe_work
+from livery.config.layers import Config
+from livery.errors import printable
+from livery.training.plan import Plan, work
+
+
+def show(config: Config, *, as_json: bool) -> None:
+    """Print what a run would do.
+
+    Raises:
+        UserError: the data or the model is missing or wrong; the settings are printed before that.
+    """
+    if not as_json:
+        print_settings(config)
+    settings, substitutions = backends.choose(config.settings)
+    data = training.load_data(settings)
+    plan = Plan(
+        data.train.examples,
+        settings.batch_size,
+        settings.grad_accum,
+        settings.seed,
+        settings.share_prefix,
+    )
+    facts = dataclasses.asdict(work(plan))
+    steps = settings.max_steps or plan.total_steps(settings.epochs)
+    notes = [*substitutions, *training.describe_dropped(data)]
+    needed = memory.estimate(settings, plan)
+    if as_json:
+        click.echo(
+            json.dumps({**_as_json(config, facts, steps, notes), "memory": needed}, indent=2)
+        )
+        return
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    click.echo(f"\nbackend      {settings.backend}")
+    click.echo(f"plan         {describe_work(facts, steps)}")
+    click.echo(f"shapes       {facts['shapes']} distinct micro-batches")
+    for number, line in enumerate(memory.describe(needed, settings, plan)):
+        click.echo(f"{'' if number else 'memory':<12} {line}")
+
+
+def print_settings(config: Config) -> None:
+    """A table of key, value and source, then what is not honoured."""
+    rows = [(name, _show(v.value), v.source) for name, v in sorted(config.values.items())]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for name, value, source in rows:
+        click.echo(printable(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}"))
+    for note in config.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _as_json(config: Config, facts: dict[str, Any], steps: int, notes: list[str]) -> dict[str, Any]:
+    return {
+        "settings": {name: value.value for name, value in config.values.items()},
+        "sources": {name: value.source for name, value in config.values.items()},
+        "notes": [*config.notes, *notes],
+        "plan": {"total_steps": steps, **facts},
+    }
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return ",".join(value) or "(all linear layers)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

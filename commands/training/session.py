@@ -1,0 +1,285 @@
+"""One training run from a resolved configuration: data, backend, loop, adapter folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commands.training import backends
+from commands.training.export import export, rehearse
+from commands.training.init_adapter import start_from
+from commands.training.output import TrainingOutput
+from livery.base_check import check_base, check_lengths
+from livery.config.layers import Config
+from livery.config.settings import TrainSettings
+from livery.dataset import selection
+from livery.dataset.cache import default_cache, load_cached
+from livery.dataset.columns import read_columns
+from livery.dataset.conversation import Conversation
+from livery.dataset.encode import encode
+from livery.dataset.load import Dataset
+from livery.dataset.raw import Source
+from livery.dataset.reader import Reader
+from livery.dataset.sources import find
+from livery.dataset.template import ChatTemplate, load_chat
+from livery.errors import UserError
+from livery.training import run_folder
+from livery.training.loop import Job, RunResult
+from livery.training.loop import train as run_loop
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a run begins.
+
+    Attributes:
+        resume: go on with the run in the output folder.
+        resume_anyway: although it was made from something else.
+        overwrite: begin anew in a folder that holds a run.
+        held: the caller holds the folder's lock.
+        begin: called when a new run is about to write its first file.
+        resume_command: shown when the run is interrupted.
+    """
+
+    resume: bool = False
+    resume_anyway: bool = False
+    overwrite: bool = False
+    held: bool = False
+    begin: Callable[[], None] = lambda: None
+    resume_command: str = "the same command with --resume"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded training and validation rows, what encoded them, and what to say of them."""
+
+    chat: ChatTemplate
+    train: Dataset
+    valid: Dataset
+    notes: tuple[str, ...] = ()
+
+
+def train(config: Config, request: Request) -> RunResult:
+    """Train as configured and write the adapter folder.
+
+    Raises:
+        UserError: data, model, folder or settings are wrong.
+        Interrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    # A run that goes on may find itself on a machine without the framework it began with.
+    asked = config.values["backend"].source.startswith(("flag", "environment"))
+    settings, substitutions = backends.choose(
+        config.settings, fall_back=request.resume and not asked
+    )
+    folder = Path(settings.output_dir)
+    with holding(folder, held=request.held), TrainingOutput() as output:
+        for note in (*config.notes, *substitutions):
+            output("note", {"text": note})
+        if first_process():
+            # Refused now rather than after the model was loaded; the loop asks again.
+            run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
+            check_inputs(settings, overwrite=request.overwrite)
+        settings, date_note = fix_date(settings, resume=request.resume)
+        if date_note:
+            output("note", {"text": date_note})
+        data = load_data(settings)
+        prompt_kwargs, prompt_note = choose_prompts(data)
+        if prompt_note:
+            output("note", {"text": prompt_note})
+        for note in describe_dropped(data):
+            output("note", {"text": note})
+        if first_process() and (note := check_base(settings, _first_row(data))):
+            output("note", {"text": note})
+        rows = (*data.train.examples, *data.valid.examples)
+        check_lengths(settings, max((len(row.tokens) for row in rows), default=0))
+        backend = backends.load(settings, data.train.examples)
+        for note in getattr(backend, "notes", ()):
+            output("note", {"text": note})
+        if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
+            output("note", {"text": start_from(settings.init_adapter, settings, backend)})
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            if text not in told:
+                told.add(text)
+                output("note", {"text": text})
+
+        if first_process():
+            for note in rehearse(settings, data.chat.tokenizer, backend.get_state()):
+                tell(note)
+        job = Job(
+            train=data.train.examples,
+            valid=data.valid.examples,
+            train_digest=data.train.digest,
+            valid_digest=data.valid.digest,
+            decode=lambda ids: str(data.chat.tokenizer.decode(ids)),
+            export=lambda state, facts: export(settings, data.chat.tokenizer, state, facts, tell),
+            listener=output,
+            resume=request.resume,
+            resume_anyway=request.resume_anyway,
+            overwrite=request.overwrite,
+            held=True,
+            record={"prompt_kwargs": prompt_kwargs},
+            begin=request.begin,
+            resume_command=request.resume_command,
+        )
+        return run_loop(settings, backend, job)
+
+
+def _first_row(data: Data) -> list[int]:
+    return [int(token) for token in data.train.examples[0].tokens] if data.train.examples else []
+
+
+def holding(folder: Path, *, held: bool = False) -> contextlib.AbstractContextManager[None]:
+    """The lock of the run's folder, taken by the process that writes, unless it is held already."""
+    if held or not first_process():
+        return contextlib.nullcontext()
+    return run_folder.locked(folder)
+
+
+def check_inputs(settings: TrainSettings, *, overwrite: bool) -> None:
+    """Raises UserError where beginning in the output folder would remove what the run reads."""
+    folder = Path(settings.output_dir).resolve()
+    if folder == Path(settings.model).resolve():
+        raise UserError(f"{folder}: is the base model itself; choose another --output-dir.")
+    start = settings.init_adapter
+    if overwrite and start is not None:
+        place = Path(start).resolve()
+        if place.exists() and (place == folder or folder in place.parents):
+            raise UserError(
+                f"{folder}: holds the adapter that the run starts from, and --overwrite would "
+                "remove it. Choose another --output-dir."
+            )
+
+
+def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, str]:
+    """(the settings with the day that a template which writes the date takes for today, for the
+    whole run; what to tell the user). A run that goes on keeps the day that it began with."""
+    if not load_chat(settings.model, settings.template).asks_date:
+        return settings, ""
+    record = Path(settings.output_dir) / run_folder.RUN_CONFIG
+    if resume and not settings.template_date and record.is_file():
+        before = run_folder.read_run_config(record.parent).get("settings", {})
+        settings = dataclasses.replace(settings, template_date=before.get("template_date") or "")
+    if not settings.template_date:
+        today = datetime.date.today().isoformat()
+        settings = dataclasses.replace(settings, template_date=today)
+    return settings, (
+        f"The chat template writes today's date: for this run, and for the adapter's prompts, that "
+        f"is {settings.template_date} (--template-date sets another)."
+    )
+
+
+def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:
+    """(variables that Livery's own prompts of the adapter add, what to tell the user).
+
+    A template that begins plain answers with an empty block of reasoning is learned so; prompts
+    that hold the block already go on at the answer's first word, where a grammar begins.
+    """
+    if data.train.reasons or data.valid.reasons or not data.chat.plain_kwargs:
+        return {}, ""
+    if not _goes_on_behind(data.chat, data.chat.plain_kwargs):
+        return {}, (
+            "The chat template puts an empty block of reasoning before an answer that has none, as "
+            "all of these have, and another one into a prompt with enable_thinking off: the block "
+            "is learned with the answer. To have it in the prompts instead, add "
+            "--chat-template-kwargs enable_thinking=false."
+        )
+    return data.chat.plain_kwargs, (
+        "The chat template puts an empty block of reasoning before an answer that has none, as all "
+        "of these have: the block is learned with the answer, and Livery's own prompts of the "
+        "adapter hold it (enable_thinking is false)."
+    )
+
+
+def _goes_on_behind(chat: ChatTemplate, kwargs: dict[str, Any]) -> bool:
+    """Whether a prompt with these variables is what stands before a plain answer's words."""
+    turns = ({"role": "user", "content": "ask"}, {"role": "assistant", "content": "tell"})
+    found = encode(Conversation("a plain answer", turns, (False, True)), chat).examples
+    settings = dataclasses.replace(chat.settings, kwargs={**chat.settings.kwargs, **kwargs})
+    prompt = ChatTemplate(chat.tokenizer, settings).prompt(turns[:1])
+    return bool(found) and found[0].tokens[: len(prompt)].tolist() == prompt
+
+
+def load_data(settings: TrainSettings) -> Data:
+    """Encode train.jsonl and, if there is one, valid.jsonl; or what the settings select of them.
+
+    Raises:
+        UserError: the folder or file is missing or empty, or a row is malformed.
+    """
+    splits = find(settings.data)
+    if settings.val_split and splits.valid:
+        raise UserError(
+            f"val_split is {settings.val_split:g}, but {splits.valid[0]} is there to be evaluated. "
+            "Remove one of them: --val-split 0, or the file."
+        )
+    chat = load_chat(settings.model, settings.template)
+    reader = Reader(read_columns(settings.columns), settings.train_on)
+    cache = default_cache()
+
+    def load(sources: Sequence[Source], **more: Any) -> Dataset:
+        return load_cached(
+            cache,
+            sources,
+            chat,
+            reader,
+            max_length=settings.max_length,
+            mask_prompt=settings.mask_prompt,
+            **more,
+        )
+
+    notes: list[str] = []
+    train = load(splits.train, first=settings.max_samples, with_questions=settings.val_split > 0)
+    if train.more:
+        notes.append(f"max_samples: the first {settings.max_samples} rows are read, no more.")
+    valid = load(splits.valid) if splits.valid else Dataset(())
+    _refuse_dropped(settings, train, valid)
+    if settings.val_split:
+        train, valid, note = selection.split(settings, str(splits.train[0]), train)
+        notes.append(note)
+    valid, note = selection.evenly(valid, settings.eval_max_samples)
+    notes += [note, *reader.notes()]
+    return Data(chat, train, valid, tuple(note for note in notes if note))
+
+
+def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:
+    dropped = [row for part in parts for row in part.dropped]
+    if settings.strict and dropped:
+        raise UserError(
+            f"{dropped[0].where}: {dropped[0].reason}. With strict no row may be left out; "
+            f"{len(dropped)} would be (`livery data check` lists them)."
+        )
+
+
+def describe_dropped(data: Data) -> list[str]:
+    """What was left out of the data, for people."""
+    notes = list(data.notes)
+    for name, part in (("training", data.train), ("validation", data.valid)):
+        if part.dropped:
+            first = part.dropped[0]
+            notes.append(
+                f"{len(part.dropped)} {name} rows are left out; the first, {first.where}: "
+                f"{first.reason}."
+            )
+    if not data.valid.examples:
+        notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")
+    return notes
+
+
+def resume_command(output_dir: str) -> str:
+    """The command that goes on with this run; its settings are on record in its folder."""
+    program = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
+    return f"{program} train --resume --output-dir {shlex.quote(output_dir)}"
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return os.environ.get("MLX_RANK", os.environ.get("RANK", "0")) == "0"

@@ -1,0 +1,1 @@
+"""GGUF files: adapters, whole models, tokenizers, quantization."""

@@ -1,0 +1,122 @@
+"""ggml's own quantizer, reached in the shared library that the xllamacpp package carries.
+
+`ggml_quantize_chunk` is exported there but no part of that package's interface, so nothing is taken
+for granted: the library and the function may be missing, and before use each type has to encode
+numbers that the gguf package then decodes to what they were. The alternative is llama.cpp's
+`llama-quantize` on PATH.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.gguf.file import TYPES
+from livery.cores import cores
+from livery.errors import UserError
+
+_CHUNK = 1 << 20  # values that a thread quantizes at a time
+# Mean error over mean size that each type stays below on normally distributed numbers.
+_ERROR = {"q4_k": 0.12, "q5_k": 0.06, "q6_k": 0.03, "q8_0": 0.01, "q5_0": 0.08, "q5_1": 0.08}
+
+Quantizer = Callable[[np.ndarray, str], np.ndarray]
+"""(array (…, in), a key of `TYPES`) -> its blocks (…, bytes a row), uint8."""
+
+
+class Unavailable(Exception):
+    """There is no ggml to be had here; the message says why."""
+
+
+@functools.cache
+def load() -> Quantizer:
+    """The quantizer of xllamacpp's library.
+
+    Raises:
+        Unavailable: the package is not installed, has no such function, or the function does not
+            do what it did when this was written.
+    """
+    function = _function(_library())
+    for dtype in _ERROR:
+        _check(function, dtype)
+    return functools.partial(_quantize, function)
+
+
+def _library() -> Path:
+    spec = importlib.util.find_spec("xllamacpp")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for suffix in ("so", "pyd", "dylib"):
+            found = sorted(Path(folder).glob(f"xllamacpp*.{suffix}"))
+            if found:
+                return found[0]
+    raise Unavailable("the package xllamacpp is not installed")
+
+
+def _function(path: Path) -> Any:
+    try:
+        function = ctypes.CDLL(str(path)).ggml_quantize_chunk
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"{path.name} has no ggml_quantize_chunk to call ({error})") from error
+    function.restype = ctypes.c_size_t
+    # type, source, target, first value, rows, values a row, importance (none). Some builds take one
+    # more pointer; a null one too many does no harm in any C calling convention.
+    function.argtypes = [
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+        ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+    ]  # fmt: skip
+    return function
+
+
+def _check(function: Any, dtype: str) -> None:
+    """Raises Unavailable unless what `function` makes of some numbers decodes to them."""
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    values = np.random.default_rng(0).normal(size=(2, 512)).astype(np.float32)
+    blocks = _rows(function, values, dtype)
+    back = dequantize(blocks, GGMLQuantizationType(TYPES[dtype][0]))
+    error = np.abs(back - values).mean() / np.abs(values).mean()
+    if not error < _ERROR[dtype]:
+        raise Unavailable(f"its ggml_quantize_chunk does not write {dtype} as known here")
+
+
+def _rows(function: Any, values: np.ndarray, dtype: str) -> np.ndarray:
+    """Quantize float32 rows (rows, in) in this thread."""
+    number, size, width = TYPES[dtype]
+    rows, row = values.shape
+    out = np.zeros((rows, row // size * width), np.uint8)
+    written = function(number, values.ctypes.data, out.ctypes.data, 0, rows, row, None, None)
+    if written != out.nbytes:
+        raise Unavailable(f"its ggml_quantize_chunk wrote {written} bytes of {out.nbytes}")
+    return out
+
+
+def _quantize(function: Any, array: np.ndarray, dtype: str) -> np.ndarray:
+    """The array's blocks, made by all cores; see `Quantizer`.
+
+    Raises:
+        UserError: the array holds infinities or NaN, for which no block has a code.
+    """
+    number, size, width = TYPES[dtype]
+    row = array.shape[-1]
+    assert row % size == 0, (number, array.shape)
+    rows = array.reshape(-1, row)
+    out = np.empty((len(rows), row // size * width), np.uint8)
+    step = max(1, _CHUNK // row)
+
+    def part(first: int) -> None:
+        values = np.ascontiguousarray(rows[first : first + step], np.float32)
+        if not np.isfinite(values).all():
+            raise UserError("holds infinities or NaN, which no quantized type can store")
+        out[first : first + step] = _rows(function, values, dtype)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for _ in pool.map(part, range(0, len(rows), step)):
+            pass
+    return out.reshape(*array.shape[:-1], -1)

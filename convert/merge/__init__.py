@@ -1,0 +1,1 @@
+"""Bake an adapter into its base, in bounded memory."""

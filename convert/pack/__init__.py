@@ -1,0 +1,1 @@
+"""One folder or archive for every runtime, with its card; Modelfiles for Ollama."""

@@ -1,0 +1,1 @@
+"""Run an adapter in every runtime and compare the numbers."""

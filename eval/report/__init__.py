@@ -1,0 +1,1 @@
+"""report.md, report.html and what a terminal shows."""

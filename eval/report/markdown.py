@@ -1,0 +1,167 @@
+"""A run as Markdown: the same content as the web page, without the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from eval.record import Record
+from eval.report import facts, words
+from eval.report.run_data import RunData
+
+
+def document(data: RunData) -> str:
+    """The whole document."""
+    blocks = [f"# {_text(data.folder.resolve().name)}", _text(facts.summary(data))]
+    for record in data.evaluations:
+        blocks += _evaluation(record)
+    blocks += _training(data)
+    blocks += _samples(data)
+    for record in data.evaluations:
+        blocks.append(f"## Facts of the evaluation: {_title(record)}")
+        blocks.append(table(["", ""], [[k, _code(v)] for k, v in facts.evaluation(record)]))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A pipe table of cells that are Markdown already."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _title(record: Record) -> str:
+    return _text(words.set_title(record))
+
+
+def _evaluation(record: Record) -> list[str]:
+    arms = record["arms"]
+    verdict = words.verdict(record)
+    lines = [f"- {_text(words.comparison(found))}" for found in record["comparisons"]]
+    more = (
+        *words.trained(record),
+        words.constant(record),
+        words.taught(record),
+        words.leaks(record),
+    )
+    lines += [f"- {_text(said)}" for said in more if said]
+    if record.get("stale"):
+        lines.append("- **The adapter has changed since this evaluation; run it again.**")
+    return [
+        f"## {_title(record)}: {words.count(record['set']['cases'], 'case')}"
+        + (f" ({verdict})" if verdict else ""),
+        table(
+            ["", "right", "95 % interval", "unparsed", "cut off", "speed"],
+            [
+                [
+                    words.arm_title(key),
+                    f"**{words.percent(arm['accuracy'])}** ({arm['correct']} of {arm['total']})",
+                    words.interval(arm),
+                    str(arm["unparsed"]),
+                    str(arm["unfinished"]),
+                    "; ".join(words.speed(arm)),
+                ]
+                for key, arm in arms.items()
+            ],
+        ),
+        "\n".join(lines),
+        "### By category",
+        _categories(record),
+        *_regressions(record),
+        *_failures(record),
+    ]
+
+
+def _categories(record: Record) -> str:
+    arms = record["arms"]
+    headline = arms[record["headline"]]["categories"]
+    return table(
+        ["category", "cases", *map(words.arm_title, arms), "interval"],
+        [
+            [
+                _text(name.replace("_", " ")),
+                str(share["total"]),
+                *(words.percent(arm["categories"][name]["accuracy"]) for arm in arms.values()),
+                words.interval(share),
+            ]
+            for name, share in headline.items()
+        ],
+    )
+
+
+def _regressions(record: Record) -> list[str]:
+    found = words.regressions(record)
+    if not found:
+        return []
+    head = ["arm", "category", "request", "expected", "got", "wrong with it"]
+    rows = [[words.arm_title(after), *_cells(case, after)] for case, _, after in found]
+    return ["### Regressions (right before tuning, wrong after)", table(head, rows)]
+
+
+def _failures(record: Record) -> list[str]:
+    """Every failure of the tuned arms (of the base where there are none)."""
+    blocks: list[str] = []
+    for key in words.listed_arms(record)[0]:
+        failed = words.failures(record, key)
+        blocks.append(f"### Failures, {words.arm_title(key)}: {len(failed)}")
+        if failed:
+            head = ["category", "request", "expected", "got", "wrong with it"]
+            blocks.append(table(head, [_cells(case, key) for case in failed]))
+    return blocks
+
+
+def _cells(case: dict[str, object], arm: str) -> list[str]:
+    answers: dict[str, dict[str, str]] = case["answers"]  # pyright: ignore[reportAssignmentType]
+    answer = answers[arm]
+    return [
+        _text(str(case["category"]).replace("_", " ")),
+        _text(str(case["text"])),
+        _code(str(case["expected_text"])),
+        _code(answer["answer"]),
+        _text(answer["error"]),
+    ]
+
+
+def _training(data: RunData) -> list[str]:
+    rows = facts.training(data)
+    if not rows:
+        return []
+    blocks = ["## Training", table(["", ""], [[k, _code(v)] for k, v in rows])]
+    if data.eval_losses:
+        points = [[str(r["step"]), f"{r['eval_loss']:.4f}"] for r in data.eval_losses]
+        blocks.append(table(["step", "validation loss"], points))
+    return blocks
+
+
+def _samples(data: RunData) -> list[str]:
+    blocks = ["## Samples over time"] if data.samples else []
+    shorts = facts.short_prompts(data.samples)
+    for sample, short in zip(data.samples, shorts, strict=True):
+        blocks.append(f"**{_text(short)}**")
+        rows = [[f"step {step}", _code(text)] for step, text in sample.answers]
+        blocks.append(table(["", ""], [*rows, ["expected", _code(sample.expected)]]))
+    return blocks
+
+
+def _text(value: str) -> str:
+    """Text that cannot turn into Markdown or HTML of its own."""
+    value = " ".join(value.split())
+    for mark in "\\`*_[]<>|#":
+        value = value.replace(mark, f"\\{mark}" if mark not in "<>" else f"&{_NAMED[mark]};")
+    return value
+
+
+_NAMED = {"<": "lt", ">": "gt"}
+
+
+def _code(value: str) -> str:
+    """A code span that holds `value` as it is, back-ticks, pipes and line ends included."""
+    value = value.replace("\r", "").replace("\n", "⏎").replace("|", "\\|")
+    if not value.strip():
+        return f"`{value}`" if value else ""
+    longest, run = 0, 0
+    for character in value:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{value}{pad}{fence}"

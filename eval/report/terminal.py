@@ -1,0 +1,64 @@
+"""What `livery eval` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from eval.record import Record
+from eval.report import words
+
+SHOWN = 10
+
+
+def print_record(record: Record) -> None:
+    """Print scores by category, comparisons, leaks and the first failures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    arms: dict[str, Any] = record["arms"]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(words.set_title(record))
+    table.add_column("cases", justify="right")
+    for key in arms:
+        table.add_column(key.replace("_", "\n"), justify="right")
+    headline = arms[record["headline"]]
+    for name, share in headline["categories"].items():
+        cells = [words.percent(arm["categories"][name]["accuracy"]) for arm in arms.values()]
+        table.add_row(name.replace("_", " "), str(share["total"]), *cells)
+    table.add_row()
+    table.add_row(
+        "all",
+        str(headline["total"]),
+        *(words.percent(arm["accuracy"]) for arm in arms.values()),
+        style="bold",
+    )
+    table.add_row("95 % interval", "", *(words.interval(arm) for arm in arms.values()))
+    console.print(table)
+    click.echo()
+    for found in record["comparisons"]:
+        click.echo(words.comparison(found))
+    for said in words.trained(record):
+        click.echo(said)
+    click.echo(words.constant(record))
+    if said := words.taught(record):
+        click.echo(said)
+    click.echo(words.leaks(record))
+    click.echo(f"Speed, {words.arm_title(record['headline'])}: {'; '.join(words.speed(headline))}")
+    _print_cases("Regressions", [(case, arm) for case, _, arm in words.regressions(record)])
+    failed = words.failures(record, record["headline"])
+    _print_cases("Failures", [(case, record["headline"]) for case in failed])
+
+
+def _print_cases(title: str, found: list[tuple[dict[str, Any], str]]) -> None:
+    if not found:
+        return
+    click.echo(f"\n{title}: {len(found)}")
+    for case, arm in found[:SHOWN]:
+        answer = case["answers"][arm]
+        click.echo(f"  {case['text']}\n    expected {case['expected_text']}")
+        click.echo(f"    got      {answer['answer']}   ({answer['error']})")
+    if len(found) > SHOWN:
+        click.echo(f"  and {len(found) - SHOWN} more: see the report.")

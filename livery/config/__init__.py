@@ -1,0 +1,1 @@
+"""Settings: where each comes from, what it may be, what it decides."""

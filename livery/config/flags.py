@@ -1,0 +1,89 @@
+"""Command-line flags made from the table in `livery.config.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from livery.config.older import FLAGS, NEEDLESS, SWITCHES
+from livery.config.options import OPTIONS, Option, by_name
+from livery.config.values import Kind, Switch
+
+
+class _Value(click.ParamType):
+    """A kind of `livery.config.values` as click wants it; a wrong value is a usage error."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.name = kind.metavar
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.kind.read(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}.", param, ctx)
+
+
+def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add a flag for every option; the command takes them as `**flags` (see `given_flags`)."""
+    for option in reversed(OPTIONS):
+        function = _decorator(option)(function)
+    for flag in FLAGS:
+        function = _refused(flag)(function)
+    for flag in NEEDLESS:
+        function = _needless(flag)(function)
+    return function
+
+
+def option_flags(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the flags of some options, by name, for commands that read data as training does."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            function = _decorator(by_name(name))(function)
+        return function
+
+    return add
+
+
+def given_flags(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Pick the training flags that were given, by option name, out of a command's arguments."""
+    return {
+        option.name: arguments[option.parameter]
+        for option in OPTIONS
+        if arguments.get(option.parameter) is not None
+    }
+
+
+def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    names = (option.parameter, *option.flags)
+    if isinstance(option.kind, Switch):
+        return click.option(*names, default=None, help=option.help)
+    kind = _Value(option.kind)
+    return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help)
+
+
+def _needless(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag of an older trainer, hidden from --help, that changes nothing and is told so."""
+
+    def say(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            click.echo(f"note: {flag} is not used: {NEEDLESS[flag]}.", err=True)
+
+    return click.option(flag, hidden=True, expose_value=False, callback=say)
+
+
+def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag of an older trainer, hidden from --help, that says what to do instead."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{flag} is no flag of Livery's: {FLAGS[flag]}.", context)
+
+    return click.option(
+        flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in SWITCHES
+    )

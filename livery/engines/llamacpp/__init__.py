@@ -1,0 +1,1 @@
+"""The llama.cpp engine: a process of its own around the library."""

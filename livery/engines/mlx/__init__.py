@@ -1,0 +1,1 @@
+"""The MLX engine, and how MLX loads a base."""

@@ -1,0 +1,50 @@
+"""What happens to a batch's logits before a token is chosen: clock, grammar, temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from livery.engines.answers import Course
+from livery.engines.sampling import nucleus
+
+
+class Steps(Course):
+    """The hooks of `mlx_decode.decode` for one batch."""
+
+    def adjust(
+        self, rows: Sequence[int], so_far: Sequence[Sequence[int]], logits: mx.array
+    ) -> mx.array:
+        """Forbid what the grammar does not allow next: logits (B', vocab) -> the same shape."""
+        allowed = self.allowed(rows, so_far, logits.shape[-1])
+        if allowed is not None:
+            logits = mx.where(mx.array(allowed), logits, -mx.inf)
+        mx.eval(logits)
+        self.tick(rows)
+        return logits
+
+    def choose(
+        self, rows: Sequence[int], so_far: Sequence[Sequence[int]], logits: mx.array
+    ) -> mx.array:
+        """Draw tokens (B',) by the Gumbel trick, each row from a generator of its own, so that an
+        answer does not depend on what else stands in its batch."""
+        noise = [
+            mx.random.gumbel(
+                (logits.shape[-1],),
+                key=mx.random.key(_mix(self.decoding.seed, self.rows[row], len(tokens))),
+            )
+            for row, tokens in zip(rows, so_far, strict=True)
+        ]
+        scaled = logits.astype(mx.float32) / self.decoding.temperature
+        if self.decoding.top_p < 1:
+            kept = nucleus(np.asarray(scaled), self.decoding.top_p)
+            scaled = mx.where(mx.array(kept), scaled, -mx.inf)
+        return mx.argmax(scaled + mx.stack(noise), axis=-1)
+
+
+def _mix(seed: int, row: int, step: int) -> int:
+    """One 63-bit number from three."""
+    state = np.random.SeedSequence([seed % 2**63, row, step]).generate_state(1, np.uint64)
+    return int(state[0] >> 1)

@@ -1,0 +1,1 @@
+"""The torch engine, and how torch loads a base."""

@@ -1,0 +1,276 @@
+"""What this machine is, what can train on it, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from livery import blas
+from livery.errors import UserError
+
+# Packages worth naming, with the extra that brings each ("" for the core).
+PACKAGES = {
+    "mlx": "mlx",
+    "mlx-lm": "mlx",
+    "transformers": "",
+    "safetensors": "",
+    "gguf": "",
+    "llguidance": "",
+    "torch": "cuda",
+    "peft": "cuda",
+    "bitsandbytes": "cuda",
+    "xllamacpp": "llamacpp",
+}
+MEASURE_SECONDS = 0.3
+# Two cores with the reference BLAS reach 8, one core with OpenBLAS 60 and more.
+SLOW_GFLOPS = 20.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is missing or slow, and the command that mends it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass
+class Report:
+    """All findings, as plain values."""
+
+    machine: dict[str, Any] = field(default_factory=dict[str, Any])
+    mlx: dict[str, Any] = field(default_factory=dict[str, Any])
+    torch: dict[str, Any] = field(default_factory=dict[str, Any])
+    packages: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    cache: dict[str, Any] = field(default_factory=dict[str, Any])
+    can_train: list[str] = field(default_factory=list[str])
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> Report:
+    """Look at everything. Takes a few seconds, most of them spent importing torch."""
+    report = Report(machine=machine())
+    report.packages = {name: version(name) for name in PACKAGES}
+    report.cache = _cache()
+    _examine_mlx(report)
+    _examine_torch(report)
+    if report.machine["disk_free"] < 2e9:
+        report.problems.append(
+            Problem("Less than 2 GB of disk is free here.", "Free some space, or work elsewhere.")
+        )
+    return report
+
+
+def _cache() -> dict[str, Any]:
+    """Where encoded training data are kept, and the bytes they take; no path where none are."""
+    from livery.dataset.cache import default_cache
+
+    cache = default_cache()
+    if cache is None:
+        return {"path": None, "bytes": 0}
+    return {"path": str(cache.folder), "bytes": cache.size()}
+
+
+def machine() -> dict[str, Any]:
+    """Chip, cores, memory and disk in bytes, system and Python."""
+    total, available = memory()
+    system = platform.system()
+    release = f"macOS {platform.mac_ver()[0]}" if system == "Darwin" else _linux_release()
+    return {
+        "chip": chip(),
+        "architecture": platform.machine(),
+        "cores": _cores(),
+        "memory": total,
+        "memory_available": available,
+        "disk_free": shutil.disk_usage(Path.cwd()).free,
+        "system": release,
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+    }
+
+
+def version(package: str) -> str | None:
+    """Installed version, None where it is not installed. Imports nothing of it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def chip() -> str:
+    """The processor's name, as the system tells it."""
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory() -> tuple[int, int]:
+    """(total, available) bytes; a container's own limit where there is one."""
+    if platform.system() == "Darwin":
+        total = int(_output("sysctl", "-n", "hw.memsize") or 0)
+        return total, total
+    entries: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            name, _, rest = line.partition(":")
+            entries[name] = int(rest.split()[0]) * 1024
+    total, available = entries.get("MemTotal", 0), entries.get("MemAvailable", 0)
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8"))
+        total, available = min(total, limit), min(available, max(0, limit - used))
+    return total, available
+
+
+def _examine_mlx(report: Report) -> None:
+    from livery.engines.mlx.load import require_mlx
+
+    has_openblas = blas.use_openblas()
+    try:
+        require_mlx()
+    except UserError as error:
+        report.mlx = {"usable": False, "reason": str(error)}
+        report.problems.append(Problem("MLX cannot be used here.", str(error)))
+        return
+    import mlx.core as mx
+
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    gflops = matmul_gflops()
+    report.mlx = {
+        "usable": True,
+        "version": report.packages["mlx"],
+        "mlx_lm": report.packages["mlx-lm"],
+        "device": "cpu" if on_cpu else "gpu",
+        "matmul_gflops": round(gflops, 1),
+        "openblas": blas.loaded() if on_cpu and sys.platform == "linux" else None,
+        "compile": compiles(),
+    }
+    if importlib.util.find_spec("mlx_train") is not None:
+        report.can_train.append("mlx")
+    if on_cpu and not has_openblas:
+        report.problems.append(
+            Problem(f"MLX multiplies at {gflops:.0f} GFLOP/s: OpenBLAS is missing.", blas.REMEDY)
+        )
+    elif on_cpu and gflops < SLOW_GFLOPS:
+        report.problems.append(
+            Problem(
+                f"MLX multiplies at only {gflops:.0f} GFLOP/s.",
+                "See whether other programs use the processor.",
+            )
+        )
+    if not report.mlx["compile"]:
+        report.problems.append(
+            Problem("mx.compile finds no C++ compiler.", "sudo apt install g++ (or --compile off)")
+        )
+
+
+def matmul_gflops() -> float:
+    """Speed of a float32 matrix product on MLX's default device, in GFLOP/s."""
+    import mlx.core as mx
+
+    def seconds(size: int, times: int) -> float:
+        a, b = mx.random.normal((size, size)), mx.random.normal((size, size))
+        mx.eval(a, b, a @ b)
+        began = time.perf_counter()
+        for _ in range(times):
+            mx.eval(a @ b)
+        return time.perf_counter() - began
+
+    # Grow the matrix until one product takes a tenth of the time we may spend.
+    size = 256
+    while seconds(size, 1) < MEASURE_SECONDS / 10 and size < 4096:
+        size *= 2
+    once = max(seconds(size, 1), 1e-6)
+    times = max(1, min(20, int(MEASURE_SECONDS / once)))
+    return 2 * size**3 * times / seconds(size, times) / 1e9
+
+
+def compiles() -> bool:
+    """Whether mx.compile works; on a CPU it calls a C++ compiler."""
+    import mlx.core as mx
+
+    def fused(x: Any) -> Any:
+        return mx.exp(x) * x + 1.0
+
+    try:
+        mx.eval(mx.compile(fused)(mx.arange(4.0)))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _examine_torch(report: Report) -> None:
+    if report.packages["torch"] is None:
+        report.torch = {"usable": False, "reason": "not installed"}
+        return
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        report.torch = {"usable": False, "reason": str(error)}
+        report.problems.append(
+            Problem("torch is installed and cannot be imported.", f"Reinstall it: {error}")
+        )
+        return
+    cuda = torch.cuda.is_available()
+    report.torch = {
+        "usable": True,
+        "version": str(torch.__version__),
+        "cuda": str(torch.version.cuda) if cuda else None,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if cuda
+        else [],
+        "mps": torch.backends.mps.is_available(),
+        "bitsandbytes": report.packages["bitsandbytes"],
+    }
+    if importlib.util.find_spec("cuda_train") is not None:
+        report.can_train.append("torch")
+    if cuda and report.packages["bitsandbytes"] is None:
+        report.problems.append(
+            Problem("bitsandbytes is missing: no 4-bit bases on CUDA.", install("cuda"))
+        )
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra into this Python."""
+    home = Path(__file__).resolve().parent.parent
+    if (home / "pyproject.toml").exists():
+        return f"{sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'   (in {home})"
+    return f"{sys.executable} -m pip install 'livery[{extra}]'"
+
+
+def _cores() -> int:
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _linux_release() -> str:
+    with contextlib.suppress(OSError):
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    return f"{platform.system()} {platform.release()}"
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

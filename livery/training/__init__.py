@@ -1,0 +1,1 @@
+"""The training loop and all it stands on; no framework in here."""

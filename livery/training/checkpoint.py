@@ -1,0 +1,267 @@
+"""Portable training state on disk: a folder a checkpoint, whole or not there.
+
+    checkpoints/step-000200/
+      state.safetensors   weight/<name>, first/<name>, second/<name>, float32 (ARCHITECTURE.md)
+      state.json          step, progress of the run, what it was made from, sha256 of the above
+
+Nothing in it belongs to a framework: a run begun on MLX goes on in torch and the reverse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from livery import temporary
+from livery.errors import UserError
+from livery.files import atomic_directory, sha256
+from livery.reading import read_object
+from livery.training.backend import Arrays, PortableState
+
+FORMAT = 1
+_FILES = ("state.safetensors", "state.json")
+_PARTS = {"weight": "weights", "first": "first_moment", "second": "second_moment"}
+
+
+class OtherFormat(UserError):
+    """A checkpoint that is whole, and that another version of Livery reads."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from; a checkpoint of another origin is not continued by accident.
+
+    Attributes:
+        settings: those settings that decide the numbers (see `livery.training.run_folder`).
+        data: digest of the encoded training examples.
+        base: digest of the base model.
+    """
+
+    settings: dict[str, Any]
+    data: str
+    base: str
+
+    def differences(self, other: Origin) -> list[str]:
+        """What differs, for people; empty where nothing does."""
+        found: list[str] = []
+        for key in sorted({*self.settings, *other.settings}):
+            mine, theirs = self.settings.get(key), other.settings.get(key)
+            if mine != theirs:
+                found.append(f"{key} is {mine!r} and was {theirs!r}")
+        if self.data != other.data:
+            found.append(f"the training data's hash is {self.data[:12]} and was {other.data[:12]}")
+        if self.base != other.base:
+            found.append(f"the base model's hash is {self.base[:12]} and was {other.base[:12]}")
+        return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands beyond its weights.
+
+    Attributes:
+        window_loss, window_tokens: sums since the last line of training_metrics.jsonl.
+        best_loss, best_step: lowest eval_loss so far and where; None before the first evaluation.
+        reference_loss: eval_loss that early stopping compares with.
+        stale: evaluations since that one improved.
+        last_eval: step of the latest evaluation.
+        last_loss: its eval_loss; None where a checkpoint of before does not tell.
+        valid: digest of the rows that these evaluations were made on.
+    """
+
+    window_loss: float = 0.0
+    window_tokens: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    reference_loss: float | None = None
+    stale: int = 0
+    last_eval: int = 0
+    valid: str = ""
+    last_loss: float | None = None
+
+    def on_rows(self, valid: str) -> Progress:
+        """The same for the validation rows of this digest; what others gave is left out."""
+        if self.valid in ("", valid):
+            return dataclasses.replace(self, valid=valid)
+        return Progress(self.window_loss, self.window_tokens, valid=valid)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint read back."""
+
+    path: Path
+    state: PortableState
+    progress: Progress
+    origin: Origin
+    made_by: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def steps(run: Path) -> list[int]:
+    """Steps that have a checkpoint, ascending."""
+    found = [re.fullmatch(r"step-(\d{6,})", p.name) for p in (run / "checkpoints").glob("step-*")]
+    every = {int(m.group(1)) for m in found if m}
+    return sorted(step for step in every if folder(run, step).is_dir())
+
+
+def write(
+    run: Path,
+    state: PortableState,
+    progress: Progress,
+    origin: Origin,
+    made_by: dict[str, Any],
+) -> Path:
+    """Save a checkpoint atomically and return its folder.
+
+    Args:
+        made_by: backend, dtype, optimizer and versions, for the message on resuming elsewhere.
+
+    Raises:
+        UserError: the disk is full or the folder may not be written; older checkpoints are intact.
+    """
+    path = folder(run, state.step)
+    tensors: Arrays = {
+        f"{part}/{name}": np.ascontiguousarray(value, np.float32)
+        for part, attribute in _PARTS.items()
+        for name, value in sorted(getattr(state, attribute).items())
+    }
+    with atomic_directory(path) as fresh:
+        (fresh / "state.safetensors").write_bytes(save(tensors))
+        facts = {
+            "format": FORMAT,
+            "step": state.step,
+            "progress": dataclasses.asdict(progress),
+            "origin": dataclasses.asdict(origin),
+            "made_by": made_by,
+            "sha256": sha256(fresh / "state.safetensors"),
+        }
+        (fresh / "state.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one checkpoint folder.
+
+    Raises:
+        OtherFormat: it was written by another version of Livery.
+        UserError: a file is missing, truncated or changed.
+    """
+    try:
+        facts = _facts(path)
+        tensors_path = path / "state.safetensors"
+        if sha256(tensors_path) != facts["sha256"]:
+            raise UserError(f"{tensors_path}: damaged: its bytes are not those that were saved.")
+        parts: dict[str, Arrays] = {attribute: {} for attribute in _PARTS.values()}
+        for key, value in load_file(tensors_path).items():
+            part, _, name = key.partition("/")
+            parts[_PARTS[part]][name] = value
+        return Checkpoint(
+            path,
+            PortableState(
+                parts["weights"], parts["first_moment"], parts["second_moment"], facts["step"]
+            ),
+            Progress(**facts["progress"]),
+            Origin(**facts["origin"]),
+            facts["made_by"],
+        )
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+    ) as error:  # fmt: skip
+        raise UserError(f"{path}: not a whole checkpoint: {error}.") from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """state.json. Raises OtherFormat, or what comes of a file that is no such record."""
+    try:
+        facts = read_object(path / "state.json")
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+    strange = facts["format"] != FORMAT or not (
+        facts["progress"].keys() <= _names(Progress) and facts["origin"].keys() <= _names(Origin)
+    )
+    if strange:
+        raise OtherFormat(
+            f"{path}: written by another version of Livery (checkpoint format {facts['format']}; "
+            f"this one reads {FORMAT}). Go on with the version that wrote it, begin anew in its "
+            "place with --overwrite, or move this checkpoint away to go on from an earlier one."
+        )
+    return facts
+
+
+def _names(kind: type[Progress | Origin]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and what was passed over on the way to it.
+
+    Raises:
+        OtherFormat: the newest that is not damaged is another version's. Going back from it would
+            train again what is done, and in time replace it.
+    """
+    passed_over: list[str] = []
+    for step in reversed(steps(run)):
+        try:
+            return read(folder(run, step)), passed_over
+        except OtherFormat:
+            raise
+        except UserError as error:
+            passed_over.append(str(error))
+    return None, passed_over
+
+
+def prune(run: Path, keep: int, also: Iterable[int | None] = (), now: int | None = None) -> None:
+    """Remove all but the `keep` newest checkpoints and those of the steps in `also`.
+
+    Only whole checkpoints of this format up to step `now`, the run's own, count and are removed:
+    one that cannot be read, however high its number, must not push out one that can.
+    """
+    mine = [step for step in steps(run) if now is None or step <= now]
+    whole = [step for step in mine if is_whole(folder(run, step))]
+    kept = {*whole[-keep:], *also}
+    for step in whole:
+        if step not in kept:
+            remove(folder(run, step))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint of this format can be read, its digest included."""
+    try:
+        stat = (path / "state.safetensors").stat()
+        return _digest(path, stat.st_mtime_ns, stat.st_size) == _facts(path)["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, changed: int, size: int) -> str:
+    """SHA-256 of the tensors; taken once for each state of the file."""
+    del changed, size
+    return sha256(path / "state.safetensors")
+
+
+def remove(path: Path) -> None:
+    """Remove what Livery wrote of a checkpoint; what somebody put beside it stays."""
+    with contextlib.suppress(OSError):
+        if {entry.name for entry in path.iterdir()} <= {*_FILES}:
+            temporary.discard(path)
+            return
+    for name in _FILES:
+        with contextlib.suppress(OSError):
+            (path / name).unlink()

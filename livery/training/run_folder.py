@@ -1,0 +1,211 @@
+"""The folder of a run: whose it is, that one process writes it, and its growing logs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from livery.config.settings import TrainSettings
+from livery.errors import UserError
+from livery.files import atomic_write, explain_os_errors, read_json, write_json
+from livery.training import checkpoint
+
+RUN_CONFIG = "run_config.json"
+METRICS = "training_metrics.jsonl"
+SAMPLES = "samples.jsonl"
+METADATA = "training_metadata.json"
+LOCK = ".lock"
+
+# Everything that a run, its export and the evaluations of it write.
+_LOGS = (METRICS, SAMPLES, METADATA, "made_from.json")
+_ADAPTER = (
+    "adapter_config.json", "adapter_model.safetensors", "mlx/adapter_config.json",
+    "mlx/adapters.safetensors", "gguf/adapter.gguf", "README.md",
+)  # fmt: skip
+_REPORTS = ("report.md", "report.html", *(
+    f"evaluation{cases}{engine}.json"
+    for cases in ("", "_second", "_data") for engine in ("", "_llamacpp")
+))  # fmt: skip
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt",
+)  # fmt: skip
+# What a new run would replace, were it there.
+_WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *_TOKENIZER)
+
+# Settings that a run may change on the way without changing what it learns.
+_FREE = (
+    "model", "data", "output_dir", "backend", "device", "dtype", "grad_checkpoint",
+    "attention", "compile",
+    "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
+    "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
+    "samples", "sample_tokens", "save_total", "keep", "optimizer", "check_base",
+    # What they do to the tokens, the data's digest says.
+    "chat_template_kwargs", "template_date", "columns", "train_on", "strict",
+)  # fmt: skip
+
+
+def deciding_settings(settings: TrainSettings, total_steps: int) -> dict[str, Any]:
+    """The settings that decide the numbers of a run, as plain values."""
+    values = json.loads(json.dumps(settings.as_dict()))  # tuples become lists, as when read back
+    lora = values.pop("lora")
+    values.update({f"lora.{key}": value for key, value in lora.items()})
+    return {k: v for k, v in values.items() if k not in _FREE} | {"total_steps": total_steps}
+
+
+def base_digest(model: str | Path) -> str:
+    """Digest of a base model: its configuration, and names, sizes and first MiB of its weights.
+
+    A GGUF file is digested likewise; a hub id that is no folder here by name.
+    """
+    total = hashlib.sha256()
+    path = Path(model)
+    files = [path] if path.is_file() else [path / "config.json", *path.glob("*.safetensors")]
+    if not path.exists():
+        return hashlib.sha256(str(model).encode()).hexdigest()
+    for file in sorted(files):
+        if file.is_file():
+            total.update(f"{file.name}:{file.stat().st_size}:".encode())
+            with file.open("rb") as handle:
+                total.update(handle.read(1 << 20))
+    return total.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, doing: str = "training") -> Generator[None]:
+    """Hold the folder, made where it is missing, against every other process.
+
+    The lock ends with the process. Its file is removed by its holder alone, and who comes to hold a
+    file that is no longer there tries again, so that there are never two holders.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose another --output-dir.")
+    new = not folder.exists()
+    place = folder / LOCK
+    with explain_os_errors(folder, "making the run's folder"):
+        handle = _take(place)
+    os.truncate(handle, 0)
+    os.write(handle, doing.encode())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()
+        os.close(handle)
+        if new:
+            with contextlib.suppress(OSError):  # nothing came of it
+                folder.rmdir()
+
+
+def _take(place: Path) -> int:
+    while True:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # its last holder has removed the folder
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(place.stat(), os.fstat(handle)):
+                return handle
+        except BlockingIOError:
+            doing = os.read(handle, 100).decode(errors="replace") or "training"
+            os.close(handle)
+            raise UserError(
+                f"{place.parent}: another process is {doing} in this folder. Wait for its end, or "
+                "choose another folder."
+            ) from None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def writing(path: str | Path, doing: str) -> contextlib.AbstractContextManager[None]:
+    """`locked` for what is written into a run's folder or below it; nothing for another place."""
+    place = Path(path).absolute()
+    for folder in (place, *place.parents[:2]):
+        if (folder / RUN_CONFIG).is_file() or (folder / LOCK).is_file():
+            return locked(folder, doing)
+    return contextlib.nullcontext()
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that the folder, which the caller holds, is ours to write. Removes nothing.
+
+    Raises:
+        UserError: it holds another run or adapter, there is nothing to resume, or what stands
+            there was not written by a run.
+    """
+    if resume:
+        if not (folder / RUN_CONFIG).exists():
+            raise UserError(f"{folder}: holds no run to resume; leave out --resume to begin one.")
+        return
+    if (folder / RUN_CONFIG).exists():
+        if not overwrite:
+            raise UserError(
+                f"{folder}: already holds a run ({RUN_CONFIG}). Add --resume to go on with it, "
+                "--overwrite to begin anew in its place, or choose another --output-dir."
+            )
+        return
+    found = next((name for name in _WRITTEN if os.path.lexists(folder / name)), None)
+    if found is not None:
+        raise UserError(
+            f"{folder}: holds {found}, which no run of Livery's wrote and this one would replace. "
+            "Choose another --output-dir, or move it away."
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove the run that the folder holds, and nothing else; its record goes last."""
+    if not (folder / RUN_CONFIG).exists():
+        return
+    for step in checkpoint.steps(folder):
+        checkpoint.remove(checkpoint.folder(folder, step))
+    for name in (*_ADAPTER, *_REPORTS, *_LOGS):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    for name in ("checkpoints", "mlx", "gguf"):
+        with contextlib.suppress(OSError):  # somebody else's files are in it too
+            (folder / name).rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        (folder / RUN_CONFIG).unlink()
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add one line to a log. A line is written by one call, so a reader sees whole lines."""
+    with explain_os_errors(path, "logging"), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, which a resumed run will take again."""
+    if not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        with contextlib.suppress(
+            ValueError, KeyError, TypeError, RecursionError
+        ):  # a line cut off by a kill
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    with atomic_write(path, "w") as file:
+        file.writelines(kept)
+
+
+def write_run_config(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
+    """Record what was asked for, with its resolved values."""
+    write_json(folder / RUN_CONFIG, {"settings": settings.as_dict(), **facts})
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """What `write_run_config` recorded. Raises UserError where there is none."""
+    return read_json(folder / RUN_CONFIG)

@@ -1,0 +1,128 @@
+"""`livery run`: all stages on a tiny model, what a second call skips, and what a change refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands.run import configure
+from livery import cli
+from livery.files import read_json
+from tests.tiny_models import tiny_model
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "model.txt").write_text(str(tiny_model("llama", folder / "models")))
+    return folder
+
+
+@pytest.fixture
+def run(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(here)
+
+    def call(*arguments: str) -> Done:
+        model = (here / "model.txt").read_text()
+        code = cli.run(["run", "--model", model, "--max-steps", "3", *arguments])
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return call
+
+
+def skipped(done: Done) -> dict[str, str]:
+    return {name: stage["skipped"] for name, stage in json.loads(done.stdout)["stages"].items()}
+
+
+@pytest.mark.slow
+def test_every_stage_runs_then_is_skipped_then_redone_when_its_bytes_change(
+    here: Path, run: Run
+) -> None:
+    first = run()
+    assert first.returncode == 3, first.stderr  # a random model misses any target
+    assert "Target missed" in first.stderr
+    for words in ("data ", "training ", "evaluation ", "report ", "base, constrained", "in all"):
+        assert words in first.stdout
+    folder = here / "adapters" / "date-keys"
+    assert {p.name for p in folder.iterdir()} >= {"evaluation.json", "report.md", "report.html"}
+    assert len((here / "data" / "date-keys" / "train.jsonl").read_text().splitlines()) >= 2100
+    evaluation = read_json(folder / "evaluation.json")
+    assert evaluation["leaks"]["same"] == 0
+    assert evaluation["facts"]["command"].startswith("livery eval date-keys --adapter")
+
+    again = run("--target", "0", "--json")
+    assert again.returncode == 0, again.stderr
+    assert all(skipped(again).values())
+
+    missed = run("--json")
+    assert (missed.returncode, json.loads(missed.stdout)["accuracy"] < 0.95) == (3, True)
+
+    # An interrupted run: the training's last file is not there yet.
+    weights = (folder / "adapter_model.safetensors").read_bytes()
+    (folder / "training_metadata.json").unlink()
+    resumed = run("--target", "0")
+    assert "Going on from step 3" in resumed.stderr
+    assert (folder / "adapter_model.safetensors").read_bytes() == weights
+
+    # Data that somebody edited is made again; the adapter was made from it as it is now.
+    with (here / "data" / "date-keys" / "train.jsonl").open("a") as file:
+        file.write("{}\n")
+    mended = run("--target", "0", "--json")
+    assert [name for name, why in skipped(mended).items() if not why] == ["data"]
+
+    # Other settings do not overwrite what is there unless asked to.
+    changed = run("--target", "0", "--seed", "5")
+    assert changed.returncode == 1
+    assert "seed is 5 and was 0" in changed.stderr
+    assert "--fresh" in changed.stderr
+    assert (folder / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_an_unknown_skill_names_those_there_are(run: Run) -> None:
+    done = run("stat")
+    assert done.returncode == 1
+    assert "choose one of: date-keys" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "data", "output_dir", "own"),
+    [
+        ({}, None, "data/state", "adapters/state", False),
+        ({"data": "mine", "output_dir": "out"}, None, "mine", "out", True),
+        ({"data": "data/state"}, None, "data/state", "adapters/state", False),
+        # A file that was named counts; the one that happens to lie here is of another skill.
+        ({}, "data: mine\n", "mine", "adapters/state", True),
+        ({}, "adapter_path: out\n", "data/state", "out", False),
+    ],
+)
+def test_folders_are_the_skills_unless_said_otherwise(
+    tmp_path: Path,
+    flags: dict[str, Any],
+    text: str | None,
+    data: str,
+    output_dir: str,
+    own: bool,
+) -> None:
+    file = None
+    if text is not None:
+        file = str(tmp_path / "c.yaml")
+        Path(file).write_text(text, encoding="utf-8")
+    config, own_data = configure("state", flags, file)
+    assert (config.settings.data, config.settings.output_dir) == (data, output_dir)
+    assert own_data == own

@@ -1,0 +1,269 @@
+"""`livery train` for real on a tiny model: settings to folder, refusal, resume, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from commands.training.memory import describe
+from livery import cli
+from livery.config.settings import TrainSettings
+from livery.files import read_jsonl
+from livery.paths import HOME
+from livery.training.plan import Example, Plan
+from tests.tiny_models import tiny_model
+
+pytestmark = pytest.mark.slow
+
+SYSTEM = "You pick the number out of what is said and answer with nothing but that number."
+
+
+def write_rows(path: Path, count: int, **first: Any) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": SYSTEM},
+                {"role": "user", "content": f"take {i} of them"},
+                {"role": "assistant", "content": f"[{i}]"},
+            ]
+        }
+        for i in range(count)
+    ]
+    rows[0] |= first
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/, a model's path in model.txt, and a quick configuration."""
+    folder = tmp_path_factory.mktemp("train")
+    write_rows(folder / "data" / "train.jsonl", 48)
+    write_rows(folder / "data" / "valid.jsonl", 16)
+    (folder / "model.txt").write_text(str(tiny_model("llama", folder / "models")))
+    (folder / "quick.yaml").write_text(
+        "batch_size: 8\nmax_steps: 6\nsteps_per_eval: 3\nsave_every: 2\nsamples: 1\n"
+        "sample_tokens: 4\nlora_parameters: {rank: 4, alpha: 8}\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def command(here: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable, "-m", "livery", "train", "--config", "quick.yaml",
+        "--model", (here / "model.txt").read_text(), "--data", "data", *arguments,
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Livery = Callable[..., Done]
+
+
+@pytest.fixture
+def livery(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Livery:
+    """Run `livery train` in this process, where torch and MLX are imported already."""
+    monkeypatch.chdir(here)
+
+    def run(*arguments: str) -> Done:
+        code = cli.run(command(here, *arguments)[3:])
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return run
+
+
+def test_train_writes_the_folder_then_refuses_it_then_goes_on(here: Path, livery: Livery) -> None:
+    done = livery("--output-dir", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["steps"] == 6
+    out = here / "out"
+    names = {p.name for p in out.iterdir()}
+    assert names >= {
+        "adapter_config.json", "adapter_model.safetensors", "mlx", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja", "README.md", "run_config.json",
+        "training_metadata.json", "training_metrics.jsonl", "samples.jsonl", "checkpoints",
+    }  # fmt: skip
+    assert not [n for n in names if n.startswith(".")], "nothing temporary is left"
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "Rank | 4" in card
+    assert "48 examples, 16 for validation" in card
+    metrics = [row for _, row in read_jsonl(out / "training_metrics.jsonl")]
+    assert [r["step"] for r in metrics if "eval_loss" in r] == [0, 3, 6]
+    assert "shared prompts" in done.stderr
+    assert (out / "gguf" / "adapter.gguf").stat().st_size > 1000
+    assert facts["formats"] == ["peft", "mlx", "gguf"]
+    assert facts["left_out"] == {}
+
+    refused = livery("--output-dir", "out")
+    assert refused.returncode == 1
+    assert "already holds a run" in refused.stderr
+    assert "--resume" in refused.stderr
+
+    other = livery("--output-dir", "out", "--resume", "--seed", "9")
+    assert other.returncode == 1
+    assert "seed is 9 and was 0" in other.stderr
+
+    again = livery("--output-dir", "out", "--overwrite", "--max-steps", "2")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "training_metadata.json").read_text())["steps"] == 2
+
+
+def test_what_gguf_cannot_hold_is_said_by_the_card_and_the_record(
+    here: Path, livery: Livery
+) -> None:
+    done = livery("--output-dir", "dora", "--fine-tune-type", "dora", "--max-steps", "2")
+    assert done.returncode == 0, done.stderr
+    out = here / "dora"
+    assert not (out / "gguf").exists()
+    record = json.loads((out / "training_metadata.json").read_text())
+    assert record["formats"] == ["peft", "mlx"]
+    for text in (record["left_out"]["gguf"], (out / "README.md").read_text(), done.stderr):
+        assert "DoRA has no GGUF form" in text
+        assert "livery merge" in text
+
+
+def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) -> None:
+    process = subprocess.Popen(
+        command(here, "--output-dir", "stopped", "--max-steps", "100000"),
+        cwd=here, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = here / "stopped" / "training_metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (
+        metrics.exists() and '"step": 10,' in metrics.read_text()
+    ):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 130
+    shown = said.strip().splitlines()[-1].split("To go on: ")[1]
+    assert shown.endswith("train --resume --output-dir stopped")
+    # The settings are on record: the command needs no other flag, not even the configuration file.
+    resumed = subprocess.run(
+        [sys.executable, "-m", "livery", *shown.split("livery ")[-1].split(), "--resume-anyway",
+         "--max-steps", "12", "--dry-run", "--json"],
+        cwd=here, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    plan = json.loads(resumed.stdout)
+    assert plan["settings"]["lora.rank"] == 4
+    assert plan["sources"]["lora.rank"].endswith("run_config.json")
+    assert plan["sources"]["max_steps"] == "flag --max-steps"
+
+
+def test_dry_run_shows_plan_and_savings_and_writes_nothing(here: Path, livery: Livery) -> None:
+    done = livery("--output-dir", "dry", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)["plan"]
+    assert plan["total_steps"] == 6
+    assert plan["examples"] == 48
+    assert plan["computed"] < plan["plain"] / 2  # the system prompt is shared
+    memory = json.loads(done.stdout)["memory"]
+    parts = {k: v for k, v in memory.items() if k not in ("total", "available")}
+    assert memory["total"] == sum(parts.values())
+    assert 1e5 < memory["total"] < 1e9
+    assert not (here / "dry").exists()
+    text = livery("--output-dir", "dry", "--dry-run")
+    assert "fewer by shared prompts" in text.stdout
+    assert "memory       about" in text.stdout
+
+
+def test_what_does_not_fit_says_what_would() -> None:
+    parts = {"weights": 9, "activations": 1, "total": 10, "available": 5}
+    settings = TrainSettings(batch_size=8, backend="mlx")
+    row = Example(np.arange(4, dtype=np.int32), np.array([False, False, True, True]))
+    plan = Plan([row], 8, 1, 0, True)
+    said = describe(parts, settings, plan)[1]
+    assert "smaller with --quantize 4, --batch-size 4 --grad-accum 2, --grad-checkpoint" in said
+    assert len(describe({**parts, "available": 50}, settings, plan)) == 1
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "expected"),
+    [
+        ("", ["--data", "nowhere"], "nowhere: no such folder or file. Make a skill's"),
+        (
+            "empty/readme.txt",
+            ["--data", "empty"],
+            "holds no train.jsonl, nor a train file",
+        ),
+        ("", ["--model", "no/model/here"], "no/model/here"),
+        ("", ["--max-length", "10"], "rows can be trained on"),
+        ("file", ["--output-dir", "file"], "file: is a file; choose another --output-dir"),
+        ("hollow/config.json", ["--model", "hollow"], "hollow"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    here: Path, livery: Livery, prepare: str, arguments: list[str], expected: str
+) -> None:
+    if prepare:
+        (here / prepare).parent.mkdir(exist_ok=True)
+        (here / prepare).write_text("{}")
+    done = livery("--output-dir", "bad", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert expected in done.stderr.splitlines()[-1]
+
+
+def test_a_malformed_row_is_named_and_long_or_empty_ones_are_counted(
+    here: Path, livery: Livery
+) -> None:
+    write_rows(here / "odd" / "train.jsonl", 20)
+    text = (here / "odd" / "train.jsonl").read_text()
+    (here / "odd" / "train.jsonl").write_text(text + '{"messages": [\n')
+    broken = livery("--data", "odd", "--output-dir", "odd-out")
+    assert broken.returncode == 1
+    assert "odd/train.jsonl:21: not valid JSON" in broken.stderr
+
+    empty = {"role": "assistant", "content": ""}
+    long = {"role": "assistant", "content": "[7] " * 2000}
+    turns = [{"role": "user", "content": "take 7"}]
+    rows = [{"messages": [*turns, answer]} for answer in (empty, long)]
+    (here / "odd" / "train.jsonl").write_text(text + "".join(json.dumps(r) + "\n" for r in rows))
+    done = livery("--data", "odd", "--output-dir", "odd-out", "--max-steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "2 training rows are left out; the first, odd/train.jsonl:21: empty answer" in done.stderr
+    )
+    assert "There is no valid.jsonl" in done.stderr
+
+
+def test_mlx_lms_own_trainer_takes_our_configuration_as_it_stands(here: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    more = here / "more"  # it wants a whole batch of validation rows
+    more.mkdir()
+    for file in (here / "data").glob("*.jsonl"):
+        (more / file.name).write_text(file.read_text() * 3)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "mlx_lm", "lora", "-c", str(HOME / "mlx_config.yaml"),
+            "--model", (here / "model.txt").read_text(), "--data", "more",
+            "--adapter-path", "theirs", "--iters", "2",
+        ],
+        cwd=here, capture_output=True, text=True, timeout=400, check=False, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    config = json.loads((here / "theirs" / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["scale"] == 2.0
+    assert (here / "theirs" / "adapters.safetensors").stat().st_size > 0

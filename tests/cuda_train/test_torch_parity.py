@@ -1,0 +1,149 @@
+"""One run on two frameworks: the same losses and adapter, and a change between them midway."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from livery.config.settings import TrainSettings
+from livery.training import checkpoint
+from tests.runs import run, tiny_settings
+from tests.tiny_models import tiny_model
+
+pytest.importorskip("mlx.core")
+pytest.importorskip("peft")
+
+STEPS, HALF = 50, 25
+Events = list[tuple[str, dict[str, Any]]]
+
+
+class Stopped(Exception):
+    """Thrown into a run right after a checkpoint, as if its machine went away."""
+
+
+def settings(folder: Path, **changes: Any) -> TrainSettings:
+    return tiny_settings(folder, max_steps=STEPS, save_every=HALF, steps_per_eval=20, **changes)
+
+
+def losses(events: Events) -> list[float]:
+    return [facts["loss"] for name, facts in events if name == "step"]
+
+
+def final(folder: Path) -> np.ndarray:
+    arrays = load_file(folder / "run" / "final.safetensors")
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def apart(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Events]]:
+    """Undisturbed runs, one a backend."""
+    found: dict[str, tuple[Path, Events]] = {}
+    for backend in ("mlx", "torch"):
+        folder = tmp_path_factory.mktemp(backend)
+        found[backend] = folder, run(settings(folder), backend)[1]
+    return found
+
+
+def test_every_loss_agrees_and_so_does_the_adapter(
+    whole: dict[str, tuple[Path, Events]],
+) -> None:
+    (mlx, mlx_events), (torch, torch_events) = whole["mlx"], whole["torch"]
+    assert len(losses(mlx_events)) == STEPS
+    np.testing.assert_allclose(losses(torch_events), losses(mlx_events), rtol=1e-4)
+    assert losses(mlx_events)[-1] < 0.3 * losses(mlx_events)[0]
+    assert apart(final(torch), final(mlx)) < 1e-3
+
+    def logged(events: Events, name: str, key: str) -> list[float]:
+        return [facts[key] for kind, facts in events if kind == name]
+
+    for name, key in (("evaluation", "eval_loss"), ("metrics", "grad_norm")):
+        ours, theirs = (logged(events, name, key) for events in (torch_events, mlx_events))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+
+
+def test_both_answer_the_samples_alike(whole: dict[str, tuple[Path, Events]]) -> None:
+    answers = [
+        [facts["answer"] for name, facts in events if name == "sample"]
+        for _, events in whole.values()
+    ]
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) > 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("mlx", "torch"), ("torch", "mlx")])
+def test_a_run_changes_frameworks_midway(
+    whole: dict[str, tuple[Path, Events]], tmp_path: Path, first: str, second: str
+) -> None:
+    before: Events = []
+    with pytest.raises(Stopped):
+        run(settings(tmp_path), first, listener=stop_after(HALF, before))
+    assert len(losses(before)) == HALF
+    _, after = run(settings(tmp_path), second, resume=True)
+    assert len(losses(after)) == STEPS - HALF
+    assert f"The run's backend was {first} and is now {second}." in [
+        facts.get("text") for _, facts in after
+    ]
+    for folder, events in whole.values():
+        np.testing.assert_allclose(losses(before) + losses(after), losses(events), rtol=1e-4)
+        assert apart(final(tmp_path), final(folder)) < 1e-3
+
+
+def test_without_its_moments_a_run_would_go_elsewhere(
+    whole: dict[str, tuple[Path, Events]], tmp_path: Path
+) -> None:
+    """The control of the test above: weights alone do not carry a run over."""
+    with pytest.raises(Stopped):
+        run(settings(tmp_path), "mlx", listener=stop_after(HALF, []))
+    found, _ = checkpoint.newest(tmp_path / "run")
+    assert found is not None
+    bare = dataclasses.replace(found.state, first_moment={}, second_moment={})
+    checkpoint.write(tmp_path / "run", bare, found.progress, found.origin, found.made_by)
+    run(settings(tmp_path), "torch", resume=True)
+    assert apart(final(tmp_path), final(whole["torch"][0])) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "changes"),
+    [
+        ("gemma2", {}, {}),  # soft caps
+        ("gemma3", {"sliding_window": 8}, {}),
+        ("mixtral", {}, {}),
+        ("llama", {}, {"lora": {"dora": True}}),
+        ("llama", {}, {"lora": {"rslora": True, "num_layers": 1}, "grad_accum": 3}),
+        ("llama", {}, {"weight_decay": 0.1, "max_grad_norm": 0.1, "schedule": "linear"}),
+    ],
+)
+def test_families_and_settings_agree(
+    tmp_path: Path, family: str, model: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    found: list[tuple[list[float], np.ndarray]] = []
+    for backend in ("mlx", "torch"):
+        asked = tiny_settings(
+            tmp_path / backend,
+            model=str(tiny_model(family, tmp_path / "models", **model)),
+            **{"max_steps": 8, "steps_per_eval": 0, "samples": 0, **changes},
+        )
+        _, events = run(asked, backend)
+        assert [facts["ok"] for name, facts in events if name == "check"] == [True]
+        found.append((losses(events), final(tmp_path / backend)))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    assert apart(found[1][1], found[0][1]) < 1e-4
+
+
+def stop_after(step: int, events: Events) -> Callable[[str, dict[str, Any]], None]:
+    def listener(name: str, facts: dict[str, Any]) -> None:
+        events.append((name, facts))
+        if name == "checkpoint" and facts["step"] == step:
+            raise Stopped
+
+    return listener

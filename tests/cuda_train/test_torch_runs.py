@@ -1,0 +1,102 @@
+"""Torch runs as processes of their own: two of them under torchrun, and one that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests import ROOT
+from tests.runs import run, tiny_settings, write_data
+
+pytest.importorskip("peft")
+
+pytestmark = pytest.mark.slow  # every process imports torch
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def spawn(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=ONE_THREAD, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def final(folder: Path) -> np.ndarray:
+    arrays = load_file(folder / "run" / "final.safetensors")
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "grad_accum"),
+    [
+        (40, 4, 2),  # two micro-batches a step, one for each
+        (13, 4, 1),  # every step's rows are dealt out; the last step has one row: a rank is empty
+        (22, 3, 3),  # three micro-batches for two, the last step shorter
+    ],
+)
+def test_two_processes_equal_one(
+    tmp_path: Path, rows: int, batch_size: int, grad_accum: int
+) -> None:
+    changes = {
+        "batch_size": batch_size, "grad_accum": grad_accum, "max_steps": 9, "steps_per_report": 1,
+    }  # fmt: skip
+    for name in ("one", "two"):
+        write_data(tmp_path / name / "data", rows)
+        tiny_settings(tmp_path / name)  # the model, before two processes ask for it
+    _, events = run(tiny_settings(tmp_path / "one", **changes), "torch")
+    pairs = [f"{key}={value}" for key, value in changes.items()]
+    both = spawn(
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "tests.runs", str(tmp_path / "two"), "torch", *pairs]
+    )  # fmt: skip
+    printed, errors = both.communicate(timeout=120)
+    assert both.returncode == 0, errors
+    assert printed.count("step 9") == 1, "rank 0 alone speaks"
+    got, wanted = final(tmp_path / "two"), final(tmp_path / "one")
+    assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 1e-5
+    rows_logged = (tmp_path / "two/run/training_metrics.jsonl").read_text().splitlines()
+    logged = [row for row in map(json.loads, rows_logged) if "loss" in row]
+    losses = [facts["loss"] for name, facts in events if name == "step"]
+    assert [row["step"] for row in logged] == list(range(1, 10))
+    np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=1e-6)
+    facts = json.loads((tmp_path / "two/run/run_config.json").read_text())
+    assert facts["processes"] == 2
+
+
+def test_killed_and_resumed_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    options = ["lora=" + json.dumps({"dropout": 0.2}), "save_every=1", "samples=0"]
+
+    def begin(folder: Path, *more: str) -> subprocess.Popen[str]:
+        return spawn(["-m", "tests.runs", str(folder), "torch", *options, *more])
+
+    done = begin(tmp_path / "whole")
+    _, errors = done.communicate()
+    assert done.returncode == 0, errors
+    killed = tmp_path / "killed"
+    process = begin(killed)
+    assert process.stdout is not None
+    stop_at = random.randrange(2, 11)
+    for line in process.stdout:
+        if line.startswith(f"step {stop_at}"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    assert not (killed / "run" / "final.safetensors").exists()
+    again = begin(killed, "resume=true")
+    printed, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert "step 1\n" not in printed, "it began anew"
+    names = ("final.safetensors", "checkpoints/step-000012/state.safetensors")
+    for name in names:
+        ends = [(tmp_path / run_ / "run" / name).read_bytes() for run_ in ("whole", "killed")]
+        assert ends[0] == ends[1], f"killed at step {stop_at}"

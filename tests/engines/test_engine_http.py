@@ -1,0 +1,204 @@
+"""The http engine against servers on loopback: mlx_lm's own, and ill-behaved ones."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livery.engines import http
+from livery.engines.engine import Decoding, Grammar, open_engine
+from livery.errors import UserError
+
+Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, Any]]
+
+
+@contextmanager
+def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server on a port of its own: yields (url, the bodies it was sent)."""
+    seen: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append({"path": self.path, **body})
+            code, value = answer(body, dict(self.headers))
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{running.server_port}/v1", seen
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+def completion(text: str, reason: str = "stop") -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"content": text}, "finish_reason": reason}],
+        "usage": {"completion_tokens": 7},
+    }
+
+
+def shout(body: dict[str, Any], _: dict[str, str]) -> tuple[int, Any]:
+    """Says which model it was and what it was asked."""
+    return 200, completion(f"{body['model']}: {body['messages'][-1]['content']}")
+
+
+def ask(engine: Any, *texts: str) -> list[Any]:
+    return [engine.prompt([{"role": "user", "content": text}]) for text in texts]
+
+
+def test_answers_come_back_in_order_from_the_right_model():
+    with server(shout) as (url, seen):
+        engine = open_engine("http", "base", "tuned", url=url + "/")
+        texts = [f"question {n}" for n in range(40)]
+        done: list[int] = []
+        answers = engine.generate(
+            ask(engine, *texts), Decoding(max_tokens=9, seed=5), lambda at, _: done.append(at)
+        )
+        assert [a.text for a in answers] == [f"tuned: {text}" for text in texts]
+        assert done == list(range(1, 41))
+        assert all(a.finished and a.count == 7 and a.seconds > 0 for a in answers)
+        assert {body["path"] for body in seen} == {"/v1/chat/completions"}
+        assert {body["max_tokens"] for body in seen} == {9}
+        assert sorted(body["seed"] for body in seen) == list(range(5, 45))
+        engine.use_adapter(False)
+        assert engine.generate(ask(engine, "x"), Decoding())[0].text == "base: x"
+        assert engine.facts().adapter is None
+        pieces: list[str] = []
+        engine.stream(ask(engine, "y")[0], Decoding(), pieces.append)
+        assert pieces == ["base: y"]
+
+
+def test_the_nucleus_is_asked_for_where_it_is_set():
+    with server(shout) as (url, seen):
+        engine = open_engine("http", "base", url=url)
+        engine.generate(ask(engine, "x"), Decoding(temperature=1.0, top_p=0.9))
+        engine.generate(ask(engine, "x"), Decoding(temperature=1.0))
+        assert [body.get("top_p") for body in seen] == [0.9, None]
+
+
+def test_a_cut_answer_is_told():
+    with server(lambda *_: (200, completion("abc", "length"))) as (url, _):
+        engine = open_engine("http", "base", url=url)
+        assert not engine.has_adapter
+        assert not engine.generate(ask(engine, "x"), Decoding())[0].finished
+        with pytest.raises(UserError, match="no adapter"):
+            engine.use_adapter(True)
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http.time, "sleep", lambda _: None)
+    busy = iter([503, 429, 200])
+    with server(lambda *_: (next(busy), completion("at last"))) as (url, seen):
+        engine = open_engine("http", "base", url=url)
+        assert engine.generate(ask(engine, "x"), Decoding())[0].text == "at last"
+        assert len(seen) == 3
+    with server(lambda *_: (503, {"error": "busy for ever"})) as (url, seen):
+        engine = open_engine("http", "base", url=url)
+        with pytest.raises(UserError, match=r"\(503\).*busy for ever"):
+            engine.generate(ask(engine, "x"), Decoding())
+        assert len(seen) == http.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda *_: (404, {"error": "no such model"}), r"refused the request \(404\).*no such"),
+        (lambda *_: (200, b"<html>hello</html>"), "did not answer in JSON"),
+        (lambda *_: (200, {"object": "list"}), "no chat completion"),
+        (lambda *_: (200, {"choices": []}), "no chat completion"),
+    ],
+)
+def test_a_server_that_is_none(answer: Answer, complaint: str):
+    with server(answer) as (url, seen):
+        engine = open_engine("http", "base", url=url)
+        with pytest.raises(UserError, match=complaint):
+            engine.generate(ask(engine, "x"), Decoding())
+        assert len(seen) == 1
+
+
+def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "abc")
+
+    def echo(_: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any]:
+        return 200, completion(headers.get("Authorization", "none"))
+
+    with server(echo) as (url, _):
+        engine = open_engine("http", "base", url=url)
+        assert engine.generate(ask(engine, "x"), Decoding())[0].text == "Bearer abc"
+
+
+def test_nobody_there_and_what_cannot_be_done():
+    engine = open_engine("http", "base", url="http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="Is the server running"):
+        engine.generate(ask(engine, "x"), Decoding())
+    with pytest.raises(UserError, match="--unconstrained"):
+        engine.generate(ask(engine, "x"), Decoding(grammar=Grammar("regex", "a")))
+    with pytest.raises(UserError, match="log-probabilities"):
+        engine.logprobs([], [])
+    with pytest.raises(UserError, match="not an http address"):
+        open_engine("http", "base", url="localhost:8000")
+
+
+@pytest.mark.slow
+def test_mlx_lms_own_server(tmp_path: Path):
+    """It answers over http, with and without the adapter, as the MLX engine does in this process.
+
+    Its sampler is greedy at temperature 0 too, so the answers must be the same.
+    """
+    pytest.importorskip("mlx.core")
+    from tests.engines.test_engine_mlx import conversation, make_adapter
+    from tests.tiny_models import tiny_model
+
+    model = tiny_model("llama", tmp_path / "models")
+    adapter = make_adapter(model, tmp_path / "adapter")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model)]
+    command += ["--adapter-path", str(adapter), "--host", "127.0.0.1", "--port", str(port)]
+    log = tmp_path / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        local = open_engine("mlx", str(model), str(adapter))
+        served = open_engine("http", "default_model", url=f"http://127.0.0.1:{port}/v1")
+        for _ in range(600):
+            assert process.poll() is None, log.read_text()
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        texts = ["play", "turn off the kitchen lights"]
+        decoding = Decoding(max_tokens=12)
+        got = served.generate([served.prompt(conversation(t)) for t in texts], decoding)
+        want = local.generate([local.prompt(conversation(t)) for t in texts], decoding)
+        # Its detokenizer drops a space that opens the answer.
+        assert [answer.text for answer in got] == [answer.text.lstrip(" ") for answer in want]
+        assert [answer.count for answer in got] == [answer.count for answer in want]
+        assert not any(answer.finished for answer in got)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

@@ -1,0 +1,329 @@
+"""The MLX engine against mlx-lm's own one-at-a-time generation, on tiny models."""
+
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+mx = pytest.importorskip("mlx.core")
+
+from mlx.utils import tree_flatten
+from mlx_lm.generate import generate_step
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
+from mlx_lm.utils import load_model
+
+from livery.engines.engine import Decoding, Grammar, Prompt, open_engine
+from livery.errors import UserError
+from livery.skills import date_keys
+from tests.tiny_models import EOS_ID, tiny_model
+
+SYSTEM = "Answer with what was asked, and be short about it: one word will do. " * 3
+COMMANDS = [
+    "turn off the kitchen lights",
+    "play",
+    "remind me tomorrow morning to call the station about the meeting report",
+    "what is the weather on monday",
+    "set an alarm at seven",
+    "open the garden door in twenty minutes",
+    "stop the music",
+]
+# A tied random gemma3 says its last token for ever; untied, what it says depends on the prompt.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen3": {},
+    "gemma3": {"tie_word_embeddings": False},
+    "mixtral": {},
+}
+
+
+def conversation(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
+def make_adapter(model: Path, folder: Path, kind: str = "lora", **changes: Any) -> Path:
+    """A random adapter in mlx-lm's format, strong enough to change what is answered."""
+    loaded, _ = load_model(model)
+    parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": None} | changes
+    if parameters["keys"] is None:
+        parameters["keys"] = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj"]
+    linear_to_lora_layers(loaded, 2, parameters, use_dora=kind == "dora")
+    mx.random.seed(3)
+    weights = {
+        name: value + 0.2 * mx.random.normal(value.shape)
+        for name, value in tree_flatten(loaded.parameters())
+        if name.rsplit(".", 1)[-1] in ("lora_a", "lora_b", "m")
+    }
+    folder.mkdir(parents=True)
+    mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
+    config = {"fine_tune_type": kind, "num_layers": 2, "lora_parameters": parameters}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def plain_answers(model: Any, prompts: list[Prompt], max_tokens: int) -> list[list[int]]:
+    """mlx-lm's own generation, one prompt at a time with its own caches."""
+    answers: list[list[int]] = []
+    for prompt in prompts:
+        answer: list[int] = []
+        for token, _ in generate_step(mx.array(prompt.tokens), model, max_tokens=max_tokens):
+            if int(token) == EOS_ID:
+                break
+            answer.append(int(token))
+        answers.append(answer)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def llama(models: Path) -> Path:
+    return tiny_model("llama", models)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_answer_as_one_at_a_time(family: str, models: Path, tmp_path: Path):
+    folder = tiny_model(
+        family, models, **FAMILIES[family]
+    )  # gemma3's window of 64 is shorter than the prompt
+    adapter = make_adapter(folder, tmp_path / "adapter")
+    engine = open_engine("mlx", str(folder), str(adapter))
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+    assert min(len(prompt.tokens) for prompt in prompts) > 64
+    tuned, _ = load_model(folder)
+    load_adapters(tuned, str(adapter))
+    tuned.eval()
+    expected = plain_answers(tuned, prompts, 24)
+    for batch_size in (1, 3, 64):
+        got = engine.generate(prompts, Decoding(max_tokens=24, batch_size=batch_size))
+        assert [list(answer.tokens) for answer in got] == expected
+    assert len({tuple(answer) for answer in expected}) > 3
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_switched_off_the_base_answers(kind: str, llama: Path, tmp_path: Path):
+    adapter = make_adapter(llama, tmp_path / "run" / "mlx", kind).parent
+    engine = open_engine("mlx", str(llama), str(adapter))
+    untouched = open_engine("mlx", str(llama))
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+    decoding = Decoding(max_tokens=12)
+    tuned = engine.generate(prompts, decoding)
+    engine.use_adapter(False)
+    assert engine.facts().adapter is None
+    base = [a.tokens for a in engine.generate(prompts, decoding)]
+    assert base == [a.tokens for a in untouched.generate(prompts, decoding)]
+    scores = engine.logprobs(prompts, ["no"] * len(prompts))
+    for got, want in zip(scores, untouched.logprobs(prompts, ["no"] * len(prompts)), strict=True):
+        np.testing.assert_array_equal(got, want)
+    engine.use_adapter(True)
+    assert engine.facts().adapter == str(adapter)
+    again = engine.generate(prompts, decoding)
+    assert [a.tokens for a in again] == [a.tokens for a in tuned]
+    assert [a.tokens for a in again] != base
+
+
+def test_an_engine_without_adapter(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    assert not engine.has_adapter
+    engine.use_adapter(False)
+    with pytest.raises(UserError, match="no adapter to switch on"):
+        engine.use_adapter(True)
+    assert engine.generate([], Decoding()) == []
+
+
+def test_constrained_answers_parse_and_free_ones_do_not(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    prompts = [engine.prompt(date_keys.messages(text)) for text in COMMANDS]
+    grammar = Grammar("lark", date_keys.grammar())
+    seen: set[str] = set()
+    for temperature in (0.0, 1.0, 50.0):
+        decoding = Decoding(max_tokens=200, grammar=grammar, temperature=temperature, batch_size=3)
+        for answer in engine.generate(prompts, decoding):
+            assert answer.finished
+            date_keys.parse(answer.text)
+            seen.add(answer.text)
+    assert len(seen) > 3
+    free = engine.generate(prompts, Decoding(max_tokens=20))
+    for answer in free:
+        with pytest.raises(ValueError):
+            date_keys.parse(answer.text)
+
+
+def test_sampling_is_seeded_and_does_not_depend_on_the_batch(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+
+    def draw(seed: int, batch_size: int) -> list[tuple[int, ...]]:
+        decoding = Decoding(max_tokens=12, temperature=1.0, seed=seed, batch_size=batch_size)
+        return [answer.tokens for answer in engine.generate(prompts, decoding)]
+
+    assert draw(1, 64) == draw(1, 2)
+    assert draw(1, 64) != draw(2, 64)
+    greedy = [answer.tokens for answer in engine.generate(prompts, Decoding(max_tokens=12))]
+    assert draw(1, 64) != greedy
+
+
+def test_sampling_follows_the_temperature(llama: Path):
+    """First tokens drawn 400 times occur as often as the model's probabilities say."""
+    engine = open_engine("mlx", str(llama))
+    prompt = engine.prompt(conversation("play"))
+    model, _ = load_model(llama)
+    logits = np.asarray(model(mx.array(prompt.tokens)[None])[0, -1])
+    weights = np.exp(logits / 0.5 - (logits / 0.5).max())
+    likeliest = int(weights.argmax())
+    share = float(weights[likeliest] / weights.sum())
+    answers = engine.generate([prompt] * 400, Decoding(max_tokens=1, temperature=0.5))
+    got = sum((a.tokens or (EOS_ID,))[0] == likeliest for a in answers) / 400
+    assert abs(got - share) < 4 * (share * (1 - share) / 400) ** 0.5
+
+
+def test_progress_counts_and_time_is_told(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+    seen: list[tuple[int, int]] = []
+    answers = engine.generate(
+        prompts, Decoding(max_tokens=4, batch_size=3), lambda *at: seen.append(at)
+    )
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+    assert all(0 < answer.seconds < 60 and 1 <= answer.count <= 4 for answer in answers)
+    assert all(answer.finished == (len(answer.tokens) < answer.count) for answer in answers)
+
+
+def test_streamed_pieces_make_the_answer(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    pieces: list[str] = []
+    prompt = engine.prompt(conversation("play"))
+    answer = engine.stream(prompt, Decoding(max_tokens=30), pieces.append)
+    assert "".join(pieces) == answer.text
+    assert len(pieces) > 3
+    assert answer.tokens == engine.generate([prompt], Decoding(max_tokens=30))[0].tokens
+
+
+def test_logprobs_are_the_models_own(llama: Path):
+    engine = open_engine("mlx", str(llama))
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS[:3]]
+    answers = ["tomorrow", "no lights", "x"]
+    model, _ = load_model(llama)
+    for prompt, answer, got in zip(
+        prompts, answers, engine.logprobs(prompts, answers), strict=True
+    ):
+        ids = [*engine.tokenizer(answer)["input_ids"], EOS_ID]  # type: ignore[attr-defined]
+        logits = np.asarray(model(mx.array([*prompt.tokens, *ids])[None])[0], np.float64)
+        scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        want = [scores[len(prompt.tokens) - 1 + i, token] for i, token in enumerate(ids)]
+        np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_a_tokenizer_beside_the_adapter_is_used(llama: Path, tmp_path: Path):
+    adapter = make_adapter(llama, tmp_path / "run" / "mlx").parent
+    tokenizer = open_engine("mlx", str(llama)).tokenizer  # type: ignore[attr-defined]
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>X' + m['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>X' }}{% endif %}"
+    )
+    tokenizer.save_pretrained(adapter)
+    engine = open_engine("mlx", str(llama), str(adapter))
+    text = tokenizer.decode(engine.prompt([{"role": "user", "content": "hi"}]).tokens)
+    assert text == "<|im_start|>Xhi<|im_end|><|im_start|>X"
+
+
+def test_what_is_wrong_with_an_adapter_is_said(llama: Path, models: Path, tmp_path: Path):
+    def complaint(adapter: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            open_engine("mlx", str(llama), str(adapter))
+        return str(caught.value)
+
+    assert "no such adapter folder" in complaint(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "holds no adapter weights" in complaint(tmp_path / "empty")
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft" / "adapter_model.safetensors").write_bytes(b"")
+    assert "--to mlx" in complaint(tmp_path / "peft")
+
+    partial = make_adapter(llama, tmp_path / "partial")
+    weights = dict(mx.load(str(partial / "adapters.safetensors")))
+    gone = weights.pop(sorted(weights)[0])
+    assert gone.size > 0
+    mx.save_safetensors(str(partial / "adapters.safetensors"), weights)
+    assert "lacks 1 of the" in complaint(partial)
+
+    other = make_adapter(tiny_model("qwen3", models), tmp_path / "other")
+    assert "Was it trained on another one?" in complaint(other)
+
+    nothing = make_adapter(llama, tmp_path / "nothing")
+    config = json.loads((nothing / "adapter_config.json").read_text())
+    config["lora_parameters"]["keys"] = ["no_such_module"]
+    (nothing / "adapter_config.json").write_text(json.dumps(config))
+    mx.save_safetensors(str(nothing / "adapters.safetensors"), {})
+    assert "names no module" in complaint(nothing)
+
+    del config["num_layers"]
+    (nothing / "adapter_config.json").write_text(json.dumps(config))
+    assert "num_layers" in complaint(nothing)
+
+    cut = make_adapter(llama, tmp_path / "cut")
+    whole = (cut / "adapters.safetensors").read_bytes()
+    (cut / "adapters.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in complaint(cut)
+
+    lonely = make_adapter(llama, tmp_path / "lonely")
+    (lonely / "adapter_config.json").unlink()
+    assert "no adapter_config.json" in complaint(lonely)
+
+    full = make_adapter(llama, tmp_path / "full")
+    (full / "adapter_config.json").write_text('{"fine_tune_type": "full", "num_layers": 2}')
+    assert "not an adapter" in complaint(full)
+
+
+def test_unknown_engines_and_wrong_decoding():
+    with pytest.raises(UserError, match="Choose one of: mlx"):
+        open_engine("tpu", "base_model")
+    with pytest.raises(UserError, match="max_tokens is 0"):
+        Decoding(max_tokens=0)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        Decoding(batch_size=0)
+    with pytest.raises(UserError, match="temperature is -1"):
+        Decoding(temperature=-1)
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch):
+    import builtins
+    import sys
+
+    for name in [n for n in sys.modules if n.startswith("livery.engines.mlx.engine")]:
+        monkeypatch.delitem(sys.modules, name)
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **options: Any) -> Any:
+        if name == "mlx" or name.startswith("mlx."):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(UserError, match=r"pip install 'livery\[mlx\]'"):
+        open_engine("mlx", "base_model")
+
+
+def test_what_goes_beyond_a_window_that_mlx_has_not_is_refused(root: Path) -> None:
+    """As in training; up to it the engine answers and scores."""
+    base = tiny_model("mistral", root, sliding_window=16)
+    engine = open_engine("mlx", str(base))
+    prompt = Prompt((), tuple(range(3, 15)))
+    [answer] = engine.generate([prompt], Decoding(max_tokens=4))
+    assert len(answer.tokens) <= 4
+    with pytest.raises(UserError, match=r"beyond 16 tokens.*12 tokens with.*--engine torch"):
+        engine.generate([prompt], Decoding(max_tokens=5))
+    with pytest.raises(UserError, match="beyond 16 tokens"):
+        engine.stream(prompt, Decoding(max_tokens=5), lambda text: None)
+    short = Prompt((), tuple(range(3, 8)))
+    assert len(engine.logprobs([short], ["a"])) == 1
+    with pytest.raises(UserError, match="the prompt with its answer"):
+        engine.logprobs([short], ["remind me of the report " * 9])

@@ -1,0 +1,203 @@
+"""What a killed command leaves is cleaned by the next; what a living one writes is not touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from livery import cli, temporary
+from livery.files import atomic_directory, atomic_write
+from tests.convert.convert_cases import peft_adapter
+from tests.tiny_models import tiny_model
+from tests.training.test_checkpoint import files_of_at_most
+
+# Writes one of each kind and waits in the middle of it.
+WRITER = """
+import sys, time
+from pathlib import Path
+from livery.files import atomic_directory, atomic_write
+from livery.temporary import Scratch
+here = Path(sys.argv[1])
+with atomic_write(here / "file.gguf") as file, atomic_directory(here / "model") as fresh, \\
+        Scratch("pack") as scratch, Scratch("exact", beside=here / "x.gguf") as beside:
+    file.write(b"x" * 1000)
+    (fresh / "sub").mkdir()
+    (fresh / "sub" / "weights").write_bytes(b"x" * 2000)
+    (scratch / "part").write_bytes(b"x" * 3000)
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen[str]:
+    """A living process in the middle of writing into `tmp_path`/here and its own scratch."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for name in ("here", "tmp"):
+        (tmp_path / name).mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "here")],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def write_beside(folder: Path) -> None:
+    with atomic_write(folder / "other") as file:
+        file.write(b"")
+    with temporary.Scratch("verify"):
+        pass
+
+
+def test_the_next_command_cleans_after_a_killed_one_and_never_a_living_one(
+    tmp_path: Path, writer: subprocess.Popen[str]
+) -> None:
+    here, scratch = tmp_path / "here", tmp_path / "tmp"
+    (here / ".mine.abcdefgh.tmp").write_text("of another program")
+    before = names(here)
+    assert len(before) == 4
+    write_beside(here)
+    assert names(here) == sorted([*before, "other"]), "a living process's files were taken"
+    assert len(names(scratch)) == 1
+    writer.kill()
+    writer.wait()
+    write_beside(here)
+    assert names(here) == [".mine.abcdefgh.tmp", "other"]
+    assert names(scratch) == []
+
+
+def test_doctor_says_what_would_be_freed_and_frees_it(
+    tmp_path: Path,
+    writer: subprocess.Popen[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def clean(*arguments: str) -> tuple[int, int]:
+        assert cli.run(["doctor", "--clean", "--json", *arguments]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return len(found["leftovers"]), found["bytes"]
+
+    assert clean() == (0, 0)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    assert clean("tmp") == (1, 3000)
+    assert clean() == (4, 2000 + 3000)  # the file's bytes had not left the process
+    assert cli.run(["doctor", "--clean", "here"]) == 0
+    assert "would be freed: add --yes" in capsys.readouterr().out
+    assert len(names(tmp_path / "here")) == 3
+    assert clean("--yes")[0] == 4
+    assert names(tmp_path / "here") == names(tmp_path / "tmp") == []
+    assert cli.run(["doctor", "--yes"]) == 2
+
+
+def test_killed_in_the_middle_of_an_exchange_the_old_folder_comes_back(tmp_path: Path) -> None:
+    """Between the two renames nothing stands at the place; what stood there is not rubbish."""
+    for content in ("old", "new"):
+        with atomic_directory(tmp_path / "model") as fresh:
+            (fresh / content).write_text(content)
+            if content == "new":
+                aside, lock = temporary.set_aside(tmp_path / "model", fresh)
+                os.close(lock)  # as the system does for a process that is gone
+                write_beside(tmp_path)
+                assert (tmp_path / "model" / "old").read_text() == "old"
+                assert not aside.exists()
+                assert fresh.exists()  # its process lives
+
+
+SLOW_MERGE = """
+import sys, time
+from livery import cli
+import convert.merge.merge
+def stop(jobs, progress):
+    print("merging", flush=True)
+    time.sleep(60)
+convert.merge.merge.write = stop
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full")
+    shutil.copytree(tiny_model("llama", folder / "models"), folder / "base")
+    peft_adapter("llama", folder / "models", folder / "ad")
+    return folder
+
+
+def test_a_merge_that_was_killed_leaves_no_model_behind(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    line = ["merge", "--base", "base", "--adapter", "ad", "--out", "killed/merged"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_MERGE, *line], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "merging\n"
+    process.kill()
+    process.wait()
+    left = temporary.find(models / "killed")
+    assert [f.path.name[:8] for f in left] == [".merged."]
+    assert left[0].size > 100_000
+    assert cli.run(["merge", "--base", "base", "--adapter", "ad", "--out", "killed/other"]) == 0
+    assert names(models / "killed") == ["other"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "merge --base base --adapter ad --out made/merged",
+        "mlx --model base --out made/mlx",
+        "gguf --model base --out made/base.gguf",
+        "pack ad --base base --out made/ad.zip",
+        "pack ad --base base --ollama --from llama3 --out made/ollama",
+        "convert ad made/peft --to peft",
+        "convert ad made/mlx --to mlx",
+        "convert ad made/all --to all --base base",
+        "convert ad made/ad.gguf --to gguf --base base",
+        "data date-keys --count 200 --out made/data",
+    ],
+)
+def test_a_full_disk_is_told_as_such_and_nothing_is_left(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    if line.startswith("mlx"):
+        pytest.importorskip("mlx_lm")
+    monkeypatch.chdir(models)
+    with files_of_at_most(4_000):
+        assert cli.run(line.split()) == 1
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "Free some space" in said
+    assert "ownload" not in said
+    made = models / "made"
+    assert not [p for p in made.rglob("*") if p.name.startswith(".")], "rubbish is left"
+    assert not [p for p in made.rglob("*") if p.stat().st_size > 4_000 and p.is_file()]
+
+
+def test_a_form_that_could_not_be_written_is_not_passed_over(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a format cannot hold is left out of the folder; a refused write is another matter."""
+    monkeypatch.chdir(models)
+    (models / "partly").mkdir()
+    (models / "partly" / "gguf").write_text("mine")
+    assert cli.run("convert ad partly --to all --base base".split()) == 1
+    assert "a part of this path is a file" in capsys.readouterr().err
+    assert (models / "partly" / "gguf").read_text() == "mine"

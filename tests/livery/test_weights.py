@@ -1,0 +1,235 @@
+"""The same shards count for every reader, nothing is missing without a word, nothing waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert.base import load_base as known_base
+from convert.base import open_shards
+from convert.mlx_model import write_model
+from livery.errors import UserError
+from livery.models import check_config, read_config
+from livery.training.footprint import stored
+from livery.weights import INDEX, SINGLE, check_complete, read_tensors, weight_files
+from tests.tiny_models import tiny_model
+
+TOKENS = np.random.default_rng(0).integers(3, 512, 12).tolist()
+HIDDEN = "model.layers.1.self_attn.q_proj.weight"
+
+
+def on_torch(folder: Path) -> np.ndarray:
+    pytest.importorskip("torch")
+    import torch
+
+    from livery.engines.torch.load import load_base
+
+    model: Any = load_base(folder, device="cpu", dtype="float32").model
+    with torch.no_grad():
+        return model(torch.tensor([TOKENS]), use_cache=False).logits[0].numpy()
+
+
+def on_mlx(folder: Path) -> np.ndarray:
+    pytest.importorskip("mlx_lm")
+    import mlx.core as mx
+
+    from livery.engines.mlx.load import load_base
+
+    model: Any = load_base(folder, dtype="float32").model
+    return np.array(model(mx.array([TOKENS]))[0])
+
+
+def tokenizer(folder: Path) -> object:
+    from livery.dataset.template import load_tokenizer
+
+    return load_tokenizer(folder)
+
+
+READERS = {
+    "torch": on_torch,
+    "mlx": on_mlx,
+    "merge, gguf": lambda folder: open_shards(known_base(folder)),
+    "livery mlx": lambda folder: write_model(folder, folder.with_name("made")),
+}
+
+
+def copied(root: Path, out: Path, family: str = "llama") -> Path:
+    shutil.copytree(tiny_model(family, root), out)
+    return out
+
+
+def sharded(root: Path, out: Path) -> Path:
+    """The tiny llama in two shards with an index."""
+    folder = copied(root, out)
+    tensors = load_file(folder / SINGLE)
+    (folder / SINGLE).unlink()
+    names = sorted(tensors)
+    places: dict[str, str] = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file, {"format": "pt"})
+        places |= dict.fromkeys(part, file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return folder
+
+
+def other_weights(root: Path, file: Path) -> None:
+    """The weights of another training of the same model."""
+    shutil.copyfile(tiny_model("llama", root, seed=1) / SINGLE, file)
+
+
+@pytest.mark.parametrize(
+    "stale", [SINGLE, "model-00003-of-00003.safetensors", "model.old.safetensors"]
+)
+@pytest.mark.parametrize("read", [on_torch, on_mlx])
+def test_a_stale_shard_does_not_count(read: Any, stale: str, root: Path, tmp_path: Path) -> None:
+    folder = sharded(root, tmp_path / "base")
+    wanted = read(tiny_model("llama", root))
+    size = stored(folder)
+    other_weights(root, folder / stale)
+    assert np.abs(read(folder) - wanted).max() < 1e-6
+    assert np.abs(read(tiny_model("llama", root, seed=1)) - wanted).max() > 0.5
+    assert [file.name for file in weight_files(folder)] == [
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+    ]  # fmt: skip
+    assert stored(folder) == size
+    assert len(open_shards(known_base(folder))) == 2
+
+
+@pytest.mark.parametrize("read", [on_torch, on_mlx])
+def test_without_an_index(read: Any, root: Path, tmp_path: Path) -> None:
+    wanted = read(tiny_model("llama", root))
+    shards = sharded(root, tmp_path / "shards")
+    (shards / INDEX).unlink()
+    assert np.abs(read(shards) - wanted).max() < 1e-6
+    whole = copied(root, tmp_path / "whole")
+    other_weights(root, whole / "model-00001-of-00001.safetensors")
+    assert np.abs(read(whole) - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_missing_shard_is_named(read: str, root: Path, tmp_path: Path) -> None:
+    folder = sharded(root, tmp_path / "base")
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00002-of-00002.*missing"):
+        READERS[read](folder)
+    (folder / INDEX).unlink()
+    with pytest.raises(UserError, match=r"model-00002-of-00002.*missing"):
+        READERS[read](folder)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_an_index_stays_in_its_folder(read: str, root: Path, tmp_path: Path) -> None:
+    folder = sharded(root, tmp_path / "base")
+    shutil.copyfile(folder / "model-00002-of-00002.safetensors", tmp_path / "outside.safetensors")
+    index = json.loads((folder / INDEX).read_text())
+    for way in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "..", ""):
+        for name in index["weight_map"]:
+            index["weight_map"][name] = way
+        (folder / INDEX).write_text(json.dumps(index))
+        with pytest.raises(UserError, match="only files of the model's own folder"):
+            READERS[read](folder)
+
+
+@pytest.mark.parametrize("place", [SINGLE, INDEX, "tokenizer.json"])
+@pytest.mark.parametrize("read", ["torch", "mlx", "livery mlx", "tokenizer"])
+def test_a_pipe_is_not_waited_on(read: str, place: str, root: Path, tmp_path: Path) -> None:
+    folder = copied(root, tmp_path / "base")
+    (folder / place).unlink(missing_ok=True)
+    os.mkfifo(folder / place)
+    with pytest.raises(UserError, match="a pipe, socket or device"):
+        {**READERS, "tokenizer": tokenizer}[read](folder)
+
+
+def test_sockets_folders_and_broken_links(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = copied(root, tmp_path / "base")
+    (folder / SINGLE).unlink()
+    monkeypatch.chdir(folder)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(SINGLE)
+        with pytest.raises(UserError, match="a pipe, socket or device"):
+            weight_files(folder)
+    (folder / SINGLE).unlink()
+    (folder / SINGLE).mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        weight_files(folder)
+    (folder / SINGLE).rmdir()
+    (folder / SINGLE).symlink_to("nowhere")
+    with pytest.raises(UserError, match="missing"):
+        weight_files(folder)
+
+
+@pytest.mark.parametrize("lost", [HIDDEN, "lm_head.weight", "model.norm.weight"])
+@pytest.mark.parametrize("read", READERS)
+def test_missing_weights_are_refused_by_name(
+    read: str, lost: str, root: Path, tmp_path: Path
+) -> None:
+    folder = copied(root, tmp_path / "base")
+    tensors = load_file(folder / SINGLE)
+    save_file({k: v for k, v in tensors.items() if k != lost}, folder / SINGLE, {"format": "pt"})
+    named = {HIDDEN: "q_proj", "model.norm.weight": "norm"}.get(lost, "lm_head")
+    with pytest.raises(UserError, match=named):
+        READERS[read](folder)
+
+
+def test_a_lost_layer_and_expert_are_named(root: Path, tmp_path: Path) -> None:
+    folder = tiny_model("mixtral", root)
+    names, config = set(read_tensors(folder)), read_config(folder)
+    check_complete(config, names, folder)
+    with pytest.raises(UserError, match="layer 1"):
+        check_complete(config, {n for n in names if ".layers.1." not in n}, folder)
+    expert = {n for n in names if "layers.0" in n and "experts.2.w1" in n}
+    if expert:
+        with pytest.raises(UserError, match=r"experts\.2\.w1 of layer 0"):
+            check_complete(config, names - expert, folder)
+
+
+@pytest.mark.parametrize("family", ["llama_tied", "gemma3", "phi", "phi3", "qwen3_moe", "mixtral"])
+def test_what_is_rightly_absent_is_not_missed(family: str, root: Path) -> None:
+    folder = tiny_model(family, root)
+    assert open_shards(known_base(folder))
+    assert np.isfinite(on_torch(folder)).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("num_hidden_layers", 10**9, "at most 10,000"),
+        ("num_hidden_layers", -1, "at least 1"),
+        ("num_hidden_layers", "2", "a whole number"),
+        ("num_hidden_layers", True, "a whole number"),
+        ("num_attention_heads", 0, "at least 1"),
+        ("num_key_value_heads", 0, "at least 1"),
+        ("hidden_size", 64.5, "a whole number"),
+        ("vocab_size", 10**12, "at most"),
+        ("intermediate_size", [128, -5], "at least 1"),
+        ("rope_theta", "10000", "a number above 0"),
+        ("rms_norm_eps", -1e-5, "a number above 0"),
+        ("model_type", 7, "no model_type"),
+    ],
+)
+def test_sizes_that_are_none(key: str, value: Any, fault: str, root: Path, tmp_path: Path) -> None:
+    folder = copied(root, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    for read in READERS.values():
+        with pytest.raises(UserError, match=f"{key}.*{fault}|{fault}"):
+            read(folder)
+
+
+def test_sizes_within_a_multimodal_configuration() -> None:
+    with pytest.raises(UserError, match="num_hidden_layers"):
+        check_config(
+            {"model_type": "gemma3", "text_config": {"num_hidden_layers": 10**9}}, Path("x.json")
+        )
+    rope = {"full_attention": {"rope_theta": "1e6"}}
+    with pytest.raises(UserError, match="rope_theta"):
+        check_config({"model_type": "gemma3_text", "rope_parameters": rope}, Path("x.json"))
