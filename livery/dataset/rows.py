@@ -21,7 +21,8 @@ from livery.dataset.fields import (
     Fields,
     Say,
 )  # fmt: skip
-from livery.dataset.turns import Turn, is_turns, parse, read_turns, text_of
+from livery.dataset.reasoning import unanswered
+from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turns, text_of
 
 TrainOn = Literal["all", "last"]
 
@@ -67,7 +68,7 @@ def nothing_to_learn(row: Row) -> str:
     if isinstance(row, Text):
         return "" if row.text.strip() else "empty text"
     if isinstance(row, Pair):
-        return "" if row.completion.strip() else "empty answer"
+        return unanswered(row.completion) if row.completion.strip() else "empty answer"
     answers = [i for i, message in enumerate(row.messages) if message["role"] == "assistant"]
     if not answers:
         return "no assistant turn to learn from"
@@ -76,7 +77,9 @@ def nothing_to_learn(row: Row) -> str:
         return "no answer that may be learned: each is masked or opens the conversation"
     if any(not (m["content"].strip() or m.get("tool_calls")) for m in learnt):
         return "empty answer"
-    return ""
+    calls = [bool(m.get("tool_calls")) for m in learnt]
+    found = (unanswered(m["content"], calls=c) for m, c in zip(learnt, calls, strict=True))
+    return next(filter(None, found), "")
 
 
 def asked_and_answered(row: Row) -> tuple[str, str]:
@@ -147,7 +150,7 @@ def _pair(fields: Fields) -> Row | None:
             "role": "assistant", "content": text_of(answered[1], where, answered[0])
         }  # fmt: skip
         if reasoning:
-            answer["reasoning_content"] = reasoning
+            put_reasoning(answer, reasoning, where, answered[0])
         turns.append(Turn(answer, None))
     plain = not (reasoning or is_turns(asked[1]) or is_turns(answered[1]))
     return _build(fields, turns, plain=plain)

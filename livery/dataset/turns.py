@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livery.dataset.conversation import Message, RowError
+from livery.dataset.reasoning import bare, without_copy
 
 ROLES = {
     "system": "system",
@@ -238,12 +239,27 @@ def _take_assistant(message: Message, raw: dict[str, Any], where: str, name: str
     if len(reasoning - {""}) > 1:
         raise RowError(where, f"{name}: holds two different reasonings.")
     if text := max(reasoning, key=len, default=""):
-        message["reasoning_content"] = text
+        put_reasoning(message, text, where, name)
     for key in ("tool_calls", "function_call"):
         if raw.get(key):
             if "tool_calls" in message:
                 raise RowError(where, f"{name}: holds both tool_calls and function_call.")
             message["tool_calls"] = _calls(raw[key], where, f"{name}: {key}")
+
+
+def put_reasoning(message: Message, reasoning: str, where: str, name: str) -> None:
+    """Give an answer its reasoning from a field of its own, once, as templates want it.
+
+    Raises:
+        RowError: the answer's text begins with a block of other reasoning.
+    """
+    message["reasoning_content"] = bare(reasoning)
+    content = without_copy(message["content"], message["reasoning_content"])
+    if content is None:
+        raise RowError(
+            where, f"{name}: holds two different reasonings, in a field and in the text."
+        )
+    message["content"] = content
 
 
 def _calls(value: Any, where: str, name: str) -> list[dict[str, Any]]:
