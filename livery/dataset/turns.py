@@ -8,6 +8,7 @@ are learnt.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,7 @@ _REMEDIES = {
     "thinking": "reasoning belongs in reasoning_content",
     "reasoning": "reasoning belongs in reasoning_content",
 }
+_SPOKEN = re.compile(r"\n\n(Human|Assistant):")
 _OTHER_MEDIA = ("image", "audio", "video", "file")
 
 
@@ -94,6 +96,8 @@ def read_turns(value: Any, where: str, name: str) -> list[Turn]:
     """
     if isinstance(value, str) and value.lstrip()[:1] == "[":  # as a cell of a table holds them
         value = parse(value, where, name)
+    if is_dialogue(value):
+        value = _dialogue(value)
     if not isinstance(value, list) or not value:
         raise RowError(where, f"{name} is not a list of turns.")
     turns: list[Turn] = []
@@ -179,6 +183,22 @@ def text_of(value: Any, where: str, name: str) -> str:
             raise RowError(where, f"{name}[{i}]: {unknown[0]!r} is not understood.")
         texts.append(said)
     return "".join(texts)
+
+
+def is_dialogue(value: Any) -> bool:
+    """Whether a text is a dialogue as Anthropic's HH sets write one: "Human: …" and "Assistant: …",
+    each after a blank line."""
+    return isinstance(value, str) and len(said := _SPOKEN.split("\n\n" + value.lstrip())) > 3 and (
+        not said[0].strip() and said[1] == "Human"
+    )  # fmt: skip
+
+
+def _dialogue(text: str) -> list[dict[str, str]]:
+    _, *said = _SPOKEN.split("\n\n" + text.lstrip())
+    return [
+        {"role": speaker.lower(), "content": words.strip()}
+        for speaker, words in zip(said[::2], said[1::2], strict=True)
+    ]
 
 
 def is_turns(value: Any) -> bool:
