@@ -124,17 +124,28 @@ class ChatTemplate:
             text += closing(text, found[1])
         return text
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Token ids of the turns and of what opens the answer, for an engine.
 
         Raises:
-            UserError: there is no template, or it does not take this conversation.
+            UserError: there is no template, it does not take this conversation, or it says nothing
+                of the tools.
         """
         self.require("prompt")
         try:
-            tokens = self.ids(self.render(messages, generate=True))
+            text = self.render(messages, generate=True, tools=tools)
+            unheard = bool(tools) and text == self.render(messages, generate=True)
         except Refused as error:
             raise UserError(f"The chat template refuses this conversation: {error}.") from None
+        if unheard:
+            raise UserError(
+                "The chat template does not offer tools to the model: with them it writes the same "
+                "prompt as without. Take a model whose template does, or give one with "
+                "--chat-template."
+            )
+        tokens = self.ids(text)
         self.check_vocabulary(max(tokens, default=0), "prompt")
         return tokens
 

@@ -28,6 +28,7 @@ from livery.engines.base import (
     OnText,
     Progress,
     Prompt,
+    Tools,
 )
 from livery.engines.constrain import TokenMasks
 from livery.engines.mlx_adapter import put_on
@@ -94,9 +95,9 @@ class MLXEngine:
             return
         self._adapter.use(on)
 
-    def prompt(self, messages: Conversation) -> Prompt:
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
