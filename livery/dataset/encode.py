@@ -117,7 +117,12 @@ class _Encoder:
         """The tokens of all texts, in order; None where there is none, since tokenizers refuse an
         empty batch."""
         texts = [rendering.text for draft in drafts for rendering in draft.renderings]
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False) if texts else None
+        if not texts:
+            return None
+        return self.tokenizer(
+            texts, add_special_tokens=False, verbose=False, return_attention_mask=False,
+            return_token_type_ids=False,
+        )  # fmt: skip
 
     def examples(self, rows: Sequence[Row], drafts: Sequence[_Draft], tokens: Any) -> list[Encoded]:
         """What is trained on, of rows whose texts were tokenized."""

@@ -58,6 +58,7 @@ _ABOUT = frozenset(
         "meta",
     )
 )
+_READ = frozenset((*_LEARNT, *_MASKED, *_KEPT, *_ABOUT))
 # Where parts of a text belong that are none.
 _REMEDIES = {
     "tool_use": "calls belong in tool_calls",
@@ -221,7 +222,7 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
             f"{name}: the role {raw[key]!r} is none of: {', '.join(ROLES)}. Rename it.",
         )
     text_key = next((k for k in _TEXT_KEYS if k in raw), "")
-    used = {key, text_key, *_LEARNT, *_MASKED, *_KEPT, *_ABOUT}
+    used = {key, text_key}
     message: Message = {"role": "assistant" if role == "call" else role, "content": ""}
     if text_key:
         message["content"] = text_of(raw[text_key], where, f"{name}: {text_key}")
@@ -245,7 +246,7 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
             tools = read_tools(raw[key], where, f"{name}: {key}")
             used.add(key)
     for k, v in raw.items():
-        if k not in used and v not in ("", [], {}):
+        if k not in used and k not in _READ and v not in ("", [], {}):
             raise RowError(
                 where, f"{name}: {k!r} is not understood. Take it out of the data, or rename it."
             )
