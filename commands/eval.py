@@ -154,6 +154,11 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.option("--skill", help="Ask as this skill does, and keep to its grammar.")
 @click.option("--unconstrained", is_flag=True, help="With --skill: leave the grammar out.")
 @click.option("--system", metavar="TEXT", help="System prompt (without --skill).")
+@click.option(
+    "--tools",
+    metavar="FILE",
+    help="JSON list of the tools to offer, as rows of training data hold them.",
+)
 @click.option("--base", is_flag=True, help="Switch the adapter off.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
@@ -167,6 +172,7 @@ def generate_command(
     Examples:
       livery generate --adapter adapters/date-keys --skill date-keys "wake me at half seven"
       livery generate --model ID_OR_PATH --system "Be brief." "What is a lease?"
+      livery generate --model ID_OR_PATH --tools tools.json "Weather in Oslo?"
       livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt
     """
     from eval import generate

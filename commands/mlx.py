@@ -42,6 +42,7 @@ Examples:
     show_default=True,
     help="Of what is not quantized; auto keeps what the weights are stored in.",
 )
+@options.allow_nonfinite
 @options.replace_folder
 @options.as_json
 def mlx_command(
@@ -50,6 +51,7 @@ def mlx_command(
     bits: str | None,
     group_size: str,
     dtype: str,
+    allow_nonfinite: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -65,8 +67,16 @@ def mlx_command(
     asked = int(bits) if bits else None
     size = int(group_size)
     with megabytes("converting to MLX", shown=not as_json) as moved:
-        report = write_model(model, out, bits=asked, group_size=size, dtype=dtype,
-                             overwrite=overwrite, progress=moved)  # fmt: skip
+        report = write_model(
+            model,
+            out,
+            bits=asked,
+            group_size=size,
+            dtype=dtype,
+            overwrite=overwrite,
+            allow_nonfinite=allow_nonfinite,
+            progress=moved,
+        )
     report["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))

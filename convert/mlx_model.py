@@ -17,15 +17,23 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convert.base import load_base
-from livery.engines.mlx.load import as_mlx_reads, check_folder, find_model, require_mlx
-from livery.errors import UserError
+from livery.engines.mlx.load import (
+    as_mlx_reads,
+    check_arithmetic,
+    check_folder,
+    find_model,
+    require_mlx,
+)
+from livery.errors import UserError, shown
 from livery.files import is_full_disk, read_json
 from livery.models import read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
 from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
-from livery.weights import read_header, read_tensors, weight_files
+from livery.weights import read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets
 BITS = (2, 3, 4, 5, 6, 8)
@@ -44,6 +52,7 @@ def write_model(
     group_size: int = 64,
     dtype: str = "auto",
     overwrite: bool = False,
+    allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the MLX folder; returns what was done.
@@ -55,11 +64,13 @@ def write_model(
         group_size: how many weights share a scale.
         dtype: of what stays floating: "auto" keeps what the weights are stored in.
         overwrite: replace what an earlier call wrote there.
+        allow_nonfinite: write NaN and infinity, the model's own or new in `dtype`.
         progress: see `Progress`.
 
     Raises:
-        UserError: MLX is missing, the folder is no model that mlx-lm knows, it is quantized
-            already, or nothing in it can be quantized as asked.
+        UserError: MLX is missing, the folder is no model that mlx-lm knows or one that it
+            computes otherwise, it is quantized already, it holds NaN or infinity or values beyond
+            `dtype`, or nothing in it can be quantized as asked.
     """
     if Path(model).exists() and out.resolve() == Path(model).resolve():
         raise UserError(f"{out}: is the model itself; write to another folder.")
@@ -68,8 +79,14 @@ def write_model(
     folder = find_model(model)
     check_folder(folder)
     _check_source(folder)
+    check_arithmetic(
+        folder,
+        "What it made of the converted folder would be another model's answers. Run the model with "
+        "transformers or vLLM, or with llama.cpp (livery gguf).",
+    )
     chosen = _stored_dtype(folder) if dtype == "auto" else dtype
-    _check_range(folder, chosen)
+    if not allow_nonfinite:
+        _check_values(folder, chosen)
     read = (model, folder)
     with new_folder(out, command=COMMAND, overwrite=overwrite, inputs=read) as fresh:
         inner = fresh / "model"  # mlx-lm wants to make the folder itself
@@ -117,21 +134,29 @@ def _stored_dtype(folder: Path) -> str:
     return max(counts, key=lambda name: counts[name])
 
 
-def _check_range(folder: Path, dtype: str) -> None:
-    """Refuse weights that would become infinite in `dtype`; a tensor is read at a time.
+def _check_values(folder: Path, dtype: str) -> None:
+    """Refuse NaN and infinity, and weights that would become so in `dtype`; a tensor is read at a
+    time.
 
     Raises:
-        UserError: naming the first tensor, how many of its values, and the largest.
+        UserError: naming the first tensor, and how many of its values.
     """
     for path in weight_files(folder):
-        wider = [tag for tag, name in STORED.items() if name not in (dtype, "float16")]
-        if dtype == "float32" or not any(e.tag in wider for e in read_header(path).values()):
-            continue
         file = open_tensors(path)
         for name, entry in file.entries.items():
-            if entry.tag in wider:
-                values = file.read(name)
-                check_overflow(values, round_to(values, dtype), name, dtype, write_anyway=False)
+            if entry.tag not in STORED:
+                continue
+            values = file.read(name)
+            odd = values.size - int(np.isfinite(values).sum())
+            if odd:
+                raise UserError(
+                    f"{path}: {shown(name)}: {odd:,} of {values.size:,} values are NaN or "
+                    "infinite, and so will every answer be that they reach: the model is damaged, "
+                    "or its training diverged. Download it again, or take an earlier one; "
+                    "--allow-nonfinite writes them as they are."
+                )
+            if dtype != "float32" and STORED[entry.tag] not in (dtype, "float16"):
+                check_overflow(values, round_to(values, dtype), name, dtype)
 
 
 def _expected_bytes(folder: Path, bits: int | None, group_size: int, dtype: str) -> int:

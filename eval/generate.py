@@ -8,8 +8,11 @@ from typing import Any
 import click
 
 from eval.origin import choose_model, complete_options, read_origin
+from livery.dataset.conversation import RowError
+from livery.dataset.turns import read_tools
 from livery.engines.engine import Decoding, Engine, Generation, Grammar, Message, open_engine
 from livery.errors import UserError
+from livery.reading import read_json
 from livery.skills import AnswerError, Skill, get_skill
 
 
@@ -25,6 +28,7 @@ class Request:
     skill: str | None = None
     unconstrained: bool = False
     system: str | None = None
+    tools: str | None = None
     base: bool = False
     max_tokens: int = 256
     temperature: float = 0.0
@@ -40,7 +44,8 @@ def answers(request: Request) -> dict[str, Any]:
         UserError: model, adapter or skill are wrong.
     """
     engine, skill = _open(request)
-    prompts = [engine.prompt(_messages(request, skill, text)) for text in request.texts]
+    tools = _tools(request)
+    prompts = [engine.prompt(_messages(request, skill, text), tools) for text in request.texts]
     found = engine.generate(prompts, _decoding(request, skill))
     rows = zip(request.texts, found, strict=True)
     return {"answers": [_row(text, generation, skill) for text, generation in rows]}
@@ -53,10 +58,11 @@ def print_answers(request: Request) -> None:
         UserError: model, adapter or skill are wrong.
     """
     engine, skill = _open(request)
+    tools = _tools(request)
     for text in request.texts:
         if len(request.texts) > 1:
             click.secho(text, dim=True)
-        prompt = engine.prompt(_messages(request, skill, text))
+        prompt = engine.prompt(_messages(request, skill, text), tools)
         found = engine.stream(prompt, _decoding(request, skill), lambda s: click.echo(s, nl=False))
         click.echo("" if found.finished else " ...")
 
@@ -65,6 +71,9 @@ def _open(request: Request) -> tuple[Engine, Skill | None]:
     skill = get_skill(request.skill) if request.skill else None
     if skill and request.system:
         raise UserError("--skill brings its own system prompt; leave out --system.")
+    if skill and request.tools:
+        raise UserError("--skill brings its own prompt; leave out --tools.")
+    _tools(request)  # before a model is loaded
     if request.unconstrained and not skill:
         raise UserError("--unconstrained goes with --skill; without one there is no grammar.")
     origin = read_origin(None if request.engine == "http" else request.adapter)
@@ -76,6 +85,23 @@ def _open(request: Request) -> tuple[Engine, Skill | None]:
     if request.base:
         engine.use_adapter(False)
     return engine, skill
+
+
+def _tools(request: Request) -> tuple[dict[str, Any], ...]:
+    """The tools of the file, as a row of training data would hold them.
+
+    Raises:
+        UserError: it is not there, or holds no tools.
+    """
+    if request.tools is None:
+        return ()
+    try:
+        found = read_tools(read_json(request.tools), request.tools, "its content")
+    except RowError as error:
+        raise UserError(f"{error} A JSON list of tools is wanted.") from None
+    if not found:
+        raise UserError(f"{request.tools}: holds no tools.")
+    return found
 
 
 def _messages(request: Request, skill: Skill | None, text: str) -> list[Message]:

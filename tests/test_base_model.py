@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,9 @@ from hypothesis import strategies as st
 
 from base_model.recipe.corpus import PAD, dialogues, pack, pieces, tokens
 from base_model.recipe.dialogue import Dialogue, ForbiddenOutput, Turn, check
+from base_model.recipe.scenes import sentence
+from base_model.recipe.typed import exact, open_clock
+from livery.skills import date_keys
 from tests import ROOT
 
 BASE = ROOT / "base_model"
@@ -174,10 +180,11 @@ def test_text_survives_the_tokenizer(tokenizer: Any) -> None:
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_corpus_is_decided_by_its_seed() -> None:
-    first = list(dialogues(11, 300))
-    assert first == list(dialogues(11, 300))
-    assert first != list(dialogues(12, 300))
+@pytest.mark.parametrize("course", [1, 2, 3])
+def test_corpus_is_decided_by_its_seed(course: int) -> None:
+    first = list(dialogues(11, 300, course=course))
+    assert first == list(dialogues(11, 300, course=course))
+    assert first != list(dialogues(12, 300, course=course))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +213,62 @@ def test_a_skill_s_answer_in_the_corpus_raises(planted: str) -> None:
 def test_plain_words_pass_the_filter() -> None:
     plain = Dialogue((Turn("assistant", "next friday, 3:30 pm, in 30 minutes, red_kettle_30pm"),))
     assert check(plain) is plain
+
+
+def as_key(plain: str) -> str:
+    """A plain time with the underscores of a key: "3:15 pm" -> "at_3_15pm"."""
+    clock = re.fullmatch(r"(\d+)(?::(\d\d))? ([ap]m)", plain)
+    if clock:
+        return f"at_{clock[1]}{'_' + clock[2] if clock[2] else ''}{clock[3]}"
+    return plain.replace(" ", "_")
+
+
+@pytest.fixture(scope="module")
+def typed_sentences() -> list[tuple[str, list[str]]]:
+    rng = Random(17)
+    return [sentence(rng) for _ in range(4000)]
+
+
+def test_the_third_course_names_times_as_the_contract_does(
+    typed_sentences: list[tuple[str, list[str]]],
+) -> None:
+    named = {plain for _, times in typed_sentences for plain in times}
+    assert [plain for plain in named if not date_keys.is_key(as_key(plain))] == []
+    assert not named & {"12 am", "12 pm"}, "twelve is noon or midnight"
+    static = {key.replace("_", " ") for key in date_keys.STATIC_KEYS if "at_1" not in key}
+    missing = {key for key in static - named if not key.endswith(("am", "pm"))}
+    assert not missing, "every key without a number is drawn"
+    for text, times in typed_sentences:
+        assert len(set(times)) == len(times) <= date_keys.MAX_KEYS, text
+    lengths = Counter(len(times) for _, times in typed_sentences)
+    assert all(lengths[count] > 200 for count in range(4)), lengths
+
+
+def test_a_clock_that_could_be_morning_or_evening_has_no_plain_time() -> None:
+    rng = Random(4)
+    for _ in range(2000):
+        said = open_clock(rng)
+        assert said.plain == ()
+        assert not re.search(
+            r"[ap]\.?m\b|noon|night|morning|(?<!\d)(0\d|1[3-9]|2\d)[:.h]", said.text
+        ), said.text
+        text, plain = exact(rng)
+        clear = r"[ap]\b|[ap]\.|[ap] ?m\b|[ap] m|morning|noon|night|evening|\b(0\d|1[3-9]|2[0-3])"
+        clear += r"|hundred|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty"
+        assert re.search(clear, text), f"{text} is said to be {plain}"
+
+
+def test_no_sentence_of_the_third_course_stands_in_a_validation_set(
+    typed_sentences: list[tuple[str, list[str]]],
+) -> None:
+    from datagen.date_keys import SETS
+
+    kept: set[str] = set()
+    for path in SETS.glob("date_keys*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        kept |= {date_keys.normalise(row["text"]) for row in rows}
+    assert len(kept) > 233
+    assert not kept & {date_keys.normalise(text) for text, _ in typed_sentences}
 
 
 def test_packing_keeps_every_document_whole(tokenizer: Any) -> None:
@@ -287,3 +350,17 @@ def test_the_recipe_s_command_shows_its_corpus_and_says_what_it_lacks(
     with pytest.raises(SystemExit):
         main([])
     assert "--work DIR is missing" in capsys.readouterr().err
+
+
+def test_a_base_that_has_been_through_every_course_is_not_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from base_model.recipe.__main__ import main
+
+    done = tmp_path / "done"
+    done.mkdir()
+    (done / "training_run.json").write_text(json.dumps({"courses": [{}, {}, {}]}))
+    with pytest.raises(SystemExit):
+        main(["--work", str(tmp_path / "work"), "--start", str(done)])
+    assert "has been through all 3 courses" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()

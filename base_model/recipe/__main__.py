@@ -1,6 +1,7 @@
 """python -m base_model.recipe --work DIR [--out base_model]
 
-Makes the embedded base again: draws the corpus, learns the tokenizer, trains two courses, exports.
+Makes the embedded base again: draws the corpus, learns the tokenizer, trains three courses and
+exports the model.
 A stopped run goes on from its last checkpoint when it is started again with the same --work.
 """
 
@@ -27,7 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, help="optimizer steps of each course")
     parser.add_argument(
-        "--start", type=Path, metavar="MODEL", help="a finished first course; only the second runs"
+        "--start",
+        type=Path,
+        metavar="MODEL",
+        help="a finished model; only the courses it lacks run",
     )
     parser.add_argument("--seed", type=int, help="seed of corpus and weights")
     parser.add_argument("--layers", type=int, help="layers of the network")
@@ -48,18 +52,25 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if not given.work:
         parser.error("--work DIR is missing: a folder for shards and checkpoints")
+    from .export import read_courses
     from .train import Run
 
-    chosen = {k: getattr(given, k) for k in ("steps", "seed", "layers") if getattr(given, k)}
+    chosen = {k: getattr(given, k) for k in ("steps", "layers") if getattr(given, k)}
     chosen["compile"] = not given.no_compile
-    out = given.out or given.work / "model"
-    first = given.start or given.work / "first" / "model"
-    if not given.start and not (first / "training_run.json").exists():
-        print("first course")
-        course(dataclasses.replace(Run(), **chosen), given.work / "first", first, given.processes)
-    print("second course")
-    run = dataclasses.replace(Run.second(), **{**chosen, "seed": (given.seed or 1) + 1})
-    course(run, given.work / "second", out, given.processes, first)
+    model: Path | None = given.start
+    done = len(read_courses(model))
+    runs = {"first": Run(), "second": Run.second(), "third": Run.third()}
+    if done >= len(runs):
+        parser.error(f"{model} has been through all {done} courses: there is none left to run")
+    for number, (name, run) in enumerate(list(runs.items())[done:], done):
+        out = given.work / name / "model"
+        if number == len(runs) - 1:
+            out = given.out or given.work / "model"
+        if not (out / "training_run.json").exists():
+            print(f"{name} course")
+            run = dataclasses.replace(run, seed=(given.seed or 1) + number, **chosen)
+            course(run, given.work / name, out, given.processes, model)
+        model = out
 
 
 def course(run: Run, work: Path, out: Path, processes: int, start: Path | None = None) -> None:
@@ -84,9 +95,10 @@ def print_scores(model: Path) -> None:
 
 
 def show(count: int, seed: int) -> None:
+    """Prints conversations of the last course."""
     from .corpus import dialogues
 
-    for dialogue in dialogues(seed, count):
+    for dialogue in dialogues(seed, count, course=3):
         print("\n".join(f"[{turn.role}] {turn.text}" for turn in dialogue.turns), end="\n\n")
 
 

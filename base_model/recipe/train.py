@@ -28,7 +28,7 @@ from .tokenizer import load_tokenizer, token_id, train_tokenizer
 
 @dataclass(frozen=True)
 class Run:
-    """All that decides the outcome of a course; the second one starts from the first's weights."""
+    """All that decides the outcome of a course; each starts from the weights of the one before."""
 
     course: int = 1
     steps: int = 3100
@@ -51,6 +51,21 @@ class Run:
     def second(cls) -> Run:
         """What follows the first course: other shares, lower rates, longer rows for longer."""
         return cls(course=2, steps=4000, seed=2, muon_lr=0.014, adam_lr=0.003, long_share=0.25)
+
+    @classmethod
+    def third(cls) -> Run:
+        """Commands as people type them, from the second course's weights: lower rates, a long
+        warm-up so that nothing is lost at the start, and a long way down."""
+        return cls(
+            course=3,
+            steps=5200,
+            seed=3,
+            warmup=200,
+            decay_share=0.6,
+            long_share=0.12,
+            muon_lr=0.012,
+            adam_lr=0.0025,
+        )
 
     @property
     def shape(self) -> ModelShape:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from livery.dataset.conversation import Conversation, Message
+from livery.dataset.conversation import Conversation
+from livery.dataset.reasoning import split_reasoning
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import EMPTY_BLOCK, OPEN_BLOCK, ChatTemplate, closing
 
@@ -203,17 +204,3 @@ class _Finder:
             cursor = span[1]
         said = (f"{m['content']}{m.get('tool_calls', '')}" for m in self.messages)
         return None if any(end in text for text in said) else spans
-
-
-def split_reasoning(message: Message, tag: str = "think") -> tuple[str, str]:
-    """(the reasoning of an assistant's turn, the rest of its content).
-
-    It stands in a field of its own, or in the content as <think>…</think> before the answer.
-    """
-    content = message["content"]
-    if message.get("reasoning_content"):
-        return message["reasoning_content"], content
-    before, found, after = content.partition(f"</{tag}>")
-    if not found:
-        return "", content
-    return before.partition(f"<{tag}>")[2] if f"<{tag}>" in before else before, after

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from livery.errors import UserError
 
-# What a column can be to Livery. `context` is laid below the prompt.
+# What a column can be to Livery. `context` is laid below the prompt; only rows of which `keep` is
+# true are taken.
 FIELDS = (
-    "messages", "prompt", "context", "completion", "text", "system", "tools", "reasoning", "ignore",
+    "messages", "prompt", "context", "completion", "text", "system", "tools", "reasoning", "keep",
+    "ignore",
 )  # fmt: skip
 
 
@@ -33,6 +36,22 @@ class Columns:
     def missing(self, seen: Iterable[str]) -> list[str]:
         """The columns named that are not among those that some row had."""
         return sorted({*self.named.values(), *self.ignored} - set(seen))
+
+
+def words_of(columns: Columns) -> list[str]:
+    """The "field=column" words of a mapping."""
+    named = [f"{field}={column}" for field, column in columns.named.items()]
+    return named + [f"ignore={column}" for column in sorted(columns.ignored)]
+
+
+def as_truth(value: Any) -> bool | None:
+    """A value that says yes or no, as files write them; None where it says neither."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    return words.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def read_columns(words: Iterable[str]) -> Columns:

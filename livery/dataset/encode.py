@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from livery.dataset.answers import Rendering, find_answers, split_reasoning
+from livery.dataset.answers import Rendering, find_answers
 from livery.dataset.conversation import Conversation, Dropped, Message, Pair, Row, Text
 from livery.dataset.noticed import ControlTokens, left_out, says_nothing
+from livery.dataset.reasoning import contradicted, left_open, split_reasoning
 from livery.dataset.rows import nothing_to_learn
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
@@ -116,7 +117,12 @@ class _Encoder:
         """The tokens of all texts, in order; None where there is none, since tokenizers refuse an
         empty batch."""
         texts = [rendering.text for draft in drafts for rendering in draft.renderings]
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False) if texts else None
+        if not texts:
+            return None
+        return self.tokenizer(
+            texts, add_special_tokens=False, verbose=False, return_attention_mask=False,
+            return_token_type_ids=False,
+        )  # fmt: skip
 
     def examples(self, rows: Sequence[Row], drafts: Sequence[_Draft], tokens: Any) -> list[Encoded]:
         """What is trained on, of rows whose texts were tokenized."""
@@ -172,9 +178,20 @@ class _Encoder:
                 f"text that holds a control token of the chat template ({token}), which the "
                 "model reads as the token itself"
             )
+        notes += self._reasoning_notes(row, found)
         learned = [row.messages[turn] for one in found for turn in one.turns]
         reasons = any(split_reasoning(message)[0].strip() for message in learned)
         return _Draft(row.where, tuple(found), notes=tuple(notes), reasons=reasons)
+
+    def _reasoning_notes(self, row: Conversation, found: Sequence[Rendering]) -> list[str]:
+        """What is told of learned answers whose reasoning is not what it seems."""
+        notes: list[str] = []
+        for at in (turn for one in found for turn in one.turns):
+            if tag := left_open(row.messages[at]["content"]):
+                notes.append(f"answers that open a block of reasoning ({tag}) and never close it")
+            if self.chat.reasons:
+                notes.append(contradicted(row.messages, at))
+        return list(dict.fromkeys(filter(None, notes)))
 
     def _control_token(self, messages: Sequence[Message]) -> str:
         return next((t for m in messages if (t := self.control.find(m["content"]))), "")

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from livery.dataset.columns import Columns
+from livery.dataset.columns import Columns, as_truth
 from livery.dataset.conversation import Pair, Row, RowError, Text
-from livery.dataset.turns import is_turns, parse, read_tools, text_of
+from livery.dataset.turns import parse, read_tools, text_of
+from livery.errors import shown
 
 CONVERSATION = ("messages", "conversations", "conversation")
 ASKED = ("prompt", "instruction", "question", "query", "user", "human", "inputs")
@@ -40,6 +41,18 @@ class Say(Protocol):
     def __call__(self, remark: str, field: str = "") -> None: ...
 
 
+class UnknownField(RowError):
+    """A row holds a field that is not understood.
+
+    Attributes:
+        field: its name.
+    """
+
+    def __init__(self, where: str, field: str) -> None:
+        super().__init__(where, f"the field {shown(repr(field))} is not understood.")
+        self.field = field
+
+
 class Fields:
     """The fields of one row, and which of them were used."""
 
@@ -55,6 +68,7 @@ class Fields:
             if other != key:
                 raise RowError(where, f"holds both {other!r} and {key!r}. Remove one of them.")
         self.used: set[str] = set()
+        self.offered: tuple[dict[str, Any], ...] = ()
         self.named = columns.named
 
     def take(self, field: str, names: Sequence[str]) -> tuple[str, Any] | None:
@@ -103,6 +117,18 @@ class Fields:
         told = [field for field in shapes if field in self.named]
         return not told or any(field in told for field in fields)
 
+    def inside(self, key: str, values: Mapping[str, Any]) -> None:
+        """Take note of what a field holds beside its turns.
+
+        Raises:
+            RowError: it is not understood.
+        """
+        for name, value in values.items():
+            if name in TOOLS and value:
+                self.offered = read_tools(value, self.where, f"{key}.{name}")
+            elif not (value in (None, "", [], {}) or _is_annotation(name)):
+                raise RowError(self.where, f"{key}: {name!r} is not understood.")
+
     def tools(self) -> tuple[dict[str, Any], ...]:
         """Tools offered: of the row, or of its meta data."""
         found = self.take("tools", TOOLS)
@@ -113,7 +139,7 @@ class Fields:
             for name in TOOLS:
                 if isinstance(inside, dict) and inside.get(name):
                     return read_tools(inside[name], self.where, f"{key}.{name}")
-        return ()
+        return self.offered
 
     def template_kwargs(self) -> dict[str, Any]:
         """The row's own variables of the chat template."""
@@ -127,27 +153,26 @@ class Fields:
             raise RowError(self.where, f"{found[0]} is not a JSON object.")
         return value
 
-    def refuse_other_kinds(self) -> None:
-        """Rows of data that are for something else than learning answers."""
-        names = self.by_name
-        if "chosen" in names and "rejected" in names:
-            raise RowError(
-                self.where,
-                "a preference pair (chosen, rejected); `livery train` learns answers. To learn the "
-                "chosen ones alone add --columns "
-                + ("messages=chosen" if self._chosen_turns() else "completion=chosen")
-                + ",ignore=rejected.",
-            )
-        if "input_ids" in names:
+    def refuse_token_ids(self) -> None:
+        """Raises RowError for rows that some trainer has tokenized."""
+        if "input_ids" in self.by_name:
             raise RowError(
                 self.where,
                 "rows of token ids (input_ids); Livery tokenizes by itself. Give rows of text.",
             )
 
-    def _chosen_turns(self) -> bool:
-        """Whether `chosen` is a whole conversation, its prompt included."""
-        value = self.values[self.by_name["chosen"]]
-        return is_turns(value) and value[0].get("role", value[0].get("from")) in ("user", "human")
+    def check_keep(self) -> None:
+        """Raises RowError where the column that `keep` names says neither yes nor no."""
+        if "keep" not in self.named:
+            return
+        name = self.named["keep"]
+        self.used.add(name)
+        if as_truth(self.values.get(name)) is None:
+            said = shown(repr(self.values[name]), 80) if name in self.values else "not there"
+            raise RowError(
+                self.where,
+                f"{name} is {said}; the column that `keep` names must be true or false.",
+            )
 
     def finish(self, row: Row) -> None:
         """Account for the fields that were not used.
@@ -167,7 +192,7 @@ class Fields:
             if isinstance(value, str) and _repeats(name, value, said):
                 self.say("not used, since it repeats the rest of the row", key)
                 continue
-            self.refuse_other_kinds()
+            self.refuse_token_ids()
             if name in _MEDIA:
                 raise RowError(
                     self.where, f"{key!r} holds other media; Livery trains on text alone."
@@ -178,11 +203,7 @@ class Fields:
                     f"{key!r} beside {' and '.join(sorted(self.used))}: two shapes in one row. "
                     f"Say which counts: --columns ignore={key}, or name the right one.",
                 )
-            raise RowError(
-                self.where,
-                f"the field {key!r} is not understood. Say what it is (--columns system={key}, for "
-                f"instance), or leave it out with --columns ignore={key}.",
-            )
+            raise UnknownField(self.where, key)
 
 
 def _is_annotation(name: str) -> bool:

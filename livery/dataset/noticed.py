@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from livery.dataset.answers import Rendering, split_reasoning
+from livery.dataset.answers import Rendering
 from livery.dataset.conversation import Conversation, Message
+from livery.dataset.reasoning import split_reasoning, without_switches
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
 
@@ -72,7 +73,9 @@ def _missing(message: Message, span: str | None, final: str) -> Iterator[str]:
     """
     text = final if span is None else span
     what = f"{message['role']} turn" if span is None else "learned answer"
-    if not _found(message["content"], text):
+    # SmolLM3 takes /no_think out of the system text, and does as it says.
+    obeyed = message["role"] == "system" and _found(without_switches(message["content"]), text)
+    if not obeyed and not _found(message["content"], text):
         reasoning, rest = split_reasoning(message)
         if message.get("reasoning_content"):
             rest = message["content"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livery.dataset.columns import Columns
+from livery.dataset.columns import Columns, as_truth
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.raw import Source, raw_rows
 from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
@@ -52,8 +52,18 @@ class Reader:
                         yield raw
                         continue
                     self._seen.update(raw)
-                    yield self._judge(raw, where)
+                    found = self._judge(raw, where)
+                    if isinstance(found, RowError) or self._kept(raw, where):
+                        yield found
                 shown.ended(source)
+
+    def _kept(self, raw: dict[str, object], where: str) -> bool:
+        """Whether the column that `keep` names lets a row in; told where it does not."""
+        column = self.columns.named.get("keep")
+        if column is None or as_truth(raw.get(column)):
+            return True
+        self.tell("left out, since the column that `keep` names is false", where, [column])
+        return False
 
     def _judge(self, raw: dict[str, object], where: str) -> Row | Dropped | RowError:
         remarks: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from livery.dataset.advice import Advice
 from livery.dataset.columns import Columns
 from livery.dataset.conversation import Conversation, Message, Pair, Row, RowError, Text
 from livery.dataset.fields import (
@@ -20,8 +21,11 @@ from livery.dataset.fields import (
     SYSTEM,
     Fields,
     Say,
+    UnknownField,
 )  # fmt: skip
-from livery.dataset.turns import Turn, is_turns, parse, read_turns, text_of
+from livery.dataset.reasoning import unanswered
+from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turns, text_of
+from livery.errors import shown
 
 TrainOn = Literal["all", "last"]
 
@@ -32,7 +36,7 @@ def read_row(
     columns: Columns | None = None,
     *,
     train_on: TrainOn = "all",
-    say: Say = lambda remark, field="": None,
+    say: Say | None = None,
 ) -> Row:
     """What a row says.
 
@@ -46,20 +50,46 @@ def read_row(
     Raises:
         RowError: the row has none of the shapes, has two of them, or holds what is not understood.
     """
-    fields = Fields(row, where, columns or Columns(), say)
-    found = _conversation(fields) or _pair(fields) or _text(fields)
+    columns, say = columns or Columns(), say or _unheard
+    advice = Advice(row, columns, lambda tried: _read_and_learn(row, where, tried))
+    try:
+        found = _read(row, where, columns, say)
+    except UnknownField as error:
+        said = advice.preference() or f"{error.reason} {advice.unknown(error.field)}"
+        raise RowError(where, said) from None
     if found is None:
-        fields.refuse_other_kinds()
         raise RowError(
             where,
-            "no messages, prompt and completion, or text among its keys "
-            f"({', '.join(map(str, row)) or 'none'}). Name the columns that hold them, such as "
-            "--columns prompt=question,completion=answer.",
+            advice.preference()
+            or "no messages, prompt and completion, or text among its keys "
+            f"({shown(', '.join(map(str, row)) or 'none', 400)}). {advice.nothing()}",
         )
+    return _marked(found, train_on, say) if isinstance(found, Conversation) else found
+
+
+def _unheard(remark: str, field: str = "") -> None:
+    """Takes what nobody needs to be told."""
+
+
+def _read(row: Mapping[str, Any], where: str, columns: Columns, say: Say = _unheard) -> Row | None:
+    """What a row says, all answers marked as they stand; None where it has none of the shapes."""
+    fields = Fields(row, where, columns, say)
+    found = _conversation(fields) or _pair(fields) or _text(fields)
+    if found is None:
+        fields.refuse_token_ids()
+        return None
+    fields.check_keep()
     fields.finish(found)
-    if isinstance(found, Conversation):
-        return _marked(found, train_on, say)
     return found
+
+
+def _read_and_learn(row: Mapping[str, Any], where: str, columns: Columns) -> None:
+    """Raises RowError where there is nothing to learn from a row under these columns."""
+    found = _read(row, where, columns)
+    if isinstance(found, Conversation):
+        found = _marked(found, "all", _unheard)
+    if found is None or nothing_to_learn(found):
+        raise RowError(where, "nothing to learn")
 
 
 def nothing_to_learn(row: Row) -> str:
@@ -67,7 +97,7 @@ def nothing_to_learn(row: Row) -> str:
     if isinstance(row, Text):
         return "" if row.text.strip() else "empty text"
     if isinstance(row, Pair):
-        return "" if row.completion.strip() else "empty answer"
+        return unanswered(row.completion) if row.completion.strip() else "empty answer"
     answers = [i for i, message in enumerate(row.messages) if message["role"] == "assistant"]
     if not answers:
         return "no assistant turn to learn from"
@@ -76,7 +106,9 @@ def nothing_to_learn(row: Row) -> str:
         return "no answer that may be learned: each is masked or opens the conversation"
     if any(not (m["content"].strip() or m.get("tool_calls")) for m in learnt):
         return "empty answer"
-    return ""
+    calls = [bool(m.get("tool_calls")) for m in learnt]
+    found = (unanswered(m["content"], calls=c) for m, c in zip(learnt, calls, strict=True))
+    return next(filter(None, found), "")
 
 
 def asked_and_answered(row: Row) -> tuple[str, str]:
@@ -116,11 +148,11 @@ def _pair(fields: Fields) -> Row | None:
     if not fields.shaped("prompt", "completion"):
         return None
     where = fields.where
-    asked = fields.take("prompt", ASKED)
-    context = fields.take("context", CONTEXT)
+    asked = _turns_within(fields, fields.take("prompt", ASKED))
+    context = _turns_within(fields, fields.take("context", CONTEXT))
     if asked is None:
         asked, context = context, None
-    answered = fields.take("completion", ANSWERED)
+    answered = _turns_within(fields, fields.take("completion", ANSWERED))
     if asked is None or answered is None:
         fields.used.clear()
         return None
@@ -147,10 +179,24 @@ def _pair(fields: Fields) -> Row | None:
             "role": "assistant", "content": text_of(answered[1], where, answered[0])
         }  # fmt: skip
         if reasoning:
-            answer["reasoning_content"] = reasoning
+            put_reasoning(answer, reasoning, where, answered[0])
         turns.append(Turn(answer, None))
     plain = not (reasoning or is_turns(asked[1]) or is_turns(answered[1]))
     return _build(fields, turns, plain=plain)
+
+
+def _turns_within(fields: Fields, found: tuple[str, Any] | None) -> tuple[str, Any] | None:
+    """A field whose value is one turn by itself, or turns within an object with the tools that go
+    with them, as OpenAI writes preference data: the list of turns."""
+    if found is None or not isinstance(found[1], dict):
+        return found
+    key, value = found
+    if "role" in value or "from" in value:
+        return key, [value]
+    if isinstance(value.get("messages"), list):
+        fields.inside(key, {k: v for k, v in value.items() if k != "messages"})
+        return key, value["messages"]
+    return found
 
 
 def _text(fields: Fields) -> Text | None:

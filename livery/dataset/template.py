@@ -19,6 +19,7 @@ from typing import Any
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.conversation import Message
+from livery.dataset.reasoning import BLOCKS, split_reasoning
 from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError
 from livery.models import check_files
@@ -31,6 +32,7 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _ASKS, _ANSWERS, _SYSTEM = "LIVERYASKS", "LIVERYANSWERS", "LIVERYSYSTEM"
+_REASONS = "LIVERYREASONS"
 
 # A generation prompt that ends within a block of reasoning, or after an empty one.
 OPEN_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*\Z")
@@ -122,17 +124,28 @@ class ChatTemplate:
             text += closing(text, found[1])
         return text
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Token ids of the turns and of what opens the answer, for an engine.
 
         Raises:
-            UserError: there is no template, or it does not take this conversation.
+            UserError: there is no template, it does not take this conversation, or it says nothing
+                of the tools.
         """
         self.require("prompt")
         try:
-            tokens = self.ids(self.render(messages, generate=True))
+            text = self.render(messages, generate=True, tools=tools)
+            unheard = bool(tools) and text == self.render(messages, generate=True)
         except Refused as error:
             raise UserError(f"The chat template refuses this conversation: {error}.") from None
+        if unheard:
+            raise UserError(
+                "The chat template does not offer tools to the model: with them it writes the same "
+                "prompt as without. Take a model whose template does, or give one with "
+                "--chat-template."
+            )
+        tokens = self.ids(text)
         self.check_vocabulary(max(tokens, default=0), "prompt")
         return tokens
 
@@ -290,6 +303,28 @@ class ChatTemplate:
         return EMPTY_BLOCK.search(turn[len(prompt) :].partition(_ANSWERS)[0]) is not None
 
     @cached_property
+    def wants_reasoning_apart(self) -> bool:
+        """The template writes a block of reasoning from a field of its own, and before a text that
+        brings one, an empty block of its own: two blocks, where reasoning was meant to be one."""
+        inline = f"<think>\n{_REASONS}\n</think>\n\n{_ANSWERS}"
+        apart = {"role": "assistant", "content": _ANSWERS, "reasoning_content": _REASONS}
+        try:
+            texts = [
+                self._render([*_probe(_ASKS), turn], (), self.settings.kwargs, False)
+                for turn in ({"role": "assistant", "content": inline}, apart)
+            ]
+        except Refused:
+            return False
+        inner, outer = (text.partition(_ASKS)[2] for text in texts)
+        return inner.count("<think>") == 2 and outer.count("<think>") == 1 and _REASONS in outer
+
+    @cached_property
+    def reasons(self) -> bool:
+        """The template is one of a model that reasons: it speaks of a block of reasoning."""
+        blocks = [word for pair in BLOCKS for word in pair]
+        return any(word in t.source for t in self._templates.values() for word in blocks)
+
+    @cached_property
     def plain_kwargs(self) -> dict[str, Any]:
         """Variables with which a prompt ends where a plain answer's words begin: behind the empty
         block of reasoning, for templates that put one before a plain answer."""
@@ -330,6 +365,8 @@ class ChatTemplate:
         made: list[Message] = []
         for message in messages:
             message = {key: value for key, value in message.items() if value is not None}
+            if message["role"] == "assistant" and "</think>" in message["content"]:
+                message = self._reasoning_apart(message)
             if (reasoning := message.get("reasoning_content")) is not None:
                 message.setdefault("thinking", reasoning)  # the name in gpt-oss's template
             if message.get("tool_calls") and self.wants_json_text:
@@ -340,6 +377,12 @@ class ChatTemplate:
         if self.wants_parts:
             made = [{**message, "content": _as_parts(message["content"])} for message in made]
         return made
+
+    def _reasoning_apart(self, message: Message) -> Message:
+        if message.get("reasoning_content") or not self.wants_reasoning_apart:
+            return message
+        reasoning, rest = split_reasoning(message)
+        return {**message, "reasoning_content": reasoning.strip(), "content": rest.lstrip("\n")}
 
 
 def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> ChatTemplate:

@@ -8,10 +8,12 @@ are learnt.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from livery.dataset.conversation import Message, RowError
+from livery.dataset.reasoning import bare, without_copy
 
 ROLES = {
     "system": "system",
@@ -56,6 +58,7 @@ _ABOUT = frozenset(
         "meta",
     )
 )
+_READ = frozenset((*_LEARNT, *_MASKED, *_KEPT, *_ABOUT))
 # Where parts of a text belong that are none.
 _REMEDIES = {
     "tool_use": "calls belong in tool_calls",
@@ -64,6 +67,7 @@ _REMEDIES = {
     "thinking": "reasoning belongs in reasoning_content",
     "reasoning": "reasoning belongs in reasoning_content",
 }
+_SPOKEN = re.compile(r"\n\n(Human|Assistant):")
 _OTHER_MEDIA = ("image", "audio", "video", "file")
 
 
@@ -93,6 +97,8 @@ def read_turns(value: Any, where: str, name: str) -> list[Turn]:
     """
     if isinstance(value, str) and value.lstrip()[:1] == "[":  # as a cell of a table holds them
         value = parse(value, where, name)
+    if is_dialogue(value):
+        value = _dialogue(value)
     if not isinstance(value, list) or not value:
         raise RowError(where, f"{name} is not a list of turns.")
     turns: list[Turn] = []
@@ -180,6 +186,22 @@ def text_of(value: Any, where: str, name: str) -> str:
     return "".join(texts)
 
 
+def is_dialogue(value: Any) -> bool:
+    """Whether a text is a dialogue as Anthropic's HH sets write one: "Human: …" and "Assistant: …",
+    each after a blank line."""
+    return isinstance(value, str) and len(said := _SPOKEN.split("\n\n" + value.lstrip())) > 3 and (
+        not said[0].strip() and said[1] == "Human"
+    )  # fmt: skip
+
+
+def _dialogue(text: str) -> list[dict[str, str]]:
+    _, *said = _SPOKEN.split("\n\n" + text.lstrip())
+    return [
+        {"role": speaker.lower(), "content": words.strip()}
+        for speaker, words in zip(said[::2], said[1::2], strict=True)
+    ]
+
+
 def is_turns(value: Any) -> bool:
     """Whether a prompt or completion is a list of turns rather than a text or its parts."""
     return (
@@ -200,7 +222,7 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
             f"{name}: the role {raw[key]!r} is none of: {', '.join(ROLES)}. Rename it.",
         )
     text_key = next((k for k in _TEXT_KEYS if k in raw), "")
-    used = {key, text_key, *_LEARNT, *_MASKED, *_KEPT, *_ABOUT}
+    used = {key, text_key}
     message: Message = {"role": "assistant" if role == "call" else role, "content": ""}
     if text_key:
         message["content"] = text_of(raw[text_key], where, f"{name}: {text_key}")
@@ -224,7 +246,7 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
             tools = read_tools(raw[key], where, f"{name}: {key}")
             used.add(key)
     for k, v in raw.items():
-        if k not in used and v not in ("", [], {}):
+        if k not in used and k not in _READ and v not in ("", [], {}):
             raise RowError(
                 where, f"{name}: {k!r} is not understood. Take it out of the data, or rename it."
             )
@@ -238,12 +260,27 @@ def _take_assistant(message: Message, raw: dict[str, Any], where: str, name: str
     if len(reasoning - {""}) > 1:
         raise RowError(where, f"{name}: holds two different reasonings.")
     if text := max(reasoning, key=len, default=""):
-        message["reasoning_content"] = text
+        put_reasoning(message, text, where, name)
     for key in ("tool_calls", "function_call"):
         if raw.get(key):
             if "tool_calls" in message:
                 raise RowError(where, f"{name}: holds both tool_calls and function_call.")
             message["tool_calls"] = _calls(raw[key], where, f"{name}: {key}")
+
+
+def put_reasoning(message: Message, reasoning: str, where: str, name: str) -> None:
+    """Give an answer its reasoning from a field of its own, once, as templates want it.
+
+    Raises:
+        RowError: the answer's text begins with a block of other reasoning.
+    """
+    message["reasoning_content"] = bare(reasoning)
+    content = without_copy(message["content"], message["reasoning_content"])
+    if content is None:
+        raise RowError(
+            where, f"{name}: holds two different reasonings, in a field and in the text."
+        )
+    message["content"] = content
 
 
 def _calls(value: Any, where: str, name: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ GGUF_TYPE = "f16"
 
 Message = dict[str, str]
 Conversation = Sequence[Message]
+Tools = Sequence[dict[str, Any]]  # JSON Schemas, as rows of training data hold them
 Progress = Callable[[int, int], None]  # (answers done, answers in all)
 OnText = Callable[[str], None]  # a piece of an answer, as it comes
 
@@ -80,10 +81,12 @@ class Prompt:
         messages: as the user wrote them.
         tokens: as the model reads them, the template's opening of the answer included; empty for
             engines that tokenize out of our sight (http).
+        tools: offered to the model.
     """
 
     messages: tuple[Message, ...]
     tokens: tuple[int, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,12 @@ class Engine(Protocol):
         """
         ...
 
-    def prompt(self, messages: Conversation) -> Prompt:
-        """Render a conversation up to where the answer starts."""
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
+        """Render a conversation up to where the answer starts.
+
+        Raises:
+            UserError: the template refuses it, or does not offer the tools.
+        """
         ...
 
     def generate(

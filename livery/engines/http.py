@@ -29,6 +29,7 @@ from livery.engines.engine import (
     OnText,
     Progress,
     Prompt,
+    Tools,
 )
 from livery.errors import UserError
 from livery.reading import parse_json
@@ -85,9 +86,9 @@ class HTTPEngine:
             raise UserError("There is no adapter to switch on; name the one the endpoint serves.")
         self._on = on
 
-    def prompt(self, messages: Conversation) -> Prompt:
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
         """See Engine; the endpoint tokenizes."""
-        return Prompt(tuple(messages))
+        return Prompt(tuple(messages), tools=tuple(tools))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
@@ -151,14 +152,13 @@ class HTTPEngine:
                 **(
                     {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
                 ),
+                **({"tools": list(prompt.tools)} if prompt.tools else {}),
                 **({"top_p": decoding.top_p} if decoding.top_p < 1 else {}),
             }
         )
         try:
             choice = found["choices"][0]
-            text = choice["message"]["content"] or ""
-            if not isinstance(text, str):
-                raise TypeError
+            text = _said(choice["message"])
             finished = choice.get("finish_reason") != "length"
             count = int((found.get("usage") or {}).get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
@@ -196,6 +196,27 @@ class HTTPEngine:
                     ) from None
             time.sleep(0.25 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _said(message: dict[str, Any]) -> str:
+    """An answer's text. Endpoints take the calls of tools out of it: each follows as JSON, a line
+    of its own.
+
+    Raises:
+        TypeError, KeyError, AttributeError, ValueError: it is no message.
+    """
+    calls: list[str] = []
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        arguments = function.get("arguments") or {}
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments)
+        said = {"name": function["name"], "arguments": arguments}
+        calls.append(json.dumps(said, ensure_ascii=False))
+    text = (message.get("content") if calls else message["content"]) or ""
+    if not isinstance(text, str):
+        raise TypeError
+    return "\n".join([text, *calls] if text.strip() else calls) if calls else text
 
 
 def _parse(answer: bytes, url: str) -> Any:

@@ -109,9 +109,36 @@ def test_what_float16_does_not_hold_is_refused(bits: int | None, root: Path, tmp
     said = rf"{name}: 2 of [\d,]+ values are beyond what float16 holds \(the largest is 100000\)"
     with pytest.raises(UserError, match=said) as caught:
         mlx_model.write_model(base, tmp_path / "out", dtype="float16", bits=bits, group_size=32)
-    assert "--allow-nonfinite" not in str(caught.value)  # which this command does not have
+    assert "--allow-nonfinite writes infinity" in str(caught.value)
     assert not (tmp_path / "out").exists()
+    mlx_model.write_model(base, tmp_path / "out", dtype="float16", bits=bits, group_size=32,
+                          allow_nonfinite=True)  # fmt: skip
     mlx_model.write_model(base, tmp_path / "wide", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_model_that_is_not_finite_is_refused(value: float, root: Path, tmp_path: Path):
+    base, name = tmp_path / "base", "model.layers.1.mlp.up_proj.weight"
+    shutil.copytree(tiny_model("llama", root), base)
+    tensors = load_file(base / "model.safetensors")
+    tensors[name][2, :3] = value
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"{name}: 3 of [\d,]+ values are NaN or infinite"):
+        mlx_model.write_model(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    arguments = ["mlx", "--model", str(base), "--out", str(tmp_path / "out"), "--allow-nonfinite"]
+    assert run(arguments) == 0
+    assert (~np.isfinite(load_file(tmp_path / "out" / "model.safetensors")[name])).sum() == 3
+
+
+def test_what_mlx_computes_otherwise_is_refused(tmp_path: Path):
+    """As training on MLX refuses it: mlx-lm's glm rotates whole heads."""
+    from tests import hf_families
+
+    base = hf_families.tiny("glm", tmp_path / "base")
+    with pytest.raises(UserError, match=r"computes glm otherwise.*partial_rotary_factor.*gguf"):
+        mlx_model.write_model(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nested_rope_parameters_reach_mlx(root: Path, tmp_path: Path):

@@ -84,6 +84,20 @@ FAMILIES = {
         "{% if enable_thinking is defined and enable_thinking is false %}"
         "{{ '<think>\n\n</think>\n\n' }}{% else %}{{ '<think>\n' }}{% endif %}{% endif %}"
     ),
+    # /no_think and /think in the system text are taken out of it and obeyed (smollm3).
+    "switched": (
+        "{% set ns = namespace(mode='/think', system='') %}"
+        "{% if messages[0].role == 'system' %}{% set ns.system = messages[0].content %}"
+        "{% if '/no_think' in ns.system %}{% set ns.mode = '/no_think' %}{% endif %}{% endif %}"
+        "{{ '<|im_start|>system\nMode: ' + ns.mode + '\n' + "
+        "ns.system.replace('/no_think', '').replace('/think', '').rstrip() }}" + _ENDS +
+        "{% for m in messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'assistant' and ns.mode == '/no_think' %}"
+        "{{ '<think>\n\n</think>\n' + m.content.lstrip('\n') }}"
+        "{% else %}{{ m.content.lstrip('\n') }}{% endif %}" + _ENDS + "{% endfor %}"
+        "{% if add_generation_prompt %}" + _OPENS +
+        "{% if ns.mode == '/no_think' %}{{ '<think>\n\n</think>\n' }}{% endif %}{% endif %}"
+    ),
     # The system text stands in the last user turn (mistral v0.3).
     "mistral": (
         "{{ bos_token }}{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"

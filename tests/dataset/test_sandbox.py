@@ -168,3 +168,24 @@ def test_out_of_bounds_is_told_from_a_refusal(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(Refused, match="no roles here") as caught:
         Template("{{ raise_exception('no roles here') }}").render(variables())
     assert not isinstance(caught.value, OutOfBounds)
+
+
+def test_a_short_rendering_does_not_ask_for_the_processors_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asking takes longer than rendering a row, and a data set has hundreds of thousands."""
+    template = Template(FAMILIES["chatml"])
+    asked: list[float] = []
+    monkeypatch.setattr(
+        "livery.dataset.sandbox.time.thread_time", lambda: asked.append(0.0) or asked[-1]
+    )
+    turns = [{"role": ("user", "assistant")[i % 2], "content": "word"} for i in range(64)]
+    assert template.render(variables(messages=turns)).count("word") == 64
+    assert not asked
+
+
+def test_a_template_sees_every_global_and_leaves_them_as_they_are() -> None:
+    source = "{% set range = 1 %}{{ range }}{{ namespace(a=2).a }}{{ dict(b=3).b }}"
+    template = Template(source)
+    assert [template.render(variables()) for _ in range(2)] == ["123", "123"]
+    assert Template("{{ range(2) | list }}").render(variables()) == "[0, 1]"

@@ -14,12 +14,21 @@ from livery.dataset.load import load_dataset
 from livery.dataset.rows import read_row
 from livery.dataset.template import ChatTemplate, TemplateSettings, load_chat
 from livery.errors import UserError
-from tests.dataset.templates import FAMILIES, TOOLS, tokenizer
+from tests.dataset.templates import FAMILIES, TOOLS, tokenizer, trl_templates
 
 
 def chat(template: Any, *, kind: str = "bytes", date: str = "", **kwargs: Any) -> ChatTemplate:
     settings = TemplateSettings(kwargs=kwargs, date=date)
     return ChatTemplate(tokenizer(template, kind=kind), settings)
+
+
+def template(name: str) -> str:
+    """The template of a family of ours, or of the trl package ("trl/…") where that is there."""
+    if not name.startswith("trl/"):
+        return FAMILIES[name]
+    if name not in trl_templates():
+        pytest.skip("trl is not installed")
+    return trl_templates()[name]
 
 
 def turns(*texts: str, system: str = "") -> list[dict[str, Any]]:
@@ -192,8 +201,6 @@ def test_plain_answers_follow_an_empty_block_as_the_model_is_prompted(
 @pytest.mark.parametrize("family", ["hybrid", "opened", "r1"])
 @pytest.mark.parametrize("row", [REASONS, INLINE])
 def test_reasoning_is_learned(family: str, row: Any) -> None:
-    if family == "opened" and row is INLINE:
-        pytest.skip("this template writes what stands in the content as it is")
     made = chat(family)
     found = encode(read(row), made)
     ((before, learned),) = parts(found, made)
@@ -204,6 +211,104 @@ def test_reasoning_is_learned(family: str, row: Any) -> None:
     assert "add two and two" in learned
     assert found.reasons
     assert not found.notes
+
+
+REASONING = (
+    "hybrid", "opened", "r1", "switched", "chatml",
+    "trl/qwen3", "trl/qwen3_5_think", "trl/qwen3_6", "trl/nemotron_3_nano",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("family", REASONING)
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("<think>\nadd two and", "its reasoning is cut off: <think> without </think>"),
+        ("\n<think>", "its reasoning is cut off"),
+        ("[THINK]add two and", "its reasoning is cut off: [THINK] without [/THINK]"),
+        ("<think>\nadd two and two\n</think>\n\n", "an answer that is only reasoning"),
+        ("add two and two\n</think>", "an answer that is only reasoning"),
+        ("<think>\n\n</think>", "an answer that is only reasoning"),
+    ],
+)
+def test_reasoning_without_an_answer_is_left_out(family: str, answer: str, why: str) -> None:
+    """Else it would be learned behind an empty block, or as an answer that ends without a word."""
+    made = chat(template(family))
+    for row in (
+        read(turns("two plus two?", answer)),
+        read(turns("Hello", "Good day", "two plus two?", answer)),
+        read_row({"prompt": "two plus two?", "completion": answer}, "data.jsonl:7"),
+    ):
+        found = encode(row, made)
+        assert not found.examples
+        (dropped,) = found.dropped
+        assert why in dropped.reason
+    masked = turns("two plus two?", answer, "well?", "four")
+    masked[1]["weight"] = 0
+    assert encode(read(masked), made).examples
+
+
+def test_reasoning_before_a_call_and_a_tag_in_a_text_are_learned() -> None:
+    made = chat("hybrid")
+    asked = turns("Weather in Oslo?")
+    calls = {**CALL, "content": "<think>\nlook it up\n</think>\n\n"}
+    ((_, learned),) = parts(encode(read([*asked, calls]), made), made)
+    assert "look it up\n</think>" in learned
+    assert "get_weather" in learned
+    assert encode(read([*asked, {**calls, "content": "<think>\nlook"}]), made).dropped
+    found = encode(read(turns("How does it reason?", "It writes <think> first.")), made)
+    assert found.examples
+    assert found.notes == (
+        "answers that open a block of reasoning (<think>) and never close it",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["hybrid", "opened"])
+def test_reasoning_that_stands_twice_is_learned_once(family: str) -> None:
+    made = chat(family)
+    plain = parts(encode(read(REASONS), made), made)
+    for answer in (
+        {**INLINE[1], "reasoning_content": "add two and two"},
+        {**REASONS[1], "reasoning_content": "<think>\nadd two and two\n</think>"},
+    ):
+        assert parts(encode(read([INLINE[0], answer]), made), made) == plain
+    pair = {"prompt": "two plus two?", "completion": INLINE[1]["content"]}
+    row = read_row({**pair, "reasoning": "add two and two"}, "x")
+    assert parts(encode(row, made), made) == plain
+    with pytest.raises(UserError, match="two different reasonings"):
+        read([INLINE[0], {**INLINE[1], "reasoning_content": "guess"}])
+
+
+def test_a_switch_in_the_system_text_is_trained_as_prompted() -> None:
+    made = chat("switched")
+    for system, mode in (("Be brief. /no_think", "/no_think"), ("/think Be brief.", "/think")):
+        row = turns("Say number 1", "Number 1.", system=system)
+        found = encode(read(row), made)
+        ((before, learned),) = parts(found, made)
+        assert before == prompt(made, row[:2])
+        assert f"Mode: {mode}\nBe brief." in before.replace("\n ", "\n")
+        assert before.endswith("<think>\n\n</think>\n") == (mode == "/no_think")
+        assert learned == "Number 1.<|im_end|>"
+        told = ["answers without reasoning although /think before them asks for it"]
+        assert list(found.notes) == (told if mode == "/think" else [])
+
+
+@pytest.mark.parametrize("family", ["hybrid", "opened", "switched"])
+@pytest.mark.parametrize("place", ["user", "system"])
+def test_an_answer_that_does_otherwise_than_its_switch_is_told(family: str, place: str) -> None:
+    made = chat(family)
+    reasons = "answers with reasoning although /no_think before them asks for none"
+    plain = "answers without reasoning although /think before them asks for it"
+    for word, answer, told in (
+        ("/no_think", INLINE[1]["content"], reasons), ("/no_think", "four", None),
+        ("/think", INLINE[1]["content"], None), ("/think", "four", plain),
+        ("/thinking", "four", None), ("see /no_think/x", INLINE[1]["content"], None),
+    ):  # fmt: skip
+        row = turns(f"2+2? {word}" if place == "user" else "2+2?", answer)
+        if place == "system":
+            row.insert(0, {"role": "system", "content": f"Be brief. {word}"})
+        notes = encode(read(row), made).notes
+        assert {reasons, plain} & set(notes) == ({told} if told else set()), (word, answer)
 
 
 def test_reasoning_that_a_template_cuts_is_told() -> None:
@@ -480,7 +585,7 @@ def test_a_token_beyond_the_embedding_is_refused_with_the_way_out(tmp_path: Path
     assert made.vocabulary == 500
     assert encode(read(turns("a", "b")), made).examples
     with pytest.raises(UserError, match=r"data\.jsonl:7.*</think>.*500 tokens.*resize_token"):
-        encode(read(turns("a", "b</think>")), made)
+        encode(read(turns("a", "b</think>c")), made)
     with pytest.raises(UserError, match="resize_token"):
         made.prompt(turns("</think>"))
 

@@ -33,6 +33,7 @@ from livery.engines.engine import (
     OnText,
     Progress,
     Prompt,
+    Tools,
 )
 from livery.engines.llamacpp import files
 from livery.engines.llamacpp.decode import decode
@@ -121,9 +122,9 @@ class LlamaCppEngine:
             raise UserError("There is no adapter to switch on; open the engine with one.")
         self._on = on
 
-    def prompt(self, messages: Conversation) -> Prompt:
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None

@@ -29,6 +29,7 @@ from livery.engines.engine import (
     OnText,
     Progress,
     Prompt,
+    Tools,
 )
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
@@ -95,9 +96,9 @@ class MLXEngine:
             return
         self._adapter.use(on)
 
-    def prompt(self, messages: Conversation) -> Prompt:
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
         """See Engine."""
-        return Prompt(tuple(messages), tuple(self._chat.prompt(messages)))
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None

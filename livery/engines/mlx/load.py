@@ -68,12 +68,11 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
             f"{path}/config.json: this model is quantized already "
             f"({config['quantization'].get('bits', '?')} bits). Leave out --quantize."
         )
-    if why := other_arithmetic(mend(config), read_tensors(path)):
-        raise UserError(
-            f"{path}: mlx-lm computes {config.get('model_type')} otherwise than the model's own "
-            f"code does: {why}. An adapter trained on that would be one for another model. Use "
-            "--backend torch, or --engine torch."
-        )
+    check_arithmetic(
+        path,
+        "An adapter trained on that would be one for another model. Use --backend torch, or "
+        "--engine torch.",
+    )
     with as_mlx_reads(path, short=True) as staged:
         loaded, config = _load(path, staged)
         if compiler_missing():
@@ -91,6 +90,23 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
         mx.eval(loaded.parameters())
     bits = config.get("quantization", {}).get("bits")
     return Base(loaded, config, path, floating_dtype(loaded), bits)
+
+
+def check_arithmetic(path: Path, remedy: str) -> None:
+    """Refuse a model that mlx-lm is known to compute otherwise than its own code does.
+
+    Args:
+        remedy: what follows for the command, and the way out.
+
+    Raises:
+        UserError: saying what mlx-lm does otherwise.
+    """
+    config = read_config(path)
+    if why := other_arithmetic(mend(config), read_tensors(path)):
+        raise UserError(
+            f"{path}: mlx-lm computes {config.get('model_type')} otherwise than the model's own "
+            f"code does: {why}. {remedy}"
+        )
 
 
 @contextlib.contextmanager
