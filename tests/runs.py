@@ -22,7 +22,9 @@ from livery.config.settings import LoraSettings, TrainSettings
 from livery.dataset.load import Dataset, load_dataset
 from livery.dataset.template import load_chat
 from livery.training.backend import Backend, PortableState
-from livery.training.loop import Job, RunResult, train
+from livery.training.events import CheckpointSaved, Event, Note, Stepped
+from livery.training.job import Job, RunResult
+from livery.training.loop import train
 from tests.tiny_models import tiny_model
 
 SYSTEM = "Answer with the number that stands in the question, and nothing else at all, please."
@@ -79,14 +81,12 @@ def open_backend(name: str, settings: TrainSettings) -> Backend:
     return TorchBackend(settings)
 
 
-def run(
-    settings: TrainSettings, backend: str = "mlx", **job: Any
-) -> tuple[RunResult, list[tuple[str, dict[str, Any]]]]:
+def run(settings: TrainSettings, backend: str = "mlx", **job: Any) -> tuple[RunResult, list[Event]]:
     """Train; returns the result and every event. The weights land in `final.safetensors`."""
     chat = load_chat(settings.model, settings.template)
     files = [Path(settings.data) / f"{name}.jsonl" for name in ("train", "valid")]
     found = [load_dataset(f, chat, max_length=200) if f.exists() else Dataset(()) for f in files]
-    events: list[tuple[str, dict[str, Any]]] = []
+    events: list[Event] = []
 
     def export(state: PortableState, facts: dict[str, Any]) -> None:
         save_file(state.weights, Path(settings.output_dir) / "final.safetensors")
@@ -98,10 +98,15 @@ def run(
         "valid_digest": found[1].digest,
         "decode": chat.tokenizer.decode,
         "export": export,
-        "listener": lambda name, facts: events.append((name, facts)),
+        "callbacks": (events.append,),
         **job,
     }
     return train(settings, open_backend(backend, settings), Job(**given)), events
+
+
+def notes(events: list[Event]) -> list[str]:
+    """What the user was told."""
+    return [event.text for event in events if isinstance(event, Note)]
 
 
 def die_at(count: int, folder: Path) -> None:
@@ -157,12 +162,12 @@ def one(folder: Path, backend: str, changes: dict[str, Any]) -> int:
     changes = dict(changes)
     job = {k: changes.pop(k) for k in ("resume", "overwrite") if k in changes}
 
-    def listener(name: str, facts: dict[str, Any]) -> None:
-        if name in ("step", "checkpoint"):
-            print(name, facts["step"], flush=True)
+    def show(event: Event) -> None:
+        if isinstance(event, Stepped | CheckpointSaved):
+            print("step" if isinstance(event, Stepped) else "checkpoint", event.step, flush=True)
 
     try:
-        run(tiny_settings(folder, **changes), backend, listener=listener, **job)
+        run(tiny_settings(folder, **changes), backend, callbacks=(show,), **job)
     except LiveryError as error:
         print(error, file=sys.stderr)
         return error.exit_code

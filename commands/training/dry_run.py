@@ -14,7 +14,7 @@ from commands.training import session as training
 from commands.training.output import describe_work
 from livery.config.layers import Config
 from livery.errors import printable
-from livery.training.plan import Plan, work
+from livery.training.plan import Plan, Work, work
 
 
 def show(config: Config, *, as_json: bool) -> None:
@@ -34,20 +34,20 @@ def show(config: Config, *, as_json: bool) -> None:
         settings.seed,
         settings.share_prefix,
     )
-    facts = dataclasses.asdict(work(plan))
+    epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
     notes = [*substitutions, *training.describe_dropped(data)]
     needed = memory.estimate(settings, plan)
     if as_json:
         click.echo(
-            json.dumps({**_as_json(config, facts, steps, notes), "memory": needed}, indent=2)
+            json.dumps({**_as_json(config, epoch, steps, notes), "memory": needed}, indent=2)
         )
         return
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     click.echo(f"\nbackend      {settings.backend}")
-    click.echo(f"plan         {describe_work(facts, steps)}")
-    click.echo(f"shapes       {facts['shapes']} distinct micro-batches")
+    click.echo(f"plan         {describe_work(epoch, steps)}")
+    click.echo(f"shapes       {epoch.shapes} distinct micro-batches")
     for number, line in enumerate(memory.describe(needed, settings, plan)):
         click.echo(f"{'' if number else 'memory':<12} {line}")
 
@@ -62,12 +62,12 @@ def print_settings(config: Config) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _as_json(config: Config, facts: dict[str, Any], steps: int, notes: list[str]) -> dict[str, Any]:
+def _as_json(config: Config, epoch: Work, steps: int, notes: list[str]) -> dict[str, Any]:
     return {
         "settings": {name: value.value for name, value in config.values.items()},
         "sources": {name: value.source for name, value in config.values.items()},
         "notes": [*config.notes, *notes],
-        "plan": {"total_steps": steps, **facts},
+        "plan": {"total_steps": steps, **dataclasses.asdict(epoch)},
     }
 
 

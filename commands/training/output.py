@@ -6,10 +6,13 @@ import sys
 from typing import Any
 
 from livery.progress import Progress, show_bytes, show_seconds
+from livery.training import events
+from livery.training.events import Event
+from livery.training.plan import Work
 
 
 class TrainingOutput:
-    """A listener for `livery.training.loop.Job` that prints. Use as a context manager."""
+    """A callback for `livery.training.loop` that prints. Use as a context manager."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -21,12 +24,32 @@ class TrainingOutput:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def __call__(self, name: str, facts: dict[str, Any]) -> None:
-        handler = getattr(self, f"_on_{name}", None)
-        if name != "sample":
-            self._flush_samples()
-        if handler is not None:
-            handler(facts)
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, events.Sampled):
+            self._count(event)
+            return
+        self._flush_samples()
+        match event:
+            case events.Note(text):
+                self.say(f"note: {text}")
+            case events.Checked(result) if result.ok:
+                self.say(
+                    "First batch, shared prompts against plain: gradients differ by "
+                    f"{result.gradient_difference:.0e} (allowed {result.tolerance:.0e})."
+                )
+            case events.Resumed(step, path):
+                self.say(f"Going on from step {step} ({path}).")
+            case events.Started():
+                self._start(event)
+            case events.Stepped() if self._progress is not None:
+                self._progress.update(event.step, f"loss {event.loss:.4f}")
+            case events.Evaluated():
+                took = show_seconds(event.eval_runtime)
+                self.say(f"step {event.step}: eval_loss {event.eval_loss:.4f} ({took})")
+            case events.Finished(facts):
+                self._finish(facts)
+            case _:
+                pass
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -41,45 +64,20 @@ class TrainingOutput:
             self._progress.__exit__(None, None, None)
             self._progress = None
 
-    def _on_note(self, facts: dict[str, Any]) -> None:
-        self.say(f"note: {facts['text']}")
-
-    def _on_check(self, facts: dict[str, Any]) -> None:
-        if facts["ok"]:
-            self.say(
-                "First batch, shared prompts against plain: gradients differ by "
-                f"{facts['gradient_difference']:.0e} (allowed {facts['tolerance']:.0e})."
-            )
-
-    def _on_start(self, facts: dict[str, Any]) -> None:
-        share = facts["trainable"] / max(1, facts["parameters"])
-        processes = f", {facts['processes']} processes" if facts["processes"] > 1 else ""
+    def _start(self, run: events.Started) -> None:
+        share = run.trainable / max(1, run.parameters)
+        processes = f", {run.processes} processes" if run.processes > 1 else ""
         self.say(
-            f"Training {facts['trainable']:,} parameters ({share:.1%} of the base's "
-            f"{facts['parameters']:,}) with {facts['backend']} in {facts['dtype']}{processes}."
+            f"Training {run.trainable:,} parameters ({share:.1%} of the base's "
+            f"{run.parameters:,}) with {run.backend} in {run.dtype}{processes}."
         )
-        self.say(describe_work(facts["work"], facts["total_steps"]))
-        self._progress = Progress(
-            "training", facts["total_steps"], "steps", done=facts["step"]
-        ).__enter__()
+        self.say(describe_work(run.work, run.total_steps))
+        self._progress = Progress("training", run.total_steps, "steps", done=run.step).__enter__()
 
-    def _on_resume(self, facts: dict[str, Any]) -> None:
-        self.say(f"Going on from step {facts['step']} ({facts['path']}).")
-
-    def _on_step(self, facts: dict[str, Any]) -> None:
-        if self._progress is not None:
-            self._progress.update(facts["step"], f"loss {facts['loss']:.4f}")
-
-    def _on_evaluation(self, facts: dict[str, Any]) -> None:
-        self.say(
-            f"step {facts['step']}: eval_loss {facts['eval_loss']:.4f} "
-            f"({show_seconds(facts['eval_runtime'])})"
-        )
-
-    def _on_sample(self, facts: dict[str, Any]) -> None:
+    def _count(self, sample: events.Sampled) -> None:
         same, count = self._samples
         # The expected text ends with the template's end-of-turn, an answer without it.
-        right = facts["expected"].strip().startswith(facts["answer"].strip()) and facts["answer"]
+        right = sample.answer and sample.expected.strip().startswith(sample.answer.strip())
         self._samples = (same + bool(right), count + 1)
 
     def _flush_samples(self) -> None:
@@ -88,7 +86,7 @@ class TrainingOutput:
         if count:
             self.say(f"        {same} of {count} sample answers as expected (samples.jsonl)")
 
-    def _on_done(self, facts: dict[str, Any]) -> None:
+    def _finish(self, facts: dict[str, Any]) -> None:
         self._close()
         loss = "" if facts["eval_loss"] is None else f", eval_loss {facts['eval_loss']:.4f}"
         peak = facts["peak_memory_mb"] * 1e6  # 0 where the framework keeps no count
@@ -99,14 +97,14 @@ class TrainingOutput:
         )
 
 
-def describe_work(work: dict[str, Any], total_steps: int) -> str:
+def describe_work(work: Work, total_steps: int) -> str:
     """One line on what an epoch costs and what sharing prompts saves."""
-    saved = work["plain"] / max(1, work["computed"])
-    padding = work["padding"] / max(1, work["computed"])
+    saved = work.plain / max(1, work.computed)
+    padding = work.padding / max(1, work.computed)
     fewer = f"{saved:.1f}x fewer" if saved >= 1.05 else "no fewer"
     return (
-        f"{total_steps} steps; an epoch is {work['steps']} steps over {work['examples']:,} "
-        f"examples: {work['plain']:,} tokens, {work['computed']:,} of them computed "
+        f"{total_steps} steps; an epoch is {work.steps} steps over {work.examples:,} "
+        f"examples: {work.plain:,} tokens, {work.computed:,} of them computed "
         f"({fewer} by shared prompts, {padding:.0%} padding), "
-        f"{work['supervised']:,} supervised."
+        f"{work.supervised:,} supervised."
     )

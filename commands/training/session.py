@@ -32,7 +32,8 @@ from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError
 from livery.training import run_folder
-from livery.training.loop import Job, RunResult
+from livery.training.events import Note
+from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 
 
@@ -82,35 +83,35 @@ def train(config: Config, request: Request) -> RunResult:
     folder = Path(settings.output_dir)
     with holding(folder, held=request.held), TrainingOutput() as output:
         for note in (*config.notes, *substitutions):
-            output("note", {"text": note})
+            output(Note(note))
         if first_process():
             # Refused now rather than after the model was loaded; the loop asks again.
             run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
             check_inputs(settings, overwrite=request.overwrite)
         settings, date_note = fix_date(settings, resume=request.resume)
         if date_note:
-            output("note", {"text": date_note})
+            output(Note(date_note))
         data = load_data(settings)
         prompt_kwargs, prompt_note = choose_prompts(data)
         if prompt_note:
-            output("note", {"text": prompt_note})
+            output(Note(prompt_note))
         for note in describe_dropped(data):
-            output("note", {"text": note})
+            output(Note(note))
         if first_process() and (note := check_base(settings, _first_row(data))):
-            output("note", {"text": note})
+            output(Note(note))
         rows = (*data.train.examples, *data.valid.examples)
         check_lengths(settings, max((len(row.tokens) for row in rows), default=0))
         backend = backends.load(settings, data.train.examples)
         for note in getattr(backend, "notes", ()):
-            output("note", {"text": note})
+            output(Note(note))
         if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
-            output("note", {"text": start_from(settings.init_adapter, settings, backend)})
+            output(Note(start_from(settings.init_adapter, settings, backend)))
         told: set[str] = set()
 
         def tell(text: str) -> None:
             if text not in told:
                 told.add(text)
-                output("note", {"text": text})
+                output(Note(text))
 
         if first_process():
             for note in rehearse(settings, data.chat.tokenizer, backend.get_state()):
@@ -122,7 +123,7 @@ def train(config: Config, request: Request) -> RunResult:
             valid_digest=data.valid.digest,
             decode=lambda ids: str(data.chat.tokenizer.decode(ids)),
             export=lambda state, facts: export(settings, data.chat.tokenizer, state, facts, tell),
-            listener=output,
+            callbacks=(output,),
             resume=request.resume,
             resume_anyway=request.resume_anyway,
             overwrite=request.overwrite,

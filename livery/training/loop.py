@@ -1,4 +1,4 @@
-"""The one training loop: steps, evaluation, early stop, checkpoints, metrics. No framework here.
+"""The one training loop: steps, evaluation, early stop, checkpoints. No framework here.
 
 A run is a function of its settings, data and base: `livery.training.plan` gives the order,
 `livery.training.schedule` the learning rate, the portable state all else. So a run that was killed,
@@ -11,8 +11,6 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,64 +19,17 @@ import numpy as np
 from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
-from livery.training import checkpoint, run_folder
-from livery.training.backend import Backend, PortableState, StepResult
+from livery.training import checkpoint, events, run_folder
+from livery.training.backend import Backend, StepResult
 from livery.training.checkpoint import Origin, Progress
+from livery.training.events import Event, Note
 from livery.training.interrupts import Interrupts
-from livery.training.plan import Example, Plan, evaluation_batches, shard, work
+from livery.training.job import Job, RunResult
+from livery.training.plan import Plan, shard, work
+from livery.training.resume import resume
 from livery.training.schedule import learning_rate
 from livery.training.self_check import settle
-
-Listener = Callable[[str, dict[str, Any]], None]
-Export = Callable[[PortableState, dict[str, Any]], Mapping[str, Any] | None]
-Decode = Callable[[Sequence[int]], str]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run works on, beside its settings.
-
-    Attributes:
-        train, valid: encoded examples; valid may be empty.
-        train_digest, valid_digest: of the examples, as `livery.dataset.encode.digest` makes them;
-            "" where nothing is evaluated.
-        decode: token ids -> text, for samples.
-        export: writes the adapter folder from a state and the run's facts; what it returns is
-            recorded with them.
-        listener: told of every event by name with its facts; prints, or feeds a web page.
-        resume: go on with the run in the folder.
-        resume_anyway: although it was made from something else.
-        overwrite: begin anew in a folder that holds a run.
-        held: the caller holds the folder's lock.
-        record: what run_config.json says beside the loop's own facts.
-        begin: called when a new run is about to write its first file.
-        resume_command: shown when the run is interrupted.
-    """
-
-    train: Sequence[Example]
-    valid: Sequence[Example]
-    train_digest: str
-    decode: Decode
-    export: Export
-    valid_digest: str = ""
-    listener: Listener = lambda name, facts: None
-    resume: bool = False
-    resume_anyway: bool = False
-    overwrite: bool = False
-    held: bool = False
-    record: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
-    begin: Callable[[], None] = lambda: None
-    resume_command: str = "the same command with --resume"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: steps taken, the step whose weights were kept, and its facts."""
-
-    steps: int
-    kept_step: int
-    eval_loss: float | None
-    facts: dict[str, Any]
+from livery.training.validation import answers, evaluate, judge
 
 
 def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
@@ -113,10 +64,21 @@ class _Run:
         )
         self.writes = backend.rank == 0
         self.progress = Progress(valid=job.valid_digest)
+        self.callbacks = (run_folder.log_events(folder), *job.callbacks)
+        self.saved: tuple[int, Progress] | None = None
         self.trained_tokens = 0
         self.busy_seconds = 0.0
 
     def go(self) -> RunResult:
+        try:
+            return self._go()
+        except Interrupted:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            self._tell(events.Failed(error))
+            raise
+
+    def _go(self) -> RunResult:
         step = self._start()
         began = time.monotonic()
         with Interrupts() as interrupts:
@@ -130,94 +92,61 @@ class _Run:
                     self._save(step)
                 if self._any_process(interrupts.requested):
                     self._save(step)
+                    self._tell(events.Interrupted(step))
                     raise Interrupted(
                         f"Stopped after step {step} of {self.total}; everything is saved in "
                         f"{self.folder}. To go on: {self.job.resume_command}"
                     )
             return self._finish(step, time.monotonic() - began)
 
-    # -- beginning ---------------------------------------------------------------------------
+    # -- start -------------------------------------------------------------------------------
 
     def _start(self) -> int:
-        """Resume or begin; returns the steps already done."""
+        """Resume or start anew; returns the steps already taken."""
         self._check_fast_path()
-        step = self._resume() if self.job.resume else 0
-        facts = {
-            "total_steps": self.total,
-            "work": dataclasses.asdict(work(self.plan)),
-            "trainable": self.backend.trainable,
-            "parameters": self.backend.parameters,
-            "backend": self.backend.name,
-            "dtype": self.backend.dtype,
-            "processes": self.backend.world,
-            "base_digest": self.origin.base,
-            "data_digest": self.origin.data,
-            **self.job.record,
-        }
-        if self.writes and not self.job.resume:
+        step = 0
+        if self.job.resume:
+            step, self.progress = resume(
+                self.settings, self.backend, self.origin, self.progress, self._tell,
+                anyway=self.job.resume_anyway,
+            )  # fmt: skip
+        elif self.writes:
             run_folder.clear(self.folder)  # only now, when nothing stands in the new run's way
             self.job.begin()
+        started = events.Started(
+            settings=self.settings,
+            folder=self.folder,
+            step=step,
+            total_steps=self.total,
+            work=work(self.plan),
+            trainable=self.backend.trainable,
+            parameters=self.backend.parameters,
+            backend=self.backend.name,
+            dtype=self.backend.dtype,
+            processes=self.backend.world,
+        )
         if self.writes:
-            run_folder.write_run_config(self.folder, self.settings, facts)
-        self._tell("start", **facts, step=step)
+            self._record(started)
+        self._tell(started)
         if step == 0 and self.job.valid:
             self._evaluate(0)
         return step
 
-    def _resume(self) -> int:
-        found, passed_over = checkpoint.newest(self.folder)
-        for problem in passed_over:
-            self._tell("note", text=f"{problem} Going back to the checkpoint before it.")
-        if found is None:
-            why = "No checkpoint can be read" if passed_over else "No checkpoint was saved yet"
-            self._tell("note", text=f"{why}: beginning from step 0.")
-            self._cut_logs(-1)
-            return 0
-        differences = self.origin.differences(found.origin)
-        if differences:
-            text = f"{found.path}: made by another run: " + "; ".join(differences) + "."
-            if not self.job.resume_anyway:
-                raise UserError(f"{text} Add --resume-anyway to go on with it all the same.")
-            self._tell("note", text=text + " Going on anyway.")
-        self._tell_what_changes(found)
-        self.backend.set_state(found.state)
-        self.progress = found.progress.on_rows(self.job.valid_digest)
-        self._cut_logs(found.state.step)
-        self._tell("resume", step=found.state.step, path=str(found.path), **found.made_by)
-        return found.state.step
-
-    def _tell_what_changes(self, found: checkpoint.Checkpoint) -> None:
-        """Say what a hand-over between backends or dtypes cannot carry."""
-        made_by = found.made_by
-        for key, now in (("backend", self.backend.name), ("dtype", self.backend.dtype)):
-            if made_by.get(key) != now:
-                self._tell("note", text=f"The run's {key} was {made_by.get(key)} and is now {now}.")
-        if made_by.get("backend") != self.backend.name and self.settings.lora.dropout:
-            self._tell("note", text="Dropout masks are drawn anew by the other backend.")
-        if made_by.get("optimizer") != self.settings.optimizer:
-            self._tell(
-                "note",
-                text=f"The optimizer was {made_by.get('optimizer')}; its moments were read as "
-                "float32, and what 8 bits had lost stays lost.",
-            )
-        if found.progress.valid not in ("", self.job.valid_digest):
-            text = "The validation rows are others than before: the best weights are sought anew."
-            self._tell("note", text=text)
-        for note in found.state.notes:
-            self._tell("note", text=note)
-
-    def _cut_logs(self, step: int) -> None:
-        if self.writes:
-            for name in (run_folder.METRICS, run_folder.SAMPLES):
-                run_folder.cut_after(self.folder / name, step)
+    def _record(self, started: events.Started) -> None:
+        own = ("settings", "folder", "step")
+        facts = {k: v for k, v in dataclasses.asdict(started).items() if k not in own}
+        digests = {"base_digest": self.origin.base, "data_digest": self.origin.data}
+        run_folder.write_run_config(
+            self.folder, self.settings, {**facts, **digests, **self.job.record}
+        )
 
     def _check_fast_path(self) -> None:
-        """Hold the fast loss against the plain one on the run's first batch."""
+        """Compare the fast loss with the plain one on the run's first batch."""
         batch = shard(self.plan.step(0)[:1], 0, 1)[0]
         settled = settle(self.backend, batch, self._any_process)
-        for note in settled.notes:
-            self._tell("note", text=note)
-        self._tell("check", **dataclasses.asdict(settled.result))
+        for text in settled.notes:
+            self._tell(Note(text))
+        self._tell(events.Checked(settled.result))
 
     # -- one step ----------------------------------------------------------------------------
 
@@ -227,11 +156,12 @@ class _Run:
         began = time.monotonic()
         result = self.backend.train_step(batches, step=step, learning_rate=rate)
         seconds = time.monotonic() - began
+        loss = result.loss_sum / max(1, result.tokens)
         if not (math.isfinite(result.loss_sum) and math.isfinite(result.grad_norm)):
             raise UserError(
-                f"Step {step}: the loss is {result.loss_sum / max(1, result.tokens)} and the "
-                f"gradient norm {result.grad_norm}. Nothing of this step was saved. Lower the "
-                "learning rate, or train in float32 or bfloat16 where this was float16."
+                f"Step {step}: the loss is {loss} and the gradient norm {result.grad_norm}. "
+                "Nothing of this step was saved. Lower the learning rate, or train in float32 or "
+                "bfloat16 where this was float16."
             )
         self.busy_seconds += seconds
         self.trained_tokens += result.tokens
@@ -240,89 +170,41 @@ class _Run:
             window_loss=self.progress.window_loss + result.loss_sum,
             window_tokens=self.progress.window_tokens + result.tokens,
         )
-        self._tell(
-            "step", step=step, total=self.total, loss=result.loss_sum / max(1, result.tokens),
-            seconds=seconds,
-        )  # fmt: skip
+        self._tell(events.Stepped(step, self.total, loss, seconds))
         if self._due(self.settings.steps_per_report, step) or step == self.total:
-            self._log(step, rate, result)
+            self._report(step, rate, result)
 
-    def _log(self, step: int, rate: float, result: StepResult) -> None:
-        row = {
-            "step": step,
-            "epoch": round(self.plan.progress(step), 4),
-            "loss": self.progress.window_loss / max(1, self.progress.window_tokens),
-            "grad_norm": result.grad_norm,
-            "learning_rate": rate,
-            "tokens_per_second": round(self.trained_tokens / max(1e-9, self.busy_seconds), 1),
-            "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
-        }
+    def _report(self, step: int, rate: float, result: StepResult) -> None:
+        metrics = events.Metrics(
+            step=step,
+            epoch=self._epoch(step),
+            loss=self.progress.window_loss / max(1, self.progress.window_tokens),
+            grad_norm=result.grad_norm,
+            learning_rate=rate,
+            **self._pace(),
+        )
         self.progress = dataclasses.replace(self.progress, window_loss=0.0, window_tokens=0)
-        if self.writes:
-            run_folder.append(self.folder / run_folder.METRICS, row)
-        self._tell("metrics", **row)
+        self._tell(metrics)
 
     # -- evaluation --------------------------------------------------------------------------
 
     def _evaluate(self, step: int) -> None:
         if not self.job.valid or (step and self.progress.last_eval == step):
             return
-        began = time.monotonic()
-        sums = np.zeros(2)
-        batches = evaluation_batches(
-            self.job.valid, self.settings.batch_size, share=self.settings.share_prefix
+        evaluated = evaluate(
+            self.settings, self.backend, self.job.valid, step=step, epoch=self._epoch(step)
         )
-        count = 0
-        for count, batch in enumerate(batches, start=1):
-            if (count - 1) % self.backend.world == self.backend.rank:
-                sums += self.backend.evaluate(batch)
-        loss_sum, tokens = self.backend.sum_over_processes(sums)
-        loss = float(loss_sum / tokens)
-        seconds = time.monotonic() - began
-        row = {
-            "step": step,
-            "epoch": round(self.plan.progress(step), 4),
-            "eval_loss": loss,
-            "eval_runtime": round(seconds, 3),
-            "eval_samples_per_second": round(len(self.job.valid) / seconds, 3),
-            "eval_steps_per_second": round(count / seconds, 3),
-        }
-        if self.writes:
-            run_folder.append(self.folder / run_folder.METRICS, row)
-        self._tell("evaluation", **row)
+        self._tell(evaluated)
         if self.writes and self.settings.samples:
-            self._sample(step)
-        self._judge(step, loss)  # last: what it saves says that all of this is on record
-
-    def _judge(self, step: int, loss: float) -> None:
-        """Remember the best evaluation and how long it has been since a real improvement."""
-        now = dataclasses.replace(self.progress, last_eval=step, last_loss=loss)
-        if now.reference_loss is None or loss < (
-            now.reference_loss - self.settings.early_stop_min_delta
-        ):
-            now = dataclasses.replace(now, reference_loss=loss, stale=0)
-        else:
-            now = dataclasses.replace(now, stale=now.stale + 1)
-        best = step > 0 and (now.best_loss is None or loss < now.best_loss)
-        if best:
-            now = dataclasses.replace(now, best_loss=loss, best_step=step)
-        self.progress = now
+            for sampled in answers(
+                self.settings, self.backend, self.job.valid, self.job.decode, step=step
+            ):
+                self._tell(sampled)
+        self.progress, best = judge(
+            self.progress, step, evaluated.eval_loss, self.settings.early_stop_min_delta
+        )
         if best and self.settings.keep == "best":
-            self._save(step)
-
-    def _sample(self, step: int) -> None:
-        chosen = self.job.valid[: self.settings.samples]
-        prompts = [e.tokens[: e.prompt_length].tolist() for e in chosen]
-        answers = self.backend.generate(prompts, self.settings.sample_tokens)
-        for example, prompt, answer in zip(chosen, prompts, answers, strict=True):
-            row = {
-                "step": step,
-                "prompt": self.job.decode(prompt),
-                "expected": self.job.decode(example.tokens[example.supervised].tolist()),
-                "answer": self.job.decode(answer),
-            }
-            run_folder.append(self.folder / run_folder.SAMPLES, row)
-            self._tell("sample", **row)
+            self._save(step)  # last: it says that all of this is on record
 
     def _should_stop_early(self) -> bool:
         patience = self.settings.early_stop_patience
@@ -334,17 +216,14 @@ class _Run:
         if not self.writes:
             return
         path = checkpoint.folder(self.folder, step)
-        if path.exists() and step == self._saved_step and self._saved_progress == self.progress:
+        if path.exists() and self.saved == (step, self.progress):
             return
         state = dataclasses.replace(self.backend.get_state(), step=step)
         checkpoint.write(self.folder, state, self.progress, self.origin, self._made_by())
-        self._saved_step, self._saved_progress = step, self.progress
+        self.saved = step, self.progress
         keep_best = self.progress.best_step if self.settings.keep == "best" else None
         checkpoint.prune(self.folder, self.settings.save_total, (keep_best,), now=step)
-        self._tell("checkpoint", step=step, path=str(path))
-
-    _saved_step: int | None = None
-    _saved_progress: Progress | None = None
+        self._tell(events.CheckpointSaved(step, path))
 
     def _made_by(self) -> dict[str, Any]:
         return {
@@ -353,11 +232,11 @@ class _Run:
             "optimizer": self.settings.optimizer,
         }
 
-    # -- ending ------------------------------------------------------------------------------
+    # -- end ---------------------------------------------------------------------------------
 
     def _finish(self, step: int, seconds: float) -> RunResult:
         if step < self.total:
-            self._tell("note", text=f"Stopped early after step {step}: eval_loss stopped falling.")
+            self._tell(Note(f"Stopped early after step {step}: eval_loss stopped falling."))
         self._save(step)
         state = dataclasses.replace(self.backend.get_state(), step=step)
         best = self.progress.best_step
@@ -367,19 +246,18 @@ class _Run:
                 text = f"Keeping the weights of step {best}, the lowest eval_loss."
             except UserError as error:  # hours of training must not end without an adapter
                 text = f"{error} Keeping the weights of the last step instead of step {best}."
-            self._tell("note", text=text)
+            self._tell(Note(text))
         kept_last = state.step != best and self.progress.last_eval == state.step
         loss = self.progress.last_loss if kept_last else self.progress.best_loss
         facts = {
             "steps": step,
-            "epochs": round(self.plan.progress(step), 4),
+            "epochs": self._epoch(step),
             "kept_step": state.step,
             "eval_loss": loss,
             "examples": len(self.job.train),
             "valid_examples": len(self.job.valid),
             "seconds": round(seconds, 2),
-            "tokens_per_second": round(self.trained_tokens / max(1e-9, self.busy_seconds), 1),
-            "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
+            **self._pace(),
             **self._made_by(),
             "base_digest": self.origin.base,
             "data_digest": self.origin.data,
@@ -388,14 +266,24 @@ class _Run:
         if self.writes:
             facts.update(self.job.export(state, facts) or {})
             write_json(self.folder / run_folder.METADATA, facts)
-        self._tell("done", **facts)
+        self._tell(events.Finished(facts))
         return RunResult(step, state.step, loss, facts)
 
     # -- small things ------------------------------------------------------------------------
 
-    def _tell(self, name: str, **facts: Any) -> None:
+    def _tell(self, event: Event) -> None:
         if self.writes:
-            self.job.listener(name, facts)
+            for callback in self.callbacks:
+                callback(event)
+
+    def _epoch(self, step: int) -> float:
+        return round(self.plan.progress(step), 4)
+
+    def _pace(self) -> dict[str, float]:
+        return {
+            "tokens_per_second": round(self.trained_tokens / max(1e-9, self.busy_seconds), 1),
+            "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
+        }
 
     def _any_process(self, flag: bool) -> bool:
         if self.backend.world == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,7 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors, read_json, write_json
 from livery.training import checkpoint
+from livery.training.events import Callback, Evaluated, Event, Metrics, Sampled
 
 RUN_CONFIG = "run_config.json"
 METRICS = "training_metrics.jsonl"
@@ -184,6 +186,18 @@ def append(path: Path, row: dict[str, Any]) -> None:
     """Add one line to a log. A line is written by one call, so a reader sees whole lines."""
     with explain_os_errors(path, "logging"), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def log_events(folder: Path) -> Callback:
+    """The callback that writes training_metrics.jsonl and samples.jsonl, a line an event."""
+
+    def log(event: Event) -> None:
+        if isinstance(event, Metrics | Evaluated):
+            append(folder / METRICS, dataclasses.asdict(event))
+        elif isinstance(event, Sampled):
+            append(folder / SAMPLES, dataclasses.asdict(event))
+
+    return log
 
 
 def cut_after(path: Path, step: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,24 @@ from safetensors.numpy import load_file
 
 from livery.config.settings import TrainSettings
 from livery.training import checkpoint
-from tests.runs import run, tiny_settings
+from livery.training.events import (
+    Callback,
+    Checked,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Metrics,
+    Sampled,
+    Stepped,
+)
+from tests.runs import notes, run, tiny_settings
 from tests.tiny_models import tiny_model
 
 pytest.importorskip("mlx.core")
 pytest.importorskip("peft")
 
 STEPS, HALF = 50, 25
-Events = list[tuple[str, dict[str, Any]]]
+Events = list[Event]
 
 
 class Stopped(Exception):
@@ -32,7 +41,7 @@ def settings(folder: Path, **changes: Any) -> TrainSettings:
 
 
 def losses(events: Events) -> list[float]:
-    return [facts["loss"] for name, facts in events if name == "step"]
+    return [event.loss for event in events if isinstance(event, Stepped)]
 
 
 def final(folder: Path) -> np.ndarray:
@@ -63,17 +72,17 @@ def test_every_loss_agrees_and_so_does_the_adapter(
     assert losses(mlx_events)[-1] < 0.3 * losses(mlx_events)[0]
     assert apart(final(torch), final(mlx)) < 1e-3
 
-    def logged(events: Events, name: str, key: str) -> list[float]:
-        return [facts[key] for kind, facts in events if kind == name]
+    def logged(events: Events, kind: type[Any], key: str) -> list[float]:
+        return [getattr(event, key) for event in events if isinstance(event, kind)]
 
-    for name, key in (("evaluation", "eval_loss"), ("metrics", "grad_norm")):
-        ours, theirs = (logged(events, name, key) for events in (torch_events, mlx_events))
+    for kind, key in ((Evaluated, "eval_loss"), (Metrics, "grad_norm")):
+        ours, theirs = (logged(events, kind, key) for events in (torch_events, mlx_events))
         np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
 def test_both_answer_the_samples_alike(whole: dict[str, tuple[Path, Events]]) -> None:
     answers = [
-        [facts["answer"] for name, facts in events if name == "sample"]
+        [event.answer for event in events if isinstance(event, Sampled)]
         for _, events in whole.values()
     ]
     assert answers[0] == answers[1]
@@ -86,13 +95,11 @@ def test_a_run_changes_frameworks_midway(
 ) -> None:
     before: Events = []
     with pytest.raises(Stopped):
-        run(settings(tmp_path), first, listener=stop_after(HALF, before))
+        run(settings(tmp_path), first, callbacks=(stop_after(HALF, before),))
     assert len(losses(before)) == HALF
     _, after = run(settings(tmp_path), second, resume=True)
     assert len(losses(after)) == STEPS - HALF
-    assert f"The run's backend was {first} and is now {second}." in [
-        facts.get("text") for _, facts in after
-    ]
+    assert f"The run's backend was {first} and is now {second}." in notes(after)
     for folder, events in whole.values():
         np.testing.assert_allclose(losses(before) + losses(after), losses(events), rtol=1e-4)
         assert apart(final(tmp_path), final(folder)) < 1e-3
@@ -103,7 +110,7 @@ def test_without_its_moments_a_run_would_go_elsewhere(
 ) -> None:
     """The control of the test above: weights alone do not carry a run over."""
     with pytest.raises(Stopped):
-        run(settings(tmp_path), "mlx", listener=stop_after(HALF, []))
+        run(settings(tmp_path), "mlx", callbacks=(stop_after(HALF, []),))
     found, _ = checkpoint.newest(tmp_path / "run")
     assert found is not None
     bare = dataclasses.replace(found.state, first_moment={}, second_moment={})
@@ -134,16 +141,16 @@ def test_families_and_settings_agree(
             **{"max_steps": 8, "steps_per_eval": 0, "samples": 0, **changes},
         )
         _, events = run(asked, backend)
-        assert [facts["ok"] for name, facts in events if name == "check"] == [True]
+        assert [event.result.ok for event in events if isinstance(event, Checked)] == [True]
         found.append((losses(events), final(tmp_path / backend)))
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
     assert apart(found[1][1], found[0][1]) < 1e-4
 
 
-def stop_after(step: int, events: Events) -> Callable[[str, dict[str, Any]], None]:
-    def listener(name: str, facts: dict[str, Any]) -> None:
-        events.append((name, facts))
-        if name == "checkpoint" and facts["step"] == step:
+def stop_after(step: int, events: Events) -> Callback:
+    def stop(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, CheckpointSaved) and event.step == step:
             raise Stopped
 
-    return listener
+    return stop

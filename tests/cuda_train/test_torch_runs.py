@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from livery.training.events import Stepped
 from tests import ROOT
 from tests.runs import run, tiny_settings, write_data
 
@@ -66,7 +67,7 @@ def test_two_processes_equal_one(
     assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 1e-5
     rows_logged = (tmp_path / "two/run/training_metrics.jsonl").read_text().splitlines()
     logged = [row for row in map(json.loads, rows_logged) if "loss" in row]
-    losses = [facts["loss"] for name, facts in events if name == "step"]
+    losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert [row["step"] for row in logged] == list(range(1, 10))
     np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=1e-6)
     facts = json.loads((tmp_path / "two/run/run_config.json").read_text())

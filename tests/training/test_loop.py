@@ -17,9 +17,10 @@ import pytest
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.training import checkpoint
+from livery.training import checkpoint, events
+from livery.training.events import Event
 from tests import ROOT
-from tests.runs import run, tiny_settings
+from tests.runs import notes, run, tiny_settings
 
 pytest.importorskip("mlx.core")
 
@@ -52,12 +53,15 @@ def test_metrics_have_the_documented_shape(whole: Path) -> None:
     steps = [r for r in rows if "loss" in r]
     evals = [r for r in rows if "eval_loss" in r]
     assert [r["step"] for r in steps] == [3, 6, 9, 12]
-    assert {"step", "epoch", "loss", "grad_norm", "learning_rate"} <= steps[0].keys()
+    assert list(steps[0]) == [
+        "step", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second",
+        "peak_memory_mb",
+    ]  # fmt: skip
     assert [r["step"] for r in evals] == [0, 4, 8, 12]
-    assert {
+    assert list(evals[0]) == [
         "step", "epoch", "eval_loss", "eval_runtime", "eval_samples_per_second",
         "eval_steps_per_second",
-    } <= evals[0].keys()  # fmt: skip
+    ]  # fmt: skip
     assert steps[-1]["epoch"] == pytest.approx(1.2)
     assert steps[-1]["loss"] < 0.7 * steps[0]["loss"]
     assert evals[-1]["eval_loss"] < 0.7 * evals[0]["eval_loss"]
@@ -125,30 +129,29 @@ def test_the_loss_on_record_is_that_of_the_weights_kept(tmp_path: Path, keep: st
     valid = tmp_path / "data" / "valid.jsonl"
     valid.write_text(re.sub(r"it is \d+( indeed)*", "?!", valid.read_text()))
 
-    events: list[tuple[str, dict[str, Any]]] = []
+    told: list[Event] = []
 
-    def spoil(name: str, facts: dict[str, Any]) -> None:
-        events.append((name, facts))
-        if name == "step" and facts["step"] == 12:
+    def spoil(event: Event) -> None:
+        if isinstance(event, events.Stepped) and event.step == 12:
             for file in (tmp_path / "run" / "checkpoints").rglob("state.safetensors"):
                 file.write_bytes(b"damaged")
 
-    result, _ = run(settings, listener=spoil)
+    result, _ = run(settings, callbacks=(told.append, spoil))
     losses = [r["eval_loss"] for r in lines(tmp_path / "run" / "training_metrics.jsonl")
               if "eval_loss" in r and r["step"]]  # fmt: skip
     assert min(losses) < losses[-1], "the control does not overshoot"
     assert result.kept_step == 12
     assert result.eval_loss == losses[-1]
-    notes = [facts.get("text", "") for name, facts in events if name == "note"]
-    assert any("damaged" in text and "last step" in text for text in notes) == (keep == "best")
+    texts = notes(told)
+    assert any("damaged" in text and "last step" in text for text in texts) == (keep == "best")
 
 
 def test_it_stops_early_when_evaluation_does_not_improve(tmp_path: Path) -> None:
-    result, events = run(
+    result, told = run(
         tiny_settings(tmp_path, steps_per_eval=2, early_stop_patience=2, early_stop_min_delta=100.0)
     )
     assert result.steps == 4
-    assert any("Stopped early" in f.get("text", "") for n, f in events if n == "note")
+    assert any("Stopped early" in text for text in notes(told))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
@@ -237,17 +240,19 @@ class Killed(BaseException):
     """Stands for a kill: nothing of the run's own runs after it but the end of its blocks."""
 
 
-@pytest.mark.parametrize("event", ["checkpoint", "sample", "evaluation", "metrics"])
+@pytest.mark.parametrize(
+    "kind", [events.CheckpointSaved, events.Sampled, events.Evaluated, events.Metrics]
+)
 def test_stopped_dead_at_an_event_the_logs_agree_with_the_checkpoint(
-    whole: Path, tmp_path: Path, event: str
+    whole: Path, tmp_path: Path, kind: type[Any]
 ) -> None:
-    def stop(name: str, facts: dict[str, Any]) -> None:
-        if name == event and facts["step"] >= 4:
+    def stop(event: Event) -> None:
+        if isinstance(event, kind) and event.step >= 4:
             raise Killed
 
     settings = tiny_settings(tmp_path)
     with pytest.raises(Killed):
-        run(settings, listener=stop)
+        run(settings, callbacks=(stop,))
     run(settings, resume=True)
     for name in ("training_metrics.jsonl", "samples.jsonl"):
         assert steady(lines(tmp_path / "run" / name)) == steady(lines(whole / "run" / name))
@@ -292,8 +297,8 @@ def test_a_damaged_checkpoint_costs_steps_not_the_run(whole: Path, tmp_path: Pat
     run(settings)
     newest = checkpoint.folder(tmp_path / "run", 12) / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
-    _, events = run(settings, resume=True)
-    assert any("Going back to the checkpoint before" in f.get("text", "") for _, f in events)
+    _, told = run(settings, resume=True)
+    assert any("Going back to the checkpoint before" in text for text in notes(told))
     assert final(tmp_path) == final(whole)
 
 
@@ -323,15 +328,15 @@ def test_evaluations_on_other_rows_are_not_compared(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, save_every=4, steps_per_eval=4)
     run(settings)
     shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
-    _, events = run(settings, resume=True)
-    assert not any("validation rows" in f.get("text", "") for _, f in events)
+    _, told = run(settings, resume=True)
+    assert not any("validation set" in text for text in notes(told))
     shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
     before = checkpoint.read(checkpoint.folder(tmp_path / "run", 8)).progress
     assert before.best_loss is not None
     valid = tmp_path / "data" / "valid.jsonl"
     valid.write_text(re.sub(r"it is \d+( indeed)*", "?!", valid.read_text()))  # far less likely
-    result, events = run(settings, resume=True)
-    assert any("The validation rows are others" in f.get("text", "") for _, f in events)
+    result, told = run(settings, resume=True)
+    assert any("The validation set changed" in text for text in notes(told))
     assert result.kept_step == 12
     assert result.eval_loss is not None
     assert result.eval_loss > before.best_loss

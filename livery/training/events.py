@@ -1,0 +1,177 @@
+"""What a training run tells its callbacks: one frozen value an event, in the order they happen.
+
+    def show(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            print(event.step, event.eval_loss)
+
+    train(settings, backend, Job(…, callbacks=[show]))
+
+The terminal output, the files in the run's folder and every tracker are such callbacks. With
+several processes, the first one alone calls them. What a callback raises ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livery.config.settings import TrainSettings
+from livery.training.backend import CheckResult
+from livery.training.plan import Work
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The shared-prefix loss was compared with the plain one on the run's first batch."""
+
+    result: CheckResult
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on from a checkpoint.
+
+    Attributes:
+        step: optimizer steps it had taken.
+        path: of the checkpoint.
+    """
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Started:
+    """Everything is loaded; the first step comes next.
+
+    Attributes:
+        settings: of the run.
+        folder: that the run writes.
+        step: optimizer steps already taken, by the run that is resumed.
+        total_steps: optimizer steps of the whole run.
+        work: what an epoch computes.
+        trainable, parameters: LoRA parameters and the base's, counted.
+        backend, dtype: "mlx" or "torch", and the base's dtype.
+        processes: that train together.
+    """
+
+    settings: TrainSettings
+    folder: Path
+    step: int
+    total_steps: int
+    work: Work
+    trainable: int
+    parameters: int
+    backend: str
+    dtype: str
+    processes: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimizer step.
+
+    Attributes:
+        step: counted from 1.
+        total_steps: of the run.
+        loss: mean over the step's supervised tokens, nats.
+        seconds: it took.
+    """
+
+    step: int
+    total_steps: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A line of training_metrics.jsonl, every `steps_per_report` steps: its keys and their order.
+
+    Attributes:
+        epoch: passes over the data so far.
+        loss: mean over the supervised tokens since the last such line, nats.
+        grad_norm: of this step's token-mean gradient, before clipping.
+        tokens_per_second: supervised tokens, since this process began to train.
+        peak_memory_mb: on the device; 0 where the framework does not count it.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens_per_second: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A line of training_metrics.jsonl, at each evaluation: its keys and their order.
+
+    Attributes:
+        eval_loss: mean over the supervised tokens of all validation rows, nats.
+        eval_runtime: seconds.
+    """
+
+    step: int
+    epoch: float
+    eval_loss: float
+    eval_runtime: float
+    eval_samples_per_second: float
+    eval_steps_per_second: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A line of samples.jsonl: a validation prompt, its own answer and the adapter's so far."""
+
+    step: int
+    prompt: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint is on disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """SIGINT or SIGTERM ended the run after this step; everything is saved."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run ended by an error; what was saved before it is kept."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The adapter folder is written. `facts` is what training_metadata.json holds."""
+
+    facts: dict[str, Any]
+
+
+Event = (
+    Note | Checked | Resumed | Started | Stepped | Metrics | Evaluated | Sampled
+    | CheckpointSaved | Interrupted | Failed | Finished
+)  # fmt: skip
+Callback = Callable[[Event], None]
