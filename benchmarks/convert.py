@@ -195,9 +195,9 @@ def differing(one: Path, other: Path) -> int:
 
 def where_the_time_goes(base: Path, adapter: Path, out: Path) -> dict[str, float]:
     """Processor seconds of all threads by what they were spent on, in a merge in this process."""
-    from commands.merge import merge_folders
     from convert.merge import blocks as merge_blocks
     from convert.merge import changes as merge_changes
+    from convert.merge.folders import merge_folders
 
     spent: dict[str, float] = {}
     lock = threading.Lock()
@@ -224,7 +224,7 @@ def where_the_time_goes(base: Path, adapter: Path, out: Path) -> dict[str, float
         timed(merge_blocks, "_rounded", "rounding"),
     ]
     began = time.perf_counter()
-    merge_folders(base, (adapter,), (), out)
+    merge_folders(base, (adapter,), out)
     wall = time.perf_counter() - began
     for step in undo:
         step()

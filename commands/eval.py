@@ -42,9 +42,7 @@ TOKENS_GENERATE = 256
 )
 @decoding_options(TOKENS_EVAL)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
-@click.pass_obj
 def eval_command(
-    handover: Any,
     skill: str,
     adapter: str | None,
     model: str | None,
@@ -93,7 +91,7 @@ def eval_command(
     decoding = Decoding(max_tokens, None, temperature, seed, batch_size, top_p)
     request = Request(
         skill=skill, adapter=adapter, model=model, engine=engine,
-        engine_options=open_options(engine, options, handover), mode=mode, baseline=baseline,
+        engine_options=open_options(engine, options), mode=mode, baseline=baseline,
         data=data, second=second_set, limit=limit, train_data=train_data, target=target,
         decoding=decoding, command=command_line(),
     )  # fmt: skip
@@ -162,10 +160,7 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.option("--base", is_flag=True, help="Switch the adapter off.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
-@click.pass_obj
-def generate_command(
-    handover: Any, text: tuple[str, ...], engine: str, as_json: bool, **options: Any
-) -> None:
+def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **options: Any) -> None:
     """Answer each TEXT; without one, each line of standard input.
 
     \b
@@ -184,9 +179,7 @@ def generate_command(
     request = generate.Request(
         texts=requests,
         engine=engine,
-        engine_options=open_options(
-            engine, {name: options.pop(name) for name in ENGINE_OPTIONS}, handover
-        ),
+        engine_options=open_options(engine, {name: options.pop(name) for name in ENGINE_OPTIONS}),
         **options,
     )
     _prepare(engine)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from commands import adapter_options as options
-from livery.errors import UserError, printable, shown
-from livery.outputs import check_folder
+from convert.merge.folders import merge_folders
+from livery.errors import printable, shown
+from livery.progress import megabytes
 
 EPILOG = """\b
 Examples:
@@ -69,15 +69,13 @@ def merge_command(
     Works in blocks of rows, so memory stays small. Merge into the full-precision base and quantize
     after; --dequantize is for an adapter that was trained on a 4-bit base.
     """
-    from convert.megabytes import megabytes
-
     started = time.perf_counter()
     with megabytes("merging", shown=not as_json) as moved:
         report = merge_folders(
             base,
             adapters,
-            weights,
             out,
+            weights=weights,
             dequantize=dequantize,
             dtype=dtype,
             overwrite=overwrite,
@@ -94,60 +92,3 @@ def merge_command(
     )
     for note in report["notes"]:
         click.echo(printable(f"note: {note}"))
-
-
-def merge_folders(
-    base: str | Path,
-    adapters: tuple[Path, ...],
-    weights: tuple[float, ...],
-    out: Path,
-    *,
-    dequantize: bool = False,
-    dtype: str = "auto",
-    overwrite: bool = False,
-    allow_nonfinite: bool = False,
-    progress: Any = None,
-) -> dict[str, Any]:
-    """Read everything and merge; see `merge.merge` and `merge_dequantize.merge_dequantized`.
-
-    Raises:
-        UserError: `out` exists or is the base itself, or weights do not match adapters.
-    """
-    from convert.adapters import formats
-    from convert.base import load_base
-    from convert.merge.merge import COMMAND, Part, merge
-
-    if dtype != "auto" and not dequantize:
-        raise UserError(
-            "--dtype belongs to --dequantize; a merge keeps what the base is stored in."
-        )
-    if not adapters and not dequantize:
-        raise UserError("Nothing to merge: give an --adapter.")
-    if weights and len(weights) != len(adapters):
-        raise UserError(
-            f"{len(weights)} --weight for {len(adapters)} --adapter: give one each, or none."
-        )
-    found_base = load_base(base)
-    if out.resolve() == found_base.folder.resolve():
-        raise UserError(f"{out}: is the base itself; write to another folder.")
-    read = (base, found_base.folder, *adapters)
-    check_folder(out, command=COMMAND, overwrite=overwrite, inputs=read)
-    parts: list[Part] = []
-    for at, path in enumerate(adapters):
-        source = formats.detect(path)
-        adapter = formats.read_adapter(source, found_base, allow_nonfinite=allow_nonfinite)
-        parts.append(Part(adapter, weights[at] if weights else 1.0, source.format))
-    if dequantize:
-        from convert.merge.dequantize import merge_dequantized
-
-        report = merge_dequantized(
-            found_base, parts, out, dtype, progress, allow_nonfinite=allow_nonfinite,
-            overwrite=overwrite, inputs=read,
-        )  # fmt: skip
-    else:
-        report = merge(
-            found_base, parts, out, progress, allow_nonfinite=allow_nonfinite,
-            overwrite=overwrite, inputs=read,
-        )  # fmt: skip
-    report["notes"] = [*(n for part in parts for n in part.adapter.notes), *report["notes"]]
-    return report

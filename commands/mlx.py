@@ -10,6 +10,7 @@ import click
 
 from commands import adapter_options as options
 from livery.errors import shown
+from livery.progress import megabytes
 
 EPILOG = """\b
 Examples:
@@ -60,7 +61,6 @@ def mlx_command(
     mlx-lm reads Hugging Face folders as they are: this is for a quantized copy, or one in another
     dtype, that starts without the work.
     """
-    from convert.megabytes import megabytes
     from convert.mlx_model import write_model
 
     started = time.perf_counter()

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from commands.engine_files import gguf_conversions
 from livery.config import values as kinds
+from livery.config.settings import TEMPLATE_OPTIONS
 from livery.engines.engine import GGUF_TYPE, engine_names
 
 Command = Callable[..., Any]
 
-TEMPLATE_OPTIONS = ("chat_template", "chat_template_kwargs", "template_date")
 ENGINE_OPTIONS = ("dtype", "quantize", *TEMPLATE_OPTIONS, "gguf_type", "tokenizer", "url")
 
 
@@ -69,12 +70,8 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
     return apply
 
 
-def open_options(engine: str, given: dict[str, Any], handover: Any = None) -> dict[str, Any]:
+def open_options(engine: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options that `engine` takes, from those on the command line.
-
-    Args:
-        handover: what `livery` hands to its commands, for llamacpp the conversions to GGUF;
-            without it that engine takes GGUF files alone.
 
     Raises:
         click.UsageError: an option of another engine was given, or --url is missing.
@@ -94,8 +91,7 @@ def open_options(engine: str, given: dict[str, Any], handover: Any = None) -> di
     found = {name: given[name] for name in ours[engine] if name in given}
     if engine == "llamacpp":
         found = {name: value for name, value in found.items() if value is not None}
-        if handover is not None:
-            found["to_gguf"] = handover.gguf_conversions()
+        found["to_gguf"] = gguf_conversions()
     return found
 
 

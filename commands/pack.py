@@ -10,6 +10,7 @@ import click
 
 from commands import adapter_options as options
 from livery.errors import printable, shown
+from livery.progress import megabytes
 
 EPILOG = """\b
 Examples:
@@ -67,7 +68,6 @@ def pack_command(
 
 
 def _zip(adapter: Path, out: Path, base: str | None, overwrite: bool, as_json: bool) -> None:
-    from convert.megabytes import megabytes
     from convert.pack.pack import pack
 
     with megabytes("packing", shown=not as_json) as moved:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from commands.options import TEMPLATE_OPTIONS
-from livery.config.settings import TemplateSettings
+from livery.config.settings import TEMPLATE_OPTIONS, TemplateSettings
 from livery.engines.text import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json

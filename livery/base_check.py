@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.verify import parity
 from livery import __version__
 from livery.config.settings import TrainSettings
+from livery.engines import parity
 from livery.errors import UserError
 from livery.files import read_json, write_json
 from livery.machine import memory as machine_memory
@@ -132,7 +132,7 @@ def measure(folder: Path, tokens: Sequence[int]) -> Measured:
     Raises:
         UserError: one of them does not run it.
     """
-    from convert.verify.probe import probe_base
+    from livery.engines.probe import probe_base
 
     row = list(tokens[:TOKENS])
     theirs = probe_base("torch", folder, row)

@@ -78,8 +78,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="livery")
-@click.pass_context
-def cli(context: click.Context) -> None:
+def cli() -> None:
     """Fit one base model with small LoRA adapters: make data, train, evaluate, report.
 
     \b
@@ -92,9 +91,6 @@ def cli(context: click.Context) -> None:
     Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,
     70 a fault of Livery's own, 130 interrupted.
     """
-    from commands.engine_files import Handover
-
-    context.obj = Handover()
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

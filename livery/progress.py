@@ -8,13 +8,17 @@ with Progress("training", total=600, unit="steps") as progress:
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+Moved = Callable[[int, int], None]  # called with (bytes done, bytes in all)
 
 # Seconds between plain lines: a log stays readable and still shows that something moves.
 PLAIN_EVERY = 10.0
@@ -130,6 +134,29 @@ class Progress:
         )
         self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, state="")
         self._bar.start()
+
+
+@contextlib.contextmanager
+def megabytes(what: str, *, shown: bool = True) -> Generator[Moved | None]:
+    """Yield a callback for work that learns its size only when it starts to write.
+
+    Its first call opens the progress that the block's end closes.
+
+    Nothing is `shown`: yields None, for a program that reads the output.
+    """
+    if not shown:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        bar: Progress | None = None
+
+        def moved(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(Progress(what, total // 1_000_000, "MB"))
+            bar.update(done // 1_000_000)
+
+        yield moved
 
 
 def show_seconds(seconds: float) -> str:

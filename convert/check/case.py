@@ -163,7 +163,7 @@ class Case:
         """What merging adds to the base; None where it is refused."""
         if self.base is None or self.adapter is None or not self.base.shapes:
             return Extension()
-        from convert.merge.merge import Part
+        from convert.merge.changes import Part
 
         source: Format = next(form.format for form in self.forms.values() if form.adapter)
         shapes = {name: entry.shape for name, entry in read_tensors(self.base.folder).items()}

@@ -20,15 +20,13 @@ import numpy as np
 
 from livery.blas import numpy_on_one_thread
 from livery.cores import cores
+from livery.progress import Moved
 from livery.safetensors_file import Entry, TensorFile, encode
 
 _BLOCK = 1 << 18  # values in a block: 1 MB of float32
 _COPIED = 4 << 20  # bytes copied at a time
 _BITS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
-
-Moved = Callable[[int, int], None]
-"""Called with (bytes written, bytes in all)."""
 
 
 class Workspace:

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert.adapters.formats import Format
 from convert.base import Slot
 from convert.merge.blocks import Change, Workspace
-from livery.adapter import Pair
+from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One adapter of a merge, at a weight; `source` is the format it was read from."""
+
+    adapter: Adapter
+    weight: float = 1.0
+    source: Format | None = None
 
 
 @dataclass(frozen=True)

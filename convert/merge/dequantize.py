@@ -16,11 +16,11 @@ from typing import Any
 
 from convert.base import Base, open_shards, slot
 from convert.merge import quantized_bnb, quantized_mlx
-from convert.merge.blocks import WIDTH, Computed, Job, Moved, Source, Stored, Zeros, write
+from convert.merge.blocks import WIDTH, Computed, Job, Source, Stored, Zeros, write
+from convert.merge.changes import Part
 from convert.merge.extend import extend, write_config
 from convert.merge.merge import (
     COMMAND,
-    Part,
     check_odd,
     check_parts,
     copy_others,
@@ -29,6 +29,7 @@ from convert.merge.merge import (
 )
 from livery.errors import UserError
 from livery.outputs import Input, new_folder
+from livery.progress import Moved
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile
 

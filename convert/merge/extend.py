@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from convert.adapters.mlx import EMBEDDINGS
 from convert.base import Base, Slot, slot
+from convert.merge.changes import Part
 from convert.naming import leaf
 from livery.errors import UserError, shown
 from livery.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from convert.merge.merge import Part
 
 HEAD = Slot("lm_head", "weight")
 _ATTENTION = ("attention_bias", ("q_proj", "k_proj", "v_proj", "o_proj"))

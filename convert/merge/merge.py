@@ -12,11 +12,9 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.adapters.formats import Format
 from convert.base import Base, Slot, check_fits, is_transposed, open_shards, slot
 from convert.merge.blocks import (
     WIDTH,
@@ -24,31 +22,21 @@ from convert.merge.blocks import (
     Computed,
     Copied,
     Job,
-    Moved,
     Odd,
     Source,
     Stored,
     Zeros,
     write,
 )
-from convert.merge.changes import of_pair, replacement
+from convert.merge.changes import Part, of_pair, replacement
 from convert.merge.extend import HEAD, Added, extend, is_embedding, write_config
-from livery.adapter import Adapter
 from livery.errors import UserError, shown
 from livery.outputs import Input, new_folder
+from livery.progress import Moved
 from livery.safetensors_file import STORED, TensorFile
 
 COMMAND = "livery merge"  # whose mark the folder gets
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One adapter of a merge, at a weight; `source` is the format it was read from."""
-
-    adapter: Adapter
-    weight: float = 1.0
-    source: Format | None = None
 
 
 def merge(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.verify.parity import Parity
+from livery.engines.parity import Parity
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convert.verify import parity
-from convert.verify.parity import Logits
-from convert.verify.probe import AdapterRefused
+from convert.convert import Target
 from convert.verify.verdict import Run, Verdict
+from livery.engines import parity
+from livery.engines.parity import Logits
+from livery.engines.probe import AdapterRefused
 from livery.errors import UserError
 from livery.files import CannotWrite
 from livery.machine import install
@@ -30,7 +31,7 @@ _NEEDS = {
     "mlx": (("mlx", "mlx_lm"), "mlx"),
     "llamacpp": (("xllamacpp",), "llamacpp"),
 }
-FORMATS = {"torch": "peft", "mlx": "mlx", "llamacpp": "gguf"}
+FORMATS: dict[str, Target] = {"torch": "peft", "mlx": "mlx", "llamacpp": "gguf"}
 LENGTH = 24
 POSITIONS = (1, 2, 4, 8, 12, 16, 20, 24)
 
@@ -148,8 +149,8 @@ def _artefact(engine: str, places: Sequence[Path], base: Path, scratch: Path) ->
     Raises:
         UserError: there is no adapter, or it has no such form.
     """
-    from commands.convert import convert
     from convert.adapters import formats
+    from convert.convert import convert
 
     for place in places:
         if found := _own(engine, place):
@@ -176,8 +177,8 @@ def _own(engine: str, place: Path) -> Path | None:
 def _logits(
     engine: str, base: Path, artefact: Path, tokens: list[int], scratch: Path, progress: Progress
 ) -> Logits:
-    from commands.gguf import convert_model
-    from convert.verify.probe import probe
+    from convert.gguf.convert import convert_model
+    from livery.engines.probe import probe
 
     before = progress.done
     if engine == "llamacpp":

@@ -53,6 +53,10 @@ class LoraSettings:
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
+# What a user calls the fields of `TemplateSettings`.
+TEMPLATE_OPTIONS = ("chat_template", "chat_template_kwargs", "template_date")
+
+
 @dataclass(frozen=True)
 class TemplateSettings:
     """What a user says of the template; a run records it, and its adapter is prompted by it.

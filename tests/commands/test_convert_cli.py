@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from commands.convert import convert, convert_command
+from commands.convert import convert_command
 from convert.adapters import formats
 from convert.base import find_base, load_base
+from convert.convert import convert
 from convert.pack.folder import write_adapter_folder
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
@@ -212,7 +213,7 @@ def test_the_command_line_says_what_is_wrong(base: Path, tmp_path: Path):
 def test_conversion_starts_fast_and_without_frameworks(base: Path, tmp_path: Path):
     formats.write_adapter(adapter(base), tmp_path / "peft", "peft", base=load_base(base))
     code = (
-        "import sys; from commands.convert import convert; "
+        "import sys; from convert.convert import convert; "
         "convert(sys.argv[1], sys.argv[2], 'all', base=sys.argv[3]); "
         "heavy = {'torch', 'mlx', 'transformers', 'tokenizers'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"

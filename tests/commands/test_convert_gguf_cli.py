@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from commands.gguf import convert_model, gguf_command
+from commands.gguf import gguf_command
+from convert.gguf.convert import convert_model
 from livery.errors import UserError
 from tests.tiny_models import tiny_model
 

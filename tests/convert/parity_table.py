@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from commands.convert import convert
+from convert.convert import convert
 from convert.gguf.model import write_model
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import MOE

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.convert import convert
-from commands.merge import merge_folders
 from convert.adapters import formats, peft_config, record
 from convert.check.check import check
+from convert.convert import convert
 from convert.gguf.file import open_gguf, write_gguf
+from convert.merge.folders import merge_folders
 from convert.pack.pack import pack
 from livery.adapter import Adapter, NotFinite, Pair
 from livery.cli import cli
@@ -86,7 +86,7 @@ def test_nan_is_refused_by_every_command(target: Any, root: Path, tmp_path: Path
         with pytest.raises(NotFinite, match="2 NaN"):
             convert(source, tmp_path / "out", other, base=base)
     with pytest.raises(NotFinite, match="2 NaN"):
-        merge_folders(base, (source,), (), tmp_path / "out")
+        merge_folders(base, (source,), tmp_path / "out")
     with pytest.raises(UserError, match="2 NaN"):
         pack(source, tmp_path / "out", base=base)
     assert not (tmp_path / "out").exists()

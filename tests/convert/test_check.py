@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands.check import check_command
-from commands.convert import convert
 from convert.adapters import formats
 from convert.base import load_base
 from convert.check import vllm as check_vllm
 from convert.check.case import Finding
 from convert.check.check import RUNTIMES, Verdict, check
+from convert.convert import convert
 from convert.gguf.file import open_gguf, write_gguf
 from convert.gguf.model import write_model
 from convert.pack.folder import write_adapter_folder

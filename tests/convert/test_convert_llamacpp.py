@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.convert import convert
 from convert.adapters import formats
 from convert.base import load_base
+from convert.convert import convert
 from convert.gguf import names as gguf_names
 from convert.gguf.model import write_model
 from tests.convert import convert_cases as cases

@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from commands.convert import convert
-from commands.merge import merge_command, merge_folders
+from commands.merge import merge_command
 from convert.adapters import formats
 from convert.base import load_base
-from convert.merge.merge import Part, merge
+from convert.convert import convert
+from convert.merge.changes import Part
+from convert.merge.folders import merge_folders
+from convert.merge.merge import merge
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.safetensors_file import open_tensors
@@ -35,7 +37,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def test_merged_logits(family: str, variant: str, root: Path, tmp_path: Path):
     base = cases.base_of(family, root)
     wanted = cases.peft_adapter(family, root, tmp_path / "peft", **cases.VARIANTS[variant])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
     assert difference(cases.base_logits(base), wanted) > 0.5
 
@@ -46,7 +48,7 @@ def test_any_format_merges_to_the_same_bytes(root: Path, tmp_path: Path):
     convert(tmp_path / "peft", tmp_path / "mlx", "mlx", base=base)
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
     for name in ("peft", "mlx", "a.gguf"):
-        merge_folders(base, (tmp_path / name,), (), tmp_path / "out", overwrite=True)
+        merge_folders(base, (tmp_path / name,), tmp_path / "out", overwrite=True)
         (tmp_path / "out" / "model.safetensors").rename(tmp_path / f"{name}.merged")
     contents = {(tmp_path / f"{n}.merged").read_bytes() for n in ("peft", "mlx", "a.gguf")}
     assert len(contents) == 1
@@ -65,7 +67,7 @@ def test_what_is_not_adapted_is_copied(root: Path, tmp_path: Path):
     shards = sorted(base.glob("model*.safetensors"))
     assert len(shards) > 2
     cases.peft_adapter("llama", root, tmp_path / "peft", target_modules=["q_proj"])
-    report = merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    report = merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     assert report["changed"] == 2
     names = sorted(path.name for path in base.iterdir())
     made = {path.name for path in (tmp_path / "merged").iterdir()}
@@ -122,7 +124,7 @@ def test_the_bits_are_those_of_peft(dtype: str, exact: bool, root: Path, tmp_pat
     made.save_pretrained(str(tmp_path / "peft"))
     merged: Any = PeftModel.from_pretrained(load(), str(tmp_path / "peft")).merge_and_unload()
     merged.save_pretrained(tmp_path / "theirs")
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "ours")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "ours")
     theirs, ours, old = (
         open_tensors(folder / "model.safetensors")
         for folder in (tmp_path / "theirs", tmp_path / "ours", base)
@@ -164,10 +166,10 @@ def test_blocks_of_any_size_give_the_same_bytes(
 
     base = cases.base_of("mixtral", root)
     cases.peft_adapter("mixtral", root, tmp_path / "peft", **cases.VARIANTS["dora"])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "whole")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "whole")
     monkeypatch.setattr(merge_blocks, "_BLOCK", 300)
     monkeypatch.setattr(merge_blocks, "_COPIED", 1000)
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "small")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "small")
     whole, small = (tmp_path / name / "model.safetensors" for name in ("whole", "small"))
     assert whole.read_bytes() == small.read_bytes()
 
@@ -271,7 +273,7 @@ def test_mlx_embedding_on_a_tied_base_merges(root: Path, tmp_path: Path):
     base = cases.base_of("qwen3", root)
     cases.mlx_adapter(base, tmp_path / "mlx", layers=1, keys=["model.embed_tokens"])
     wanted = cases.mlx_logits(base, tmp_path / "mlx")
-    merge_folders(base, (tmp_path / "mlx",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "mlx",), tmp_path / "merged")
     assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 2e-4
     assert difference(cases.base_logits(base), wanted) > 0.5
 
@@ -286,8 +288,8 @@ def test_the_command(root: Path, tmp_path: Path):
     )
     assert json.loads(made.output)["changed"] == 14
     with pytest.raises(UserError, match="--overwrite"):
-        merge_folders(base, (tmp_path / "peft",), (), tmp_path / "out")
+        merge_folders(base, (tmp_path / "peft",), tmp_path / "out")
     with pytest.raises(UserError, match="the base itself"):
-        merge_folders(base, (tmp_path / "peft",), (), base, overwrite=True)
+        merge_folders(base, (tmp_path / "peft",), base, overwrite=True)
     with pytest.raises(UserError, match="one each"):
-        merge_folders(base, (tmp_path / "peft",), (0.5, 0.5), tmp_path / "other")
+        merge_folders(base, (tmp_path / "peft",), tmp_path / "other", weights=(0.5, 0.5))

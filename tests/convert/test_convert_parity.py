@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from commands.convert import convert
 from convert.adapters import formats
 from convert.base import load_base
+from convert.convert import convert
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import MLX_TOLERANCE, MOE, VARIANTS
 from tests.tiny_models import FAMILIES, tiny_model

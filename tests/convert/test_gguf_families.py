@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.convert import convert
-from commands.gguf import convert_model
 from convert.adapters import gguf as gguf_format
 from convert.base import load_base
+from convert.convert import convert
 from convert.gguf import layout as gguf_layout
+from convert.gguf.convert import convert_model
 from convert.gguf.file import open_gguf
 from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.convert import convert
 from convert.adapters import gguf as gguf_format
 from convert.base import load_base
+from convert.convert import convert
 from convert.gguf import file as gguf_file
 from convert.gguf.file import open_gguf, write_gguf
 from convert.gguf.model import write_model

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from commands.gguf import convert_model, gguf_command
+from commands.gguf import gguf_command
 from convert.base import load_base
 from convert.gguf import ggml, k_quants, llama_quantize
 from convert.gguf import model as gguf_model
+from convert.gguf.convert import convert_model
 from convert.gguf.k_quants import Facts, choose
 from livery.errors import UserError
 from tests.convert import convert_cases as cases

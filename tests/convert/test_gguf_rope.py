@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.gguf import convert_model
 from convert.gguf import numbers as gguf_numbers
+from convert.gguf.convert import convert_model
 from convert.gguf.model import write_model
 from livery.errors import UserError
 from tests.convert import convert_cases as cases

@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from commands.convert import convert
-from commands.merge import merge_command, merge_folders
+from commands.merge import merge_command
 from convert.base import load_base
+from convert.convert import convert
 from convert.merge import blocks as merge_blocks
 from convert.merge import dequantize as merge_dequantize
+from convert.merge.folders import merge_folders
 from livery.errors import UserError
 from livery.safetensors_file import encode, open_tensors
 from tests.convert import convert_cases as cases
@@ -63,11 +64,9 @@ def test_mlx_base_and_adapter_become_one_model(family: str, root: Path, tmp_path
     convert(tmp_path / "peft", tmp_path / "mlx", "mlx", base=tiny_model(family, root))
     wanted = cases.mlx_logits(quantized, tmp_path / "mlx")
     with pytest.raises(UserError, match=r"a quantized base.*add --dequantize"):
-        merge_folders(quantized, (tmp_path / "mlx",), (), tmp_path / "merged")
+        merge_folders(quantized, (tmp_path / "mlx",), tmp_path / "merged")
     for name in ("mlx", "peft"):
-        merge_folders(
-            quantized, (tmp_path / name,), (), tmp_path / name / "merged", dequantize=True
-        )
+        merge_folders(quantized, (tmp_path / name,), tmp_path / name / "merged", dequantize=True)
         assert far(cases.base_logits(tmp_path / name / "merged"), wanted) < 2e-4
     merged, tensors = tmp_path / "peft" / "merged", tiny_model(family, root)
     found = {
@@ -78,7 +77,9 @@ def test_mlx_base_and_adapter_become_one_model(family: str, root: Path, tmp_path
     config = json.loads((merged / "config.json").read_text())
     assert "quantization" not in config
     assert "quantization_config" not in config
-    merge_folders(quantized, (tmp_path / "mlx",), (0.0,), tmp_path / "plain", dequantize=True)
+    merge_folders(
+        quantized, (tmp_path / "mlx",), tmp_path / "plain", weights=(0.0,), dequantize=True
+    )
     assert far(cases.base_logits(tmp_path / "plain"), wanted) > 0.5  # the adapter does something
     assert far(cases.base_logits(tensors), wanted) > 0.5  # and so did the quantization
 
@@ -127,7 +128,7 @@ def test_bfloat16_is_rounded_once(root: Path, tmp_path: Path):
     made: dict[str, dict[str, np.ndarray]] = {}
     for dtype in ("auto", "float32"):
         merge_folders(
-            quantized, (tmp_path / "peft",), (), tmp_path / dtype, dequantize=True, dtype=dtype
+            quantized, (tmp_path / "peft",), tmp_path / dtype, dequantize=True, dtype=dtype
         )
         file = open_tensors(tmp_path / dtype / "model.safetensors")
         made[dtype] = {name: file.read(name) for name in file.entries}
@@ -168,11 +169,13 @@ def test_bitsandbytes_nf4(
     }
     assert len(wanted) == 14
     cases.peft_adapter("llama", root, tmp_path / "peft", **cases.VARIANTS["rslora"])
-    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (0.0,), tmp_path / "p", dequantize=True)
+    merge_folders(
+        tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "p", weights=(0.0,), dequantize=True
+    )
     plain = load_file(tmp_path / "p" / "model.safetensors")
     for name, value in wanted.items():
         assert far(plain[name], value) < 1e-6, name
-    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (), tmp_path / "out", dequantize=True)
+    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "out", dequantize=True)
     merged, adapted = (
         cases.base_logits(tmp_path / "out"),
         cases.peft_logits(tmp_path / "p", tmp_path / "peft"),
@@ -183,9 +186,9 @@ def test_bitsandbytes_nf4(
     theirs = cases.torch_logits(PeftModel.from_pretrained(model, str(tmp_path / "peft")))
     assert far(merged, theirs) < 0.3
     with pytest.raises(UserError, match="a quantized base"):
-        merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (), tmp_path / "no")
+        merge_folders(tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "no")
     monkeypatch.setattr(merge_blocks, "_BLOCK", 300)  # a tensor in many blocks of rows
-    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), (), tmp_path / "many", dequantize=True)
+    merge_folders(tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "many", dequantize=True)
     whole, many = (tmp_path / name / "model.safetensors" for name in ("out", "many"))
     assert whole.read_bytes() == many.read_bytes()
 
@@ -196,10 +199,10 @@ def test_large_models_are_cut_into_shards(
     quantized = mlx_4bit("llama", root, tmp_path / "q")
     cases.peft_adapter("llama", root, tmp_path / "peft")
     seen: list[tuple[int, int]] = []
-    merge_folders(quantized, (tmp_path / "peft",), (), tmp_path / "one", dequantize=True)
+    merge_folders(quantized, (tmp_path / "peft",), tmp_path / "one", dequantize=True)
     monkeypatch.setattr(merge_dequantize, "_SHARD", 100_000)
     report = merge_folders(
-        quantized, (tmp_path / "peft",), (), tmp_path / "many", dequantize=True,
+        quantized, (tmp_path / "peft",), tmp_path / "many", dequantize=True,
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert report["shards"] > 3
@@ -221,7 +224,7 @@ def test_what_is_refused_by_name(root: Path, tmp_path: Path):
 
     def refused(says: str, folder: Path) -> None:
         with pytest.raises(UserError, match=says):
-            merge_folders(folder, (tmp_path / "peft",), (), tmp_path / "out", dequantize=True)
+            merge_folders(folder, (tmp_path / "peft",), tmp_path / "out", dequantize=True)
         assert not (tmp_path / "out").exists()
 
     def copy(name: str, **config: Any) -> Path:
@@ -258,7 +261,7 @@ def test_what_is_refused_by_name(root: Path, tmp_path: Path):
 
     mlx_model.write_model(other, big, bits=4, group_size=32)
     with pytest.raises(UserError, match="the adapter is for a weight of shape"):
-        merge_folders(big, (tmp_path / "small",), (), tmp_path / "out", dequantize=True)
+        merge_folders(big, (tmp_path / "small",), tmp_path / "out", dequantize=True)
 
 
 def test_the_command(root: Path, tmp_path: Path):
@@ -281,7 +284,7 @@ def test_the_command(root: Path, tmp_path: Path):
     CliRunner().invoke(merge_command, [*alone, "--dequantize"], catch_exceptions=False)
     found, wanted = load_file(tmp_path / "alone" / "model.safetensors"), mlx_values(quantized)
     assert all(far(found[name], value) < 1e-6 for name, value in wanted.items())
-    from commands.gguf import convert_model
+    from convert.gguf.convert import convert_model
 
     with pytest.raises(UserError, match=r"quantized\? .*--dequantize makes one"):
         convert_model(quantized, tmp_path / "m.gguf", "f16")

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from commands.convert import convert
-from commands.merge import merge_folders
 from convert.adapters import formats
 from convert.base import load_base
 from convert.check.check import check
+from convert.convert import convert
 from convert.gguf.model import write_model
+from convert.merge.changes import Part
 from convert.merge.extend import BIASES
-from convert.merge.merge import Part, merge
+from convert.merge.folders import merge_folders
+from convert.merge.merge import merge
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.safetensors_file import open_tensors
@@ -76,7 +77,7 @@ def test_a_tied_base_gets_a_head_of_its_own(
 ) -> None:
     base = cases.base_of(family, root)
     wanted = real_adapter(base, tmp_path / "peft", **BOTH[case])
-    report = merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    report = merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     assert "tie_word_embeddings false" in report["notes"][0]
     assert (
         json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"]
@@ -97,7 +98,7 @@ def test_peft_merges_a_saved_embedding_alike(root: Path, tmp_path: Path) -> None
     )
     merged: Any = PeftModel.from_pretrained(cases.torch_base(base), str(tmp_path / "peft"))
     merged.merge_and_unload().save_pretrained(tmp_path / "theirs")
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "ours")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "ours")
     theirs, ours = (load_file(tmp_path / n / "model.safetensors") for n in ("theirs", "ours"))
     assert theirs.keys() == ours.keys()
     for name in ("lm_head.weight", "model.embed_tokens.weight"):
@@ -107,7 +108,7 @@ def test_peft_merges_a_saved_embedding_alike(root: Path, tmp_path: Path) -> None
 def test_the_merged_model_runs_in_llama_cpp_and_mlx(root: Path, tmp_path: Path) -> None:
     base = cases.base_of("llama_tied", root)
     wanted = real_adapter(base, tmp_path / "peft", **BOTH["embedding"])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
     found = cases.llama_cpp(tmp_path, model=str(tmp_path / "merged.gguf"), prompts=prompts())
     assert np.abs(np.array(found["base"]) - logprobs(wanted)).max() < tolerance("llama")
@@ -127,7 +128,7 @@ def test_the_index_names_what_was_added(root: Path, tmp_path: Path) -> None:
         base, max_shard_size="150KB"
     )
     wanted = real_adapter(base, tmp_path / "peft", target_modules=["lm_head"])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     index = json.loads((tmp_path / "merged" / "model.safetensors.index.json").read_text())
     held = {
         name: path.name
@@ -152,7 +153,7 @@ def test_a_stored_head_beside_a_tied_config(root: Path, tmp_path: Path) -> None:
     tensors["lm_head.weight"] = np.full_like(tensors["model.embed_tokens.weight"], 7.0)
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     wanted = real_adapter(base, tmp_path / "peft", **BOTH["embedding"])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     assert (
         difference(cases.base_logits(tmp_path / "merged"), wanted) < 2e-4
     )  # of logits up to 27: float32's roundings
@@ -183,9 +184,9 @@ def test_an_mlx_adapter_beside_one_of_peft(root: Path, tmp_path: Path) -> None:
 def test_a_quantized_tied_base(root: Path, tmp_path: Path) -> None:
     quantized = mlx_4bit("llama_tied", root, tmp_path / "4bit")
     base = tmp_path / "plain"
-    merge_folders(quantized, (), (), base, dequantize=True)
+    merge_folders(quantized, (), base, dequantize=True)
     wanted = real_adapter(base, tmp_path / "peft", **BOTH["embedding"])
-    merge_folders(quantized, (tmp_path / "peft",), (), tmp_path / "merged", dequantize=True)
+    merge_folders(quantized, (tmp_path / "peft",), tmp_path / "merged", dequantize=True)
     loads_whole(tmp_path / "merged")
     assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
 
@@ -203,7 +204,7 @@ def test_biases_of_lora_are_merged(family: str, root: Path, tmp_path: Path) -> N
     base = cases.base_of(family, root)
     targets = ["q_proj", "v_proj"] + (["down_proj"] if family == "llama" else [])
     wanted = real_adapter(base, tmp_path / "peft", target_modules=targets, lora_bias=True)
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     loads_whole(tmp_path / "merged")
     assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
     assert difference(cases.base_logits(base), wanted) > 0.1
@@ -219,7 +220,7 @@ def test_a_bias_that_has_no_place_is_refused(family: str, root: Path, tmp_path: 
     with pytest.raises(
         UserError, match=r"o_proj: a bias of LoRA.*without lora_bias \(livery train"
     ):
-        merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+        merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     for verdict in check(tmp_path / "peft", base=base):
         for finding in verdict.findings:
             if finding.refused:
@@ -273,7 +274,7 @@ def test_what_would_not_load_merged_is_trained_anew(
         (finding,) = [f for f in verdict.findings if f.refused]
         assert finding.remedy.startswith("livery train")
         assert finding.remedy.endswith(f"--lora-targets {kept}")
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     with pytest.raises(UserError, match=r"llama\.cpp computes"):
         write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
 
@@ -287,7 +288,7 @@ def test_what_convert_advises_is_possible(
     real_adapter(base, tmp_path / "peft", **BOTH[case])
     with pytest.raises(UserError, match=r"livery merge"):
         convert(tmp_path / "peft", tmp_path / "out", target, base=base)
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
 
 
 # --- NaN --------------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ def test_formats_read_what_the_merge_wrote(root: Path, tmp_path: Path) -> None:
     """A merged folder is a base like any other."""
     base = cases.base_of("llama_tied", root)
     real_adapter(base, tmp_path / "peft", **BOTH["embedding"])
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     known = load_base(tmp_path / "merged")
     assert not known.tied
     adapter = formats.read_adapter(tmp_path / "peft", known)

@@ -20,12 +20,12 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.convert import convert
 from commands.pack import pack_command
 from convert import archive
 from convert.adapters import formats
 from convert.base import load_base
 from convert.check.check import check
+from convert.convert import convert
 from convert.gguf.model import write_model
 from convert.pack.folder import write_adapter_folder
 from convert.pack.ollama import pack_ollama

@@ -19,13 +19,13 @@ pytest.importorskip("mlx_lm")
 
 from safetensors.numpy import load_file, save_file
 
-from commands.convert import convert
+from convert.convert import convert
 from convert.gguf import names as gguf_names
 from convert.gguf.file import open_gguf, write_gguf
-from convert.verify import parity
 from convert.verify import verify as verifying
-from convert.verify.parity import Logits
 from livery import cli
+from livery.engines import parity
+from livery.engines.parity import Logits
 from livery.errors import UserError
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import peft_adapter

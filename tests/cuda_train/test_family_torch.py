@@ -15,7 +15,8 @@ pytest.importorskip("peft")
 
 from convert.adapters.formats import read_adapter
 from convert.base import load_base
-from convert.merge.merge import Part, merge
+from convert.merge.changes import Part
+from convert.merge.merge import merge
 from cuda_train.backend import TorchBackend
 from livery import peft_rules
 from livery.config.settings import LoraSettings, TrainSettings

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 pytest.importorskip("xllamacpp")
 pytest.importorskip("peft")
 
-from commands.convert import convert
 from commands.engine_files import gguf_conversions
+from convert.convert import convert
 from convert.gguf.model import write_model
 from livery.cli import cli
 from livery.engines.engine import Decoding, Grammar, Prompt, open_engine

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from convert.verify.parity import Logits
+from livery.engines.parity import Logits
 from livery.errors import LiveryError, UserError
 from livery.paths import HOME
 from livery.temporary import Scratch
@@ -106,7 +106,7 @@ def _child(
         known = os.environ.get("PYTHONPATH", "")
         path = os.pathsep.join([str(HOME), *([known] if known else [])])
         ended = subprocess.run(
-            [sys.executable, "-m", "convert.verify.probe"],
+            [sys.executable, "-m", "livery.engines.probe"],
             input=json.dumps(job),
             capture_output=True,
             text=True,
