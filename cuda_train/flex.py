@@ -16,20 +16,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from cuda_train.check import compare
 from cuda_train.estimate import first_epoch
+from cuda_train.loss import Loss
+from cuda_train.ranks import Ranks
 from cuda_train.route import Route, shape_of
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.training.plan import Example, MicroBatch
-
-if TYPE_CHECKING:
-    from cuda_train.backend import TorchBackend
 
 # Shorter trees are not worth the compilation, half a minute and more.
 WORTH_TRYING = 1024
@@ -89,7 +88,7 @@ def largest_tree(
     return max(trees, key=lambda batch: shape_of(batch).places, default=None)
 
 
-def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
+def try_out(loss: Loss, batch: MicroBatch, ranks: Ranks, *, timed: bool) -> Trial:
     """Hold flex's gradients against the plain ones and sdpa's, and its time against sdpa's.
 
     All processes of a run decide alike, by the sum of what they found. Changes no state.
@@ -100,50 +99,50 @@ def try_out(backend: TorchBackend, batch: MicroBatch, *, timed: bool) -> Trial:
     size = f"a tree of {shape_of(batch).places:,} places"
     flex = sdpa = 0.0
     try:
-        why = _wrong(backend, batch)
+        why = _wrong(loss, batch)
         if not why and timed:
-            sdpa, flex = (_seconds(backend, batch, route) for route in ("tree", "flex"))
+            sdpa, flex = (_seconds(loss, batch, route) for route in ("tree", "flex"))
     except UserError:
         raise
     except Exception as error:  # whatever torch's compiler makes of this card
         line = str(error).strip().splitlines()
         why = f"could not be tried on {size} ({type(error).__name__}: {line[0] if line else ''})"
-    backend.flat.message.zero_()
-    failed, flex, sdpa = backend.sum_over_processes(np.asarray([float(bool(why)), flex, sdpa]))
+    loss.flat.message.zero_()
+    failed, flex, sdpa = ranks.sum(np.asarray([float(bool(why)), flex, sdpa]), loss.device)
     if failed:
         why = why or f"could not be tried on {size} by another process"
         return Trial(False, False, f"Flex attention {why}: sdpa is used.")
-    flex, sdpa = (1e3 * seconds / backend.world for seconds in (flex, sdpa))
+    flex, sdpa = (1e3 * seconds / ranks.world for seconds in (flex, sdpa))
     chosen = "flex attention" if flex < sdpa else "sdpa"
     text = f"On {size} flex attention takes {flex:.1f} ms and sdpa {sdpa:.1f} ms: {chosen} is used."
     return Trial(True, flex < sdpa, text if timed else "")
 
 
-def _wrong(backend: TorchBackend, batch: MicroBatch) -> str:
+def _wrong(loss: Loss, batch: MicroBatch) -> str:
     """How far the gradients are off, of a few rows against plain ones and of all against sdpa's."""
     size = f"a tree of {shape_of(batch).places:,} places"
-    few = compare(backend, batch, "flex")
+    few = compare(loss, batch, "flex")
     if math.isinf(few.gradient_difference):  # it ended in an exception, which is in the reason
         return f"could not be tried on {size}: {few.reason}"
     if not few.ok:
         return f"is {few.gradient_difference:.1e} from the plain gradients on rows of {size}"
     found: list[torch.Tensor] = []
     for route in ("tree", "flex"):
-        backend.flat.message.zero_()
-        backend.gradient([batch], route)
-        found.append(backend.flat.grads.clone())
+        loss.flat.message.zero_()
+        loss.gradient([batch], route)
+        found.append(loss.flat.grads.clone())
     apart = float((found[1] - found[0]).norm() / found[0].norm().clamp_min(1e-30))
     return "" if apart <= few.tolerance else f"is {apart:.1e} from sdpa's gradients on {size}"
 
 
-def _seconds(backend: TorchBackend, batch: MicroBatch, route: Route) -> float:
+def _seconds(loss: Loss, batch: MicroBatch, route: Route) -> float:
     """The fastest of a few forward and backward passes; comparing the two warmed both up."""
     taken: list[float] = []
     for _ in range(_TIMED):
-        _wait(backend.device)
+        _wait(loss.device)
         began = time.perf_counter()
-        backend.gradient([batch], route)
-        _wait(backend.device)
+        loss.gradient([batch], route)
+        _wait(loss.device)
         taken.append(time.perf_counter() - began)
     return min(taken)
 

@@ -6,6 +6,7 @@ import atexit
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -24,6 +25,13 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(values)
         return values
+
+    def sum(self, values: np.ndarray, device: torch.device) -> np.ndarray:
+        """(n,) float64: the sum over all processes, by way of this one's device."""
+        if self.world == 1:
+            return values
+        tensor = torch.from_numpy(np.asarray(values, np.float64)).to(device)
+        return self.sum_(tensor).cpu().numpy()
 
 
 def join(device: torch.device) -> Ranks:

@@ -108,7 +108,7 @@ def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     backend.evaluate(batch)
     backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
     with torch.no_grad():
-        wanted = backend.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
+        wanted = backend.loss.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
     exported = _export(settings, backend)
     plain, loaded = peft_logits(folder, out)
     moved = float(np.abs(loaded - plain).max())
@@ -131,7 +131,7 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     backend.train_step([batch], step=1, learning_rate=1e-4)
     backend.evaluate(batch)
     backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
-    model: Any = backend._model
+    model: Any = backend.loss.model
     model.eval()
     wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))
     exported = _export(settings, backend)

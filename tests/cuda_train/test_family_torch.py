@@ -82,7 +82,7 @@ def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path
 def test_what_peft_forbids_is_left_out_or_refused(models: Path) -> None:
     folder = hf_families.tiny("falcon_h1", models / "falcon_h1")
     settings = TrainSettings(model=str(folder), device="cpu")
-    names = TorchBackend(settings).flat.names
+    names = TorchBackend(settings).loss.flat.names
     assert any("mamba.in_proj" in name for name in names)
     assert not any("out_proj" in name for name in names)
     asked = dataclasses.replace(settings, lora=LoraSettings(targets=("out_proj", "q_proj")))

@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_hand(made: TorchBackend) -> None:
     """Bake the adapter into the experts' stacks with an einsum of its own, the deltas at 0."""
     state = made.get_state().weights
-    for path, module in made.model.named_modules():
+    for path, module in made.loss.model.named_modules():
         if not isinstance(module, AdaptedExperts):
             continue
         base: Any = module.base
@@ -55,23 +55,23 @@ def test_experts_train_exactly(models: Path, family: str, checkpoint: bool) -> N
     made = make(tiny_model(family, models), lora=LORA, grad_checkpoint=checkpoint)
     batch = draw()
     loss, gradient = reference(made, batch)
-    wanted = made.flat.split(gradient)
+    wanted = made.loss.flat.split(gradient)
     assert all(float(g.norm()) > 0 for g in wanted.values())
     assert sum(".experts.up_proj.lora_A" in name for name in wanted) == 2
     for route in ("tree", "plain") if checkpoint else ("tree", "cache", "plain"):
         got_loss, got = fast(made, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
-        for name, part in made.flat.split(got).items():
+        for name, part in made.loss.flat.split(got).items():
             assert apart(part, wanted[name]) < 1e-5, (route, name)
     # What the wrapper computes is what the changed weights compute; and the change is no small one.
     with torch.no_grad():
-        before = made.token_losses(batch)
+        before = made.loss.token_losses(batch)
         by_hand(made)
-        assert torch.allclose(made.token_losses(batch), before, atol=1e-5)
-        for parameter in made.model.parameters():
+        assert torch.allclose(made.loss.token_losses(batch), before, atol=1e-5)
+        for parameter in made.loss.model.parameters():
             if parameter.ndim == 3 and not parameter.requires_grad:
                 parameter.zero_()
-        assert not torch.allclose(made.token_losses(batch), before, atol=1e-2)
+        assert not torch.allclose(made.loss.token_losses(batch), before, atol=1e-2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,15 +80,15 @@ def test_gradients_are_those_of_finite_differences(models: Path, family: str) ->
     made = make(tiny_model(family, models), lora=LORA)
     batch = draw(prefix=20, rows=2)
     _, gradient = reference(made, batch)
-    keep = made.flat.values.clone()
+    keep = made.loss.flat.values.clone()
     only = torch.zeros_like(gradient)
-    for name, view in made.flat.split(only).items():
+    for name, view in made.loss.flat.split(only).items():
         if ".experts." in name:
-            view.copy_(made.flat.split(gradient)[name])
+            view.copy_(made.loss.flat.split(gradient)[name])
     step = 1e-3 / float(only.norm())
     values: list[float] = []
     for sign in (1, -1):
-        made.flat.values.copy_(keep + sign * step * only)
+        made.loss.flat.values.copy_(keep + sign * step * only)
         values.append(made.evaluate(batch)[0])
     measured = (values[0] - values[1]) / (2 * step)
     assert measured == pytest.approx(float(only.norm()) ** 2, rel=0.02)
@@ -140,7 +140,7 @@ def test_the_adapter_answers_alike_in_peft(models: Path, family: str, tmp_path: 
     with torch.no_grad():
         plain = base(input_ids=tokens).logits
         loaded: Any = put_on(base, tmp_path / "out").model
-        got, wanted = loaded(input_ids=tokens).logits, made.model(input_ids=tokens).logits
+        got, wanted = loaded(input_ids=tokens).logits, made.loss.model(input_ids=tokens).logits
     assert float((wanted - plain).abs().max()) > 0.1
     assert torch.allclose(got, wanted, atol=1e-4)
 
@@ -155,4 +155,4 @@ def test_what_experts_do_not_take_is_refused(models: Path) -> None:
         with pytest.raises(UserError, match=rf"take no {word}.*leave the experts out"):
             TorchBackend(TrainSettings(model=str(folder), lora=lora, device="cpu"))
     made = TorchBackend(TrainSettings(model=str(folder), device="cpu"))
-    assert not any(".experts." in name for name in made.flat.names), "not unless asked for"
+    assert not any(".experts." in name for name in made.loss.flat.names), "not unless asked for"

@@ -20,6 +20,7 @@ pytest.importorskip("peft")
 
 from cuda_train import flex
 from cuda_train.backend import TorchBackend
+from cuda_train.ranks import Ranks
 from cuda_train.route import shape_of
 from cuda_train.tree import block_mask, lay_out, tree_mask
 from livery.config.settings import TrainSettings
@@ -83,7 +84,7 @@ def test_its_gradient_is_the_plain_one(
     backend = make(tiny_model(family, models, **changes), grad_checkpoint=checkpoint)
     batch = draw()
     loss, gradient = reference(backend, batch)
-    assert flex.install(backend.model) == ""
+    assert flex.install(backend.loss.model) == ""
     for route in ("flex", "tree", "plain"):  # the last two go on by sdpa
         got_loss, got = fast(backend, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6), route
@@ -105,7 +106,7 @@ def test_a_run_keeps_the_faster_if_it_is_right(
         result = backend.self_check(batch)
         assert result.ok
         assert words in result.note
-        assert backend._route(batch) == ("flex" if slower == "tree" else "tree")
+        assert backend.loss.route(batch) == ("flex" if slower == "tree" else "tree")
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -126,25 +127,27 @@ def test_a_wrong_mask_is_found_before_it_trains(
     assert "from the plain gradients" in result.note
     assert "sdpa is used" in result.note
     assert result.ok, "by sdpa"
-    assert backend._route(batch) == "tree"
+    assert backend.loss.route(batch) == "tree"
 
 
 def test_what_cannot_be_tried_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the fixture: torch itself refuses."""
     backend, _ = about_to_try(models)
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
-    before = backend.flat.values.clone()
+    before = backend.loss.flat.values.clone()
     result = backend.self_check(draw())
     assert "could not be tried" in result.note
     assert "sdpa is used" in result.note
     assert result.ok
-    assert torch.equal(before, backend.flat.values)
-    assert not backend.flat.message.any()
+    assert torch.equal(before, backend.loss.flat.values)
+    assert not backend.loss.flat.message.any()
 
 
 def test_models_that_it_does_not_fit_are_named(models: Path) -> None:
     """Gemma2 caps its scores, which sdpa cannot do and flex is not told to."""
-    assert flex.install(make(tiny_model("gemma2", models)).model) == "gemma2 runs eager attention"
+    assert (
+        flex.install(make(tiny_model("gemma2", models)).loss.model) == "gemma2 runs eager attention"
+    )
     with pytest.raises(UserError, match="scaled_dot_product_attention"):
         make(tiny_model("gemma2", models), attention="sdpa")
 
@@ -164,7 +167,7 @@ def test_asked_for_it_is_right_or_refused(
             backend.self_check(draw(prefix=0))
         return
     assert backend.self_check(draw(prefix=0)).note == ""
-    assert backend._route(draw()) == "flex"
+    assert backend.loss.route(draw()) == "flex"
 
 
 def test_a_kernel_that_is_wrong_in_later_rows_is_found(
@@ -172,16 +175,16 @@ def test_a_kernel_that_is_wrong_in_later_rows_is_found(
 ) -> None:
     """The first rows alone are held against plain ones; all of them against sdpa's."""
     backend = make(tiny_model("llama", models))
-    right = backend.gradient
+    right = backend.loss.gradient
 
     def gradient(batches: Any, route: Any = None) -> Any:
         found = right(batches, None if route == "flex" else route)
         if route == "flex" and len(batches[0].tokens) > 4:
-            backend.flat.grads[0] += 1.0
+            backend.loss.flat.grads[0] += 1.0
         return found
 
-    monkeypatch.setattr(backend, "gradient", gradient)
-    trial = flex.try_out(backend, draw(rows=8), timed=True)
+    monkeypatch.setattr(backend.loss, "gradient", gradient)
+    trial = flex.try_out(backend.loss, draw(rows=8), Ranks(), timed=True)
     assert not trial.right
     assert "from sdpa's gradients" in trial.note
 

@@ -72,8 +72,8 @@ def test_mps_takes_adamw_by_itself(llama: Path) -> None:
 
     made = backend(llama)
     settings = dataclasses.replace(made.settings, optimizer="adamw_8bit")
-    base = torch_base.TorchBase(made.model, MPS, "float16", None)
-    optimizer, (note,) = _optimizer(made.flat, settings, base)
+    base = torch_base.TorchBase(made.loss.model, MPS, "float16", None)
+    optimizer, (note,) = _optimizer(made.loss.flat, settings, base)
     assert isinstance(optimizer, AdamW)
     assert "does not run on MPS" in note
     with pytest.raises(UserError, match=r"MPS.*--backend mlx"):
@@ -134,7 +134,9 @@ def test_targets(llama: Path, tmp_path: Path) -> None:
     mixtral = tiny_model("mixtral", tmp_path)
     with pytest.raises(UserError, match="--backend mlx"):
         backend(mixtral, lora=LoraSettings(targets=("experts.gate_up_proj",)))
-    names = backend(llama, lora=LoraSettings(rank=2, targets=("q_proj",), num_layers=1)).flat.names
+    names = backend(
+        llama, lora=LoraSettings(rank=2, targets=("q_proj",), num_layers=1)
+    ).loss.flat.names
     assert names == (
         "model.layers.1.self_attn.q_proj.lora_A", "model.layers.1.self_attn.q_proj.lora_B",
     )  # fmt: skip
@@ -142,7 +144,7 @@ def test_targets(llama: Path, tmp_path: Path) -> None:
 
 def test_every_linear_layer_of_the_blocks_by_default(llama: Path, tmp_path: Path) -> None:
     def leaves(model: Path) -> set[str]:
-        return {name.split(".")[-2] for name in backend(model).flat.names}
+        return {name.split(".")[-2] for name in backend(model).loss.flat.names}
 
     mlp = {"gate_proj", "up_proj", "down_proj"}
     attention = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -172,7 +174,7 @@ def test_out_of_memory_names_the_flags(llama: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(made, "token_losses", full)
+    monkeypatch.setattr(made.loss, "token_losses", full)
     with pytest.raises(UserError) as caught:
         made.train_step([draw()], step=1, learning_rate=1e-3)
     text = str(caught.value)
@@ -208,14 +210,14 @@ def test_a_base_too_large_is_refused_before_it_loads(
 
 def test_adamw_is_torchs(llama: Path) -> None:
     made = backend(llama, weight_decay=0.1, max_grad_norm=0.5)
-    copy = torch.nn.Parameter(made.flat.values.clone())
+    copy = torch.nn.Parameter(made.loss.flat.values.clone())
     theirs = torch.optim.AdamW([copy], lr=1e-2, weight_decay=0.1)
     for step in range(1, 6):
         made.train_step([draw(seed=step)], step=step, learning_rate=1e-2)
-        copy.grad = made.flat.grads.clone()
+        copy.grad = made.loss.flat.grads.clone()
         assert float(copy.grad.norm()) <= 0.5 * (1 + 1e-5)
         theirs.step()
-    torch.testing.assert_close(made.flat.values, copy.data, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(made.loss.flat.values, copy.data, rtol=1e-5, atol=1e-7)
 
 
 def test_eight_bit_moments_go_over_widened(llama: Path) -> None:
@@ -238,10 +240,10 @@ def test_eight_bit_moments_go_over_widened(llama: Path) -> None:
                 np.testing.assert_allclose(theirs[name], value, atol=0.02 * np.abs(value).max())
         other.train_step([draw(seed=4)], step=4, learning_rate=1e-2)
         if optimizer == "adamw":
-            reference = made.flat.values.clone()
+            reference = made.loss.flat.values.clone()
             made.train_step([draw(seed=4)], step=4, learning_rate=1e-2)
-            moved = (made.flat.values - reference).norm()
-            assert float((other.flat.values - made.flat.values).norm() / moved) < 0.05
+            moved = (made.loss.flat.values - reference).norm()
+            assert float((other.loss.flat.values - made.loss.flat.values).norm() / moved) < 0.05
 
 
 # -- starting from another adapter -------------------------------------------------------------
@@ -267,5 +269,5 @@ def test_a_peft_adapter_from_elsewhere_is_continued(llama: Path, tmp_path: Path)
     tokens = torch.arange(5, 40)[None]
     with torch.no_grad():
         torch.testing.assert_close(
-            ours.model(input_ids=tokens).logits, theirs.eval()(input_ids=tokens).logits
+            ours.loss.model(input_ids=tokens).logits, theirs.eval()(input_ids=tokens).logits
         )

@@ -12,7 +12,6 @@ import torch
 
 from cuda_train.backend import TorchBackend
 from cuda_train.body import choose_route
-from cuda_train.check import plain_gradient
 from cuda_train.route import LONGEST_TREE
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.torch import attention as torch_attention
@@ -55,15 +54,15 @@ def draw(prefix: int = PREFIX, rows: int = 3, width: int = 24, seed: int = 0) ->
 
 def reference(backend: TorchBackend, batch: MicroBatch) -> tuple[float, torch.Tensor]:
     """Loss sum and gradient of every row by itself."""
-    backend.flat.message.zero_()
-    loss = plain_gradient(backend, batch)
-    return loss, backend.flat.grads.clone()
+    backend.loss.flat.message.zero_()
+    loss = backend.loss.plain_gradient(batch)
+    return loss, backend.loss.flat.grads.clone()
 
 
 def fast(backend: TorchBackend, batch: MicroBatch, route: Any) -> tuple[float, torch.Tensor]:
-    backend.flat.message.zero_()
-    loss, _ = backend.gradient([batch], route)
-    return loss, backend.flat.grads.clone()
+    backend.loss.flat.message.zero_()
+    loss, _ = backend.loss.gradient([batch], route)
+    return loss, backend.loss.flat.grads.clone()
 
 
 def apart(got: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -79,19 +78,19 @@ def test_every_route_gives_the_plain_gradient(models: Path, family: str, attenti
     assert backend.fast_path() == (True, "")
     batch = draw()
     loss, gradient = reference(backend, batch)
-    wanted = backend.flat.split(gradient)
+    wanted = backend.loss.flat.split(gradient)
     assert all(float(g.norm()) > 0 for g in wanted.values())
     for route in ("tree", "cache", "plain"):
         got_loss, got = fast(backend, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
-        for name, part in backend.flat.split(got).items():
+        for name, part in backend.loss.flat.split(got).items():
             assert apart(part, wanted[name]) < 1e-5, (route, name)
 
 
 @pytest.mark.parametrize(("family", "window"), [("gemma3", 8), ("mistral", 16)])
 def test_windows_shorter_than_a_branch(models: Path, family: str, window: int) -> None:
     backend = make(tiny_model(family, models, sliding_window=window))
-    assert window in backend._body.attention.windows.values()
+    assert window in backend.loss.body.attention.windows.values()
     batch = draw()
     loss, gradient = reference(backend, batch)
     for route in ("tree", "cache", "plain"):
@@ -136,7 +135,7 @@ def test_dropout_is_drawn_by_seed_and_step(models: Path, dora: bool) -> None:
 
     def loss(step: int | None, made: TorchBackend = backend) -> float:
         with torch.no_grad(), made._dropout(step):
-            return float(made.token_losses(batch).sum())
+            return float(made.loss.token_losses(batch).sum())
 
     assert loss(1) == loss(1)
     assert len({loss(1), loss(2), loss(None)}) == 3
@@ -159,10 +158,10 @@ def test_the_wrong_kind_of_mask_is_caught(models: Path, monkeypatch: pytest.Monk
 
 def test_a_window_that_is_left_out_is_caught(models: Path) -> None:
     backend = make(tiny_model("gemma3", models, sliding_window=8))
-    right = backend._body
+    right = backend.loss.body
     open_windows = dict.fromkeys(right.attention.windows)
     assert backend.self_check(draw()).ok
-    backend._body = dataclasses.replace(
+    backend.loss.body = dataclasses.replace(
         right, attention=dataclasses.replace(right.attention, windows=open_windows)
     )
     assert not backend.self_check(draw()).ok
@@ -177,7 +176,7 @@ def test_gradient_checkpointing_takes_the_tree(models: Path) -> None:
     assert apart(got, gradient) < 1e-5
     # Why never the cache: transformers drops it under checkpointing. Without a mask, whose shape
     # gives it away, nothing fails and the answer is conditioned on no prompt at all.
-    body, row = backend.model.model, torch.from_numpy(batch.tokens[:1]).long()
+    body, row = backend.loss.model.model, torch.from_numpy(batch.tokens[:1]).long()
     prefix = torch.from_numpy(batch.prefix)[None].long()
     places = torch.arange(PREFIX, PREFIX + row.shape[1])[None]
 
@@ -190,7 +189,7 @@ def test_gradient_checkpointing_takes_the_tree(models: Path) -> None:
         return body(input_ids=row, **after).last_hidden_state
 
     dropped = on_a_cache()
-    backend.model.eval()
+    backend.loss.model.eval()
     assert apart(dropped, on_a_cache()) > 0.1
 
 
@@ -200,11 +199,11 @@ def test_long_trees_are_split_where_no_cache_may_be_used(models: Path) -> None:
     assert len(batch.prefix) + int(batch.lengths.sum()) < LONGEST_TREE
     batch = draw(prefix=40, rows=600)
     backend = make(model, grad_checkpoint=True)
-    parts = backend._parts(batch)
+    parts = backend.loss.parts(batch)
     assert len(parts) == 2
     assert sorted(row for part in parts for row in part.rows) == list(range(600))
-    assert choose_route(backend._body, batch, recomputes=False) == "cache"
-    assert make(model)._parts(batch) == [batch]
+    assert choose_route(backend.loss.body, batch, recomputes=False) == "cache"
+    assert make(model).loss.parts(batch) == [batch]
 
 
 def test_logits_are_made_a_few_rows_at_a_time(
@@ -234,15 +233,15 @@ def test_logits_are_made_a_few_rows_at_a_time(
 def test_only_supervised_positions_meet_the_head(models: Path) -> None:
     backend = make(tiny_model("llama", models))
     batch = draw()
-    assert len(backend.token_losses(batch)) == batch.supervised < batch.computed // 3
+    assert len(backend.loss.token_losses(batch)) == batch.supervised < batch.computed // 3
 
 
 def test_evaluation_is_the_training_loss(models: Path) -> None:
     backend = make(tiny_model("qwen3", models), lora=LoraSettings(rank=4, dropout=0.5))
     batch = draw()
     loss, tokens = backend.evaluate(batch)
-    backend.flat.message.zero_()
-    assert (loss, tokens) == (pytest.approx(plain_gradient(backend, batch)), batch.supervised)
+    backend.loss.flat.message.zero_()
+    assert (loss, tokens) == (pytest.approx(backend.loss.plain_gradient(batch)), batch.supervised)
 
 
 def test_recurrent_hybrids_run_plain_and_say_why(tmp_path: Path) -> None:
@@ -274,15 +273,15 @@ def test_nf4_gradients_stay_right_after_an_evaluation(models: Path) -> None:
 
     def gradients(repack: bool) -> tuple[torch.Tensor, torch.Tensor]:
         backend = make(model, quantize=4, dtype="bfloat16")
-        for module in backend.model.modules():
+        for module in backend.loss.model.modules():
             if isinstance(module, bnb.nn.Linear4bit):
                 assert not module.support_avx512bf16_for_cpu
                 module.support_avx512bf16_for_cpu = repack
         before = fast(backend, batch, "tree")[1]
-        backend.model.eval()
+        backend.loss.model.eval()
         with torch.no_grad():
-            backend.model(input_ids=torch.arange(5, 20)[None])
-        backend.model.train()
+            backend.loss.model(input_ids=torch.arange(5, 20)[None])
+        backend.loss.model.train()
         return before, fast(backend, batch, "tree")[1]
 
     before, after = gradients(repack=False)

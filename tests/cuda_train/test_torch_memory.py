@@ -152,12 +152,12 @@ def test_it_needs_no_torch_and_takes_the_route_that_training_takes(llama: Path) 
     config = json.loads((llama / "config.json").read_text())
     step = _Step(read_sizes(config), made.settings, 4, False)
     trained = made.trainable // 2  # of two blocks
-    assert read_sizes(config).block_weights() + trained == find_body(made.model).weight
+    assert read_sizes(config).block_weights() + trained == find_body(made.loss.model).weight
     for batch in (draw(0), draw(rows=1), draw(70), draw(600, 12)):
         rows, width = batch.tokens.shape
         suffixes = int(batch.lengths.sum())
         shape = Shape(len(batch.prefix), rows, width, suffixes, batch.supervised)
-        assert step.route(shape) == made._route(batch)
+        assert step.route(shape) == made.loss.route(batch)
 
 
 def test_what_makes_a_run_smaller_makes_the_estimate_smaller(llama: Path) -> None:
@@ -233,7 +233,7 @@ def test_out_of_memory_names_values_that_fit(llama: Path, monkeypatch: pytest.Mo
     def full(*_: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
 
-    monkeypatch.setattr(made, "token_losses", full)
+    monkeypatch.setattr(made.loss, "token_losses", full)
     with pytest.raises(UserError, match=r"By estimate the run takes .* Enough would be: --batch-s"):
         made.train_step([draw()], step=1, learning_rate=1e-3)
 
@@ -242,8 +242,9 @@ def test_out_of_memory_names_values_that_fit(llama: Path, monkeypatch: pytest.Mo
 def test_the_allocator_is_settled_before_torch_is_there() -> None:
     """Torch reads the variable with its first array; what somebody set stays."""
     code = (
-        "import os, sys; from commands import backends; from livery.config.settings import "
-        "TrainSettings; backends.choose(TrainSettings(backend='torch')); "
+        "import os, sys; from commands.training import backends; "
+        "from livery.config.settings import TrainSettings; "
+        "backends.choose(TrainSettings(backend='torch')); "
         "print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
     )
     for given, said in ((None, "1 False"), ("0", "0 False")):

@@ -61,8 +61,8 @@ def test_it_trains_exactly_under_the_wholes_names(
 ) -> None:
     made = make(whole[0], grad_checkpoint=checkpoint)
     assert made.fast_path() == (True, "")
-    assert made._body.attention.windows == {"sliding_attention": 16, "full_attention": None}
-    assert all(name.startswith("model.language_model.layers.") for name in made.flat.names)
+    assert made.loss.body.attention.windows == {"sliding_attention": 16, "full_attention": None}
+    assert all(name.startswith("model.language_model.layers.") for name in made.loss.flat.names)
     batch = draw()
     loss, gradient = reference(made, batch)
     for route in ("tree", "plain") if checkpoint else ("tree", "cache", "plain"):
@@ -104,7 +104,7 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
         wanted = theirs(input_ids=tokens).logits
         assert float((wanted - before).abs().max()) > 1e-2, "the adapter does something"
         assert torch.allclose(ours(input_ids=tokens).logits, wanted, atol=1e-5)
-        assert torch.allclose(made.model(input_ids=tokens).logits, wanted, atol=1e-5)
+        assert torch.allclose(made.loss.model(input_ids=tokens).logits, wanted, atol=1e-5)
 
 
 def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> 
     whole.save_pretrained(folder)
     _write_tokenizer(folder)
     made = make(folder)
-    assert all(name.startswith("model.language_model.layers.") for name in made.flat.names)
+    assert all(name.startswith("model.language_model.layers.") for name in made.loss.flat.names)
     settings = TrainSettings(model=str(folder), lora=LoraSettings(rank=4))
     kept = tmp_path / "adapter"
     notes = rehearse(settings, None, made.get_state(), keep=kept)
@@ -140,7 +140,7 @@ def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> 
         before = whole(input_ids=tokens).logits
         wanted = PeftModel.from_pretrained(whole, str(kept)).eval()(input_ids=tokens).logits
         assert float((wanted - before).abs().max()) > 1e-2, "the adapter does something"
-        assert torch.allclose(made.model(input_ids=tokens).logits, wanted, atol=1e-5)
+        assert torch.allclose(made.loss.model(input_ids=tokens).logits, wanted, atol=1e-5)
 
 
 def test_another_wrapper(tmp_path: Path) -> None:

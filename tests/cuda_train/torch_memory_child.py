@@ -43,7 +43,7 @@ def measure(root: Path, case: dict[str, Any]) -> dict[str, Any]:
     backend.train_step([batch], step=2, learning_rate=1e-3)
     return {
         "grew": status("VmHWM") - before,
-        "weights": sum(p.numel() * p.element_size() for p in backend.model.parameters())
+        "weights": sum(p.numel() * p.element_size() for p in backend.loss.model.parameters())
         - 4 * backend.trainable,
         "trainable": backend.trainable,
         "folder": str(folder),

@@ -1,0 +1,96 @@
+"""The summed loss of micro-batches and its gradient, by whichever route a batch takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cuda_train.body import choose_route, find_body, hidden_states
+from cuda_train.head import Head
+from cuda_train.optim import Flat
+from cuda_train.route import LONGEST_TREE, Route, shape_of
+from livery.config.settings import TrainSettings
+from livery.training.plan import MicroBatch, split_batch
+
+
+class Loss:
+    """A model with LoRA in it, as a function of micro-batches.
+
+    Attributes:
+        settings: of the run.
+        model: the transformers model.
+        flat: parameters and gradients of the adapter.
+        body: how prefixes and suffixes run through the model's layers.
+        device, dtype: where it computes, and in what ("bfloat16").
+        plain: no prompt is shared, whatever could be.
+        uses_flex: trees are attended to by flex attention.
+    """
+
+    def __init__(
+        self, model: Any, flat: Flat, settings: TrainSettings, device: torch.device, dtype: str
+    ) -> None:
+        self.model, self.flat, self.settings = model, flat, settings
+        self.device, self.dtype = device, dtype
+        self._head = Head(model)
+        self.body = find_body(model, self._head.body)
+        self.plain = False
+        self.uses_flex = False
+
+    def route(self, batch: MicroBatch) -> Route:
+        """How `batch` runs."""
+        if self.plain or self.body.attention.refuses:
+            return "plain"
+        chosen = choose_route(self.body, batch, recomputes=self.settings.grad_checkpoint)
+        return "flex" if chosen == "tree" and self.uses_flex else chosen
+
+    def parts(self, batch: MicroBatch, route: Route | None = None) -> list[MicroBatch]:
+        """The batch, or as many parts as keep each tree's mask small where no cache may be used."""
+        shape = shape_of(batch)
+        if (route or self.route(batch)) not in ("tree", "flex") or shape.places <= LONGEST_TREE:
+            return [batch]
+        room = max(1, LONGEST_TREE - shape.prefix)
+        return split_batch(batch, -(-shape.suffixes // room))
+
+    def token_losses(self, batch: MicroBatch, route: Route | None = None) -> torch.Tensor:
+        """(n,) float32: -log p of every supervised token, row by row."""
+        hidden, targets = hidden_states(self.body, batch, route or self.route(batch), self.device)
+        return self._head.losses(hidden, targets)
+
+    def gradient(
+        self, batches: Sequence[MicroBatch], route: Route | None = None
+    ) -> tuple[float, int]:
+        """Add the gradient of the summed loss to `flat`; returns (loss sum, tokens)."""
+        loss_sum, tokens = 0.0, 0
+        for batch in batches:
+            for part in self.parts(batch, route):
+                losses = self.token_losses(part, route)
+                total = losses.sum()
+                total.backward()
+                loss_sum += float(total.detach())
+                tokens += len(losses)
+        return loss_sum, tokens
+
+    def plain_gradient(self, batch: MicroBatch) -> float:
+        """Add each row's gradient by itself, by the model's own forward; returns the loss sum."""
+        total = 0.0
+        taken = inspect.signature(type(self.model).forward).parameters
+        for tokens, targets, length in zip(batch.tokens, batch.targets, batch.lengths, strict=True):
+            row = np.concatenate([batch.prefix, tokens[:length]]).astype(np.int64)
+            at = np.nonzero(targets[:length] >= 0)[0]
+            place = torch.from_numpy(at + len(batch.prefix)).to(self.device)
+            kept = {"logits_to_keep": place} if "logits_to_keep" in taken else {}
+            logits = self.model(
+                input_ids=torch.from_numpy(row).to(self.device)[None], use_cache=False, **kept
+            ).logits[0]
+            if len(logits) != len(at):
+                logits = logits[place]
+            wanted = torch.from_numpy(targets[at].astype(np.int64)).to(self.device)
+            loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
+            loss.backward()
+            total += float(loss.detach())
+        return total

@@ -1,0 +1,61 @@
+"""No import runs up, none sideways, none in a circle; no folder is too full (ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+from tests.architecture import Picture, picture
+
+FILES_A_FOLDER = 25
+
+
+@pytest.fixture(scope="module")
+def house() -> Picture:
+    return picture(ROOT)
+
+
+def test_no_import_runs_up_or_sideways(house: Picture) -> None:
+    assert house.up == []
+    assert house.sideways == []
+
+
+def test_no_imports_run_in_a_circle(house: Picture) -> None:
+    assert house.circles == []
+
+
+def test_no_folder_is_too_full(house: Picture) -> None:
+    assert {name: n for name, n in house.files.items() if n > FILES_A_FOLDER} == {}
+    assert sum(house.files.values()) > 150  # the picture shows the house
+
+
+SMALL = {
+    "commands/run.py": "import convert.merge\nfrom livery import files",
+    "convert/merge.py": "from livery.files import write",
+    "eval/cases.py": "from livery import files",
+    "livery/files.py": "import json\nfrom livery import errors",
+    "livery/errors.py": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("livery/files.py", "import json", []),
+        ("livery/files.py", "from convert.merge import merge", ["up", "circles"]),
+        ("livery/errors.py", "def f():\n    import commands.run", ["up", "circles"]),
+        ("eval/cases.py", "if TYPE_CHECKING:\n    from commands import run", ["up"]),
+        ("eval/cases.py", "from convert.merge import merge", ["sideways"]),
+        ("convert/merge.py", "from eval import cases", ["sideways"]),
+        ("livery/errors.py", "from livery.files import write", ["circles"]),
+    ],
+)
+def test_a_broken_rule_is_caught(tmp_path: Path, file: str, line: str, broken: list[str]) -> None:
+    """In a small house with one import more."""
+    for name, text in SMALL.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n{line}\n" if name == file else text)
+    seen = picture(tmp_path)
+    assert [name for name in ("up", "sideways", "circles") if getattr(seen, name)] == broken
