@@ -4,21 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
-from datagen.sizes import TRAIN_ROWS
+from livery import skills
 from livery.config.flags import given_flags, option_flags
 from livery.errors import printable, shown
 
 _SHOWN = 20
 
 
+class DataGroup(click.Group):
+    """`check`, and a command for every skill: those that ship, those of packages, any path."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*skills.skill_names(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or _skill_command(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        foreign = dict(skills.packages())
+        lines = [
+            (name, f"Of the package {foreign[name]}.") if name in foreign
+            else (name, skills.get_skill(name).summary)
+            for name in skills.skill_names()
+        ]  # fmt: skip
+        lines.append(("my_skill.py", "A skill of your own, by its path (docs/your-own-skill.md)."))
+        with formatter.section("Skills"):
+            formatter.write_dl(lines)
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, c.get_short_help_str(80)) for name, c in self.commands.items()]
+            )
+
+
 @click.group(
+    cls=DataGroup,
     short_help="Make a skill's data, or check data you have.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="SKILL|check [OPTIONS] [ARGS]...",
 )
 def data() -> None:
     """Make a skill's training data, or check data you have.
@@ -26,60 +54,65 @@ def data() -> None:
     \b
     Examples:
       livery data date-keys --out data/date-keys --seed 7
+      livery data my_skill.py
       livery data check data/date-keys --model base_model
     """
 
 
-@data.command("date-keys", short_help="Voice commands with their date and time keys.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("data/date-keys"),
-    show_default=True,
-    help="Folder to write train, valid and test.jsonl and manifest.json into.",
-)
-@click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same bytes.")
-@click.option(
-    "--count",
-    type=click.IntRange(min=1),
-    default=TRAIN_ROWS,
-    show_default=True,
-    help="Training rows.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace rows that were changed since.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) -> int:
-    """Make the data of the skill date-keys.
+def _skill_command(name: str) -> click.Command:
+    """`livery data NAME`; raises UserError where there is no such skill or generator."""
+    from datagen.make import get_generator
 
-    train.jsonl and valid.jsonl are generated from wordings that they do not share; test.jsonl is
-    the validation set written by hand. A case that stands in another split stops the command.
+    skill, generator = skills.find(name).name, get_generator(name)
+    own = name.endswith(".py")
+    title = "a skill of your own" if own else f"the skill {skill}"
 
-    \b
-    Examples:
-      livery data date-keys --out data/date-keys --seed 7
-      livery data date-keys --out data/more --seed 8 --count 12000
-    """
-    from datagen import date_keys as generator
-    from datagen.folder import write_folder
+    @click.command(
+        name,
+        short_help=skills.get_skill(name).summary,
+        help=textwrap.dedent(
+            f"""Make the data of {title}.
 
-    splits = generator.generate(seed, count)
-    manifest = write_folder(
-        out,
-        splits,
-        skill="date-keys",
-        generator=generator.NAME,
-        version=generator.VERSION,
-        seed=seed,
-        overwrite=overwrite,
+            train.jsonl and valid.jsonl are generated from wordings that they do not share; cases
+            written by hand become test.jsonl, where the skill brings some. A case that stands in
+            another split stops the command.
+
+            \b
+            Examples:
+              livery data {name} --out data/{skill} --seed 7
+              livery data {name} --out data/more --seed 8 --count 12000
+            """
+        ),
     )
-    if as_json:
-        click.echo(json.dumps({"out": str(out), **manifest}, indent=2))
+    @click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=Path(f"data/{skill}"),
+        show_default=True,
+        help="Folder to write train, valid and test.jsonl and manifest.json into.",
+    )
+    @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same bytes.")
+    @click.option(
+        "--count",
+        type=click.IntRange(min=1),
+        help=f"Training rows.  [default: {generator.TRAIN_ROWS}]",
+    )
+    @click.option("--overwrite", is_flag=True, help="Replace rows that were changed since.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+    def command(out: Path, seed: int, count: int | None, overwrite: bool, as_json: bool) -> int:
+        from datagen.make import make_data
+
+        manifest = make_data(name, out, seed, count, overwrite=overwrite)
+        if as_json:
+            click.echo(json.dumps({"out": str(out), **manifest}, indent=2))
+            return 0
+        for split, facts in manifest["splits"].items():
+            categories = ", ".join(f"{shown(c)} {n}" for c, n in facts["categories"].items())
+            click.echo(f"{shown(out / split)}.jsonl  {facts['rows']} rows: {categories}")
+        click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
         return 0
-    for name, split in manifest["splits"].items():
-        categories = ", ".join(f"{c} {n}" for c, n in split["categories"].items())
-        click.echo(f"{shown(out / name)}.jsonl  {split['rows']} rows: {categories}")
-    click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
-    return 0
+
+    return command
 
 
 @data.command("check", short_help="Check data before training on it.")

@@ -26,7 +26,8 @@ TOKENS_GENERATE = 256
 @click.option("--constrained", "mode", flag_value="constrained", help="Keep to the grammar.")
 @click.option("--unconstrained", "mode", flag_value="unconstrained", help="Let the model write.")
 @click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
-@click.option("--second-set", is_flag=True, help="Livery's second set: look at it once.")
+@click.option("--set", "cases", metavar="NAME", default="", help="Which of the skill's sets.")
+@click.option("--second-set", is_flag=True, help="Its second set: look at it once.")
 @click.option(
     "--limit", "--max-samples", "limit", type=int, help="Only so many cases, taken evenly."
 )
@@ -50,6 +51,7 @@ def eval_command(
     baseline: bool,
     mode: Any,
     data: str | None,
+    cases: str,
     second_set: bool,
     limit: int | None,
     target: float | None,
@@ -64,9 +66,10 @@ def eval_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Score SKILL's cases, free and constrained to the skill's grammar.
+    """Score SKILL's cases, free and constrained to the skill's grammar where it has one.
 
-    Prints accuracy by category with 95 % intervals, and every comparison. The record goes to
+    SKILL is a name or the path of a file of your own. Prints accuracy by category and every other
+    metric with 95 % intervals, and every comparison. The record goes to
     evaluation.json in the adapter folder, beside report.md and report.html (not with --limit).
     The constrained score is the one that --target looks at, where both are taken.
 
@@ -81,8 +84,8 @@ def eval_command(
 
     A line of --data: {"text": "wake me at 7 am", "date_keys": ["at_7am"], "category": "mine"}
     """
-    if data and second_set:
-        raise click.UsageError("--data and --second-set both name the cases: choose one.")
+    if bool(data) + bool(cases) + second_set > 1:
+        raise click.UsageError("--data, --set and --second-set each name the cases: choose one.")
     from eval.against_trained import against_trained
     from eval.evaluate import Request, evaluate
     from livery.engines.engine import Decoding
@@ -92,8 +95,8 @@ def eval_command(
     request = Request(
         skill=skill, adapter=adapter, model=model, engine=engine,
         engine_options=open_options(engine, options), mode=mode, baseline=baseline,
-        data=data, second=second_set, limit=limit, train_data=train_data, target=target,
-        decoding=decoding, command=command_line(),
+        data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
+        target=target, decoding=decoding, command=command_line(),
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     place = report or (folder if limit is None else None)
@@ -242,7 +245,8 @@ def _store(
 
     if place is None:
         return []
-    kind = "_second" if request.second else "_data" if request.data else ""
+    named = request.cases not in ("", "validation")
+    kind = "_data" if request.data else f"_{request.cases}" if named else ""
     if request.engine == "llamacpp":  # the exported file's score, beside the trained one's
         kind += "_llamacpp"
     path = Path(place) / f"evaluation{kind}.json"

@@ -60,13 +60,21 @@ def run(
       livery run date-keys --max-steps 200 --fresh
     """
     from commands.training.session import holding
-    from livery.skills import get_skill
+    from livery.skills import find
 
-    skill = get_skill(skill).name
-    config, own_data = configure(skill, given_flags(flags), config_file)
-    summary = _Summary(skill, config, as_json=as_json)
+    found = find(skill)
+    config, own_data = configure(found.name, given_flags(flags), config_file)
+    summary = _Summary(found.name, config, as_json=as_json)
     with holding(Path(config.settings.output_dir)):
-        _stages(summary, config, own_data=own_data, fresh=fresh, target=target, data_seed=data_seed)
+        _stages(
+            summary,
+            skill,
+            config,
+            own_data=own_data,
+            fresh=fresh,
+            target=target,
+            data_seed=data_seed,
+        )
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
     else:
@@ -102,6 +110,7 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
 
 def _stages(
     summary: _Summary,
+    skill: str,
     config: Config,
     *,
     own_data: bool,
@@ -111,19 +120,21 @@ def _stages(
 ) -> None:
     from commands import stages
     from commands.training import backends
+    from datagen.make import data_is_made
+    from eval.scorers import find_set
 
-    skill = summary.skill
     settings, _ = backends.choose(config.settings)
     data, folder = Path(settings.data), Path(settings.output_dir)
 
     with summary.stage("data") as stage:
         if own_data:
             stage.skip("your own")
-        elif not fresh and stages.data_is_made(data, skill, data_seed):
+        elif not fresh and data_is_made(skill, data, data_seed):
             stage.skip("made before")
         else:
             stages.make_data(data, skill, data_seed)
         stage.result = f"{data}: {stages.describe_data(data, settings)}"
+    find_set(skill, data=data)  # no cases to evaluate with: told before training, not after
 
     with summary.stage("training") as stage:
         if not fresh and stages.training_is_done(settings):
@@ -137,11 +148,13 @@ def _stages(
         )
 
     with summary.stage("evaluation") as stage:
-        stored = None if fresh else stages.stored_evaluation(skill, folder)
+        stored = None if fresh else stages.stored_evaluation(skill, folder, settings.data)
         if stored is not None:
             stage.skip("evaluated before")
         summary.record = stored or stages.evaluate(skill, settings, target)
-        stage.result = f"{summary.record['set']['cases']} cases written by hand"
+        stage.result = (
+            f"{summary.record['set']['cases']} cases of the {summary.record['set']['name']}"
+        )
 
     with summary.stage("report") as stage:
         if not fresh and stages.report_is_current(folder):

@@ -7,8 +7,6 @@ the hashes of adapter and cases.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -38,43 +36,20 @@ DATA_SEED = 7
 # -- data --------------------------------------------------------------------------------------
 
 
-def data_is_made(folder: Path, skill: str, seed: int) -> bool:
-    """Whether the folder holds this generator's data, unchanged."""
-    from datagen.folder import MANIFEST, read_manifest
-
-    if not (folder / MANIFEST).is_file():
-        return False
-    manifest = read_manifest(folder)
-    generator = _generator(skill)
-    made = (manifest.get("generator"), manifest.get("version"), manifest.get("seed"))
-    return made == (generator.NAME, generator.VERSION, seed) and all(
-        (folder / f"{name}.jsonl").is_file() and sha256(folder / f"{name}.jsonl") == entry["sha256"]
-        for name, entry in manifest["splits"].items()
-    )
-
-
 def make_data(folder: Path, skill: str, seed: int) -> None:
-    """Generate the skill's data.
+    """Generate the skill's data; what was edited in the folder is renamed and told of.
 
     Raises:
         UserError: the skill has no generator, or the folder holds something else.
     """
-    from datagen.folder import set_edited_aside, write_folder
+    from datagen.folder import set_edited_aside
+    from datagen.make import get_generator
+    from datagen.make import make_data as make
 
-    generator = _generator(skill)
+    get_generator(skill)  # a fault in it touches nothing in the folder
     for name in set_edited_aside(folder):
         print(f"note: {folder / name} is what it was edited to.", file=sys.stderr, flush=True)
-    splits = generator.generate(seed)
-    write_folder(
-        folder, splits, skill=skill, generator=generator.NAME, version=generator.VERSION, seed=seed
-    )
-
-
-def _generator(skill: str) -> Any:
-    name = "datagen." + skill.replace("-", "_")
-    if importlib.util.find_spec(name) is None:
-        raise UserError(f"Skill {skill} has no data generator; give your own rows with --data.")
-    return importlib.import_module(name)
+    make(skill, folder, seed)
 
 
 def describe_data(folder: Path, settings: TrainSettings) -> str:
@@ -166,20 +141,22 @@ def train(config: Config, *, fresh: bool, resume_command: str) -> None:
 # -- evaluation --------------------------------------------------------------------------------
 
 
-def stored_evaluation(skill: str, folder: Path) -> dict[str, Any] | None:
+def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | None:
     """The record of an evaluation of these weights on these cases, with the base beside it."""
     from eval import record
     from eval.hashes import adapter_hashes
-    from eval.scorers import own_set
+    from eval.scorers import find_set
+    from livery.skills import get_skill
 
     path = folder / record.NAME
     if not path.is_file():
         return None
     found = record.read(path)
+    mode = "constrained" if get_skill(skill).constraint() is not None else "unconstrained"
     same = (
-        found["set"]["sha256"] == sha256(own_set(skill))
+        found["set"]["sha256"] == sha256(find_set(skill, data=data)[1])
         and found["facts"]["adapter_sha256"] == adapter_hashes(folder)
-        and {"base_constrained", "tuned_constrained"} <= found["arms"].keys()
+        and {f"base_{mode}", f"tuned_{mode}"} <= found["arms"].keys()
     )
     return found if same else None
 

@@ -1,4 +1,4 @@
-"""A data folder: train.jsonl, valid.jsonl, test.jsonl and manifest.json."""
+"""A data folder: train.jsonl, valid.jsonl, test.jsonl, whatever other splits, and manifest.json."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from livery.files import explain_os_errors, sha256, write_json, write_jsonl
 from livery.reading import read_object
 from livery.temporary import Scratch
 
-SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
+_USUAL = ("train", "valid", "test")
 
 
 def write_folder(
@@ -28,6 +28,7 @@ def write_folder(
     """Write the splits and their manifest; return the manifest.
 
     Args:
+        splits: name -> rows; each name is a file's.
         overwrite: replace splits that were changed since Livery made them.
 
     Raises:
@@ -46,7 +47,7 @@ def write_folder(
                 f"{out / changed[0]}: changed since Livery made it. Add --overwrite to make it "
                 "anew, or give --out another folder."
             )
-    elif own := [name for name in map(_file, SPLITS) if (out / name).exists()]:
+    elif own := [name for name in map(_file, splits) if (out / name).exists()]:
         raise UserError(
             f"{out / own[0]}: not made by Livery (there is no {MANIFEST}), and not replaced. Give "
             "--out another folder."
@@ -54,7 +55,7 @@ def write_folder(
     with explain_os_errors(out, "making data"):
         out.mkdir(parents=True, exist_ok=True)
         with Scratch("data", beside=out / MANIFEST) as fresh:
-            for name in SPLITS:
+            for name in splits:
                 write_jsonl(fresh / _file(name), splits[name])
             manifest = {
                 "skill": skill,
@@ -67,12 +68,12 @@ def write_folder(
                         "categories": _counts(splits[name]),
                         "sha256": sha256(fresh / _file(name)),
                     }
-                    for name in SPLITS
+                    for name in splits
                 },
             }
             # First: rows that lie here without it are not taken for Livery's.
             write_json(out / MANIFEST, manifest)
-            for name in map(_file, SPLITS):
+            for name in map(_file, splits):
                 (fresh / name).replace(out / name)
     return manifest
 
@@ -81,10 +82,12 @@ def edited(out: Path) -> list[str]:
     """Files of the manifest that hold something else than Livery wrote there."""
     splits = read_manifest(out).get("splits")
     known = splits if isinstance(splits, dict) else {}
+    names = [*known, *(name for name in _USUAL if name not in known)]
     return [
         _file(name)
-        for name in SPLITS
-        if (out / _file(name)).is_file()
+        for name in names
+        if Path(_file(name)).name == _file(name)  # a name that leads elsewhere is none of ours
+        and (out / _file(name)).is_file()
         and sha256(out / _file(name)) != dict(known.get(name) or {}).get("sha256")
     ]
 

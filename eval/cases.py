@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from livery.errors import UserError
+from livery.files import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -13,20 +18,31 @@ class Case:
     Attributes:
         id: unique within its file.
         category: what reports group by.
-        messages: the conversation up to the answer.
-        text: the request alone, for people and for leak counts.
+        messages: the conversation up to the answer: system prompt and earlier turns are the case's
+            own.
+        text: the request alone, for people.
         expected: the right value, in the skill's own form (JSON-able).
-        expected_text: the right value as the skill renders it.
+        expected_text: the right value as the skill renders it; "" where no one answer is right.
         where: "file:line", or "".
+        tools: JSON Schemas of the tools that the model is offered.
+        meta: what else the case's row says of it, for the scorer.
     """
 
     id: str
     category: str
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     text: str
     expected: Any
     expected_text: str
     where: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def asked(self) -> str:
+        """All that the user says in it, for leak counts."""
+        turns = [str(m["content"]) for m in self.messages if m["role"] == "user"]
+        return "\n".join(turns) if len(turns) > 1 else self.text
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,8 @@ class CaseResult:
         answer: the raw text.
         error: why it did not parse, or what is wrong with it; "" when correct.
         notes: worth telling, but no fault ("order").
+        metrics: the scorer's own figures by name, a bool of a share and a number of a number; one
+            that says nothing of this case is not in it.
     """
 
     id: str
@@ -51,3 +69,50 @@ class CaseResult:
     answer: str
     error: str = ""
     notes: tuple[str, ...] = ()
+    metrics: Mapping[str, bool | float] = field(default_factory=dict[str, bool | float])
+
+    def value(self, metric: str) -> bool | float | None:
+        """Of a metric by name, `correct` and `parsed` among them; None where it does not apply."""
+        if metric in ("correct", "parsed"):
+            return self.correct if metric == "correct" else self.parsed
+        return self.metrics.get(metric)
+
+
+def read_cases(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    read: Callable[[Mapping[str, Any], str], Case],
+    example: str,
+) -> list[Case]:
+    """Cases from a JSON-lines file or from rows, in their order.
+
+    Args:
+        read: (row, "file:line") -> the case.
+        example: what a line looks like, for the message that there are none.
+
+    Raises:
+        UserError: a row is malformed (file and line named), two rows share an id, or there are
+            no rows.
+    """
+    if isinstance(source, str | Path):
+        rows = [(f"{source}:{line}", row) for line, row in read_jsonl(source)]
+        name = str(source)
+    else:
+        rows = [(f"row {index}", row) for index, row in enumerate(source, start=1)]
+        name = "the rows"
+    if not rows:
+        raise UserError(f"{name}: no cases. A line is {example}.")
+    found = [read(row, where) for where, row in rows]
+    seen: dict[str, Case] = {}
+    for case in found:
+        if case.id in seen:
+            raise UserError(
+                f"{case.where}: id {case.id!r} stands at {seen[case.id].where} already; "
+                "give each case its own."
+            )
+        seen[case.id] = case
+    return found
+
+
+def place(where: str) -> str:
+    """What a case without an id is called: its line."""
+    return where.rpartition(":")[2] if ":" in where else where

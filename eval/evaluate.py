@@ -16,7 +16,7 @@ from eval.cases import Case
 from eval.hashes import adapter_hashes
 from eval.origin import choose_model, complete_options, read_origin
 from eval.runner import Mode, best_constant, choose_arms, run_arm
-from eval.scorers import get_scorer, own_set
+from eval.scorers import find_set, get_scorer
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
 from livery.dataset.leaks import find_leaks, row_text
@@ -36,14 +36,15 @@ class Request:
     """What to evaluate, and how.
 
     Attributes:
-        skill: whose scorer and contract.
+        skill: whose scorer and contract: a name, or the path of a file.
         adapter: folder (over http its name there); None scores the base alone.
         model: base; None takes the one that the adapter was trained on.
         engine: name of the engine, and its own options beside it.
         mode: constrained, unconstrained or both.
         baseline: answer with the base too.
-        data: the user's own cases; None takes Livery's.
-        second: Livery's second set, the one to look at once.
+        data: the user's own cases; None takes the skill's.
+        cases: which of the skill's sets; "" takes its validation set, or the test split of its
+            data (see `eval.scorers.find_set`).
         limit: only so many cases, taken evenly from the whole file.
         train_data: the data set to count leaks against; None takes the run's own.
         columns: which of its columns holds what.
@@ -60,7 +61,7 @@ class Request:
     mode: Mode = "both"
     baseline: bool = False
     data: str | None = None
-    second: bool = False
+    cases: str = ""
     limit: int | None = None
     train_data: str | None = None
     columns: tuple[str, ...] = ()
@@ -89,12 +90,16 @@ def evaluate(request: Request, show: Show) -> record.Record:
     """
     began = time.monotonic()
     scorer = get_scorer(request.skill)
-    # Read before anything heavy is loaded: a broken line should not cost a minute.
-    source = Path(request.data) if request.data else own_set(request.skill, second=request.second)
-    cases = spread(scorer.cases(source), request.limit)
     # Over http an adapter is a name that the endpoint knows, not a folder of ours.
     folder = None if request.engine == "http" else request.adapter
     origin = read_origin(folder)
+    # Read before anything heavy is loaded: a broken line should not cost a minute.
+    if request.data:
+        title, source = Path(request.data).name, Path(request.data)
+    else:
+        name, source = find_set(request.skill, request.cases, origin.train_data)
+        title = f"{name} set"
+    cases = spread(scorer.cases(source), request.limit)
     if request.train_data:
         leaks = count_leaks(request.train_data, cases, request.columns)
     else:
@@ -106,7 +111,10 @@ def evaluate(request: Request, show: Show) -> record.Record:
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     engine = open_engine(request.engine, model, request.adapter, **options)
     arms = choose_arms(
-        has_adapter=engine.has_adapter, baseline=request.baseline, decoding=request.mode
+        has_adapter=engine.has_adapter,
+        baseline=request.baseline,
+        decoding=request.mode,
+        has_grammar=scorer.SKILL.constraint() is not None,
     )
     runs = []
     for arm in arms:
@@ -127,7 +135,7 @@ def evaluate(request: Request, show: Show) -> record.Record:
         },
         cases=cases,
         categories=scorer.CATEGORIES,
-        source={"name": _set_name(request), "path": _shown(source), "sha256": sha256(source)},
+        source={"name": title, "path": _shown(source), "sha256": sha256(source)},
         runs=runs,
         leaks=leaks,
         constant=best_constant(scorer, cases),
@@ -144,6 +152,7 @@ def evaluate(request: Request, show: Show) -> record.Record:
             "command": request.command,
         },
         target=request.target,
+        metrics=scorer.METRICS,
     )
 
 
@@ -185,7 +194,7 @@ def count_leaks(
             if not (text := row_text(raw)):
                 raise
             texts.append(text)
-    found = find_leaks(texts, [case.text for case in cases])
+    found = find_leaks(texts, [case.asked for case in cases])
     return {
         "path": str(sources[0] if len(sources) == 1 else train),
         "sha256": digest(sources),
@@ -197,12 +206,6 @@ def count_leaks(
             for leak in found
         ],
     }
-
-
-def _set_name(request: Request) -> str:
-    if request.data:
-        return Path(request.data).name
-    return "second set" if request.second else "validation set"
 
 
 def _shown(path: Path) -> str:

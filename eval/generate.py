@@ -10,7 +10,7 @@ import click
 from eval.origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
-from livery.engines.engine import Decoding, Engine, Generation, Grammar, Message, open_engine
+from livery.engines.engine import Decoding, Engine, Generation, Message, open_engine
 from livery.errors import UserError
 from livery.reading import read_json
 from livery.skills import AnswerError, Skill, get_skill
@@ -112,7 +112,7 @@ def _messages(request: Request, skill: Skill | None, text: str) -> list[Message]
 
 
 def _decoding(request: Request, skill: Skill | None) -> Decoding:
-    grammar = Grammar("lark", skill.grammar()) if skill and not request.unconstrained else None
+    grammar = skill.constraint() if skill and not request.unconstrained else None
     return Decoding(
         request.max_tokens,
         grammar,

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eval import metrics as metrics_of
 from eval.cases import Case, CaseResult
 from eval.runner import ArmRun
 from eval.stats import compare, wilson
 from livery.errors import UserError
 from livery.files import read_json
+from livery.skills import CORRECT, PARSED, Metric
 
 FORMAT = 1
 NAME = "evaluation.json"
@@ -30,10 +32,11 @@ def build(
     source: dict[str, Any],
     runs: Sequence[ArmRun],
     leaks: dict[str, Any] | None,
-    constant: tuple[str, int],
+    constant: tuple[str, int] | None,
     taught: tuple[str, Sequence[bool]],
     facts: dict[str, Any],
     target: float | None,
+    metrics: Sequence[Metric] = (),
 ) -> Record:
     """Put an evaluation together.
 
@@ -44,11 +47,14 @@ def build(
         source: of the cases: {"name", "path", "sha256"}.
         runs: the arms, the headline first.
         leaks: how many cases stand in the training file; None where that is not known.
-        constant: the commonest expected answer, and how many cases it alone gets right.
+        constant: the commonest expected answer, and how many cases it alone gets right; None
+            where cases expect no one answer.
         taught: what only the skill's data teach, and which cases' answers hold it.
         facts: engine, hashes, decoding, seed, command, machine.
         target: share of the headline arm that counts as passed; None for no target.
+        metrics: the scorer's own, beside `correct` and `parsed`.
     """
+    metrics = (CORRECT, PARSED, *metrics)
     order = _order(cases, categories)
     headline = runs[0]
     accuracy = headline.correct / len(cases)
@@ -60,13 +66,14 @@ def build(
         "accuracy": accuracy,
         "target": target,
         "passed": None if target is None else accuracy >= target,
-        "arms": {run.arm.key: _arm(run, order) for run in runs},
-        "comparisons": _comparisons(runs, cases),
-        "constant": {"answer": constant[0], **share(constant[1], len(cases))},
+        "metrics": metrics_of.described(metrics),
+        "arms": {run.arm.key: _arm(run, order, metrics) for run in runs},
+        "comparisons": _comparisons(runs, cases, metrics),
+        "constant": constant and {"answer": constant[0], **share(constant[1], len(cases))},
         "taught": _taught(runs, *taught),
         "leaks": leaks,
         "facts": facts,
-        "cases": [_case(case, runs, i) for i, case in enumerate(cases)],
+        "cases": [_case(case, runs, i, skill["system_prompt"]) for i, case in enumerate(cases)],
     }
 
 
@@ -117,7 +124,7 @@ def share(correct: int, total: int) -> dict[str, Any]:
     }
 
 
-def _arm(run: ArmRun, categories: Sequence[str]) -> dict[str, Any]:
+def _arm(run: ArmRun, categories: Sequence[str], metrics: Sequence[Metric]) -> dict[str, Any]:
     def of(category: str) -> list[CaseResult]:
         return [result for result in run.results if result.category == category]
 
@@ -130,6 +137,7 @@ def _arm(run: ArmRun, categories: Sequence[str]) -> dict[str, Any]:
         "categories": {
             name: share(sum(r.correct for r in of(name)), len(of(name))) for name in categories
         },
+        "metrics": metrics_of.figures(metrics, run.results, categories),
         "unparsed": sum(not result.parsed for result in run.results),
         "unfinished": sum(not generation.finished for generation in run.generations),
         "notes": {note: notes.count(note) for note in sorted(set(notes))},
@@ -141,7 +149,9 @@ def _arm(run: ArmRun, categories: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _comparisons(runs: Sequence[ArmRun], cases: Sequence[Case]) -> list[dict[str, Any]]:
+def _comparisons(
+    runs: Sequence[ArmRun], cases: Sequence[Case], metrics: Sequence[Metric]
+) -> list[dict[str, Any]]:
     """Base against tuned in each mode, and free against constrained for each model."""
     by_key = {run.arm.key: run for run in runs}
     pairs = [
@@ -164,19 +174,40 @@ def _comparisons(runs: Sequence[ArmRun], cases: Sequence[Case]) -> list[dict[str
                     **dataclasses.asdict(paired),
                     "gained": [cases[i].id for i in paired.gained],
                     "lost": [cases[i].id for i in paired.lost],
+                    "metrics": {
+                        metric.name: metrics_of.comparison(
+                            metric, by_key[before].results, by_key[after].results
+                        )
+                        for metric in metrics
+                    },
                 }
             )
     return found
 
 
-def _case(case: Case, runs: Sequence[ArmRun], index: int) -> dict[str, Any]:
+def _case(case: Case, runs: Sequence[ArmRun], index: int, system: str) -> dict[str, Any]:
     return {
         "id": case.id,
         "category": case.category,
         "text": case.text,
         "expected": case.expected,
         "expected_text": case.expected_text,
+        **_prompt(case, system),
         "answers": {run.arm.key: _answer(run, index) for run in runs},
+    }
+
+
+def _prompt(case: Case, system: str) -> dict[str, Any]:
+    """The conversation and tools of a case that brings its own; null of one that is the skill's
+    system prompt and the request alone."""
+    *before, last = case.messages
+    usual = [turn["content"] for turn in before if turn["role"] == "system"] == [system] * len(
+        before
+    )
+    alone = usual and len(before) <= 1 and last["role"] == "user"
+    return {
+        "messages": None if alone else list(case.messages),
+        "tools": list(case.tools) or None,
     }
 
 
@@ -188,6 +219,7 @@ def _answer(run: ArmRun, index: int) -> dict[str, Any]:
         "got": result.got,
         "error": result.error,
         "notes": list(result.notes),
+        "metrics": dict(result.metrics),
         "finished": generation.finished,
     }
 

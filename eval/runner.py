@@ -16,7 +16,7 @@ from typing import Literal
 
 from eval.cases import Case, CaseResult
 from eval.scorers import Scorer
-from livery.engines.engine import Decoding, Engine, Generation, Grammar, Progress
+from livery.engines.engine import Decoding, Engine, Generation, Progress
 from livery.errors import UserError
 
 Mode = Literal["constrained", "unconstrained", "both"]
@@ -77,11 +77,16 @@ class ArmRun:
         return statistics.median(self.alone) if self.alone else None
 
 
-def choose_arms(*, has_adapter: bool, baseline: bool, decoding: Mode) -> list[Arm]:
+def choose_arms(
+    *, has_adapter: bool, baseline: bool, decoding: Mode, has_grammar: bool = True
+) -> list[Arm]:
     """The arms to run, the headline first.
 
-    Without an adapter there is only the base to score, whatever `baseline` says.
+    Without an adapter there is only the base to score, whatever `baseline` says; without a grammar
+    both decodings are the unconstrained one.
     """
+    if decoding == "both" and not has_grammar:
+        decoding = "unconstrained"
     models = [True, False] if has_adapter and baseline else [has_adapter]
     modes = {"constrained": [True], "unconstrained": [False], "both": [True, False]}[decoding]
     return [Arm(tuned, constrained) for tuned in models for constrained in modes]
@@ -104,14 +109,19 @@ def run_arm(
         time_alone: also time a few requests one by one, as a user's program would send them.
 
     Raises:
-        UserError: there are no cases.
+        UserError: there are no cases, or the arm is constrained and the skill has no grammar.
     """
     if not cases:
         raise UserError("There are no cases to answer.")
-    grammar = Grammar("lark", scorer.SKILL.grammar()) if arm.constrained else None
+    grammar = scorer.SKILL.constraint() if arm.constrained else None
+    if arm.constrained and grammar is None:
+        raise UserError(
+            f"The skill {scorer.SKILL.name} has no grammar to keep answers to. Evaluate it with "
+            "--unconstrained."
+        )
     decoding = dataclasses.replace(decoding, grammar=grammar)
     engine.use_adapter(arm.tuned)
-    prompts = [engine.prompt(case.messages) for case in cases]
+    prompts = [engine.prompt(case.messages, case.tools) for case in cases]
     began = time.monotonic()
     generations = engine.generate(prompts, decoding, progress)
     seconds = time.monotonic() - began
@@ -131,13 +141,16 @@ def run_arm(
     return ArmRun(arm, tuple(results), tuple(generations), seconds, tuple(alone))
 
 
-def best_constant(scorer: Scorer, cases: Sequence[Case]) -> tuple[str, int]:
-    """The expected answer that occurs most often, and how many cases it gets right on its own.
+def best_constant(scorer: Scorer, cases: Sequence[Case]) -> tuple[str, int] | None:
+    """The expected answer that occurs most often, and how many cases it gets right on its own;
+    None where no case expects one answer.
 
     What a model must beat before its score says anything: where a quarter of the cases expect an
     empty answer, always answering nothing scores a quarter.
     """
     common = Counter(case.expected_text for case in cases).most_common(1)[0][0]
+    if not common:
+        return None
     return common, sum(scorer.score_case(case, common).correct for case in cases)
 
 

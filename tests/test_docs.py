@@ -13,7 +13,7 @@ from types import ModuleType
 import click
 import pytest
 
-from datagen.sizes import TRAIN_ROWS, VALID_ROWS
+from datagen.date_keys import TRAIN_ROWS, VALID_ROWS
 from livery.cli import cli
 from livery.paths import HOME
 

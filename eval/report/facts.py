@@ -83,7 +83,7 @@ def evaluation(record: Record) -> list[Fact]:
         how += f", top-p {decoding['top_p']}"
     rows: list[Fact] = [
         ("skill", f"{record['skill']['name']} {record['skill']['version']}"),
-        ("system prompt", record["skill"]["system_prompt"]),
+        ("system prompt", record["skill"]["system_prompt"] or "each case's own"),
         ("cases", f"{source['path']} (sha256 {source['sha256']})"),
         ("model", str(found["model"])),
         ("base digest", str(found["base_digest"])),

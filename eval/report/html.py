@@ -77,7 +77,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
     verdict = words.verdict(record)
     chip = f'<span class="chip {"good" if record["passed"] else "bad"}">{escape(verdict)}</span>'
     arms = "".join(_arm_card(key, arm) for key, arm in record["arms"].items())
-    changes = "".join(f"<li>{escape(words.comparison(c))}</li>" for c in record["comparisons"])
+    changes = "".join(f"<li>{escape(said)}</li>" for said in words.changes(record))
     leaked = record["leaks"] is not None and (record["leaks"]["same"] or record["leaks"]["near"])
     return [
         f'<h2 id="set-{at}">{escape(words.set_title(record))} '
@@ -92,6 +92,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
         ),
         f'<p class="{"bad" if leaked else "muted"}">{escape(words.leaks(record))}</p>',
         html_cases.stale_note(record),
+        _metrics(record),
         _categories(record, at),
         html_cases.regressions(record),
         html_cases.failures(record),
@@ -114,6 +115,34 @@ def _arm_card(key: str, arm: dict[str, Any]) -> str:
         f'<div class="figure">{escape(words.percent(arm["accuracy"]))}</div>'
         + "".join(f'<div class="small muted">{escape(line)}</div>' for line in lines if line)
         + "</div>"
+    )
+
+
+def _metrics(record: Record) -> str:
+    """Every metric beside the headline's: what it says, and figure and interval of each arm."""
+    metrics, arms = words.metrics(record), record["arms"]
+    if not metrics:
+        return ""
+    rows: list[list[str]] = []
+    for metric in metrics:
+        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
+        name = f'{escape(words.metric_name(metric))}<div class="small muted">'
+        rows.append(
+            [
+                f"{name}{escape(metric['help'])}</div>",
+                str(of[0]["total"]),
+                *(
+                    f"{escape(words.amount(metric, f['value']))}"
+                    f'<div class="small muted">{escape(words.spread(metric, f))}</div>'
+                    for f in of
+                ),
+            ]
+        )
+    head = ["metric", "cases", *map(words.arm_title, arms)]
+    kinds = ["name", *["number"] * (len(head) - 1)]
+    return (
+        '<h3>Metrics <span class="muted small">with 95 % intervals</span></h3>'
+        f'<div class="card">{table(head, rows, kinds)}</div>'
     )
 
 

@@ -66,8 +66,17 @@ def _row(case: dict[str, Any], arm: str, first: str = "") -> str:
     answer = case["answers"][arm]
     return (
         f'<tr>{first}<td class="muted small">{escape(case["category"].replace("_", " "))}</td>'
-        f"<td>{escape(case['text'])}</td>"
+        f"<td>{escape(words.request(case))}{_conversation(case)}</td>"
         f'<td class="answer"><code>{escape(case["expected_text"])}</code></td>'
         f'<td class="answer"><code>{escape(answer["answer"])}</code>'
         f'<div class="small bad">{escape(answer["error"])}</div></td></tr>\n'
+    )
+
+
+def _conversation(case: dict[str, Any]) -> str:
+    said = words.conversation(case)
+    if not said:
+        return ""
+    return (
+        f'<details class="small"><summary>conversation</summary><pre>{escape(said)}</pre></details>'
     )

@@ -36,7 +36,7 @@ def _title(record: Record) -> str:
 def _evaluation(record: Record) -> list[str]:
     arms = record["arms"]
     verdict = words.verdict(record)
-    lines = [f"- {_text(words.comparison(found))}" for found in record["comparisons"]]
+    lines = [f"- {_text(said)}" for said in words.changes(record)]
     more = (
         *words.trained(record),
         words.constant(record),
@@ -64,6 +64,7 @@ def _evaluation(record: Record) -> list[str]:
             ],
         ),
         "\n".join(lines),
+        *_metrics(record),
         "### By category",
         _categories(record),
         *_regressions(record),
@@ -86,6 +87,21 @@ def _categories(record: Record) -> str:
             for name, share in headline.items()
         ],
     )
+
+
+def _metrics(record: Record) -> list[str]:
+    """Every metric beside the headline's, with what it says and its interval in each arm."""
+    metrics, arms = words.metrics(record), record["arms"]
+    if not metrics:
+        return []
+    rows: list[list[str]] = []
+    for metric in metrics:
+        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
+        cells = [f"{words.amount(metric, f['value'])} ({words.spread(metric, f)})" for f in of]
+        said = [_text(words.metric_name(metric)), _text(metric["help"]), str(of[0]["total"])]
+        rows.append([*said, *(_text(cell.replace(" ()", "")) for cell in cells)])
+    head = ["metric", "", "cases", *map(words.arm_title, arms)]
+    return ["### Metrics, with 95 % intervals", table(head, rows)]
 
 
 def _regressions(record: Record) -> list[str]:
@@ -114,7 +130,7 @@ def _cells(case: dict[str, object], arm: str) -> list[str]:
     answer = answers[arm]
     return [
         _text(str(case["category"]).replace("_", " ")),
-        _text(str(case["text"])),
+        _text(words.request(case)),
         _code(str(case["expected_text"])),
         _code(answer["answer"]),
         _text(answer["error"]),

@@ -37,12 +37,14 @@ def print_record(record: Record) -> None:
     )
     table.add_row("95 % interval", "", *(words.interval(arm) for arm in arms.values()))
     console.print(table)
+    _print_metrics(record, console)
     click.echo()
-    for found in record["comparisons"]:
-        click.echo(words.comparison(found))
+    for said in words.changes(record):
+        click.echo(said)
     for said in words.trained(record):
         click.echo(said)
-    click.echo(words.constant(record))
+    if said := words.constant(record):
+        click.echo(said)
     if said := words.taught(record):
         click.echo(said)
     click.echo(words.leaks(record))
@@ -50,6 +52,26 @@ def print_record(record: Record) -> None:
     _print_cases("Regressions", [(case, arm) for case, _, arm in words.regressions(record)])
     failed = words.failures(record, record["headline"])
     _print_cases("Failures", [(case, record["headline"]) for case in failed])
+
+
+def _print_metrics(record: Record, console: Any) -> None:
+    """The metrics beside the headline's, one a row: figure and interval of each arm."""
+    from rich.table import Table
+
+    metrics, arms = words.metrics(record), record["arms"]
+    if not metrics:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("metric, 95 % interval")
+    table.add_column("cases", justify="right")
+    for key in arms:
+        table.add_column(key.replace("_", "\n"), justify="right")
+    for metric in metrics:
+        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
+        cells = [f"{words.amount(metric, f['value'])}\n{words.spread(metric, f)}" for f in of]
+        table.add_row(words.metric_name(metric), str(of[0]["total"]), *cells)
+    console.print()
+    console.print(table)
 
 
 def _print_cases(title: str, found: list[tuple[dict[str, Any], str]]) -> None:

@@ -46,6 +46,69 @@ def comparison(found: dict[str, Any]) -> str:
     )
 
 
+def metrics(record: Record) -> list[dict[str, Any]]:
+    """The metrics beside `correct`, which the headline shows; none in older records."""
+    return [metric for metric in record.get("metrics", ()) if metric["name"] != "correct"]
+
+
+def metric_name(metric: dict[str, Any]) -> str:
+    """off_by -> "off by (lower is better)"."""
+    lower = " (lower is better)" if metric["better"] == "lower" else ""
+    return metric["name"].replace("_", " ") + lower
+
+
+def amount(metric: dict[str, Any], value: float | None) -> str:
+    """97.1 %, 2.31 degrees; "-" where no case has one."""
+    if value is None:
+        return "-"
+    if metric["kind"] == "share":
+        return percent(value)
+    unit = f" {metric['unit']}" if metric["unit"] else ""
+    return f"{_number(value)}{unit}"
+
+
+def spread(metric: dict[str, Any], figure: dict[str, Any]) -> str:
+    """Its 95 % interval: 95.0–98.3 %, 1.9–2.8; "" where there is none."""
+    if figure["interval"] is None or figure["value"] is None:
+        return ""
+    if metric["kind"] == "share":
+        return interval(figure)
+    low, high = figure["interval"]
+    return f"{_number(low)}–{_number(high)}"
+
+
+def metric_comparisons(record: Record, found: dict[str, Any]) -> list[str]:
+    """A phrase on each metric of two arms: "device 12.0 % → 97.5 % (p < 0.001, better)"."""
+    lines: list[str] = []
+    for metric in metrics(record):
+        one = (found.get("metrics") or {}).get(metric["name"])
+        if one is None:
+            continue
+        change = f"{amount(metric, one['before'])} → {amount(metric, one['after'])}"
+        if one["difference"] == 0:
+            lines.append(f"{metric_name(metric)} {change}")
+            continue
+        said = {True: "better", False: "worse", None: "within chance"}[one["better"]]
+        lines.append(f"{metric_name(metric)} {change} ({p_value(one['p_value'])}, {said})")
+    return lines
+
+
+def changes(record: Record) -> list[str]:
+    """One sentence a comparison, with every metric behind it."""
+    lines: list[str] = []
+    for found in record["comparisons"]:
+        more = "; ".join(metric_comparisons(record, found))
+        lines.append(comparison(found) + (f" {more}." if more else ""))
+    return lines
+
+
+def _number(value: float) -> str:
+    """Three digits that say something: 0.0123, 2.31, 1,240."""
+    if value and abs(value) < 100:
+        return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.2e}"
+    return f"{value:,.0f}" if value else "0"
+
+
 def verdict(record: Record) -> str:
     """What became of the target; "" where there was none."""
     if record["passed"] is None:
@@ -124,6 +187,20 @@ def speed(arm: dict[str, Any]) -> list[str]:
 def count(number: int, noun: str) -> str:
     """1 case, 2 cases."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def request(case: dict[str, Any]) -> str:
+    """What a case asks; of one with earlier turns, how many stand before it."""
+    turns = [turn for turn in case.get("messages") or () if turn["role"] != "system"]
+    before = f" (after {count(len(turns) - 1, 'turn')})" if len(turns) > 1 else ""
+    return f"{case['text']}{before}"
+
+
+def conversation(case: dict[str, Any]) -> str:
+    """The turns of a case that brings its own, and the tools it offers; "" of any other."""
+    lines = [f"{turn['role']}: {turn['content']}" for turn in case.get("messages") or ()]
+    tools = [tool["function"]["name"] for tool in case.get("tools") or ()]
+    return "\n".join([*lines, *([f"tools: {', '.join(tools)}"] if tools else [])])
 
 
 def failures(record: Record, arm: str) -> list[dict[str, Any]]:

@@ -1,30 +1,38 @@
-"""Which skills can be scored, and the sets that each brings; scorers are imported on demand."""
+"""The scorer of a skill, found by the skill's name, and the sets of cases it is asked.
+
+Of a skill X that ships it is `eval/scorers/X.py`; of a user's own, its score() or exact match.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from eval.cases import Case, CaseResult
-from livery.errors import UserError
-from livery.skills import Skill, date_keys
+from eval.scorers.own import OwnScorer
+from livery.errors import UserError, shown
+from livery.skills import Metric, Skill, find
 
-SETS = Path(date_keys.__file__).parent
-
-# skill -> module, validation set, second set (looked at once)
-_SCORERS = {
-    "date-keys": ("eval.scorers.date_keys", "validation.jsonl", "second.jsonl"),
-}
+VALIDATION, SECOND, TEST = "validation", "second", "test"
 
 
 class Scorer(Protocol):
-    """What a scorer's module holds."""
+    """What a scorer's module holds.
+
+    Attributes:
+        CATEGORIES: in the order of reports; others follow by name.
+        METRICS: further figures of each answer, beside `correct` and `parsed`.
+        TAUGHT: what only the skill's data teach, for people: "a composite key (in_3_days)"; "" for
+            nothing.
+    """
 
     SKILL: Skill
     CATEGORIES: tuple[str, ...]
-    TAUGHT: str  # what only the skill's data teach, for people: "a composite key (in_3_days)"
+    METRICS: tuple[Metric, ...]
+    TAUGHT: str
 
     def cases(self, source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
         """Cases of a file or of rows; raises UserError naming file and line."""
@@ -37,27 +45,46 @@ class Scorer(Protocol):
         ...
 
 
-def skill_names() -> tuple[str, ...]:
-    """Skills that have a scorer."""
-    return tuple(_SCORERS)
-
-
 def get_scorer(skill: str) -> Scorer:
-    """The scorer of a skill.
+    """The scorer of a skill: by name, entry point or path.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such skill, or none for it.
     """
-    return cast(Scorer, importlib.import_module(_entry(skill)[0]))
+    found = find(skill)
+    if found.own is not None:
+        return cast(Scorer, OwnScorer(found.own))
+    name = f"{__name__}.{found.module}"
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"Skill {found.name} has no scorer (eval/scorers/{found.module}.py).")
+    return cast(Scorer, importlib.import_module(name))
 
 
-def own_set(skill: str, *, second: bool = False) -> Path:
-    """The cases that come with Livery for `skill`: validation, or the set to look at once."""
-    return SETS / _entry(skill)[2 if second else 1]
+def find_set(skill: str, name: str = "", data: str | Path | None = None) -> tuple[str, Path]:
+    """(name, file) of a set of cases.
 
+    A set NAME is NAME.jsonl in the skill's own folder (written by hand), else in the data that
+    `livery data` made.
 
-def _entry(skill: str) -> tuple[str, str, str]:
-    found = _SCORERS.get(skill.replace("_", "-"))
-    if found is None:
-        raise UserError(f"No scorer for skill {skill!r}; there are: {', '.join(_SCORERS)}.")
-    return found
+    Args:
+        name: of the set; "" takes the skill's validation set, and where it has none the test split
+            of its data.
+        data: the data set that the adapter was trained on, looked into before data/SKILL.
+
+    Raises:
+        UserError: there is no such set.
+    """
+    found = find(skill)
+    own = sorted(found.folder.glob("*.jsonl")) if found.folder is not None else []
+    name = name or (VALIDATION if any(file.stem == VALIDATION for file in own) else TEST)
+    folders = [Path(data)] if data is not None and Path(data).is_dir() else []
+    folders.append(Path("data") / found.name)
+    made = [file for folder in folders for file in sorted(folder.glob("*.jsonl"))]
+    for file in (*own, *made):
+        if file.stem == name:
+            return name, file
+    there = ", ".join(dict.fromkeys(shown(file.stem) for file in (*own, *made))) or "none"
+    raise UserError(
+        f"There is no set {shown(name)} of cases for the skill {found.name} (there is {there}). "
+        f"Make its data with `livery data {shown(found.said)}`, or give your own cases with --data."
+    )

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.cases import Case, CaseResult
+from eval.cases import Case, CaseResult, place, read_cases
 from livery.errors import UserError
-from livery.files import read_jsonl
-from livery.skills import AnswerError, date_keys
+from livery.skills import AnswerError, Metric, date_keys
 
 SKILL = date_keys.SKILL
 
@@ -33,7 +32,9 @@ CATEGORIES = (
     "ambiguous",
     "mixed",
 )
+METRICS = (Metric("in_order", "Of right answers: the keys stand in the order of mention."),)
 TAUGHT = "a composite key (in_3_days)"
+_EXAMPLE = '{"text": "wake me at 7 am", "date_keys": ["at_7am"]}'
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,7 @@ def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
         UserError: a row is malformed (file and line named), two rows share an id, or there are
             no rows.
     """
-    if isinstance(source, str | Path):
-        rows = [(f"{source}:{line}", row) for line, row in read_jsonl(source)]
-        name = str(source)
-    else:
-        rows = [(f"row {index}", row) for index, row in enumerate(source, start=1)]
-        name = "the rows"
-    if not rows:
-        raise UserError(
-            f'{name}: no cases. A line is {{"text": "wake me at 7 am", "date_keys": ["at_7am"]}}.'
-        )
-    found = [_case(row, where) for where, row in rows]
-    seen: dict[str, Case] = {}
-    for case in found:
-        if case.id in seen:
-            raise UserError(
-                f"{case.where}: id {case.id!r} stands at {seen[case.id].where} already; "
-                "give each case its own."
-            )
-        seen[case.id] = case
-    return found
+    return read_cases(source, _case, _EXAMPLE)
 
 
 def is_taught(case: Case) -> bool:
@@ -122,7 +104,10 @@ def score_case(case: Case, answer: str) -> CaseResult:
         for what, keys in (("missing", missing), ("extra", extra))
         if keys
     )
-    return CaseResult(case.id, case.category, not error, True, list(got), answer, error, notes)
+    in_order = {} if error else {"in_order": "order" not in notes}
+    return CaseResult(
+        case.id, case.category, not error, True, list(got), answer, error, notes, in_order
+    )
 
 
 def score(rows: str | Path | Iterable[Mapping[str, Any]], answers: Sequence[str]) -> Score:
@@ -167,9 +152,8 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         rendered = date_keys.render(_strings(expected, where))
     except ValueError as error:
         raise UserError(f"{where}: {error}.") from None
-    line = where.rpartition(":")[2] if ":" in where else where
     return Case(
-        id=str(meta.get("id") or line),
+        id=str(meta.get("id") or place(where)),
         category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
         messages=tuple(date_keys.messages(text)),
         text=text,

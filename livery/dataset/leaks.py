@@ -155,14 +155,15 @@ def count_leaks(train: Iterable[Row], cases: Iterable[Row], names: Iterable[str]
 
 
 def row_text(row: Row) -> str:
-    """What a user asks in a row: its text, prompt, user_input or last user message."""
+    """What a user asks in a row: its text, prompt, user_input or user messages, all of them: "yes,
+    go ahead" alone is no question."""
     if isinstance(row, str):
         return row
     for name in ("text", "prompt", "user_input"):
         if isinstance(row.get(name), str):
             return row[name]
     messages: Sequence[Mapping[str, Any]] = row.get("messages") or ()
-    return next((str(m["content"]) for m in reversed(messages) if m.get("role") == "user"), "")
+    return "\n".join(str(m["content"]) for m in messages if m.get("role") == "user")
 
 
 def _pairs(words: str) -> frozenset[Pair]:

@@ -126,13 +126,14 @@ def asked_and_answered(row: Row) -> tuple[str, str]:
 
 
 def question(row: Row) -> str:
-    """What a user asks in a row: its text, its prompt, or its last user turn."""
+    """What a user asks in a row: its text, its prompt, or its user turns, all of them: "yes, go
+    ahead" alone is no question."""
     if isinstance(row, Text):
         return row.text
     if isinstance(row, Pair):
         return row.prompt
     users = [m["content"] for m in row.messages if m["role"] == "user"]
-    return users[-1] if users else "\n".join(_words(m) for m in row.messages[:1])
+    return "\n".join(users) if users else "\n".join(_words(m) for m in row.messages[:1])
 
 
 def _conversation(fields: Fields) -> Row | None:

@@ -13,7 +13,7 @@ special tokens never are, nor are the ids that pad an embedding table beyond the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,27 @@ class TokenMasks:
                     "vocabulary continues the grammar. Decode without it (--unconstrained)."
                 )
         return mask
+
+
+def checker(grammar: Grammar) -> Callable[[str], str]:
+    """answer -> "" where the grammar admits it, else what it refuses; needs no model.
+
+    Raises:
+        UserError: the grammar is faulty.
+    """
+    from llguidance import LLTokenizer
+
+    first = _compile(LLTokenizer("byte"), grammar)
+
+    def refused(answer: str) -> str:
+        matcher, data = first.deep_copy(), answer.encode()
+        taken = matcher.try_consume_tokens(list(data))
+        if taken < len(data):
+            behind = data[:taken].decode(errors="ignore")
+            return f"nothing may go on so behind {behind[-60:]!r}"
+        return "" if matcher.is_accepting() else "it may not end there"
+
+    return refused
 
 
 def _compile(tokenizer: Any, grammar: Grammar) -> Any:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from eval.scorers import get_scorer, own_set
+from eval.scorers import find_set, get_scorer
 from livery import cli
 from tests.engines.test_engine_http import completion, server
 from tests.tiny_models import tiny_model
 
-SETS = own_set("date-keys")
+SETS = find_set("date-keys")[1]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_what_else_a_user_can_get_wrong(
 ):
     (tmp_path / "empty").mkdir()
     for arguments, code, complaint in [
-        (["eval", "cooking"], 1, "No scorer for skill 'cooking'"),
+        (["eval", "cooking"], 1, "no skill 'cooking'; choose one of: date-keys"),
         (["eval", "date-keys", "--adapter", str(tmp_path / "no")], 1, "no such adapter folder"),
         (["eval", "date-keys", "--adapter", str(tmp_path / "empty"),
           "--model", str(adapter.parent / "models")], 1, "no config.json"),

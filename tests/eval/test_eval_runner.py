@@ -13,9 +13,10 @@ from eval.cases import Case, CaseResult
 from eval.evaluate import count_leaks, spread
 from eval.report import words
 from eval.runner import Arm, ArmRun, best_constant, choose_arms, run_arm
-from eval.scorers import get_scorer, own_set, skill_names
+from eval.scorers import find_set, get_scorer
 from livery.engines.engine import Decoding, Generation, open_engine
 from livery.errors import UserError
+from livery.skills import skill_names
 from tests.tiny_models import tiny_model
 
 TUNED, TUNED_FREE = Arm(True, True), Arm(True, False)
@@ -125,7 +126,7 @@ def test_an_arm_on_a_real_engine(tmp_path_factory: pytest.TempPathFactory):
     pytest.importorskip("mlx.core")
     engine = open_engine("mlx", str(tiny_model("llama", tmp_path_factory.mktemp("models"))))
     scorer = get_scorer("date-keys")
-    cases = spread(scorer.cases(own_set("date-keys")), 20)
+    cases = spread(scorer.cases(find_set("date-keys")[1]), 20)
     seen: list[tuple[int, int]] = []
     decoding = Decoding(max_tokens=60, batch_size=8)
     run = run_arm(engine, scorer, cases, BASE, decoding, lambda *at: seen.append(at))
@@ -177,18 +178,18 @@ def test_scorers_and_their_sets():
     for skill in skill_names():
         scorer = get_scorer(skill)
         assert skill == scorer.SKILL.name
-        for second in (False, True):
-            cases = scorer.cases(own_set(skill, second=second))
+        for name in ("validation", "second"):
+            cases = scorer.cases(find_set(skill, name)[1])
             assert len(cases) >= 160
             for case in cases:
                 assert scorer.score_case(case, case.expected_text).correct
-    with pytest.raises(UserError, match="there are: date-keys"):
+    with pytest.raises(UserError, match="choose one of: date-keys"):
         get_scorer("cooking")
 
 
 def test_the_best_constant_answer_is_what_a_model_must_beat():
     scorer = get_scorer("date-keys")
-    cases = scorer.cases(own_set("date-keys"))
+    cases = scorer.cases(find_set("date-keys")[1])
     answer, right = best_constant(scorer, cases)
     assert answer == "[]"
     assert right == sum(not case.expected for case in cases) > 0

@@ -18,7 +18,7 @@ What gives a key, and which:
 - Keys stand in order of mention, each once.
 """
 
-from livery.skills import Skill
+from livery.skills.contract import Skill
 from livery.skills.date_keys.contract import (
     DYNAMIC_PATTERNS,
     MAX_KEYS,
@@ -46,6 +46,7 @@ SKILL = Skill(
     grammar=grammar,
     json_schema=json_schema,
     max_answer_characters=256,
+    summary="Voice commands with their date and time keys.",
 )
 
 __all__ = [

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from livery.skills import AnswerError, Message
+from livery.skills.contract import AnswerError, Message
 
 VERSION = "2.0"
 
