@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# The checkout, or the folder that an installed wheel's packages lie in: base_model/ and
-# mlx_config.yaml stand in both.
+# The checkout, or the folder that an installed wheel's packages lie in: base_model/ is in both.
 HOME = Path(__file__).resolve().parent.parent
 EMBEDDED = "base_model"
 

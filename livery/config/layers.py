@@ -24,7 +24,7 @@ from livery.config.options import OPTIONS, by_name
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.config.values import Integer, Number
 from livery.errors import UserError, shown
-from livery.paths import HOME, find_model
+from livery.paths import EMBEDDED, HOME, find_model, name_model
 from livery.reading import read_object
 
 FILE_NAME = "mlx_config.yaml"
@@ -66,8 +66,8 @@ def resolve(
 
     Args:
         flags: by option name ("lora.rank"), already of the right kind; None where not given.
-        file: the configuration file; without one mlx_config.yaml of the working folder, else the
-            one that comes with Livery.
+        file: the configuration file; without one mlx_config.yaml of the working folder, else, for
+            the embedded base alone, the one that comes with Livery.
         environment: in place of os.environ.
         recorded: the run_config.json of a run that goes on; it stands in for file and environment.
 
@@ -75,23 +75,21 @@ def resolve(
         UserError: a value is wrong, or two of one layer contradict each other; file, line and key
             are named.
     """
-    path = find_file(file) if recorded is None else None
-    notes: list[str] = []
-    layers: list[list[Given]] = []
-    decay_steps = None
     values = defaults()
     if recorded is not None:
         _apply_record(values, recorded)
         environment = {}
+    from_environment, said = read_environment(os.environ if environment is None else environment)
+    layers = [from_environment, _from_flags(flags or {})]
+    notes: list[str] = []
+    decay_steps = None
+    path = find_file(file, _named_model(layers)) if recorded is None else None
     if path is not None:
         reading = config_file.read(path)
-        layers.append(_with_peak(reading))
+        layers.insert(0, _with_peak(reading))
         notes += reading.notes
         decay_steps = reading.decay_steps
-    from_environment, said = read_environment(os.environ if environment is None else environment)
-    layers.append(from_environment)
     notes += said
-    layers.append(_from_flags(flags or {}))
     for layer in layers:
         _apply(values, _flatten(layer), notes)
     for name in ("lora.scale", "iters"):  # other ways to write alpha and max_steps
@@ -101,14 +99,30 @@ def resolve(
     return Config(settings, values, tuple(notes), path)
 
 
-def find_file(file: str | Path | None = None) -> Path | None:
-    """The configuration file to read: the one named, the working folder's, or Livery's own."""
+def find_file(file: str | Path | None = None, model: str = EMBEDDED) -> Path | None:
+    """The configuration file to read: the one named, the working folder's, or Livery's own.
+
+    Livery's own says how the small embedded base is trained, so it is not read where the
+    environment or a flag names another `model`.
+    """
     if file is not None:
         return Path(file)
-    for folder in (Path(), HOME):
-        if (folder / FILE_NAME).is_file():
-            return folder / FILE_NAME
-    return None
+    if Path(FILE_NAME).is_file():
+        return Path(FILE_NAME)
+    ours = own_file()
+    return ours if ours.is_file() and name_model(find_model(model)) == EMBEDDED else None
+
+
+def own_file() -> Path:
+    """The configuration that comes with Livery: in the wheel beside this module, in a checkout at
+    its top."""
+    packaged = Path(__file__).with_name(FILE_NAME)
+    return packaged if packaged.is_file() else HOME / FILE_NAME
+
+
+def _named_model(layers: Sequence[Sequence[Given]]) -> str:
+    named = [given.value for layer in layers for given in layer if given.name == "model"]
+    return str(named[-1]) if named else EMBEDDED
 
 
 def defaults() -> dict[str, Value]:

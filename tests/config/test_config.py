@@ -64,8 +64,25 @@ def test_the_working_folders_file_comes_before_the_packaged_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve(environment={}).file == HOME / "mlx_config.yaml"
+    assert resolve({"model": "base_model"}, environment={}).file == HOME / "mlx_config.yaml"
     (tmp_path / "mlx_config.yaml").write_text("seed: 9\n", encoding="utf-8")
     assert resolve(environment={}).settings.seed == 9
+
+
+def test_the_packaged_file_is_for_the_embedded_base_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rank and learning rate are what that small base needs, and no other model."""
+    monkeypatch.chdir(tmp_path)
+    for found in (
+        resolve({"model": "someone/else"}, environment={}),
+        resolve(environment={"LIVERY_MODEL": "someone/else"}),
+    ):
+        assert found.file is None
+        assert found.settings.model == "someone/else"
+        assert found.settings.learning_rate == TrainSettings().learning_rate
+    monkeypatch.chdir(HOME)  # where the working folder's own file is read in any case
+    assert resolve({"model": "someone/else"}, environment={}).settings.max_steps == 1400
 
 
 def test_the_embedded_base_is_found_from_anywhere(

@@ -1,0 +1,107 @@
+"""The wheel, installed into an environment of its own and used from a folder of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+from tests.architecture import FLOORS
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("hatchling")
+
+Run = Callable[..., str]
+# All that is in it beside Python.
+DATA = {
+    "base_model/README.md",
+    "base_model/config.json",
+    "base_model/generation_config.json",
+    "base_model/model.safetensors",
+    "base_model/tokenizer.json",
+    "base_model/tokenizer_config.json",
+    "datagen/date_keys/frames.txt",
+    "datagen/date_keys/words.txt",
+    "eval/report/report.css",
+    "livery/config/mlx_config.yaml",
+    "livery/skills/date_keys/second.jsonl",
+    "livery/skills/date_keys/validation.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a command of the wheel's own environment in a folder that is empty at first."""
+    home = tmp_path_factory.mktemp("installed")
+    environment = home / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, *install, str(wheel)], check=True)
+    # What it depends on comes from here. A path in a .pth file is not searched for further ones,
+    # so this checkout's own, which an editable install has there, stays out.
+    (site,) = environment.glob("lib/python3*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    place = home / "place"
+    place.mkdir()
+    own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | own
+
+    def run(program: str, *arguments: str, code: int = 0) -> str:
+        command = [str(environment / "bin" / program), *arguments]
+        done = subprocess.run(
+            command, cwd=place, env=variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_it_holds_the_packages_and_what_they_read(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    inside = [name for name in names if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in inside} == {*FLOORS, "base_model"}
+    assert {name for name in inside if not name.endswith((".py", "/py.typed"))} == DATA
+    assert not [name for name in inside if name.startswith("base_model/recipe")]
+    sources = {str(path.relative_to(ROOT)) for top in FLOORS for path in (ROOT / top).rglob("*.py")}
+    assert sources <= set(inside)
+
+
+def test_it_is_used_from_another_folder(run: Run) -> None:
+    where = run("python", "-c", "import livery, convert; print(livery.__file__, convert.__file__)")
+    assert str(ROOT) not in where
+    assert "Train an adapter." in run("livery", "--help")
+    assert json.loads(run("livery", "doctor", "--json"))["can_train"]
+    made = json.loads(run("livery", "data", "date-keys", "--out", "data", "--json"))
+    assert made["splits"]["valid"]["rows"] > 100
+
+    # The embedded base, and the configuration that is made for it.
+    plan = json.loads(run("livery", "train", "--data", "data", "--dry-run", "--json"))
+    assert "site-packages/livery/config/mlx_config.yaml:" in plan["sources"]["batch_size"]
+
+    train = ("--data", "data", "--output-dir", "mine", "--max-steps", "2", "--samples", "0")
+    run("livery", "train", *train, "--max-samples", "64", "--eval-max-samples", "8")
+    report = json.loads(
+        run("livery", "convert", "mine", "mine.gguf", "--to", "gguf", "--base", "base_model",
+            "--json")
+    )  # fmt: skip
+    assert report["modules"] > 0
