@@ -10,10 +10,11 @@ import click
 
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
-from livery.errors import shown
+from livery.errors import UserError, shown
 
 
 @click.command(short_help="Train an adapter.")
+@click.argument("skill", required=False)
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option("--resume-anyway", is_flag=True, help="Resume although data or settings differ.")
@@ -23,6 +24,7 @@ from livery.errors import shown
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @training_flags
 def train(
+    skill: str | None,
     config_file: str | None,
     resume: bool,
     resume_anyway: bool,
@@ -34,6 +36,9 @@ def train(
 ) -> int:
     """Train an adapter on a folder with train.jsonl and valid.jsonl.
 
+    With a SKILL (a name, or the path of a file of your own) the data is what livery data made of it
+    in data/SKILL, and the adapter goes to adapters/SKILL, unless flags say otherwise.
+
     Settings come from the configuration file, then the environment (LIVERY_…, JARVIS_…), then
     flags; --dry-run shows each with its source. Ctrl-C finishes the step, saves, and prints the
     command that goes on. --verify is livery verify on the folder at the end.
@@ -42,13 +47,14 @@ def train(
     Examples:
       livery train --data data/date-keys --output-dir adapters/date-keys
       livery train --data my/data --output-dir adapters/mine --model ID_OR_PATH --epochs 2
+      livery train my_skill.py --max-steps 500
       livery train --config mlx_config.yaml --dry-run
       livery train --resume --output-dir adapters/mine
     """
     if overwrite and (resume or resume_anyway):
         raise click.UsageError("--overwrite begins anew and --resume goes on: choose one.")
     resume = resume or resume_anyway
-    config = _resolve(given_flags(flags), config_file, resume)
+    config = _resolve(skill, given_flags(flags), config_file, resume)
     if dry_run:
         from commands.training.dry_run import show
 
@@ -90,10 +96,30 @@ def _verify(config: Config, *, show: bool) -> tuple[dict[str, Any] | None, bool]
     return verdict.as_dict(), verdict.passed
 
 
-def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:
+def _resolve(skill: str | None, flags: dict[str, Any], file: str | None, resume: bool) -> Config:
     """A run that goes on takes the settings it began with, unless a file is named."""
-    config = resolve(flags, file=file)
+    if skill is None:
+        config = resolve(flags, file=file)
+    else:
+        config = _of_skill(skill, flags, file)
+        flags = {**flags, "output_dir": config.settings.output_dir}
     record = Path(config.settings.output_dir) / "run_config.json"
     if resume and file is None and record.is_file():
         return resolve(flags, recorded=record)
+    return config
+
+
+def _of_skill(skill: str, flags: dict[str, Any], file: str | None) -> Config:
+    """The configuration with the skill's own folders.
+
+    Raises:
+        UserError: there is no such skill, or its data were not made.
+    """
+    from commands.run import configure
+    from livery.skills import find
+
+    config, own_data = configure(find(skill).name, flags, file)
+    data = config.settings.data
+    if not own_data and not Path(data).exists():
+        raise UserError(f"{data}: not made yet. Make it with: livery data {shown(skill)}")
     return config

@@ -127,32 +127,27 @@ class OwnGenerator:
             )
         sizes = Counter(_family(row) for row in rows)
         weight = {group: sum(sizes[family] for family in group) for group in groups}
+        category = {_family(row): row.category for row in rows}
+        of = {group: category[group[0]] for group in groups}
+        many = sum(count >= 3 for count in Counter(of.values()).values())
         largest = max(groups, key=lambda group: (weight[group], group))
-        order = self._order([group for group in groups if group != largest], rows)
+        order = _by_turns(
+            {group: of[group] for group in groups if group != largest}, self._own.name
+        )
         held: dict[str, str] = {}
         left = len(rows)
         for split, share in (("test", TEST_SHARE), ("valid", VALID_SHARE))[2 - splits :]:
-            for number in range(max(1, round(len(groups) / share))):
+            wanted = max(1, round(len(groups) / share), many if split == "test" else 0)
+            taken: list[tuple[str, ...]] = []
+            for group in order:
                 # At least half of the rows are for training, whatever the sizes.
-                fits = [g for g in order if left - weight[g] >= len(rows) / 2] or order[:1]
-                if not fits or (number and left - weight[fits[0]] < len(rows) / 2):
-                    break
-                order.remove(fits[0])
-                left -= weight[fits[0]]
-                held.update(dict.fromkeys(fits[0], split))
+                if len(taken) < wanted and left - weight[group] >= len(rows) / 2:
+                    taken.append(group)
+                    left -= weight[group]
+            taken = taken or [min(order, key=lambda group: weight[group])]
+            order = [group for group in order if group not in taken]
+            held.update({family: split for group in taken for family in group})
         return held
-
-    def _order(
-        self, groups: Sequence[tuple[str, ...]], rows: Sequence[Example]
-    ) -> list[tuple[str, ...]]:
-        """Groups by chance, one of each category before a second of any."""
-        category = {_family(row): row.category for row in rows}
-        met: Counter[str] = Counter()
-        ranked: list[tuple[int, tuple[str, ...]]] = []
-        for group in sorted(groups, key=lambda group: _digest(self._own.name, group)):
-            ranked.append((met[category[group[0]]], group))
-            met[category[group[0]]] += 1
-        return [group for _, group in sorted(ranked, key=lambda pair: pair[0])]
 
     def _row(self, split: str, number: int, example: Example, seed: int) -> Row:
         answer = {"role": "assistant", "content": example.expected_text}
@@ -265,6 +260,18 @@ def _groups(rows: Sequence[Example]) -> tuple[list[tuple[str, ...]], tuple[str, 
     for family in parent:
         groups.setdefault(root(family), []).append(family)
     return sorted(tuple(sorted(group)) for group in groups.values()), alike
+
+
+def _by_turns(category: Mapping[tuple[str, ...], str], name: str) -> list[tuple[str, ...]]:
+    """Groups by chance, one of each category before a second of any; the only one of a category
+    last."""
+    counts, met = Counter(category.values()), Counter[str]()
+    ranked: list[tuple[int, tuple[str, ...]]] = []
+    for group in sorted(category, key=lambda group: _digest(name, group)):
+        alone = counts[category[group]] == 1
+        ranked.append((len(category) if alone else met[category[group]], group))
+        met[category[group]] += 1
+    return [group for _, group in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _family(example: Example) -> str:

@@ -125,19 +125,13 @@ def _metrics(record: Record) -> str:
         return ""
     rows: list[list[str]] = []
     for metric in metrics:
-        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
+        total, cells = words.cells(metric, arms)
         name = f'{escape(words.metric_name(metric))}<div class="small muted">'
-        rows.append(
-            [
-                f"{name}{escape(metric['help'])}</div>",
-                str(of[0]["total"]),
-                *(
-                    f"{escape(words.amount(metric, f['value']))}"
-                    f'<div class="small muted">{escape(words.spread(metric, f))}</div>'
-                    for f in of
-                ),
-            ]
-        )
+        shown = [
+            f'{escape(figure)}<div class="small muted">{escape(spread)}</div>'
+            for figure, spread in cells
+        ]
+        rows.append([f"{name}{escape(metric['help'])}</div>", str(total), *shown])
     head = ["metric", "cases", *map(words.arm_title, arms)]
     kinds = ["name", *["number"] * (len(head) - 1)]
     return (

@@ -96,10 +96,10 @@ def _metrics(record: Record) -> list[str]:
         return []
     rows: list[list[str]] = []
     for metric in metrics:
-        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
-        cells = [f"{words.amount(metric, f['value'])} ({words.spread(metric, f)})" for f in of]
-        said = [_text(words.metric_name(metric)), _text(metric["help"]), str(of[0]["total"])]
-        rows.append([*said, *(_text(cell.replace(" ()", "")) for cell in cells)])
+        total, cells = words.cells(metric, arms)
+        shown = [_text(f"{figure} ({spread})" if spread else figure) for figure, spread in cells]
+        said = [_text(words.metric_name(metric)), _text(metric["help"]), str(total)]
+        rows.append([*said, *shown])
     head = ["metric", "", "cases", *map(words.arm_title, arms)]
     return ["### Metrics, with 95 % intervals", table(head, rows)]
 

@@ -67,9 +67,8 @@ def _print_metrics(record: Record, console: Any) -> None:
     for key in arms:
         table.add_column(key.replace("_", "\n"), justify="right")
     for metric in metrics:
-        of = [arm["metrics"][metric["name"]] for arm in arms.values()]
-        cells = [f"{words.amount(metric, f['value'])}\n{words.spread(metric, f)}" for f in of]
-        table.add_row(words.metric_name(metric), str(of[0]["total"]), *cells)
+        total, cells = words.cells(metric, arms)
+        table.add_row(words.metric_name(metric), str(total), *map("\n".join, cells))
     console.print()
     console.print(table)
 

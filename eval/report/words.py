@@ -57,6 +57,18 @@ def metric_name(metric: dict[str, Any]) -> str:
     return metric["name"].replace("_", " ") + lower
 
 
+def cells(metric: dict[str, Any], arms: dict[str, Any]) -> tuple[int, list[tuple[str, str]]]:
+    """(cases of the first arm, each arm's (figure, interval)); an arm where the metric says
+    something of fewer or more cases says of how many."""
+    of = [arm["metrics"][metric["name"]] for arm in arms.values()]
+    total = of[0]["total"]
+    found: list[tuple[str, str]] = []
+    for figure in of:
+        where = f" of {figure['total']}" if figure["total"] not in (total, 0) else ""
+        found.append((amount(metric, figure["value"]) + where, spread(metric, figure)))
+    return total, found
+
+
 def amount(metric: dict[str, Any], value: float | None) -> str:
     """97.1 %, 2.31 degrees; "-" where no case has one."""
     if value is None:

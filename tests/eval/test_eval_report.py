@@ -185,6 +185,26 @@ def test_changed_weights_make_an_evaluation_stale(run_folder: Path):
         assert "has changed since" in path.read_text(encoding="utf-8")
 
 
+def test_a_record_from_before_metrics_still_makes_a_report(run_folder: Path):
+    path = run_folder / "evaluation.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for text in (page.read_text(encoding="utf-8") for page in write_report(run_folder)):
+        assert "The answer follows the skill's contract." in text.replace("&#x27;", "'")
+    del found["metrics"]
+    for arm in found["arms"].values():
+        del arm["metrics"]
+    for compared in found["comparisons"]:
+        del compared["metrics"]
+    for case in found["cases"]:
+        del case["messages"], case["tools"]
+        for answer in case["answers"].values():
+            del answer["metrics"]
+    write(path, found)
+    for text in (page.read_text(encoding="utf-8") for page in write_report(run_folder)):
+        assert "66.7 %" in text
+        assert "follows the skill" not in text
+
+
 def test_parts_that_are_missing_are_left_out(run_folder: Path):
     (run_folder / "evaluation.json").unlink()
     (run_folder / "samples.jsonl").unlink()

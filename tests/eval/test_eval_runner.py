@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from eval.evaluate import count_leaks, spread
 from eval.report import words
 from eval.runner import Arm, ArmRun, best_constant, choose_arms, run_arm
 from eval.scorers import find_set, get_scorer
+from eval.stats import wilson
 from livery.engines.engine import Decoding, Generation, open_engine
 from livery.errors import UserError
-from livery.skills import skill_names
+from livery.skills import Metric, skill_names
 from tests.tiny_models import tiny_model
 
 TUNED, TUNED_FREE = Arm(True, True), Arm(True, False)
@@ -39,7 +41,10 @@ def make_run(arm: Arm, cases: list[Case], right: str, alone: tuple[float, ...] =
 
 
 def make_record(
-    cases: list[Case], runs: list[ArmRun], target: float | None = None
+    cases: list[Case],
+    runs: list[ArmRun],
+    target: float | None = None,
+    metrics: tuple[Metric, ...] = (),
 ) -> record.Record:
     facts: dict[str, Any] = {
         "engine": "mlx", "version": "mlx 1", "model": "base_model", "adapter": "adapters/x",
@@ -54,7 +59,7 @@ def make_record(
         cases=cases,
         categories=("mixed", "negatives"), facts=facts, runs=runs, leaks=None, target=target,
         constant=("[]", 1), taught=("a key", [case.category == "mixed" for case in cases]),
-        source={"name": "validation set", "path": "cases.jsonl", "sha256": "cd"},
+        source={"name": "validation set", "path": "cases.jsonl", "sha256": "cd"}, metrics=metrics,
     )  # fmt: skip
 
 
@@ -106,6 +111,55 @@ def test_a_record_counts_and_compares():
     assert compared["p_value"] == (2 * 1 + 4) / 16
     assert found["cases"][2]["answers"]["tuned_constrained"]["error"] == "missing today"
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found))
+
+
+def test_metrics_have_figures_intervals_and_comparisons():
+    share = Metric("polite", "Says please.")
+    number = Metric("off_by", "Degrees off.", kind="number", better="lower", unit="degrees")
+    cases = [make_case(f"c{i}", "mixed" if i < 10 else "negatives") for i in range(20)]
+
+    def run(arm: Arm, off: float, polite: bool) -> ArmRun:
+        made = make_run(arm, cases, "y" * 20)
+        results = tuple(
+            dataclasses.replace(r, metrics={"off_by": off + n % 3}
+                                | ({"polite": polite} if n < 12 else {}))
+            for n, r in enumerate(made.results)
+        )  # fmt: skip
+        return dataclasses.replace(made, results=results)
+
+    found = make_record(
+        cases, [run(TUNED, 1.0, True), run(BASE, 4.0, False)], metrics=(share, number)
+    )
+    assert [metric["name"] for metric in found["metrics"]] == [
+        "correct", "parsed", "polite", "off_by"
+    ]  # fmt: skip
+    tuned = found["arms"]["tuned_constrained"]["metrics"]
+    assert tuned["correct"]["value"] == found["accuracy"] == 1.0
+    assert (tuned["polite"]["count"], tuned["polite"]["total"]) == (12, 12)
+    assert tuned["polite"]["interval"] == [wilson(12, 12).low, 1.0]
+    assert tuned["polite"]["categories"]["negatives"]["total"] == 2
+    assert tuned["off_by"]["value"] == pytest.approx(1.95)
+    assert tuned["off_by"]["interval"][0] < 1.95 < tuned["off_by"]["interval"][1]
+    [compared] = found["comparisons"]
+    assert compared["p_value"] == 1.0  # all are right in both
+    off = compared["metrics"]["off_by"]
+    assert off["difference"] == pytest.approx(-3)
+    assert off["better"] is True
+    polite = compared["metrics"]["polite"]
+    assert (polite["gained"], polite["lost"], polite["total"], polite["better"]) == (
+        12,
+        0,
+        12,
+        True,
+    )
+    worse = make_record(cases, [run(TUNED, 9.0, False), run(BASE, 1.0, True)],
+                        metrics=(share, number))["comparisons"][0]["metrics"]  # fmt: skip
+    assert worse["off_by"]["better"] is worse["polite"]["better"] is False
+    [said] = words.changes(found)
+    assert "polite 0.0 % → 100.0 % (p < 0.001, better)" in said
+    assert "off by (lower is better) 4.95 degrees → 1.95 degrees (p < 0.001, better)" in said
+    # Nothing in JSON that other readers refuse.
+    json.loads(json.dumps(found, allow_nan=False))
 
 
 def test_a_record_is_read_back_or_refused(tmp_path: Path):

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from fractions import Fraction
 
 import pytest
 
-from eval.stats import Interval, compare, mcnemar_mid_p, wilson
+from eval.stats import (
+    Interval,
+    compare,
+    compare_means,
+    mcnemar_mid_p,
+    mean_interval,
+    wilson,
+)
 
 
 def enumerated_mid_p(gained: int, lost: int) -> float:
@@ -71,3 +79,59 @@ def test_compare_pairs_case_by_case():
     assert paired.p_value == mcnemar_mid_p(2, 1)
     with pytest.raises(ValueError):
         compare([True], [True, False])
+
+
+# Student's t for 95 %, two-sided, at 9 and 39 degrees of freedom (any table has them).
+T = {10: 2.262, 40: 2.023}
+
+
+@pytest.mark.parametrize("size", T)
+def test_a_mean_lies_in_its_interval_as_often_as_it_says(size: int):
+    rng = random.Random(size)
+    inside = 0
+    ratio: list[float] = []
+    for _ in range(120):
+        values = [rng.gauss(5, 2) for _ in range(size)]
+        found = mean_interval(values)
+        assert found is not None
+        inside += found.low <= 5 <= found.high
+        mean = sum(values) / size
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (size - 1) / size)
+        ratio.append((found.high - found.low) / (2 * T[size] * spread))
+    assert inside >= 120 * (0.87 if size == 10 else 0.9)
+    # The bootstrap's is the normal interval, a little narrower than Student's.
+    assert sum(ratio) / len(ratio) == pytest.approx(1.96 / T[size], abs=0.02)
+
+
+def test_means_that_tell_nothing_or_all():
+    assert mean_interval([]) is mean_interval([3.0]) is None
+    assert mean_interval([3.0, 3.0, 3.0]) == Interval(3.0, 3.0)
+    assert mean_interval([1.0, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
+
+
+def test_paired_means():
+    rng = random.Random(1)
+    before = [rng.uniform(0, 100) for _ in range(60)]
+    better = [value - 2 + rng.gauss(0, 1) for value in before]
+    found = compare_means(before, better)
+    # The pairs tell what the two means alone, each far more uncertain, would not.
+    assert found.interval is not None
+    assert found.interval.low < found.difference < found.interval.high < -1.5
+    assert found.p_value < 0.001
+    same = compare_means(before, before)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert compare_means([1.0], [9.0]).interval is None
+    assert compare_means([1.0], [9.0]).p_value == 1.0
+    with pytest.raises(ValueError):
+        compare_means([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError):
+        compare_means([], [])
+
+
+def test_paired_means_are_seldom_told_apart_where_there_is_nothing():
+    rng = random.Random(2)
+    wrong = 0
+    for _ in range(120):
+        pairs = [(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in range(30)]
+        wrong += compare_means([a for a, _ in pairs], [b for _, b in pairs]).p_value < 0.05
+    assert wrong <= 120 * 0.12
