@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from datagen.sizes import TRAIN_ROWS
-from livery.errors import printable, shown
+from livery.errors import counted, printable, shown
 from livery.flags import given_flags, option_flags
 
 _SHOWN = 20
@@ -77,7 +77,7 @@ def date_keys(out: Path, seed: int, count: int, overwrite: bool, as_json: bool) 
         return 0
     for name, split in manifest["splits"].items():
         categories = ", ".join(f"{c} {n}" for c, n in split["categories"].items())
-        click.echo(f"{shown(out / name)}.jsonl  {split['rows']} rows: {categories}")
+        click.echo(f"{shown(out / name)}.jsonl  {counted(split['rows'], 'row')}: {categories}")
     click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
     return 0
 
@@ -119,14 +119,14 @@ def check_command(
         click.echo(json.dumps({"ok": found.ok, **dataclasses.asdict(found)}, indent=2))
         return 0 if found.ok else 1
     for name, rows in found.rows.items():
-        line = f"{name}: {rows} rows"
+        line = f"{name}: {counted(rows, 'row')}"
         if lengths := found.lengths.get(name):
             line += (
                 f"; {lengths.shortest} to {lengths.longest} tokens, half of them up to "
                 f"{lengths.median}; {lengths.supervised} supervised"
             )
         if dropped := found.dropped[name]:
-            line += f"; {dropped} left out"
+            line += f"; {dropped:,} left out"
         click.echo(line)
     if found.lengths:
         limit = config.values["max_length"]
@@ -140,5 +140,5 @@ def check_command(
         more = len(found.problems) - _SHOWN
         click.echo(f"... and {more} more; --json lists all of them.", err=True)
     serious = sum(problem.serious for problem in found.problems)
-    click.echo(f"{serious} errors, {len(found.problems) - serious} warnings.")
+    click.echo(f"{counted(serious, 'error')}, {counted(len(found.problems) - serious, 'warning')}.")
     return 0 if found.ok else 1

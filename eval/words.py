@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.record import Record
+from livery.errors import counted
 
 
 def percent(share: float) -> str:
@@ -123,7 +124,7 @@ def speed(arm: dict[str, Any]) -> list[str]:
 
 def count(number: int, noun: str) -> str:
     """1 case, 2 cases."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return counted(number, noun)
 
 
 def failures(record: Record, arm: str) -> list[dict[str, Any]]:

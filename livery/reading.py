@@ -161,9 +161,7 @@ def read_object(path: str | Path, *, limit: int = LARGEST_JSON) -> dict[str, Any
     """Read a JSON file that holds one object. Raises UserError, also where it holds another."""
     value = read_json(path, limit=limit)
     if not isinstance(value, dict):
-        raise UserError(
-            f"{shown(path, 1000)}: a {_KIND[type(value)]} where a JSON object was expected."
-        )
+        raise UserError(f"{shown(path, 1000)}: {kind_of(value)} where a JSON object was expected.")
     return value
 
 
@@ -242,10 +240,13 @@ def parse_row(raw: bytes, path: object, number: int, *, finite: bool = True) -> 
             raise
         raise UserError(f"{error} Each line must be one JSON object.") from None
     if not isinstance(row, dict):
-        raise UserError(
-            f"{_at(path, number)}: a {_KIND[type(row)]} where a JSON object was expected."
-        )
+        raise UserError(f"{_at(path, number)}: {kind_of(row)} where a JSON object was expected.")
     return row
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, with its article."""
+    return "null" if value is None else f"a {_KIND[type(value)]}"
 
 
 class _NumberError(ValueError):

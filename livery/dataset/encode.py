@@ -23,7 +23,7 @@ from livery.dataset.reasoning import contradicted, left_open, split_reasoning
 from livery.dataset.rows import nothing_to_learn
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
-from livery.errors import UserError
+from livery.errors import UserError, counted
 from livery.plan import Example
 
 BATCH = 512  # rows tokenized at once
@@ -141,7 +141,8 @@ class _Encoder:
             for example in examples:
                 self.chat.check_vocabulary(int(example.tokens.max()), draft.where)
                 if self.max_length is not None and len(example.tokens) > self.max_length:
-                    reason = f"{len(example.tokens)} tokens, over the limit of {self.max_length}"
+                    size = counted(len(example.tokens), "token")
+                    reason = f"{size}, over the limit of {self.max_length}"
                     dropped.append(Dropped(draft.where, reason))
                 else:
                     fitting.append(example)

@@ -20,7 +20,7 @@ from typing import Any
 from livery.dataset.conversation import Message
 from livery.dataset.reasoning import BLOCKS, split_reasoning
 from livery.dataset.sandbox import Refused, Template, compiled
-from livery.errors import UserError
+from livery.errors import UserError, sentence
 from livery.models import check_files
 from livery.reading import read_object, read_text
 from livery.settings import TemplateSettings
@@ -66,7 +66,9 @@ class ChatTemplate:
             try:
                 self._templates[name] = compiled(source)
             except Refused as error:
-                raise UserError(f"The chat template {name!r} cannot be used: {error}.") from None
+                raise UserError(
+                    sentence(f"The chat template {name!r} cannot be used: {error}")
+                ) from None
         self._specials: dict[str, str] = {
             name: str(token)
             for name, token in tokenizer.special_tokens_map.items()
@@ -138,7 +140,9 @@ class ChatTemplate:
             text = self.render(messages, generate=True, tools=tools)
             unheard = bool(tools) and text == self.render(messages, generate=True)
         except Refused as error:
-            raise UserError(f"The chat template refuses this conversation: {error}.") from None
+            raise UserError(
+                sentence(f"The chat template refuses this conversation: {error}")
+            ) from None
         if unheard:
             raise UserError(
                 "The chat template does not offer tools to the model: with them it writes the same "
@@ -184,7 +188,7 @@ class ChatTemplate:
         try:
             text = self.render(_probe(_ASKS, _ANSWERS), generate=False)
         except Refused as error:
-            raise UserError(f"The chat template cannot be used: {error}.") from None
+            raise UserError(sentence(f"The chat template cannot be used: {error}")) from None
         _, found, tail = text.rpartition(_ANSWERS)
         if not found:
             raise UserError(

@@ -166,11 +166,11 @@ def test_rows_that_cannot_be_trained_are_dropped_and_named(
         (['{"prompt": "a", "completion": "b"}', "{oops"], r"train\.jsonl:2: not valid JSON"),
         (["[1, 2]"], r"train\.jsonl:1: a list where a JSON object"),
         (['{"question": "a"}'], r"train\.jsonl:1: no messages, prompt and completion"),
-        (['{"messages": []}'], r"train\.jsonl:1: messages is not a list of turns"),
+        (['{"messages": []}'], r"train\.jsonl:1: messages are not a list of turns"),
         (['{"messages": [{"role": "user"}]}'], r"messages\[0\]: content is not a string"),
         (['{"messages": [{"role": "user", "content": "a"}]}'], "no assistant turn"),
         ([""], "holds no rows"),
-        (['{"prompt": "a", "completion": ""}'], "none of its 1 rows can be trained on"),
+        (['{"prompt": "a", "completion": ""}'], "its only row cannot be trained on"),
     ],
 )
 def test_malformed_files_name_file_line_and_fault(

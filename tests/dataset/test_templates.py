@@ -646,3 +646,13 @@ def test_a_text_that_was_laid_out_ends_once() -> None:
     laid_out = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
     (example,) = encode(read_row({"text": laid_out}, "f:1"), made).examples
     assert example.tokens.tolist() == made.ids(laid_out)
+
+
+def test_a_templates_own_full_stop_is_enough(tmp_path: Path) -> None:
+    made = chat("mistral")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": turns("a", "b")[:1] * 2 + turns("a", "b")[1:]}) + "\n")
+    with pytest.raises(UserError, match=r"its only row cannot be trained on.*roles!$"):
+        load_dataset(path, made, max_length=99)
+    with pytest.raises(UserError, match=r"refuses this conversation: .*roles!$"):
+        made.prompt(turns("a", "b")[:1] * 2)
