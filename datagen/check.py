@@ -11,6 +11,7 @@ from typing import Any
 
 from datagen.folder import read_manifest
 from datagen.leaks import split_leaks
+from livery.collecting import few_collections
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.raw import Source
@@ -85,6 +86,7 @@ class Findings:
         return not any(problem.serious for problem in self.problems)
 
 
+@few_collections()
 def check(
     path: str | Path,
     settings: TrainSettings | None = None,

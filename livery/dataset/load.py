@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from livery.collecting import few_collections
 from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.encode import BATCH, Encoded, encode_batches
 from livery.dataset.length import too_long
@@ -99,6 +100,7 @@ def judge(
                 yield found
 
 
+@few_collections()
 def load_dataset(
     data: str | Path | Sequence[Source],
     chat: ChatTemplate,
