@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from convert import archive, gguf_names, mlx_format, peft_format
+from convert import archive, gguf_layout, gguf_names, mlx_format, peft_format
 from convert.base import Base
 from convert.check_case import Form, GgufBase, Shape
 from convert.formats import Format, detect
@@ -167,5 +167,7 @@ def gguf_shapes(base: Base) -> dict[str, Shape] | None:
         path = module.replace("model.language_model.", "model.", 1)
         name = gguf_names.model_tensor(path, architecture)
         if name and not (module == "lm_head" and base.tied):
-            made[f"{name}.weight"] = shape
+            names = gguf_layout.split_names(f"{name}.weight", architecture)
+            rows = gguf_layout.split_rows(module, architecture, base.config) or [range(shape[0])]
+            made.update({n: (len(r), *shape[1:]) for n, r in zip(names, rows, strict=True)})
     return made

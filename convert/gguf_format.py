@@ -54,7 +54,12 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
     alpha = _alpha(file)
     pairs: dict[str, Pair] = {}
     believed = True
-    for tensor, arrays in _halves(file, allow_nonfinite).items():
+    config = base.config if base else None
+    try:
+        found = gguf_layout.join(_halves(file, allow_nonfinite), architecture, config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for tensor, arrays in found.items():
         module = gguf_names.from_gguf(tensor.removesuffix(".weight"), architecture, model_type)
         if module is None or not tensor.endswith(".weight"):
             raise UserError(f"{path}: {tensor}: no tensor of architecture {architecture.name}.")
@@ -215,8 +220,11 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
         product = scales.fold(module, reordered.b, factor)
         if factor != 1.0:
             folded[module] = (factor, scales.missing(reordered.b, product, factor))
-        tensors[f"{name}.lora_a"] = pair.a.T if pair.kind == "embedding" else reordered.a
-        tensors[f"{name}.lora_b"] = product
+        rows = gguf_layout.split_rows(module, architecture, base.config if base else None)
+        parts = [product[part] for part in rows] or [product]
+        for part, b in zip(gguf_layout.split_names(name, architecture), parts, strict=True):
+            tensors[f"{part}.lora_a"] = pair.a.T if pair.kind == "embedding" else reordered.a
+            tensors[f"{part}.lora_b"] = b
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
         "general.type": "adapter",
@@ -273,7 +281,9 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         gguf_names.to_gguf(module, architecture)
         if architecture.permuted and leaf(module) in _ROPE:
             _check_heads("the adapter", module, heads)
-        gguf_layout.orders(module, architecture, base.config if base else None)
+        config = base.config if base else None
+        gguf_layout.orders(module, architecture, config)
+        gguf_layout.split_rows(module, architecture, config)
     return architecture
 
 
