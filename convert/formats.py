@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from convert import archive, mlx_format, peft_format
 from convert.base import Base, check_fits, find_base, load_base
+from convert.unwritable import Unwritable
+from convert.way_out import advice
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
@@ -165,9 +169,9 @@ def check_heads(adapter: Adapter, base: Base | None, source: Format | None, targ
         "gguf": "llama.cpp aborts on it",
         "peft": "MLX applied it to both, PEFT applies it to the embedding alone",
     }
-    raise UserError(
-        f"{touched[0]}: the base ties its head to the embedding, and {reasons[target]}. "
-        "Merge the adapter into the base instead (livery merge), or train without this module."
+    raise Unwritable(
+        f"{touched[0]}: the base ties its head to the embedding, and {reasons[target]}.",
+        "this module",
     )
 
 
@@ -179,17 +183,18 @@ def refuse(
     Raises:
         UserError: see `write_adapter`.
     """
-    check_heads(adapter, base, source or "peft", target)
-    if target == "peft":
-        peft_format.refuse(adapter, base)
-        return
-    _check_copies(adapter, base)
-    if target == "mlx":
-        mlx_format.refuse(adapter, base)
-    else:
-        from convert import gguf_format
+    with _way_out(adapter, base, target, source):
+        check_heads(adapter, base, source or "peft", target)
+        if target == "peft":
+            peft_format.refuse(adapter, base)
+            return
+        _check_copies(adapter, base)
+        if target == "mlx":
+            mlx_format.refuse(adapter, base)
+        else:
+            from convert import gguf_format
 
-        gguf_format.refuse(adapter, base)
+            gguf_format.refuse(adapter, base)
 
 
 def write_adapter(
@@ -208,16 +213,29 @@ def write_adapter(
     Raises:
         UserError: see the writers and `check_heads`.
     """
-    check_heads(adapter, base, source or "peft", target)
-    if target == "peft":
-        return peft_format.write(adapter, destination, base)
-    copies = _check_copies(adapter, base)
-    if target == "mlx":
-        return mlx_format.write(adapter, destination, base) + copies
-    from convert import gguf_format
+    with _way_out(adapter, base, target, source):
+        check_heads(adapter, base, source or "peft", target)
+        if target == "peft":
+            return peft_format.write(adapter, destination, base)
+        copies = _check_copies(adapter, base)
+        if target == "mlx":
+            return mlx_format.write(adapter, destination, base) + copies
+        from convert import gguf_format
 
-    file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
-    return gguf_format.write(adapter, file, base) + copies
+        file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
+        return gguf_format.write(adapter, file, base) + copies
+
+
+@contextmanager
+def _way_out(
+    adapter: Adapter, base: Base | None, target: Format, source: Format | None
+) -> Generator[None]:
+    """Add to a refusal what works on this base."""
+    try:
+        yield
+    except Unwritable as error:
+        more = advice(error.without, adapter, base, target, source or "peft")
+        raise UserError(f"{error} {more}") from None
 
 
 def _check_copies(adapter: Adapter, base: Base | None) -> list[str]:

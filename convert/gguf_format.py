@@ -19,6 +19,7 @@ from convert.gguf_file import GgufFile, Value, open_gguf, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import common_order, leaf
 from convert.safetensors_file import stored_dtype
+from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.errors import UserError
 
@@ -304,17 +305,17 @@ def _check_experts(pairs: Mapping[str, Pair], base: Base | None) -> None:
 
 
 def _refuse_kinds(adapter: Adapter) -> None:
-    merge = "Merge the adapter into the base instead (livery merge)."
     for module, pair in adapter.pairs.items():
         if pair.magnitude is not None:
-            raise UserError(f"{module}: DoRA has no GGUF form. {merge}")
+            raise Unwritable(f"{module}: DoRA has no GGUF form.", "DoRA")
         if pair.bias is not None:
-            raise UserError(f"{module}: a bias of LoRA (lora_bias) has no GGUF form. {merge}")
+            raise Unwritable(f"{module}: a bias of LoRA (lora_bias) has no GGUF form.", "lora_bias")
     whole = [name for name in adapter.saved if not name.endswith(".base_layer.weight")]
     if whole:
-        raise UserError(
+        raise Unwritable(
             f"{whole[0]}: a whole tensor (modules_to_save or bias): GGUF adapters hold low-rank "
-            f"pairs alone. {merge}"
+            "pairs alone.",
+            "it",
         )
     if not any(pair.scale for pair in adapter.pairs.values()):
         raise UserError(

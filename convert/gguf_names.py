@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.unwritable import Unwritable
 from livery.adapter_names import MULTIMODAL
 from livery.errors import UserError
 
@@ -190,9 +191,9 @@ def to_gguf(module: str, architecture: Architecture) -> str:
             "merge), or train without it (--lora-targets)."
         )
     if name is None:
-        raise UserError(
-            f"{module}: architecture {architecture.name} of llama.cpp has no tensor for it. "
-            "Merge the adapter into the base instead (livery merge)."
+        raise Unwritable(
+            f"{module}: architecture {architecture.name} of llama.cpp has no tensor for it.",
+            "this module",
         )
     return f"blk.{layer[1]}.{name}" if layer else name
 

@@ -13,6 +13,7 @@ from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.peft_config import CONFIG, Unit
 from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
+from convert.unwritable import Unwritable
 from livery import peft_rules
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
@@ -297,7 +298,8 @@ def refuse_mixed_dora(adapter: Adapter) -> None:
     """
     plain = [module for module, pair in adapter.pairs.items() if pair.magnitude is None]
     if adapter.dora and plain:
-        raise UserError(
+        raise Unwritable(
             f"{plain[0]} has no DoRA magnitude, other modules have: this format has DoRA on all "
-            "modules or none. Merge the adapter into the base instead."
+            "modules or none.",
+            "DoRA",
         )
