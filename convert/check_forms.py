@@ -37,7 +37,7 @@ def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:
     weights = (peft_format.WEIGHTS, "adapter_model.bin")
     named = "peft_type" in config or ("r" in config and "lora_parameters" not in config)
     if any((path / name).exists() for name in weights) or named:
-        forms["peft"] = _peft(path, config)
+        forms["peft"] = _peft(path, config, base)
     for folder in (path, path / "mlx"):
         own = _config(folder / mlx_format.CONFIG)
         if (folder / mlx_format.WEIGHTS).exists() or "lora_parameters" in own:
@@ -79,7 +79,7 @@ def _form_of_file(path: Path, base: Base | None) -> dict[Format, Form]:
     config = _config(source.folder / peft_format.CONFIG)
     if source.format == "mlx":
         return {"mlx": _mlx(source.folder, config)}
-    return {"peft": _peft(source.folder, config)}
+    return {"peft": _peft(source.folder, config, base)}
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -91,9 +91,9 @@ def _config(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _peft(folder: Path, config: Mapping[str, Any]) -> Form:
+def _peft(folder: Path, config: Mapping[str, Any], base: Base | None) -> Form:
     shapes = _shapes(lambda: open_tensors(folder / peft_format.WEIGHTS).entries)
-    return Form("peft", folder, config, shapes, *_read(lambda: peft_format.read(folder)))
+    return Form("peft", folder, config, shapes, *_read(lambda: peft_format.read(folder, base)))
 
 
 def _mlx(folder: Path, config: Mapping[str, Any]) -> Form:

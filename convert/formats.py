@@ -102,7 +102,7 @@ def read_adapter(
     if source.format == "peft":
         if source.file.name not in (peft_format.WEIGHTS,):
             raise UserError(f"{source.file}: give the folder, or rename it {peft_format.WEIGHTS}.")
-        adapter = peft_format.read(source.folder, allow_nonfinite=allow_nonfinite)
+        adapter = peft_format.read(source.folder, base, allow_nonfinite=allow_nonfinite)
     elif source.format == "mlx":
         adapter = mlx_format.read(source.folder, source.file, allow_nonfinite=allow_nonfinite)
     else:

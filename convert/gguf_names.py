@@ -112,7 +112,9 @@ _TABLE = (
         ("deepseek_v3", "deepseek_v2"),
         passed_over=frozenset({*_MLA[:4], "lm_head"}),
     ),
-    Architecture("gpt-oss", "GPT_OSS", _ATTENTION, False, ("gpt_oss",)),  # its experts: not yet
+    Architecture(
+        "gpt-oss", "GPT_OSS", (*_ATTENTION, "mlp.router", *_EXPERTS[1:]), False, ("gpt_oss",)
+    ),
     Architecture(
         "qwen35",
         "QWEN35",
