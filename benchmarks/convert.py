@@ -173,7 +173,7 @@ def merging(case: str, work: Path, repeats: int) -> dict[str, Any]:
 
 def differing(one: Path, other: Path) -> int:
     """How many values two folders' weights differ in."""
-    from convert.safetensors_file import open_tensors
+    from livery.safetensors_file import open_tensors
 
     files = [
         {name: (file, e) for file in map(open_tensors, folder.glob("*.safetensors"))

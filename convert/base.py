@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.safetensors_file import STORED, TensorFile, open_tensors
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError, shown
 from livery.models import find_base as find_base
 from livery.models import read_config
+from livery.safetensors_file import STORED, TensorFile, open_tensors
 from livery.weights import check_complete, read_tensors, weight_files
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")

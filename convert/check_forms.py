@@ -13,11 +13,11 @@ from convert import archive, gguf_layout, gguf_names, mlx_format, peft_format
 from convert.base import Base
 from convert.check_case import Form, GgufBase, Shape
 from convert.formats import Format, detect
-from convert.gguf_file import open_gguf
-from convert.safetensors_file import open_tensors
 from livery.adapter import Adapter, NotFinite
 from livery.errors import UserError
 from livery.files import read_json
+from livery.gguf_reader import open_gguf
+from livery.safetensors_file import open_tensors
 
 
 def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:

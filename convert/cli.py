@@ -244,7 +244,7 @@ def _rounded(adapter: Any, dtype: str, *, allow_nonfinite: bool) -> Any:
     """
     import dataclasses
 
-    from convert.safetensors_file import check_overflow, round_to
+    from livery.safetensors_file import check_overflow, round_to
 
     def rounded(array: Any, name: str) -> Any:
         made = round_to(array, dtype)

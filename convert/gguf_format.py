@@ -15,13 +15,14 @@ import numpy as np
 
 from convert import gguf_fields, gguf_layout, gguf_names, record, scales
 from convert.base import Base
-from convert.gguf_file import GgufFile, Value, open_gguf, write_gguf
+from convert.gguf_file import Value, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import common_order, leaf
-from convert.safetensors_file import stored_dtype
 from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.errors import UserError
+from livery.gguf_reader import GgufFile, open_gguf
+from livery.safetensors_file import stored_dtype
 
 _HALVES = (".lora_a", ".lora_b")
 _RECORD = f"{record.KEY}.record"

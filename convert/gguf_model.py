@@ -23,11 +23,12 @@ from convert import (
     k_quants,
 )
 from convert.base import Base, Slot, load_base, open_shards, slot
-from convert.gguf_file import TYPES, Lazy, Value, write_gguf
+from convert.gguf_file import Lazy, Value, write_gguf
 from convert.gguf_names import Architecture
 from convert.naming import leaf
-from convert.safetensors_file import TensorFile, open_tensors
 from livery.errors import UserError
+from livery.gguf_reader import TYPES
+from livery.safetensors_file import TensorFile, open_tensors
 from livery.weights import weight_files
 
 # What can be asked for -> (type of the matrices, llama.cpp's number for the mix).

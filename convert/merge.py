@@ -33,10 +33,10 @@ from convert.merge_blocks import (
 )
 from convert.merge_changes import of_pair, replacement
 from convert.merge_extend import HEAD, Added, extend, is_embedding, write_config
-from convert.safetensors_file import STORED, TensorFile
 from livery.adapter import Adapter
 from livery.errors import UserError, shown
 from livery.outputs import Input, new_folder
+from livery.safetensors_file import STORED, TensorFile
 
 COMMAND = "livery merge"  # whose mark the folder gets
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack")

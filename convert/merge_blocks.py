@@ -18,9 +18,9 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from convert.safetensors_file import Entry, TensorFile, encode
 from livery.blas import numpy_on_one_thread
 from livery.cores import cores
+from livery.safetensors_file import Entry, TensorFile, encode
 
 _BLOCK = 1 << 18  # values in a block: 1 MB of float32
 _COPIED = 4 << 20  # bytes copied at a time

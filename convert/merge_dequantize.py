@@ -27,10 +27,10 @@ from convert.merge import (
 )
 from convert.merge_blocks import WIDTH, Computed, Job, Moved, Source, Stored, Zeros, write
 from convert.merge_extend import extend, write_config
-from convert.safetensors_file import TensorFile
 from livery.errors import UserError
 from livery.outputs import Input, new_folder
 from livery.reading import read_object
+from livery.safetensors_file import TensorFile
 
 _SHARD = 5_000_000_000  # bytes; what transformers cuts models into
 _TAGS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

@@ -17,13 +17,13 @@ from convert import record, scales
 from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.peft_format import refuse_mixed_dora
-from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
 from livery.errors import UserError, shown
 from livery.files import write_json
 from livery.reading import read_object
+from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapters.safetensors"

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from convert.base import load_base
-from convert.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.engines.mlx_base import (
     as_mlx_reads,
     check_arithmetic,
@@ -33,6 +32,7 @@ from livery.files import is_full_disk, read_json
 from livery.models import read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
+from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.weights import read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets

@@ -12,7 +12,6 @@ from convert import peft_config, peft_experts, record
 from convert.base import Base, find_base
 from convert.naming import common_order, leaf
 from convert.peft_config import CONFIG, Unit
-from convert.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 from convert.unwritable import Unwritable
 from livery import peft_rules
 from livery.adapter import Adapter, Kind, Pair, finite
@@ -21,6 +20,7 @@ from livery.errors import UserError, shown
 from livery.files import write_json
 from livery.models import read_config
 from livery.reading import read_object
+from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from convert.merge_blocks import Source, Stored, Workspace
-from convert.safetensors_file import TensorFile
 from livery.errors import UserError
 from livery.reading import parse_json
+from livery.safetensors_file import TensorFile
 
 KINDS = ("nf4", "fp4")
 _DTYPES = {"U8": "u1", "F32": "<f4"}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from convert.merge_blocks import Source, Stored, Workspace, view
-from convert.safetensors_file import TensorFile
 from livery.adapter_names import MULTIMODAL
 from livery.errors import UserError
+from livery.safetensors_file import TensorFile
 
 BITS = (2, 3, 4, 5, 6, 8)
 # Those whose tensors mlx-lm keeps as Hugging Face has them, but for stacks of experts.

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from convert import formats, peft_config, record
 from convert.check import check
 from convert.cli import convert
-from convert.gguf_file import open_gguf, write_gguf
+from convert.gguf_file import write_gguf
 from convert.merge_cli import merge_folders
 from convert.pack import pack
-from convert.safetensors_file import open_tensors, write_tensors
 from livery.adapter import Adapter, NotFinite, Pair
 from livery.cli import cli
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
+from livery.safetensors_file import open_tensors, write_tensors
 from tests.test_convert_errors import BASE, edit_config, plain
 from tests.tiny_models import tiny_model
 

@@ -24,12 +24,13 @@ from convert.check_case import Finding
 from convert.check_cli import check_command
 from convert.cli import convert
 from convert.folder import write_adapter_folder
-from convert.gguf_file import open_gguf, write_gguf
+from convert.gguf_file import write_gguf
 from convert.gguf_model import write_model
-from convert.safetensors_file import open_tensors, write_tensors
 from livery.adapter import Adapter, Pair
 from livery.cli import COMMANDS, LazyGroup, cli
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
+from livery.safetensors_file import open_tensors, write_tensors
 from tests import convert_cases as cases
 from tests.tiny_models import FAMILIES, tiny_model
 

@@ -17,9 +17,9 @@ from convert.base import load_base
 from convert.cli import convert
 from convert.merge import Part, merge
 from convert.merge_cli import merge_command, merge_folders
-from convert.safetensors_file import open_tensors
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.safetensors_file import open_tensors
 from tests import convert_cases as cases
 from tests.tiny_models import FAMILIES, tiny_model
 

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from convert import formats, scales
 from convert.base import Base, load_base
-from convert.safetensors_file import open_tensors, round_to, write_tensors
 from livery.adapter import Adapter, Kind, Pair
+from livery.safetensors_file import open_tensors, round_to, write_tensors
 from tests.tiny_models import FAMILIES, tiny_model
 
 SETTINGS = settings(

@@ -36,7 +36,8 @@ from livery.adapter import Adapter, Pair
 from livery.backend import PortableState
 from livery.config import resolve
 from livery.errors import UserError
-from livery.reading import parse_json, read_safetensors_header
+from livery.reading import parse_json
+from livery.safetensors_file import open_tensors
 from tests.hostile import Inputs, make
 from tests.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
 
@@ -106,7 +107,7 @@ TARGETS: dict[str, tuple[str, Reader, bool]] = {
     "moments": ("run/checkpoint/state.safetensors",
                 lambda i: checkpoint.read(i.run / "checkpoint"), False),
     "header": ("BASE/model.safetensors",
-               lambda i: read_safetensors_header(i.base / "model.safetensors"), False),
+               lambda i: open_tensors(i.base / "model.safetensors"), False),
     "json": ("peft/adapter_config.json",
              lambda i: parse_json((i.peft / "adapter_config.json").read_bytes(), "x"), True),
 }  # fmt: skip

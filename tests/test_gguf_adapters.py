@@ -12,9 +12,10 @@ import pytest
 
 from convert import check, check_forms, gguf_format, gguf_layout, gguf_names
 from convert.base import Base, load_base
-from convert.gguf_file import open_gguf, write_gguf
+from convert.gguf_file import write_gguf
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests import convert_cases as cases
 from tests import gguf_bases
 from tests.test_gguf_families import logprobs, on_llama_cpp

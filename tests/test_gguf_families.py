@@ -15,10 +15,10 @@ from convert import gguf_format, gguf_layout
 from convert.base import load_base
 from convert.cli import convert
 from convert.gguf_cli import convert_model
-from convert.gguf_file import open_gguf
 from convert.gguf_model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests import convert_cases as cases
 from tests import gguf_bases
 from tests.test_gguf_fields import changed

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from convert import gguf_fields, gguf_numbers, gguf_rope
 from convert.base import load_base
 from convert.gguf_cli import gguf_command
-from convert.gguf_file import open_gguf
 from convert.gguf_model import write_model
 from convert.gguf_names import for_model_type
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests import convert_cases as cases
 from tests.tiny_models import FAMILIES, MORE, tiny_model
 

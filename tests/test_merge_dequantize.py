@@ -16,8 +16,8 @@ from convert import merge_blocks, merge_dequantize
 from convert.base import load_base
 from convert.cli import convert
 from convert.merge_cli import merge_command, merge_folders
-from convert.safetensors_file import encode, open_tensors
 from livery.errors import UserError
+from livery.safetensors_file import encode, open_tensors
 from tests import convert_cases as cases
 from tests.tiny_models import tiny_model
 

@@ -23,9 +23,9 @@ from convert.gguf_model import write_model
 from convert.merge import Part, merge
 from convert.merge_cli import merge_folders
 from convert.merge_extend import BIASES
-from convert.safetensors_file import open_tensors
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.safetensors_file import open_tensors
 from tests import convert_cases as cases
 from tests.test_check import real_adapter, run_remedy
 from tests.test_convert_llamacpp import logprobs, prompts, tolerance

@@ -16,9 +16,9 @@ pytest.importorskip("mlx_lm")
 
 from convert import mlx_model
 from convert.mlx_cli import mlx_command
-from convert.safetensors_file import open_tensors
 from livery.cli import run
 from livery.errors import UserError
+from livery.safetensors_file import open_tensors
 from tests import convert_cases as cases
 from tests.tiny_models import tiny_model
 

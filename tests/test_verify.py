@@ -21,10 +21,11 @@ from safetensors.numpy import load_file, save_file
 
 from convert import gguf_names
 from convert.cli import convert
-from convert.gguf_file import open_gguf, write_gguf
+from convert.gguf_file import write_gguf
 from livery import cli, parity
 from livery.commands import verifying
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from livery.parity import Logits
 from tests import convert_cases as cases
 from tests.convert_cases import peft_adapter
