@@ -83,11 +83,12 @@ def leaks(record: Record) -> str:
     if found is None:
         return "The training file is not known, so leaks were not counted (--train-data names it)."
     total = record["set"]["cases"]
+    rows = count(found["rows"], "row")
     if not found["same"] and not found["near"]:
-        return f"None of the {total} cases stands in the training file ({found['rows']} rows)."
+        return f"None of the {total} cases stands in the training file ({rows})."
     return (
         f"{found['same']} of {total} cases stand in the training file with at most a number or a "
-        f"name exchanged, {found['near']} more in nearly the same words ({found['rows']} rows)."
+        f"name exchanged, {found['near']} more in nearly the same words ({rows})."
     )
 
 

@@ -84,7 +84,7 @@ def decode(data: bytes, where: object, line: int | None = None) -> str:
         if data.startswith(mark):
             raise UserError(f"{_at(where, line)}: {name} text. Save the file as UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").lstrip("\ufeff")  # some tools write it twice
     except UnicodeDecodeError as error:
         counted = 1 + data.count(b"\n", 0, error.start) if isinstance(where, Path) else None
         at = _at(where, line or counted)

@@ -306,6 +306,7 @@ def test_without_pyarrow_the_remedy_is_named(
          ["a\u2028b\u2029c\x85d", "e"]),
         ("x.jsonl", b'{"text": "a", "text": "a"}\r\n\r\n{"text": "b"}', ["a", "b"]),
         ("x.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\xef\xbb\xbf{"text": "b"}\r', ["a", "b"]),
+        ("x.jsonl", b'\xef\xbb\xbf\xef\xbb\xbf{"text": "a"}', ["a"]),
         ("x.csv", b'text,n\r"a\rb",1\rc,2\r', ["a\nb", "c"]),
     ],
 )  # fmt: skip
