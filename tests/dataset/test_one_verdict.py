@@ -292,11 +292,11 @@ def test_a_run_goes_on_the_next_day_under_a_template_with_a_date(
     from tests.dataset.templates import FAMILIES
 
     class Clock(datetime.date):
-        day = "2026-03-01"
+        given = "2026-03-01"
 
         @classmethod
         def today(cls) -> Any:
-            return datetime.date.fromisoformat(cls.day)
+            return datetime.date.fromisoformat(cls.given)
 
     monkeypatch.setattr(training.datetime, "date", Clock)
     template = tmp_path / "dated.jinja"
@@ -309,7 +309,7 @@ def test_a_run_goes_on_the_next_day_under_a_template_with_a_date(
     assert run([*command, "--iters", "2"]) == 0
     assert "that is 2026-03-01 (--template-date" in capsys.readouterr().err
     shutil.rmtree(out / "checkpoints" / "step-000002")  # as if it had been stopped before
-    Clock.day = "2026-03-02"
+    Clock.given = "2026-03-02"
     assert run([*command, "--iters", "2", "--resume"]) == 0
     said = capsys.readouterr().err
     assert "that is 2026-03-01 (--template-date" in said
