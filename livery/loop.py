@@ -173,7 +173,8 @@ class _Run:
             self._tell("note", text=f"{why}: beginning from step 0.")
             self._cut_logs(-1)
             return 0
-        differences = self.origin.differences(found.origin)
+        base = run_folder.base_digest(self.settings.model, like=found.origin.base)
+        differences = dataclasses.replace(self.origin, base=base).differences(found.origin)
         if differences:
             text = f"{found.path}: made by another run: " + "; ".join(differences) + "."
             if not self.job.resume_anyway:

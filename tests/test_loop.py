@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from livery import checkpoint
+from livery import checkpoint, run_folder
 from livery.errors import UserError
 from livery.settings import TrainSettings
 from tests.runs import run, tiny_settings
@@ -315,6 +315,21 @@ def test_a_run_of_other_settings_or_data_is_not_resumed_by_accident(tmp_path: Pa
     train.write_text("".join(train.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(UserError, match="training data's hash"):
         run(tiny_settings(tmp_path), resume=True)
+
+
+def test_a_run_that_recorded_the_bases_older_digest_is_resumed(whole: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    run(settings)
+    shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
+    state = checkpoint.folder(tmp_path / "run", 10) / "state.json"
+    facts = json.loads(state.read_text())
+    assert facts["origin"]["base"] == run_folder.base_digest(settings.model)
+    facts["origin"]["base"] = run_folder.base_digest(settings.model, like="f" * 64)
+    state.write_text(json.dumps(facts))
+    run(settings, resume=True)
+    assert final(tmp_path) == final(whole)
+    newest = checkpoint.read(checkpoint.folder(tmp_path / "run", 12))
+    assert newest.origin.base == run_folder.base_digest(settings.model)
 
 
 def test_evaluations_on_other_rows_are_not_compared(tmp_path: Path) -> None:
