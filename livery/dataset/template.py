@@ -21,7 +21,7 @@ from livery.dataset.conversation import Message
 from livery.dataset.reasoning import BLOCKS, split_reasoning
 from livery.dataset.sandbox import Refused, Template, compiled
 from livery.errors import UserError, sentence
-from livery.models import check_files
+from livery.models import check_files, find_base
 from livery.reading import read_object, read_text
 from livery.settings import TemplateSettings
 
@@ -396,8 +396,8 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
         UserError: as `load_tokenizer`, or a template that is no Jinja.
     """
     settings = settings or TemplateSettings()
-    folder = Path(model).expanduser()
-    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    folder = find_base(str(Path(model).expanduser()))
+    config = read_object(folder / "config.json") if folder else {}
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     vocabulary = size if isinstance(size, int) and not isinstance(size, bool) else None
     return ChatTemplate(load_tokenizer(model, settings.template), settings, vocabulary)
