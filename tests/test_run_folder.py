@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +229,19 @@ def test_a_hub_id_is_digested_where_it_was_downloaded(
     snapshots.mkdir(parents=True)
     folder = base_folder(snapshots / "abc")
     assert run_folder.base_digest("some/model") == run_folder.base_digest(folder) != by_name
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root")
+def test_a_folder_that_may_not_be_written_is_refused_in_one_line() -> None:
+    """As another user, in a current folder that is not theirs; /usr is nobody's to write."""
+    command = "from pathlib import Path; from livery import run_folder as r, errors\n" + (
+        "try:\n r.locked(Path('run')).__enter__()\nexcept errors.UserError as e: print(e)"
+    )
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    root = str(Path(run_folder.__file__).parents[1])
+    done = subprocess.run(
+        [*as_nobody, sys.executable, "-c", command], cwd="/usr", capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": root}, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("run: not allowed to write here"), done.stderr
+    assert done.stdout.count("\n") == 1
