@@ -12,7 +12,7 @@ import click
 
 from livery import skills
 from livery.config.flags import given_flags, option_flags
-from livery.errors import printable, shown
+from livery.errors import counted, printable, shown
 
 _SHOWN = 20
 
@@ -108,7 +108,7 @@ def _skill_command(name: str) -> click.Command:
             return 0
         for split, facts in manifest["splits"].items():
             categories = ", ".join(f"{shown(c)} {n}" for c, n in facts["categories"].items())
-            click.echo(f"{shown(out / split)}.jsonl  {facts['rows']} rows: {categories}")
+            click.echo(f"{shown(out / split)}.jsonl  {counted(facts['rows'], 'row')}: {categories}")
         click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
         return 0
 
@@ -152,14 +152,14 @@ def check_command(
         click.echo(json.dumps({"ok": found.ok, **dataclasses.asdict(found)}, indent=2))
         return 0 if found.ok else 1
     for name, rows in found.rows.items():
-        line = f"{name}: {rows} rows"
+        line = f"{name}: {counted(rows, 'row')}"
         if lengths := found.lengths.get(name):
             line += (
                 f"; {lengths.shortest} to {lengths.longest} tokens, half of them up to "
                 f"{lengths.median}; {lengths.supervised} supervised"
             )
         if dropped := found.dropped[name]:
-            line += f"; {dropped} left out"
+            line += f"; {dropped:,} left out"
         click.echo(line)
     if found.lengths:
         limit = config.values["max_length"]
@@ -173,5 +173,5 @@ def check_command(
         more = len(found.problems) - _SHOWN
         click.echo(f"... and {more} more; --json lists all of them.", err=True)
     serious = sum(problem.serious for problem in found.problems)
-    click.echo(f"{serious} errors, {len(found.problems) - serious} warnings.")
+    click.echo(f"{counted(serious, 'error')}, {counted(len(found.problems) - serious, 'warning')}.")
     return 0 if found.ok else 1

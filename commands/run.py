@@ -14,7 +14,7 @@ import click
 
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
-from livery.errors import TargetMissed
+from livery.errors import TargetMissed, counted
 from livery.paths import EMBEDDED, name_model
 from livery.progress import show_seconds
 from livery.reading import read_object
@@ -143,7 +143,7 @@ def _stages(
             stages.train(config, fresh=fresh, resume_command="give the same command again.")
         facts = read_object(folder / "training_metadata.json")
         loss = facts["eval_loss"]
-        stage.result = f"{folder}: {facts['steps']} steps" + (
+        stage.result = f"{folder}: {counted(facts['steps'], 'step')}" + (
             f", eval_loss {loss:.4f}" if loss is not None else ""
         )
 

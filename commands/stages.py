@@ -110,6 +110,7 @@ def training_is_done(settings: TrainSettings) -> bool:
             "add --fresh to begin anew in its place."
         )
     now, then = made_from(settings), {**_SINCE, **read_object(folder / MADE_FROM)}
+    now["base"] = base_digest(settings.model, like=str(then.get("base")))
     changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
     if changed:
         shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])

@@ -23,6 +23,12 @@ _CONV1D_NAMES = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _EXPERT_LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 
 
+# Parameters that hold all experts of a layer, and their blocks of 4 bits.
+_FUSED = tuple(
+    f".experts.{part}{end}" for part in ("gate_up_proj", "down_proj") for end in ("", "_blocks")
+)
+
+
 @dataclass(frozen=True)
 class Base:
     """A base model, without its weights.
@@ -143,6 +149,9 @@ def _shapes(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     for name, entry in read_tensors(folder).items():
         if name.endswith((".scales", ".absmax")):
             return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
+        if name.endswith(_FUSED) and len(entry.shape) > 2:
+            shapes.update(_of_stack(name, entry.shape, model_type))
+            continue
         if not name.endswith(".weight") or entry.tag not in STORED:
             continue
         place = slot(name, model_type)
@@ -155,6 +164,26 @@ def _shapes(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
             experts[place.module] = count
             shapes[place.module] = (count, *entry.shape)
     return shapes
+
+
+def _of_stack(name: str, shape: tuple[int, ...], model_type: str) -> dict[str, tuple[int, ...]]:
+    """(E, out, in) of the modules that one parameter of all experts holds."""
+    head, part = slot(name, model_type).module, name.rpartition(".")[2]
+    if part.endswith("_blocks"):  # MXFP4: 32 values in 16 bytes
+        count, out, into = shape[0], shape[1], 2 * shape[2] * shape[-1]
+    elif keeps_input_first(model_type):
+        count, into, out = shape
+    else:
+        count, out, into = shape
+    if part.startswith("down_proj"):
+        return {f"{head}.down_proj": (count, out, into)}
+    return dict.fromkeys((f"{head}.gate_proj", f"{head}.up_proj"), (count, out // 2, into))
+
+
+def keeps_input_first(model_type: str) -> bool:
+    """Whether a family keeps its experts as (E, in, out), with the rows of gate and up in turns,
+    where others have (E, out, in), gate before up."""
+    return model_type == "gpt_oss"
 
 
 def check_fits(adapter: Adapter, base: Base) -> None:

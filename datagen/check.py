@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -10,14 +11,15 @@ from typing import Any
 
 from datagen.folder import read_manifest
 from datagen.leaks import split_leaks
+from livery.collecting import few_collections
 from livery.config.settings import TrainSettings
 from livery.dataset.columns import read_columns
-from livery.dataset.conversation import Dropped, Row, RowError
+from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import asked_and_answered, question
 from livery.dataset.sources import SPLITS, digest, find
-from livery.errors import UserError
+from livery.errors import UserError, sentence
 from livery.skills import AnswerError, get_skill, skill_names
 
 
@@ -84,6 +86,7 @@ class Findings:
         return not any(problem.serious for problem in self.problems)
 
 
+@few_collections()
 def check(
     path: str | Path,
     settings: TrainSettings | None = None,
@@ -122,7 +125,7 @@ def check(
                 findings.problems.append(Problem("form", found.where, found.reason))
             elif isinstance(found, Dropped):
                 dropped.add(found.where)
-                message = f"left out: {found.reason}."
+                message = f"left out: {sentence(found.reason)}"
                 findings.problems.append(Problem("dropped", found.where, message, serious=strict))
             else:
                 row, tokens = found
@@ -179,7 +182,9 @@ def _verdicts(
     except RowError as error:
         yield error
     except UserError as error:
-        where = next((str(s) for s in sources if str(error).startswith(str(s))), str(sources[0]))
+        source = next((str(s) for s in sources if str(error).startswith(str(s))), str(sources[0]))
+        line = re.match(r":\d+(?=: )", str(error).removeprefix(source))
+        where = source + (line[0] if line else "")
         yield RowError(where, str(error).removeprefix(where).removeprefix(": "))
 
 
@@ -248,7 +253,7 @@ def _check_split(
     if findings.rows[name] or refused:
         return
     count = findings.dropped[name]
-    message = f"none of its {count} rows can be trained on." if count else "holds no rows."
+    message = f"{none_left(count)}." if count else "holds no rows."
     findings.problems.append(Problem("form", str(sources[0]), message))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from livery.dataset.leaks import Leak, Row, count_leaks, find_leaks, index, normalise
-from livery.errors import UserError
+from livery.errors import UserError, counted
 
 __all__ = ["count_leaks", "find_leaks", "index", "normalise", "refuse_leaks"]
 
@@ -39,6 +39,7 @@ def refuse_leaks(splits: Mapping[str, Sequence[Row]], names: Iterable[str] = ())
             for one, other, leak in found[:5]
         )
         raise UserError(
-            f"{len(found)} cases stand in another split too, so no data were written:\n{shown}\n"
+            f"{counted(len(found), 'case stands', 'cases stand')} in another split too, so no data "
+            f"were written:\n{shown}\n"
             "Take these sentences out of one of the splits."
         )

@@ -49,6 +49,16 @@ def printable(message: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else shown(c) for c in message)
 
 
+def counted(number: int, noun: str, many: str = "") -> str:
+    """1 row, 2,000 rows; `many` where the plural is no noun with an s."""
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text that ends as sentences do; others may have ended it already."""
+    return text if text.rstrip("\"'`)")[-1:] in tuple(".!?…") else f"{text}."
+
+
 def _escape(character: str) -> str:
     if unicodedata.category(character) == "Zs":
         return character  # no-break and ideographic spaces: harmless, and usual in some languages

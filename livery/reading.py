@@ -22,7 +22,7 @@ LARGEST_JSON = 512 << 20
 LARGEST_TEXT = 64 << 20
 # One row of a data file.
 LONGEST_LINE = 256 << 20
-LARGEST_HEADER = 100 << 20  # safetensors' own bound
+LARGEST_HEADER = 100_000_000  # safetensors' own bound
 # JSON within JSON: no schema, tool call or configuration comes near it.
 DEEPEST = 100
 # More digits than any float has before its point; longer whole numbers fit nothing we compute.
@@ -84,7 +84,7 @@ def decode(data: bytes, where: object, line: int | None = None) -> str:
         if data.startswith(mark):
             raise UserError(f"{_at(where, line)}: {name} text. Save the file as UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").lstrip("\ufeff")  # some tools write it twice
     except UnicodeDecodeError as error:
         counted = 1 + data.count(b"\n", 0, error.start) if isinstance(where, Path) else None
         at = _at(where, line or counted)
@@ -161,53 +161,8 @@ def read_object(path: str | Path, *, limit: int = LARGEST_JSON) -> dict[str, Any
     """Read a JSON file that holds one object. Raises UserError, also where it holds another."""
     value = read_json(path, limit=limit)
     if not isinstance(value, dict):
-        raise UserError(
-            f"{shown(path, 1000)}: a {_KIND[type(value)]} where a JSON object was expected."
-        )
+        raise UserError(f"{shown(path, 1000)}: {kind_of(value)} where a JSON object was expected.")
     return value
-
-
-def read_safetensors_header(path: str | Path) -> tuple[dict[str, Any], int]:
-    """(the header, where the tensors' bytes begin) of a safetensors file.
-
-    Each entry but `__metadata__` is {"dtype": str, "shape": [n ...], "data_offsets": [begin, end]}
-    with whole numbers of at least 0; the offsets lie within the file.
-
-    Raises:
-        UserError: as `open_file` and `parse_json`, or the header is not one.
-    """
-    path = Path(path)
-    name = shown(path, 1000)
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(LARGEST_HEADER, size - 8):
-            file.seek(0)
-            if file.read(24) == b"version https://git-lfs.":
-                raise UserError(f"{name}: a git-lfs pointer, not the weights: git lfs pull.")
-            raise UserError(f"{name}: damaged: its header would be longer than the file.")
-        raw = file.read(length)
-    header = parse_json(raw, f"{name}: damaged: its header")
-    if not isinstance(header, dict):
-        raise UserError(f"{name}: damaged: its header is no JSON object.")
-    for key, entry in header.items():
-        if key != "__metadata__" and not _is_entry(entry, size - 8 - length):
-            raise UserError(f"{name}: damaged: the entry of {shown(key)} is not one of a tensor.")
-    return header, 8 + length
-
-
-def _is_entry(entry: Any, size: int) -> bool:
-    try:
-        (begin, end), shape = entry["data_offsets"], entry["shape"]
-        numbers = [*shape, begin, end]
-    except (TypeError, KeyError, ValueError):
-        return False
-    return (
-        isinstance(entry.get("dtype"), str)
-        and len(shape) <= 8
-        and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
-        and begin <= end <= size
-    )
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -242,10 +197,13 @@ def parse_row(raw: bytes, path: object, number: int, *, finite: bool = True) -> 
             raise
         raise UserError(f"{error} Each line must be one JSON object.") from None
     if not isinstance(row, dict):
-        raise UserError(
-            f"{_at(path, number)}: a {_KIND[type(row)]} where a JSON object was expected."
-        )
+        raise UserError(f"{_at(path, number)}: {kind_of(row)} where a JSON object was expected.")
     return row
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, with its article."""
+    return "null" if value is None else f"a {_KIND[type(value)]}"
 
 
 class _NumberError(ValueError):

@@ -2,7 +2,8 @@
 
 The safetensors package cannot give bfloat16 to numpy and wants all tensors in memory to write.
 Layout: u64 header length, JSON header {name: {dtype, shape, data_offsets}}, then the data without
-holes. Every number of the header is checked against the file before anything is read.
+holes. Every number of the header is checked against the file before anything is read: this is the
+one reader of such headers, of models and adapters, and as strict as the format's own.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import numpy as np
 
 from livery.errors import UserError, shown
 from livery.files import atomic_write
-from livery.reading import open_file
+from livery.reading import LARGEST_HEADER, open_file, parse_json
 
 # What adapters are stored in. bfloat16 has no numpy type: its bits are the upper half of float32's.
 STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _BITS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 _TAGS = {dtype: tag for tag, dtype in STORED.items()}
-_SIZES = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
-    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+# Bits of a value, for every type that the format has.
+_WIDTHS = {
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16,
+    "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+    "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
-_HEADER_LIMIT = 100_000_000  # bytes; the format's own
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,22 @@ def open_tensors(path: str | Path) -> TensorFile:
     """Read and check the header.
 
     Raises:
-        UserError: no such file, or anything in it that the format does not allow.
+        UserError: as `open_file` and `parse_json`, a git-lfs pointer, or anything in it that the
+            format does not allow.
     """
     path = Path(path)
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(_HEADER_LIMIT, size - 8):
+        if size < 8 or length > min(LARGEST_HEADER, size - 8):
+            file.seek(0)
+            if file.read(24) == b"version https://git-lfs.":
+                raise UserError(
+                    f"{shown(path, 1000)}: a git-lfs pointer, not the weights: git lfs pull."
+                )
             raise _broken(path, "the header would be longer than the file")
         raw = file.read(length)
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"its header is not the JSON it should be ({error})") from None
+    header = parse_json(raw, f"{shown(path, 1000)}: not a whole safetensors file: its header")
     if not isinstance(header, dict):
         raise _broken(path, "its header is no JSON object")
     metadata = header.pop("__metadata__", None) or {}  # MLX writes null for none
@@ -105,10 +110,10 @@ def _entry(path: Path, name: str, value: Any, base: int, size: int) -> Entry:
         tag, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         start, end = offsets
         whole = all(type(n) is int and n >= 0 for n in [*shape, start, end])
-        width = _SIZES[tag]
+        width = _WIDTHS[tag]
     except (TypeError, KeyError, ValueError):
         raise _broken(path, f"the entry of {shown(name)} is not one of a known tensor") from None
-    if not whole or len(shape) > 8 or end - start != math.prod(shape) * width:
+    if not whole or len(shape) > 8 or 8 * (end - start) != math.prod(shape) * width:
         raise _broken(
             path,
             f"{shown(name)}: shape {shown(shape, 80)} of {tag} does not fill bytes {start}–{end}",
@@ -128,15 +133,10 @@ def _check_coverage(path: Path, entries: Mapping[str, Entry], base: int, size: i
         raise _broken(path, f"{size - at} bytes belong to no tensor")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return made
-
-
 def _broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: not a whole safetensors file: {why}. Download or export it again.")
+    return UserError(
+        f"{shown(path, 1000)}: not a whole safetensors file: {why}. Download or export it again."
+    )
 
 
 def stored_dtype(array: np.ndarray, wanted: str) -> str:
@@ -205,7 +205,7 @@ def write_tensors(
     at = 0
     for name, array in sorted(tensors.items()):
         tag = _TAGS[dtypes[name]]
-        end = at + array.size * _SIZES[tag]
+        end = at + array.size * _WIDTHS[tag] // 8
         header[name] = {"dtype": tag, "shape": list(array.shape), "data_offsets": [at, end]}
         at = end
     raw = json.dumps(header, separators=(",", ":")).encode()

@@ -17,7 +17,8 @@ from typing import Any, cast
 
 from livery.errors import UserError, shown
 from livery.models import CONFIG, nested_parts
-from livery.reading import open_file, read_json, read_safetensors_header
+from livery.reading import open_file, read_json
+from livery.safetensors_file import open_tensors
 from livery.temporary import Scratch
 
 INDEX = "model.safetensors.index.json"
@@ -115,13 +116,8 @@ def read_header(path: Path) -> dict[str, Stored]:
     Raises:
         UserError: no regular file, a git-lfs pointer, or a header that does not fit the file.
     """
-    header, _ = read_safetensors_header(path)
-    found: dict[str, Stored] = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            start, end = entry["data_offsets"]
-            found[name] = Stored(entry["dtype"], tuple(entry["shape"]), end - start)
-    return found
+    entries = open_tensors(path).entries
+    return {name: Stored(e.tag, e.shape, e.end - e.start) for name, e in entries.items()}
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:

@@ -33,7 +33,7 @@ def test_no_folder_is_too_full(house: Picture) -> None:
 
 SMALL = {
     "commands/run.py": "import convert.merge\nfrom livery import files",
-    "convert/merge.py": "from livery.files import write",
+    "convert/merge/merge.py": "from livery.files import write",
     "eval/cases.py": "from livery import files",
     "livery/files.py": "import json\nfrom livery import errors",
     "livery/errors.py": "",
@@ -48,7 +48,7 @@ SMALL = {
         ("livery/errors.py", "def f():\n    import commands.run", ["up", "circles"]),
         ("eval/cases.py", "if TYPE_CHECKING:\n    from commands import run", ["up"]),
         ("eval/cases.py", "from convert.merge import merge", ["sideways"]),
-        ("convert/merge.py", "from eval import cases", ["sideways"]),
+        ("convert/merge/merge.py", "from eval import cases", ["sideways"]),
         ("livery/errors.py", "from livery.files import write", ["circles"]),
     ],
 )

@@ -6,7 +6,7 @@ bounded time and memory. The examples are the same in every run. By hand, for lo
 
     LIVERY_FUZZ=2000 .venv/bin/python -m pytest -q tests/test_fuzz.py
 
-GGUF, chat templates and rows have suites of their own.
+Chat templates and rows have suites of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import resource
 import shutil
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from convert.adapters import formats, record
 from convert.base import check_fits, load_base
 from convert.check import check
 from convert.gguf import tokenizer as gguf_tokenizer
+from convert.gguf.file import write_gguf
 from datagen import check as data_check
 from eval.report.report import write_report
 from eval.report.run_data import read_run
@@ -37,9 +39,11 @@ from livery import weights
 from livery.adapter import Adapter, Pair
 from livery.config import file as config_file
 from livery.config.layers import resolve
+from livery.engines.llamacpp import files as llamacpp_files
 from livery.errors import UserError
-from livery.reading import parse_json, read_safetensors_header
-from livery.training import checkpoint, footprint
+from livery.reading import parse_json
+from livery.safetensors_file import open_tensors
+from livery.training import checkpoint, footprint, run_folder
 from livery.training.backend import PortableState
 from tests import ROOT
 from tests.eval.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
@@ -88,6 +92,27 @@ def yaml(inputs: Inputs) -> None:
     resolve(file=inputs.run / "config.yaml", environment={})
 
 
+def gguf_base(inputs: Inputs) -> None:
+    """As the llama.cpp engine and the run's record read a base in GGUF."""
+    path = inputs.peft.parent / "base.gguf"
+    read = (
+        llamacpp_files.is_gguf,
+        llamacpp_files.file_type,
+        lambda file: llamacpp_files.check_vocabulary(file, TOKENIZER, "m"),
+        run_folder.base_digest,
+    )  # fmt: skip
+    refusals: list[UserError] = []
+    for one in read:  # each of them is tried, also where the one before refuses
+        try:
+            one(path)
+        except UserError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+TOKENIZER = types.SimpleNamespace(backend_tokenizer=None, get_vocab=lambda: {"a": 0, "b": 1})
+
 # What is changed -> how it is read, and whether its JSON is changed as JSON (else its bytes alone).
 TARGETS: dict[str, tuple[str, Reader, bool]] = {
     "peft config": ("peft/adapter_config.json", lambda i: adapter(i, i.peft), True),
@@ -110,8 +135,10 @@ TARGETS: dict[str, tuple[str, Reader, bool]] = {
     "state": ("run/checkpoint/state.json", lambda i: checkpoint.read(i.run / "checkpoint"), True),
     "moments": ("run/checkpoint/state.safetensors",
                 lambda i: checkpoint.read(i.run / "checkpoint"), False),
+    "gguf adapter": ("a.gguf", lambda i: adapter(i, i.peft.parent / "a.gguf"), False),
+    "gguf base": ("base.gguf", gguf_base, False),
     "header": ("BASE/model.safetensors",
-               lambda i: read_safetensors_header(i.base / "model.safetensors"), False),
+               lambda i: open_tensors(i.base / "model.safetensors"), False),
     "json": ("peft/adapter_config.json",
              lambda i: parse_json((i.peft / "adapter_config.json").read_bytes(), "x"), True),
 }  # fmt: skip
@@ -120,6 +147,13 @@ TARGETS: dict[str, tuple[str, Reader, bool]] = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     made = make(tmp_path_factory.mktemp("inputs"))
+    formats.write_adapter(
+        formats.read_adapter(made.peft, load_base(made.base)), made.peft.parent / "a.gguf", "gguf",
+        base=load_base(made.base),
+    )  # fmt: skip
+    fields = {"general.file_type": 1, "tokenizer.ggml.tokens": ["a", "b"]}
+    tensors = {"a": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+    write_gguf(made.peft.parent / "base.gguf", fields, tensors, dict.fromkeys(tensors, "float32"))
     cases = [make_case("one", "mixed"), make_case("two")]
     runs = [make_run(TUNED, cases, "11"), make_run(BASE, cases, "10")]
     evaluation = json.dumps(make_record(cases, runs))

@@ -285,6 +285,25 @@ MORE["qwen3_5_moe"] = (
 )
 
 # Families of which only adapters are converted to GGUF.
+_MLA: dict[str, Any] = {
+    **_SILU,
+    "rms_norm_eps": 1e-6,  # the latents' norms have this one always
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 4,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "n_group": 1,
+    "topk_group": 1,
+    "routed_scaling_factor": 1.5,
+}
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_oss": (
         "GptOssForCausalLM",
@@ -297,6 +316,24 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["sliding_attention", "full_attention"],
             "num_local_experts": 4,
             "num_experts_per_tok": 2,
+        },
+    ),
+    "deepseek_v2": (
+        "DeepseekV2ForCausalLM",
+        {**_MLA, "model_type": "deepseek_v2", "topk_method": "greedy", "norm_topk_prob": False},
+    ),
+    "deepseek_v3": (
+        "DeepseekV3ForCausalLM",
+        {**_MLA, "model_type": "deepseek_v3", "norm_topk_prob": True, "rope_interleave": True},
+    ),
+    "qwen3_next": (
+        "Qwen3NextForCausalLM",
+        {
+            **MORE["qwen3_5_moe"][1],
+            "model_type": "qwen3_next",
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "norm_topk_prob": True,
         },
     ),
 }

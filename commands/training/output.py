@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from livery.errors import counted
 from livery.progress import Progress, show_bytes, show_seconds
 from livery.training import events
 from livery.training.events import Event
@@ -91,8 +92,8 @@ class TrainingOutput:
         loss = "" if facts["eval_loss"] is None else f", eval_loss {facts['eval_loss']:.4f}"
         peak = facts["peak_memory_mb"] * 1e6  # 0 where the framework keeps no count
         self.say(
-            f"Trained {facts['steps']} steps ({facts['epochs']:.1f} epochs of "
-            f"{facts['examples']:,} examples) in {show_seconds(facts['seconds'])}{loss}"
+            f"Trained {counted(facts['steps'], 'step')} ({facts['epochs']:.1f} epochs of "
+            f"{counted(facts['examples'], 'example')}) in {show_seconds(facts['seconds'])}{loss}"
             + (f", peak memory {show_bytes(peak)}." if peak else ".")
         )
 
@@ -103,8 +104,8 @@ def describe_work(work: Work, total_steps: int) -> str:
     padding = work.padding / max(1, work.computed)
     fewer = f"{saved:.1f}x fewer" if saved >= 1.05 else "no fewer"
     return (
-        f"{total_steps} steps; an epoch is {work.steps} steps over {work.examples:,} "
-        f"examples: {work.plain:,} tokens, {work.computed:,} of them computed "
-        f"({fewer} by shared prompts, {padding:.0%} padding), "
-        f"{work.supervised:,} supervised."
+        f"{counted(total_steps, 'step')}; an epoch is {counted(work.steps, 'step')} over "
+        f"{counted(work.examples, 'example')}: {work.plain:,} tokens, {work.computed:,} of them "
+        f"computed ({fewer} by shared prompts, {padding:.0%} padding), {work.supervised:,} "
+        "supervised."
     )

@@ -30,7 +30,7 @@ from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
-from livery.errors import UserError
+from livery.errors import UserError, counted, sentence
 from livery.training import run_folder
 from livery.training.events import Note
 from livery.training.job import Job, RunResult
@@ -240,7 +240,10 @@ def load_data(settings: TrainSettings) -> Data:
     notes: list[str] = []
     train = load(splits.train, first=settings.max_samples, with_questions=settings.val_split > 0)
     if train.more:
-        notes.append(f"max_samples: the first {settings.max_samples} rows are read, no more.")
+        notes.append(
+            f"max_samples: the first {counted(settings.max_samples, 'row is', 'rows are')} read, "
+            "no more."
+        )
     valid = load(splits.valid) if splits.valid else Dataset(())
     _refuse_dropped(settings, train, valid)
     if settings.val_split:
@@ -255,8 +258,8 @@ def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:
     dropped = [row for part in parts for row in part.dropped]
     if settings.strict and dropped:
         raise UserError(
-            f"{dropped[0].where}: {dropped[0].reason}. With strict no row may be left out; "
-            f"{len(dropped)} would be (`livery data check` lists them)."
+            f"{dropped[0].where}: {sentence(dropped[0].reason)} With strict no row may be left "
+            f"out; {len(dropped)} would be (`livery data check` lists them)."
         )
 
 
@@ -267,8 +270,8 @@ def describe_dropped(data: Data) -> list[str]:
         if part.dropped:
             first = part.dropped[0]
             notes.append(
-                f"{len(part.dropped)} {name} rows are left out; the first, {first.where}: "
-                f"{first.reason}."
+                f"{counted(len(part.dropped), f'{name} row is', f'{name} rows are')} left out; "
+                f"the first, {first.where}: {sentence(first.reason)}"
             )
     if not data.valid.examples:
         notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,6 +12,8 @@ from convert import archive
 from convert.adapters import mlx as mlx_format
 from convert.adapters import peft as peft_format
 from convert.base import Base, check_fits, find_base, load_base
+from convert.unwritable import Unwritable
+from convert.way_out import advice
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
@@ -100,7 +104,7 @@ def read_adapter(
     if source.format == "peft":
         if source.file.name not in (peft_format.WEIGHTS,):
             raise UserError(f"{source.file}: give the folder, or rename it {peft_format.WEIGHTS}.")
-        adapter = peft_format.read(source.folder, allow_nonfinite=allow_nonfinite)
+        adapter = peft_format.read(source.folder, base, allow_nonfinite=allow_nonfinite)
     elif source.format == "mlx":
         adapter = mlx_format.read(source.folder, source.file, allow_nonfinite=allow_nonfinite)
     else:
@@ -167,9 +171,9 @@ def check_heads(adapter: Adapter, base: Base | None, source: Format | None, targ
         "gguf": "llama.cpp aborts on it",
         "peft": "MLX applied it to both, PEFT applies it to the embedding alone",
     }
-    raise UserError(
-        f"{touched[0]}: the base ties its head to the embedding, and {reasons[target]}. "
-        "Merge the adapter into the base instead (livery merge), or train without this module."
+    raise Unwritable(
+        f"{touched[0]}: the base ties its head to the embedding, and {reasons[target]}.",
+        "this module",
     )
 
 
@@ -181,17 +185,18 @@ def refuse(
     Raises:
         UserError: see `write_adapter`.
     """
-    check_heads(adapter, base, source or "peft", target)
-    if target == "peft":
-        peft_format.refuse(adapter, base)
-        return
-    _check_copies(adapter, base)
-    if target == "mlx":
-        mlx_format.refuse(adapter, base)
-    else:
-        from convert.adapters import gguf as gguf_format
+    with _way_out(adapter, base, target, source):
+        check_heads(adapter, base, source or "peft", target)
+        if target == "peft":
+            peft_format.refuse(adapter, base)
+            return
+        _check_copies(adapter, base)
+        if target == "mlx":
+            mlx_format.refuse(adapter, base)
+        else:
+            from convert.adapters import gguf as gguf_format
 
-        gguf_format.refuse(adapter, base)
+            gguf_format.refuse(adapter, base)
 
 
 def write_adapter(
@@ -210,16 +215,29 @@ def write_adapter(
     Raises:
         UserError: see the writers and `check_heads`.
     """
-    check_heads(adapter, base, source or "peft", target)
-    if target == "peft":
-        return peft_format.write(adapter, destination, base)
-    copies = _check_copies(adapter, base)
-    if target == "mlx":
-        return mlx_format.write(adapter, destination, base) + copies
-    from convert.adapters import gguf as gguf_format
+    with _way_out(adapter, base, target, source):
+        check_heads(adapter, base, source or "peft", target)
+        if target == "peft":
+            return peft_format.write(adapter, destination, base)
+        copies = _check_copies(adapter, base)
+        if target == "mlx":
+            return mlx_format.write(adapter, destination, base) + copies
+        from convert.adapters import gguf as gguf_format
 
-    file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
-    return gguf_format.write(adapter, file, base) + copies
+        file = destination if destination.suffix == ".gguf" else destination / "adapter.gguf"
+        return gguf_format.write(adapter, file, base) + copies
+
+
+@contextmanager
+def _way_out(
+    adapter: Adapter, base: Base | None, target: Format, source: Format | None
+) -> Generator[None]:
+    """Add to a refusal what works on this base."""
+    try:
+        yield
+    except Unwritable as error:
+        more = advice(error.without, adapter, base, target, source or "peft")
+        raise UserError(f"{error} {more}") from None
 
 
 def _check_copies(adapter: Adapter, base: Base | None) -> list[str]:

@@ -18,11 +18,13 @@ from convert.base import Base
 from convert.gguf import fields as gguf_fields
 from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
-from convert.gguf.file import GgufFile, Value, open_gguf, write_gguf
+from convert.gguf.file import Value, write_gguf
 from convert.gguf.names import Architecture
 from convert.naming import common_order, leaf
+from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.errors import UserError
+from livery.gguf_reader import GgufFile, open_gguf
 from livery.safetensors_file import stored_dtype
 
 _HALVES = (".lora_a", ".lora_b")
@@ -57,7 +59,12 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
     alpha = _alpha(file)
     pairs: dict[str, Pair] = {}
     believed = True
-    for tensor, arrays in _halves(file, allow_nonfinite).items():
+    config = base.config if base else None
+    try:
+        found = gguf_layout.join(_halves(file, allow_nonfinite), architecture, config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for tensor, arrays in found.items():
         module = gguf_names.from_gguf(tensor.removesuffix(".weight"), architecture, model_type)
         if module is None or not tensor.endswith(".weight"):
             raise UserError(f"{path}: {tensor}: no tensor of architecture {architecture.name}.")
@@ -218,8 +225,11 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
         product = scales.fold(module, reordered.b, factor)
         if factor != 1.0:
             folded[module] = (factor, scales.missing(reordered.b, product, factor))
-        tensors[f"{name}.lora_a"] = pair.a.T if pair.kind == "embedding" else reordered.a
-        tensors[f"{name}.lora_b"] = product
+        rows = gguf_layout.split_rows(module, architecture, base.config if base else None)
+        parts = [product[part] for part in rows] or [product]
+        for part, b in zip(gguf_layout.split_names(name, architecture), parts, strict=True):
+            tensors[f"{part}.lora_a"] = pair.a.T if pair.kind == "embedding" else reordered.a
+            tensors[f"{part}.lora_b"] = b
     metadata: dict[str, Value] = {
         "general.architecture": architecture.name,
         "general.type": "adapter",
@@ -276,7 +286,9 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         gguf_names.to_gguf(module, architecture)
         if architecture.permuted and leaf(module) in _ROPE:
             _check_heads("the adapter", module, heads)
-        gguf_layout.orders(module, architecture, base.config if base else None)
+        config = base.config if base else None
+        gguf_layout.orders(module, architecture, config)
+        gguf_layout.split_rows(module, architecture, config)
     return architecture
 
 
@@ -297,17 +309,17 @@ def _check_experts(pairs: Mapping[str, Pair], base: Base | None) -> None:
 
 
 def _refuse_kinds(adapter: Adapter) -> None:
-    merge = "Merge the adapter into the base instead (livery merge)."
     for module, pair in adapter.pairs.items():
         if pair.magnitude is not None:
-            raise UserError(f"{module}: DoRA has no GGUF form. {merge}")
+            raise Unwritable(f"{module}: DoRA has no GGUF form.", "DoRA")
         if pair.bias is not None:
-            raise UserError(f"{module}: a bias of LoRA (lora_bias) has no GGUF form. {merge}")
+            raise Unwritable(f"{module}: a bias of LoRA (lora_bias) has no GGUF form.", "lora_bias")
     whole = [name for name in adapter.saved if not name.endswith(".base_layer.weight")]
     if whole:
-        raise UserError(
+        raise Unwritable(
             f"{whole[0]}: a whole tensor (modules_to_save or bias): GGUF adapters hold low-rank "
-            f"pairs alone. {merge}"
+            "pairs alone.",
+            "it",
         )
     if not any(pair.scale for pair in adapter.pairs.values()):
         raise UserError(

@@ -17,6 +17,7 @@ from convert.adapters import record, scales
 from convert.adapters.peft import refuse_mixed_dora
 from convert.base import Base
 from convert.naming import common_order, leaf
+from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
 from livery.errors import UserError, shown
@@ -286,28 +287,32 @@ def _refuse_routers(adapter: Adapter, model_type: str) -> None:
                 f"{shown(module)}: whether mlx-lm takes LoRA on a router depends on the model's "
                 "type, which the adapter does not say. Give --base the base model's folder."
             )
-        raise UserError(
+        raise Unwritable(
             f"{shown(module)}: mlx-lm's {shown(model_type)} has no linear layer for the router, "
-            "and refuses LoRA there. Merge the adapter into the base instead (livery merge)."
+            "and refuses LoRA there.",
+            "this module",
         )
 
 
 def _refuse_kinds(adapter: Adapter) -> None:
     refuse_mixed_dora(adapter)
-    merge = "Merge the adapter into the base instead (livery merge)."
     for module, pair in adapter.pairs.items():
         if pair.bias is not None:
-            raise UserError(f"{module}: a bias of LoRA (lora_bias) has no form in MLX. {merge}")
+            raise Unwritable(
+                f"{module}: a bias of LoRA (lora_bias) has no form in MLX.", "lora_bias"
+            )
         if pair.magnitude is not None and pair.kind != "linear":
-            raise UserError(
+            raise Unwritable(
                 f"{module}: DoRA on an embedding or on experts has no form in MLX that means the "
-                f"same. {merge}"
+                "same.",
+                "DoRA there",
             )
     whole = [name for name in adapter.saved if not name.endswith(".base_layer.weight")]
     if whole:
-        raise UserError(
+        raise Unwritable(
             f"{whole[0]}: a whole tensor (modules_to_save or bias): MLX adapters hold low-rank "
-            f"pairs alone. {merge}"
+            "pairs alone.",
+            "it",
         )
     if adapter.alora_invocation_tokens is not None:
         raise UserError(

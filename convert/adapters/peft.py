@@ -10,13 +10,15 @@ import numpy as np
 
 from convert.adapters import peft_config, peft_experts, record
 from convert.adapters.peft_config import CONFIG, Unit
-from convert.base import Base
+from convert.base import Base, find_base
 from convert.naming import common_order, leaf
+from convert.unwritable import Unwritable
 from livery import peft_rules
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError, shown
 from livery.files import write_json
+from livery.models import read_config
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 
@@ -36,8 +38,11 @@ _TIED = ("lm_head", "embed_tokens")
 _PARAMETER_LEAVES = frozenset({"gate"})
 
 
-def read(folder: Path, *, allow_nonfinite: bool = False) -> Adapter:
+def read(folder: Path, base: Base | None = None, *, allow_nonfinite: bool = False) -> Adapter:
     """Read a PEFT adapter.
+
+    Args:
+        base: tells how gpt-oss's experts are to be read.
 
     Raises:
         UserError: a file is missing or damaged, a half of a pair is missing, a shape does not fit
@@ -68,7 +73,10 @@ def read(folder: Path, *, allow_nonfinite: bool = False) -> Adapter:
         else:
             pair = _pair(file, config, module, arrays)
             pairs[module] = record.undo(pair, known.pairs.get(module), pair.scale) or pair
-    pairs.update(peft_experts.read(experts, config, known, str(file.path)))
+    model_type = base.model_type if base else str(known.facts.get("model_type") or "")
+    if experts and not model_type:
+        model_type = _named_type(str(config.get("base_model_name_or_path") or ""))
+    pairs.update(peft_experts.read(experts, config, known, str(file.path), model_type))
     if not pairs:
         raise UserError(f"{file.path}: holds no LoRA tensors.")
     dtypes = {file.dtype(name) for name in file.entries}
@@ -145,6 +153,12 @@ def _sort_tensors(
         if kind == "embedding":
             arrays["kind:embedding"] = arrays[slot]
     return found, saved
+
+
+def _named_type(base_model: str) -> str:
+    """The model type of the base that an adapter names, where it is on this machine."""
+    folder = find_base(base_model)
+    return str(read_config(folder).get("model_type") or "") if folder else ""
 
 
 def _is_saved(name: str, config: Mapping[str, Any]) -> bool:
@@ -297,7 +311,8 @@ def refuse_mixed_dora(adapter: Adapter) -> None:
     """
     plain = [module for module, pair in adapter.pairs.items() if pair.magnitude is None]
     if adapter.dora and plain:
-        raise UserError(
+        raise Unwritable(
             f"{plain[0]} has no DoRA magnitude, other modules have: this format has DoRA on all "
-            "modules or none. Merge the adapter into the base instead."
+            "modules or none.",
+            "DoRA",
         )

@@ -4,25 +4,27 @@
     experts.lora_A (E*r, in), .lora_B (out, r*E)                 down_proj
 A is expert-major, B expert-minor. Where only one of the two parameters is adapted, its tensors lie
 at `experts.` itself. Before transformers fused them, each expert was three linear modules
-(`experts.3.gate_proj`, or w1/w3/w2): those are stacked.
+(`experts.3.gate_proj`, or w1/w3/w2): those are stacked. In gpt-oss rows of gate and up take turns.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from convert.adapters import peft_config, record, scales
 from convert.adapters.peft_config import Unit
+from convert.base import keeps_input_first
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 
 _FUSED = re.compile(r"^(.*\.experts)(\.base_layer)?$")
 _SINGLE = re.compile(r"^(.*\.experts)\.(\d+)\.(\w+)$")
+_GPT_OSS = re.compile(r"(?i)gpt[-_]?oss")
 _LEAVES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 _PARTS = ("gate_proj", "up_proj", "down_proj")
 
@@ -34,9 +36,21 @@ def is_expert(module: str) -> bool:
 
 
 def read(
-    found: Mapping[str, Arrays], config: Mapping[str, Any], known: record.Record, where: str
+    found: Mapping[str, Arrays],
+    config: Mapping[str, Any],
+    known: record.Record,
+    where: str,
+    model_type: str = "",
 ) -> dict[str, Pair]:
-    """Pairs of kind "experts" from the tensors of modules that `is_expert`."""
+    """Pairs of kind "experts" from the tensors of modules that `is_expert`.
+
+    Args:
+        model_type: the base's; "" where it is not known.
+
+    Raises:
+        UserError: a tensor does not fit the config, or only the base could tell how it is to be
+            read.
+    """
     pairs: dict[str, Pair] = {}
     singles: dict[str, dict[int, tuple[str, Arrays]]] = {}
     for module, arrays in found.items():
@@ -55,6 +69,14 @@ def read(
             original = known.pairs.get(f"{head}.down_proj")
             pairs[f"{head}.down_proj"] = record.undo(pair, original, pair.scale) or pair
         else:
+            if keeps_input_first(model_type):
+                pair = replace(pair, b=_apart(pair.b))
+            elif not model_type and _GPT_OSS.search(str(config.get("base_model_name_or_path"))):
+                raise UserError(
+                    f"{where}: {head}: in gpt-oss, as the base's name says it is, rows of gate and "
+                    "up take turns, in other families one is before the other. Give --base the "
+                    "base model's folder."
+                )
             pairs.update(_split(head, pair, known))
     for path, members in singles.items():
         pairs[path] = _stack(path, members, config, where)
@@ -178,6 +200,17 @@ class Written:
     notes: list[str] = field(default_factory=list)
 
 
+def _apart(b: np.ndarray) -> np.ndarray:
+    """B (E, 2*I, r) with rows in turns, gate before up."""
+    return np.concatenate([b[:, ::2], b[:, 1::2]], axis=1)
+
+
+def _in_turns(b: np.ndarray) -> np.ndarray:
+    """`_apart` backwards."""
+    experts, rows, rank = b.shape
+    return b.reshape(experts, 2, rows // 2, rank).swapaxes(1, 2).reshape(b.shape)
+
+
 def write(adapter: Adapter, rslora: bool) -> Written:
     """The adapter's experts as PEFT lays them out."""
     made = Written()
@@ -199,6 +232,8 @@ def write(adapter: Adapter, rslora: bool) -> Written:
             fused, folded = _fuse(head, gate, up, rslora)
             doubled = doubled or bool(gate and up and fused.rank == gate.rank + up.rank)
             made.folded.update(folded)
+            if keeps_input_first(adapter.model_type):
+                fused = replace(fused, b=_in_turns(fused.b))
             inner = f"{head}.base_layer" if down else head
             made.units.append(_flatten(f"{head}.gate_up_proj", inner, fused, rslora))
         if down:

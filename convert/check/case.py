@@ -9,30 +9,22 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from convert import archive
 from convert.adapters.formats import Format
 from convert.base import Base
-from convert.gguf import fields as gguf_fields
-from convert.merge.extend import (
-    BIASED_IN_MLX,
-    HEADLESS_IN_MLX,
-    TIED_IN_VLLM,
-    Extension,
-    extend,
-)
+from convert.merge.extend import Extension
 from convert.naming import leaf
+from convert.way_out import Runtime, loads, merged_form
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
-from livery.weights import read_tensors
 
 TIED = frozenset({"embed_tokens", "lm_head"})
 Shape = tuple[int, ...]
-Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
 
 
 @dataclass(frozen=True)
@@ -163,33 +155,15 @@ class Case:
         """What merging adds to the base; None where it is refused."""
         if self.base is None or self.adapter is None or not self.base.shapes:
             return Extension()
-        from convert.merge.changes import Part
-
         source: Format = next(form.format for form in self.forms.values() if form.adapter)
-        shapes = {name: entry.shape for name, entry in read_tensors(self.base.folder).items()}
         try:
-            return extend(self.base, shapes, [Part(self.adapter, source=source)])
+            return merged_form(self.adapter, self.base, source)
         except UserError:
             return None
 
     def _loads(self, runtime: Runtime | Literal[""], more: Extension) -> bool:
         """Whether the runtime loads the base with these additions."""
-        if self.base is None or not more.config:
-            return True
-        model_type = self.base.model_type
-        if runtime == "vllm":
-            return not (more.untied and model_type in TIED_IN_VLLM)
-        if runtime == "mlx":
-            biased = more.config.keys() - {"tie_word_embeddings"}
-            headless = more.untied and model_type in HEADLESS_IN_MLX
-            return not headless and not (biased and model_type not in BIASED_IN_MLX)
-        if runtime in ("llamacpp", "ollama") and model_type in gguf_fields.TABLE:
-            config = {**self.base.config, **more.config}
-            try:
-                gguf_fields.check(gguf_fields.complete(replace(self.base, config=config)))
-            except UserError:
-                return False
-        return True
+        return self.base is None or loads(self.base, more, runtime)
 
     def merge_gguf(self) -> str:
         return f"{self.merge()} && livery gguf --model merged --out merged.gguf"

@@ -15,11 +15,12 @@ from convert.adapters import peft as peft_format
 from convert.adapters.formats import Format, detect
 from convert.base import Base
 from convert.check.case import Form, GgufBase, Shape
+from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
-from convert.gguf.file import open_gguf
 from livery.adapter import Adapter, NotFinite
 from livery.errors import UserError
 from livery.files import read_json
+from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors
 
 
@@ -40,7 +41,7 @@ def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:
     weights = (peft_format.WEIGHTS, "adapter_model.bin")
     named = "peft_type" in config or ("r" in config and "lora_parameters" not in config)
     if any((path / name).exists() for name in weights) or named:
-        forms["peft"] = _peft(path, config)
+        forms["peft"] = _peft(path, config, base)
     for folder in (path, path / "mlx"):
         own = _config(folder / mlx_format.CONFIG)
         if (folder / mlx_format.WEIGHTS).exists() or "lora_parameters" in own:
@@ -82,7 +83,7 @@ def _form_of_file(path: Path, base: Base | None) -> dict[Format, Form]:
     config = _config(source.folder / peft_format.CONFIG)
     if source.format == "mlx":
         return {"mlx": _mlx(source.folder, config)}
-    return {"peft": _peft(source.folder, config)}
+    return {"peft": _peft(source.folder, config, base)}
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -94,9 +95,9 @@ def _config(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _peft(folder: Path, config: Mapping[str, Any]) -> Form:
+def _peft(folder: Path, config: Mapping[str, Any], base: Base | None) -> Form:
     shapes = _shapes(lambda: open_tensors(folder / peft_format.WEIGHTS).entries)
-    return Form("peft", folder, config, shapes, *_read(lambda: peft_format.read(folder)))
+    return Form("peft", folder, config, shapes, *_read(lambda: peft_format.read(folder, base)))
 
 
 def _mlx(folder: Path, config: Mapping[str, Any]) -> Form:
@@ -170,5 +171,7 @@ def gguf_shapes(base: Base) -> dict[str, Shape] | None:
         path = module.replace("model.language_model.", "model.", 1)
         name = gguf_names.model_tensor(path, architecture)
         if name and not (module == "lm_head" and base.tied):
-            made[f"{name}.weight"] = shape
+            names = gguf_layout.split_names(f"{name}.weight", architecture)
+            rows = gguf_layout.split_rows(module, architecture, base.config) or [range(shape[0])]
+            made.update({n: (len(r), *shape[1:]) for n, r in zip(names, rows, strict=True)})
     return made

@@ -25,7 +25,7 @@ _FUSED = {"attn_q": "attn_qkv", "attn_k": "attn_qkv", "attn_v": "attn_qkv", "ffn
 def findings(case: Case) -> Iterator[Finding]:
     """Everything that llama.cpp has against the adapter's GGUF form, which is there."""
     form = case.forms["gguf"]
-    for rule in (_kind, _architecture, _names, _halves, _alpha, _fits):
+    for rule in (_kind, _architecture, _names, _halves, _alpha, _fits, _passed_over):
         yield from rule(case, form)
 
 
@@ -139,6 +139,23 @@ def _fits(case: Case, form: Form) -> Iterator[Finding]:
         if finding:
             yield finding
             return
+
+
+def _passed_over(case: Case, form: Form) -> Iterator[Finding]:
+    """LoRA that is loaded and not computed with."""
+    try:
+        architecture = gguf_names.by_name(str(form.config.get("general.architecture")))
+    except UserError:
+        return
+    names = [tensor.removesuffix(".weight") for tensor in suffix_halves(form)]
+    lost = [name for name in names if gguf_names.passes_over(name, architecture)]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        why = (
+            f"{lost[0]}{more}: llama.cpp loads LoRA on it and then computes {architecture.name} "
+            "models without."
+        )
+        yield Finding("passed-over", False, why, case.merge_gguf())
 
 
 def _misfit(

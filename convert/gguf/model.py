@@ -21,10 +21,11 @@ from convert.gguf import names as gguf_names
 from convert.gguf import numbers as gguf_numbers
 from convert.gguf import rope as gguf_rope
 from convert.gguf import tokenizer as gguf_tokenizer
-from convert.gguf.file import TYPES, Lazy, Value, write_gguf
+from convert.gguf.file import Lazy, Value, write_gguf
 from convert.gguf.names import Architecture
 from convert.naming import leaf
 from livery.errors import UserError
+from livery.gguf_reader import TYPES
 from livery.safetensors_file import TensorFile, open_tensors
 from livery.weights import weight_files
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.unwritable import Unwritable
 from livery.adapter_names import MULTIMODAL
 from livery.errors import UserError
 
@@ -32,6 +33,17 @@ _LFM2 = (
 )
 _GLM4 = (*_ATTENTION, "mlp.gate_up_proj", "mlp.down_proj")
 _SHARED = tuple(f"mlp.shared_expert.{n}_proj" for n in ("gate", "up", "down"))
+_QWEN3NEXT = tuple(f"linear_attn.{name}" for name in ("in_proj_qkvz", "in_proj_ba", "out_proj"))
+_MLA = tuple(
+    f"self_attn.{name}"
+    for name in ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj")
+)
+_DEEPSEEK = (
+    *_MLA,
+    *_GATED,
+    *_EXPERTS,
+    *(f"mlp.shared_experts.{n}_proj" for n in ("gate", "up", "down")),
+)
 _GEMMA4 = (*_ATTENTION, *_GATED, "per_layer_input_gate", "per_layer_projection")
 _OUTER = ("model.embed_tokens", "lm_head")
 
@@ -47,6 +59,8 @@ class Architecture:
         permuted: q and k are stored in the other order of rope's pairs.
         value_heads: linear attention's value heads are stored in another order
             (`convert.gguf.layout`).
+        passed_over: modules whose weight llama.cpp (b11549) multiplies by without looking for an
+            adapter: it loads LoRA on them, and answers as without.
         model_types: the config.json model types that become it; the first is what a file of this
             architecture is taken for where nothing says more.
     """
@@ -57,6 +71,7 @@ class Architecture:
     permuted: bool
     model_types: tuple[str, ...]
     value_heads: bool = False
+    passed_over: frozenset[str] = frozenset()
 
 
 _TABLE = (
@@ -82,7 +97,24 @@ _TABLE = (
     Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
     Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
     Architecture("gemma4", "GEMMA4", _GEMMA4, False, ("gemma4_text", "gemma4")),
-    Architecture("gpt-oss", "GPT_OSS", _ATTENTION, False, ("gpt_oss",)),  # its experts: not yet
+    Architecture(
+        "qwen3next",
+        "QWEN3NEXT",
+        (*_ATTENTION, *_QWEN3NEXT, *_EXPERTS, *_SHARED, "mlp.shared_expert_gate"),
+        False,
+        ("qwen3_next",),
+    ),
+    Architecture(
+        "deepseek2",
+        "DEEPSEEK2",
+        _DEEPSEEK,
+        False,
+        ("deepseek_v3", "deepseek_v2"),
+        passed_over=frozenset({*_MLA[:4], "lm_head"}),
+    ),
+    Architecture(
+        "gpt-oss", "GPT_OSS", (*_ATTENTION, "mlp.router", *_EXPERTS[1:]), False, ("gpt_oss",)
+    ),
     Architecture(
         "qwen35",
         "QWEN35",
@@ -148,12 +180,31 @@ def to_gguf(module: str, architecture: Architecture) -> str:
     layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", path)
     inner = layer[2] if layer else path
     name = _names(architecture).get(inner)
-    if name is None:
+    if inner in architecture.passed_over:
         raise UserError(
-            f"{module}: architecture {architecture.name} of llama.cpp has no tensor for it. "
-            "Merge the adapter into the base instead (livery merge)."
+            f"{module}: llama.cpp runs {architecture.name} models without looking for LoRA on it: "
+            "it would load the adapter and answer as if this module had none. Merge the adapter "
+            "into the base instead (livery merge), or train without it (--lora-targets)."
+        )
+    if inner == "self_attn.kv_b_proj" and architecture.name == "deepseek2":
+        raise UserError(
+            f"{module}: llama.cpp splits it into attn_k_b and attn_v_b, each with a matrix for "
+            "every head, which take no LoRA. Merge the adapter into the base instead (livery "
+            "merge), or train without it (--lora-targets)."
+        )
+    if name is None:
+        raise Unwritable(
+            f"{module}: architecture {architecture.name} of llama.cpp has no tensor for it.",
+            "this module",
         )
     return f"blk.{layer[1]}.{name}" if layer else name
+
+
+def passes_over(name: str, architecture: Architecture) -> bool:
+    """Whether llama.cpp loads LoRA on this tensor (`blk.3.attn_q_a`) and then leaves it out."""
+    layer = _LAYER.match(name)
+    names = _names(architecture)
+    return any(names.get(i) == (layer[2] if layer else name) for i in architecture.passed_over)
 
 
 def from_gguf(name: str, architecture: Architecture, model_type: str) -> str | None:

@@ -198,7 +198,7 @@ def _stored(artefact: Path) -> str:
     other formats, which are computed in float32 however they are stored."""
     if artefact.is_dir():
         return "float32"
-    from convert.gguf.file import open_gguf
+    from livery.gguf_reader import open_gguf
 
     held = {entry.dtype for entry in open_gguf(artefact).entries.values()}
     return max(held, key=lambda dtype: parity.STORED.get(dtype, 0.0), default="float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.record import Record
+from livery.errors import counted
 
 
 def percent(share: float) -> str:
@@ -157,11 +158,12 @@ def leaks(record: Record) -> str:
     if found is None:
         return "The training file is not known, so leaks were not counted (--train-data names it)."
     total = record["set"]["cases"]
+    rows = count(found["rows"], "row")
     if not found["same"] and not found["near"]:
-        return f"None of the {total} cases stands in the training file ({found['rows']} rows)."
+        return f"None of the {total} cases stands in the training file ({rows})."
     return (
         f"{found['same']} of {total} cases stand in the training file with at most a number or a "
-        f"name exchanged, {found['near']} more in nearly the same words ({found['rows']} rows)."
+        f"name exchanged, {found['near']} more in nearly the same words ({rows})."
     )
 
 
@@ -198,7 +200,7 @@ def speed(arm: dict[str, Any]) -> list[str]:
 
 def count(number: int, noun: str) -> str:
     """1 case, 2 cases."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return counted(number, noun)
 
 
 def request(case: dict[str, Any]) -> str:

@@ -112,6 +112,10 @@ class Advice:
         wanted += [[f"prompt={q}", f"completion={a}"] for a in answers for q in texts if q != a]
         if len(texts) == 2:
             wanted.append([f"prompt={texts[0]}", f"completion={texts[1]}"])
+        if len(self.row) == 1:
+            ((key, value),) = self.row.items()
+            if isinstance(value, list) and all(isinstance(v, dict) for v in value) and not talks:
+                return f"{key} holds a list: give that list itself, or its objects one a line."
         several = [k for k in unknown if _ANSWER.search(k.lower())]
         for key, value in self.row.items():
             if isinstance(value, list) and len(value) > 1 and _ANSWER.search(key.lower()):

@@ -34,11 +34,14 @@ class Rendering:
         spans: (start, stop) of what is learned, in characters, in order; each ends with the token
             that ends a turn, and text[:start] is the prompt of its answer.
         turns: the message of each span.
+        whole: the last rendering of a row has what the template writes of the conversation up to
+            its last learned answer, all that stands behind that answer with it.
     """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     turns: tuple[int, ...]
+    whole: str = ""
 
 
 def find_answers(row: Conversation, chat: ChatTemplate) -> list[Rendering]:
@@ -76,14 +79,14 @@ class _Finder:
             spans = self._in_one(whole)
             if spans is not None:
                 text = whole[: spans[-1][1]]
-                return [Rendering(text, tuple(spans), tuple(self.learned))]
+                return [Rendering(text, tuple(spans), tuple(self.learned), whole)]
         found = [self._answer(at, whole if at == last else None) for at in self.learned]
         final, _, _ = found[-1]
         if all(final.startswith(text) for text, _, _ in found):
             spans = [(start, stop) for _, start, stop in found]
-            return [Rendering(final, tuple(spans), tuple(self.learned))]
+            return [Rendering(final, tuple(spans), tuple(self.learned), whole)]
         return [
-            Rendering(text, ((start, stop),), (at,))
+            Rendering(text, ((start, stop),), (at,), whole if at == last else "")
             for at, (text, start, stop) in zip(self.learned, found, strict=True)
         ]
 

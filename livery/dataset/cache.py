@@ -21,7 +21,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,11 +245,11 @@ def _tokenizer(tokenizer: Any) -> Any:
 
 # -- the file -------------------------------------------------------------------------------------
 
-_Tensors = Mapping[str, np.ndarray]
+_PIECE = 4096  # rows joined at a time
 _DTYPES = {"about": "uint8", "lengths": "int32", "supervised": "bool", "tokens": "int32"}
 
 
-def _pack(kept: Kept, key: str) -> dict[str, np.ndarray]:
+def _pack(kept: Kept, key: str) -> dict[str, np.ndarray | _Joined]:
     data, told = kept.data, kept.told
     about = {
         "key": key,
@@ -262,29 +262,57 @@ def _pack(kept: Kept, key: str) -> dict[str, np.ndarray]:
         "told": [told.remarks, told.columns],
     }
     text = json.dumps(about, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    tokens, supervised = _joined(data.examples)
-    tensors = {
+    tensors: dict[str, np.ndarray | _Joined] = {
         "about": np.frombuffer(text, np.uint8),
         "lengths": np.array([len(example.tokens) for example in data.examples], np.int32),
-        "supervised": supervised,
-        "tokens": tokens,
+        "supervised": _Joined([e.supervised for e in data.examples], np.dtype(bool)),
+        "tokens": _Joined([e.tokens for e in data.examples], np.dtype(np.int32)),
     }
     return {**tensors, "digest": np.frombuffer(_digest(tensors), np.uint8)}
 
 
-def _joined(examples: Iterable[Example]) -> tuple[np.ndarray, np.ndarray]:
-    rows = list(examples)
-    if not rows:
-        return np.zeros(0, np.int32), np.zeros(0, bool)
-    tokens = np.concatenate([row.tokens for row in rows])
-    return tokens, np.concatenate([row.supervised for row in rows])
+@dataclass(frozen=True)
+class _Joined:
+    """Arrays one after the other, of which a few thousand at a time are copied: joined at once they
+    would take as much memory as the rows themselves.
+
+    Attributes:
+        rows: (n_i,) each, of one dtype.
+    """
+
+    rows: Sequence[np.ndarray]
+    dtype: np.dtype[Any]
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (sum(map(len, self.rows)),)
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape[0] * self.itemsize
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        for at in range(0, len(self.rows), _PIECE):
+            yield np.concatenate(self.rows[at : at + _PIECE], dtype=self.dtype)
+
+
+_Tensors = Mapping[str, np.ndarray | _Joined]
+
+
+def _pieces(tensor: np.ndarray | _Joined) -> Iterable[np.ndarray]:
+    return tensor.pieces() if isinstance(tensor, _Joined) else [np.ascontiguousarray(tensor)]
 
 
 def _digest(tensors: _Tensors) -> bytes:
     total = hashlib.sha256()
     for name, dtype in _DTYPES.items():
         total.update(f"{name} {dtype} {tensors[name].shape}\n".encode())
-        total.update(np.ascontiguousarray(tensors[name]).data)
+        for piece in _pieces(tensors[name]):
+            total.update(piece.data)
     return total.digest()
 
 
@@ -307,16 +335,17 @@ def _save(tensors: _Tensors, file: Any) -> None:
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in names:
-        file.write(np.ascontiguousarray(tensors[name]).data)
+        for piece in _pieces(tensors[name]):
+            file.write(piece.data)
 
 
-def _load(path: Path) -> _Tensors:
+def _load(path: Path) -> Mapping[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     return load_file(path)
 
 
-def _unpack(tensors: _Tensors, key: str) -> Kept:
+def _unpack(tensors: Mapping[str, np.ndarray], key: str) -> Kept:
     """Raises ValueError, KeyError or TypeError where a file holds anything else than was written.
 
     Examples are views into two arrays, which takes a third less memory than arrays of their own.

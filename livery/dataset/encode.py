@@ -9,21 +9,23 @@ What a row becomes depends on the row and the template alone, so rows may be enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from livery.dataset.answers import Rendering, find_answers
 from livery.dataset.conversation import Conversation, Dropped, Message, Pair, Row, Text
+from livery.dataset.marks import Marks
 from livery.dataset.noticed import ControlTokens, left_out, says_nothing
 from livery.dataset.reasoning import contradicted, left_open, split_reasoning
 from livery.dataset.rows import nothing_to_learn
 from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
-from livery.errors import UserError
+from livery.errors import UserError, counted
 from livery.training.plan import Example
 
 BATCH = 512  # rows tokenized at once
@@ -75,7 +77,7 @@ def encode_batches(
     """
     encoder = _Encoder(chat, mask_prompt, max_length)
     reading = iter(batches)
-    waiting: tuple[Sequence[Row], list[_Draft], Future[Any]] | None = None
+    waiting: tuple[Sequence[Row], list[_Draft], Future[list[_Tokens]]] | None = None
     failure: UserError | None = None
     with ThreadPoolExecutor(1) as tokenizing:
         while True:
@@ -109,39 +111,53 @@ class _Encoder:
         self.added = frozenset(int(token) for token in self.tokenizer.added_tokens_decoder)
         self.leads: dict[str, list[int]] = {}
 
+    @cached_property
+    def marks(self) -> Marks | None:
+        """How tokens are found by counting; None where the tokenizer must account for each."""
+        marks = Marks(self.chat)
+        return marks if marks.usable else None
+
     def draft(self, rows: Sequence[Row]) -> list[_Draft]:
         """Each row's texts, or why there are none."""
         return [self._draft(row) for row in rows]
 
-    def tokenize(self, drafts: Sequence[_Draft]) -> Any:
-        """The tokens of all texts, in order; None where there is none, since tokenizers refuse an
-        empty batch."""
+    def tokenize(self, drafts: Sequence[_Draft]) -> list[_Tokens]:
+        """The tokens of all texts, in order."""
         texts = [rendering.text for draft in drafts for rendering in draft.renderings]
-        if not texts:
-            return None
+        if not texts:  # which tokenizers refuse
+            return []
+        if self.marks is not None:
+            tokens = self.marks.tokens(texts)
+            return [_Tokens(ids) for ids in tokens]
+        batch = self._accounted(texts)
+        return [_Tokens(ids, batch, at) for at, ids in enumerate(batch["input_ids"])]
+
+    def _accounted(self, texts: list[str]) -> Any:
         return self.tokenizer(
             texts, add_special_tokens=False, verbose=False, return_attention_mask=False,
             return_token_type_ids=False,
         )  # fmt: skip
 
-    def examples(self, rows: Sequence[Row], drafts: Sequence[_Draft], tokens: Any) -> list[Encoded]:
+    def examples(
+        self, rows: Sequence[Row], drafts: Sequence[_Draft], tokens: Sequence[_Tokens]
+    ) -> list[Encoded]:
         """What is trained on, of rows whose texts were tokenized."""
         made: list[Encoded] = []
-        at = 0
+        each = iter(tokens)
         for row, draft in zip(rows, drafts, strict=True):
             examples = list(draft.examples)
             dropped = list(draft.dropped)
             for rendering in draft.renderings:
                 try:
-                    examples += self._examples(rendering, tokens, at, draft.where)
+                    examples += self._examples(rendering, next(each), draft.where)
                 except Refused as error:
                     dropped.append(Dropped(draft.where, f"{error}"))
-                at += 1
             fitting: list[Example] = []
             for example in examples:
                 self.chat.check_vocabulary(int(example.tokens.max()), draft.where)
                 if self.max_length is not None and len(example.tokens) > self.max_length:
-                    reason = f"{len(example.tokens)} tokens, over the limit of {self.max_length}"
+                    size = counted(len(example.tokens), "token")
+                    reason = f"{size}, over the limit of {self.max_length}"
                     dropped.append(Dropped(draft.where, reason))
                 else:
                     fitting.append(example)
@@ -161,6 +177,7 @@ class _Encoder:
             row = _as_conversation(row)
         self.chat.require(row.where)
         self.chat.end_text  # noqa: B018 - a template without an end of turn fits no row
+        self.marks  # noqa: B018 - made here, since it renders, and the other thread may not
         try:
             found = find_answers(row, self.chat)
         except Refused as error:
@@ -235,38 +252,76 @@ class _Encoder:
 
     # -- texts to tokens ---------------------------------------------------------------------
 
-    def _examples(self, rendering: Rendering, batch: Any, at: int, where: str) -> list[Example]:
+    def _examples(self, rendering: Rendering, tokens: _Tokens, where: str) -> list[Example]:
         """The rendering as one example; as one each where a token spans the seam between a prompt
         and its answer, since a model that answers meets the two tokenized apart."""
-        ids: list[int] = batch["input_ids"][at]
+        text, ids = rendering.text, tokens.ids
+        spans = self._counted(rendering, ids) if tokens.batch is None else None
+        if spans is None:
+            if tokens.batch is None:
+                tokens = _Tokens(ids, self._accounted([text]))
+            spans = self._spans(rendering, tokens)
+        if spans is None:
+            return [self._apart(text, start, stop, where) for start, stop in rendering.spans]
+        ids = ids[: spans[-1][1]]
+        return [_example(ids, spans if self.mask_prompt else [(1, len(ids))], where)]
+
+    def _counted(self, rendering: Rendering, ids: list[int]) -> list[tuple[int, int]] | None:
+        """The spans' tokens found by counting; None where it does not tell, whatever the cause."""
+        places = self.marks.places(rendering.text, ids) if self.marks is not None else None
+        if places is None:
+            return None
+        end = len(self.chat.end_text)
         spans: list[tuple[int, int]] = []
         for start, stop in rendering.spans:
-            span = self._token_span(rendering.text, start, stop, ids, batch, at)
+            last = places.get(stop - end)
+            if last is None or not rendering.text.endswith(self.chat.end_text, 0, stop):
+                return None
+            span = self._token_span(rendering.text, start, ids, last, places.get)
             if span is None:
-                return [
-                    self._apart(rendering.text, start, stop, where)
-                    for start, stop in rendering.spans
-                ]
+                return None
             spans.append(span)
-        tokens = ids[: spans[-1][1]]
-        return [_example(tokens, spans if self.mask_prompt else [(1, len(tokens))], where)]
+        return spans
+
+    def _spans(self, rendering: Rendering, tokens: _Tokens) -> list[tuple[int, int]] | None:
+        """(first token of the answer, one past its last) of each; None where the tokens before one
+        are not those of its prompt alone."""
+        text, ids = rendering.text, tokens.ids
+        spans: list[tuple[int, int]] = []
+        for start, stop in rendering.spans:
+            if not self.tokenizer.is_fast:
+                prompt, whole = self.chat.ids(text[:start]), self.chat.ids(text[:stop])
+                same = ids[: len(prompt)] == prompt and ids[: len(whole)] == whole
+                span = (len(prompt), len(whole)) if same else None
+            else:
+                last = tokens.at_character(stop - 1)
+                span = last is not None and self._token_span(
+                    text, start, ids, last, tokens.at_character
+                )
+            if not span:
+                return None
+            spans.append(span)
+        return spans
 
     def _token_span(
-        self, text: str, start: int, stop: int, ids: list[int], batch: Any, at: int
+        self,
+        text: str,
+        start: int,
+        ids: list[int],
+        last: int,
+        at_character: Callable[[int], int | None],
     ) -> tuple[int, int] | None:
         """(first token of the answer, one past its last); None where the tokens before it are not
         those of its prompt alone.
 
         An added token splits the text before anything else is done to it, so what stands before
         the last one of a prompt is tokenized alike whatever follows, and only the rest is compared.
+
+        Args:
+            start: the answer's first character.
+            last: its last token.
+            at_character: the token of a character; of one that begins an added token at least.
         """
-        if not self.tokenizer.is_fast:
-            prompt, whole = self.chat.ids(text[:start]), self.chat.ids(text[:stop])
-            same = ids[: len(prompt)] == prompt and ids[: len(whole)] == whole
-            return (len(prompt), len(whole)) if same else None
-        last = batch.char_to_token(at, stop - 1)
-        if last is None:
-            return None
         anchor = max((text.rfind(token, 0, start) for token in self.chat.anchors), default=-1)
         lead = text[max(0, anchor) : start]
         if lead not in self.leads:
@@ -274,9 +329,9 @@ class _Encoder:
                 self.leads.clear()
             self.leads[lead] = self.chat.ids(lead)
         before = self.leads[lead]
-        place = 0
+        place: int | None = 0
         if anchor > 0:
-            place = batch.char_to_token(at, anchor)
+            place = at_character(anchor)
             if place is None or not before or before[0] not in self.added:
                 return None
         first = place + len(before)
@@ -309,6 +364,19 @@ class _Draft:
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: bool = False
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A text's token ids, and the batch in which the tokenizer accounts for its characters."""
+
+    ids: list[int]
+    batch: Any = None
+    at: int = 0
+
+    def at_character(self, place: int) -> int | None:
+        """The token that a character went into."""
+        return self.batch.char_to_token(self.at, place)
 
 
 def _as_conversation(row: Pair) -> Conversation:

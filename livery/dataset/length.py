@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from livery.dataset.conversation import Pair, Row, Text
+from livery.errors import counted
 
 # Tokens of usual vocabularies stand for up to 128 characters (runs of spaces or dashes). Templates
 # trim white space, and tokenizers may squeeze it, which this leaves room for.
@@ -25,7 +26,8 @@ def too_long(row: Row, tokenizer: Any, max_length: int) -> str:
     if count <= max_length * longest:
         return ""
     return (
-        f"{count:,} characters, over the limit of {max_length} tokens, none of which stands for "
+        f"{count:,} characters, over the limit of {counted(max_length, 'token')}, none of which "
+        f"stands for "
         f"more than {longest}"
     )
 

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from livery.dataset.conversation import Dropped, Row, RowError
+from livery.collecting import few_collections
+from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.encode import BATCH, Encoded, encode_batches
 from livery.dataset.length import too_long
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import question
 from livery.dataset.template import ChatTemplate
-from livery.errors import UserError
+from livery.errors import UserError, sentence
 from livery.training.plan import Example
 
 
@@ -99,6 +100,7 @@ def judge(
                 yield found
 
 
+@few_collections()
 def load_dataset(
     data: str | Path | Sequence[Source],
     chat: ChatTemplate,
@@ -149,9 +151,8 @@ def load_dataset(
         if not dropped:
             raise UserError(f"{name}: holds no rows.")
         raise UserError(
-            f"{name}: none of {'the' if more else 'its'} {len(dropped)} rows"
-            f"{' taken' if more else ''} can be trained on; the first, "
-            f"{dropped[0].where}: {dropped[0].reason}."
+            f"{name}: {none_left(len(dropped), 'taken' if more else '')}; the first, "
+            f"{dropped[0].where}: {sentence(dropped[0].reason)}"
         )
     return Dataset(tuple(examples), tuple(dropped), digest(examples), asked, more, reasons)
 

@@ -44,24 +44,25 @@ def left_out(row: Conversation, renderings: Sequence[Rendering], chat: ChatTempl
         notes += _missing(message, own.get(at), final)
     if any(
         _tool_name(tool) and not _found(_tool_name(tool), final) for tool in row.tools
-    ) or not _tools_count(row, last, chat):
+    ) or not _tools_count(row, last, renderings[-1].whole, chat):
         notes.append("tools: the template does not offer them to the model")
     return list(dict.fromkeys(notes))
 
 
-def _tools_count(row: Conversation, last: int, chat: ChatTemplate) -> bool:
+def _tools_count(row: Conversation, last: int, whole: str, chat: ChatTemplate) -> bool:
     """Whether the row is another one without its tools: a name like "search" may stand in the
-    conversation although no tool was offered."""
+    conversation although no tool was offered.
+
+    Args:
+        whole: the row up to the answer `last`, as it is rendered with its tools.
+    """
     if not row.tools:
         return True
     messages = row.messages[: last + 1]
     try:
-        bare = chat.render(messages, generate=False, kwargs=row.template_kwargs)
+        return whole != chat.render(messages, generate=False, kwargs=row.template_kwargs)
     except Refused:
         return True
-    return bare != chat.render(
-        messages, generate=False, tools=row.tools, kwargs=row.template_kwargs
-    )
 
 
 def _missing(message: Message, span: str | None, final: str) -> Iterator[str]:

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from livery.dataset.conversation import RowError
-from livery.errors import UserError, shown
-from livery.reading import LONGEST_LINE, decode, open_file, parse_json, parse_row
+from livery.errors import UserError, counted, shown
+from livery.reading import LONGEST_LINE, decode, kind_of, open_file, parse_json, parse_row
 
 RawRow = tuple[str, dict[str, Any] | RowError]
 ReadSoFar = Callable[[int], None]
@@ -43,6 +43,14 @@ _CHUNK = 1 << 20
 _BATCH = 256  # rows of a Parquet file held at a time, if they cannot take more than
 _HELD = 1 << 30  # so many bytes
 _SPACE = re.compile(r"[ \t\r\n]*")
+# How files begin that are often called something else: (bytes, what they are, their ending).
+_DISGUISES = (
+    (b"\x1f\x8b", "a gzip file", "*.jsonl.gz, or as it was packed"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "*.jsonl.zst, or as it was packed"),
+    (b"PAR1", "a Parquet file", "*.parquet"), (b"ARROW1", "an Arrow file", ""),
+    (b"PK\x03\x04", "a zip file or a spreadsheet", ""), (b"SQLite format 3", "a database", ""),
+    (b"%PDF-", "a PDF", ""), (b"\x89PNG", "a picture", ""),
+)  # fmt: skip
 _FAULTS = (
     OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
     RuntimeError, ValueError,
@@ -104,11 +112,12 @@ def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[Ra
         yield from _parquet(source, read)
         return
     chunks = _chunks(source, read)
+    first = next(chunks, b"")
+    _check_text(first, source)
+    chunks = _chain(first, chunks)
     if source.format == "table":
         yield from _table(chunks, source)
         return
-    first = next(chunks, b"")
-    chunks = _chain(first, chunks)
     # Many a .json holds JSON lines, and the reverse: the first bytes tell.
     if re.match(rb"(\xef\xbb\xbf)?\s*\[\s*([\]{]|$)", first):
         yield from _array(chunks, source)
@@ -116,15 +125,35 @@ def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[Ra
         yield from _json_lines(chunks, source)
 
 
+def _check_text(first: bytes, source: Source) -> None:
+    """Raises UserError where a file's first bytes are those of no text, or of text in UTF-16."""
+    for mark, what, ending in _DISGUISES:
+        if first.startswith(mark):
+            raise UserError(
+                f"{source}: not text but {what}, whatever its name says. "
+                + (f"Call it {ending}." if ending else "Write its rows as JSON lines.")
+            )
+    head = first[:200]
+    zeros = head.count(0)
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or (
+        # Without a byte-order mark every second byte of Latin text is zero.
+        len(head) > 8 and min(head[::2].count(0), head[1::2].count(0)) == 0
+        and zeros > len(head) // 4
+    ) or zeros > 0.7 * len(head) > 6  # fmt: skip
+    if wide:
+        name = "UTF-32" if zeros > 0.6 * len(head) else "UTF-16"
+        raise UserError(f"{source}: {name} text. Save the file as UTF-8.")
+
+
 def _json_lines(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
     for number, raw in _lines(chunks, source):
-        if not raw.strip():
+        if not raw.strip(b"\xef\xbb\xbf \t\r\n\x0b\f"):
             continue
         where = f"{source}:{number}"
         try:
             yield where, parse_row(raw, source, number)
         except UserError as error:
-            if number == 1 and source.format == "json" and raw.strip(b"\xef\xbb\xbf \r\n") == b"{":
+            if number == 1 and raw.strip(b"\xef\xbb\xbf \r\n") == b"{":
                 raise UserError(
                     f"{source}: one JSON object over several lines; a list of rows was expected, "
                     "or one row a line."
@@ -184,8 +213,8 @@ def _array(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
             try:
                 row = parse_json(raw, source, line=line, finite=True)
                 if not isinstance(row, dict):
-                    name = type(row).__name__
-                    raise UserError(f"{source}:{line}: a {name} where a JSON object was expected.")
+                    said = f"{kind_of(row)} where a JSON object was expected."
+                    raise UserError(f"{source}:{line}: {said}")
                 yield where, row
             except UserError as error:
                 yield _fault(where, f"{source}:{line}", error)
@@ -282,8 +311,12 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
     csv.field_size_limit(LONGEST_LINE)
     feed = texts()
     head = next(feed, "")
+    if not head:
+        return
     # Spreadsheets of some countries write semicolons, and call it CSV all the same.
     mark = "\t" if source.plain_name.lower().endswith(".tsv") else max(",;\t", key=head.count)
+    if told := re.fullmatch(r"sep=(.)\s*", head):  # a line that Excel takes for itself
+        mark, head = told[1], next(feed, "")
     reader = csv.reader(_chain(head, feed), delimiter=mark, strict=True)
     number = 0
     try:
@@ -304,7 +337,8 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
                     where,
                     RowError(
                         where,
-                        f"{len(cells)} cells where the first line names {len(names)} columns.",
+                        f"{counted(len(cells), 'cell')} where the first line names "
+                        f"{counted(len(names), 'column')}.",
                     ),
                 )
             else:

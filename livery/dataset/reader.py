@@ -15,7 +15,7 @@ from livery.dataset.columns import Columns, as_truth
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.raw import Source, raw_rows
 from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
-from livery.errors import UserError
+from livery.errors import UserError, counted, sentence
 from livery.progress import Progress
 
 # Files of more bytes than this are read for long enough that somebody asks how far they are.
@@ -131,8 +131,10 @@ class Reader:
     def notes(self) -> list[str]:
         """What the user is told once, each with how many rows it concerns and the first of them."""
         return [
-            f"{told.rows} {'row' if told.rows == 1 else 'rows'}, {told.first} first: {remark}"
-            + (f" ({', '.join(told.fields)})." if told.fields else ".")
+            sentence(
+                f"{counted(told.rows, 'row')}, {told.first} first: {remark}"
+                + (f" ({', '.join(told.fields)})" if told.fields else "")
+            )
             for remark, told in self._told.items()
         ]
 

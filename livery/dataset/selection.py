@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from livery.config.settings import TrainSettings
 from livery.dataset import leaks
 from livery.dataset.load import Dataset, digest
-from livery.errors import UserError
+from livery.errors import UserError, counted
 
 
 def split(settings: TrainSettings, data: str, rows: Dataset) -> tuple[Dataset, Dataset, str]:
@@ -32,18 +32,24 @@ def split(settings: TrainSettings, data: str, rows: Dataset) -> tuple[Dataset, D
     asked = list(rows.asked.items())
     held = hold_out([text for _, text in asked], settings.val_split, settings.seed)
     if not held:
+        same = (
+            "holds one row" if len(asked) == 1 else f"holds {len(asked):,} rows that ask the same"
+        )
         raise UserError(
-            f"{data}: val_split is {settings.val_split:g}, but its {len(asked)} rows all ask the "
-            "same, so none can be held out that is not trained on, too. Write a valid.jsonl."
+            f"{data}: val_split is {settings.val_split:g}, but it {same}, so none can be held out "
+            "that is not trained on, too. Write a valid.jsonl."
         )
     inside = set(held)
     names = {asked[at][0] for at in held}
     trained = [text for at, (_, text) in enumerate(asked) if at not in inside]
     near = leaks.count_leaks(trained, [asked[at][1] for at in held])
-    text = f"val_split: {len(held)} of {len(asked)} rows are held out of training and evaluated."
+    are = "is" if len(held) == 1 else "are"
+    text = f"val_split: {len(held):,} of {counted(len(asked), 'row')} {are} held out of training "
+    text += "and evaluated."
     if near:
         text += (
-            f" {near} of them are close to a row that is trained on, so eval_loss will look better "
+            f" {counted(near, 'of them is', 'of them are')} close to a row that is trained on, so "
+            "eval_loss will look better "
             "than it is: a valid.jsonl of sentences written for it tells more."
         )
     # Rows that were dropped are told of once, with the training rows.
@@ -79,7 +85,9 @@ def evenly(rows: Dataset, count: int) -> tuple[Dataset, str]:
     if not count or count >= len(wheres):
         return rows, ""
     taken = {wheres[at * len(wheres) // count] for at in range(count)}
-    return _only(rows, taken), f"eval_max_samples: {count} of {len(wheres)} rows are evaluated."
+    are = "is" if count == 1 else "are"
+    said = f"eval_max_samples: {count:,} of {len(wheres):,} rows {are} evaluated."
+    return _only(rows, taken), said
 
 
 def _only(rows: Dataset, wheres: Collection[str]) -> Dataset:

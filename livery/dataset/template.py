@@ -21,8 +21,8 @@ from livery.config.settings import TemplateSettings
 from livery.dataset.conversation import Message
 from livery.dataset.reasoning import BLOCKS, split_reasoning
 from livery.dataset.sandbox import Refused, Template, compiled
-from livery.errors import UserError
-from livery.models import check_files
+from livery.errors import UserError, sentence
+from livery.models import check_files, find_base
 from livery.reading import read_object, read_text
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
@@ -66,7 +66,9 @@ class ChatTemplate:
             try:
                 self._templates[name] = compiled(source)
             except Refused as error:
-                raise UserError(f"The chat template {name!r} cannot be used: {error}.") from None
+                raise UserError(
+                    sentence(f"The chat template {name!r} cannot be used: {error}")
+                ) from None
         self._specials: dict[str, str] = {
             name: str(token)
             for name, token in tokenizer.special_tokens_map.items()
@@ -138,7 +140,9 @@ class ChatTemplate:
             text = self.render(messages, generate=True, tools=tools)
             unheard = bool(tools) and text == self.render(messages, generate=True)
         except Refused as error:
-            raise UserError(f"The chat template refuses this conversation: {error}.") from None
+            raise UserError(
+                sentence(f"The chat template refuses this conversation: {error}")
+            ) from None
         if unheard:
             raise UserError(
                 "The chat template does not offer tools to the model: with them it writes the same "
@@ -184,7 +188,7 @@ class ChatTemplate:
         try:
             text = self.render(_probe(_ASKS, _ANSWERS), generate=False)
         except Refused as error:
-            raise UserError(f"The chat template cannot be used: {error}.") from None
+            raise UserError(sentence(f"The chat template cannot be used: {error}")) from None
         _, found, tail = text.rpartition(_ANSWERS)
         if not found:
             raise UserError(
@@ -392,8 +396,8 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
         UserError: as `load_tokenizer`, or a template that is no Jinja.
     """
     settings = settings or TemplateSettings()
-    folder = Path(model).expanduser()
-    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    folder = find_base(str(Path(model).expanduser()))
+    config = read_object(folder / "config.json") if folder else {}
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     vocabulary = size if isinstance(size, int) and not isinstance(size, bool) else None
     return ChatTemplate(load_tokenizer(model, settings.template), settings, vocabulary)

@@ -67,6 +67,9 @@ _REMEDIES = {
     "thinking": "reasoning belongs in reasoning_content",
     "reasoning": "reasoning belongs in reasoning_content",
 }
+_PLURAL = frozenset(
+    "messages conversations tools functions tool_calls arguments inputs targets choices".split()
+)
 _SPOKEN = re.compile(r"\n\n(Human|Assistant):")
 _OTHER_MEDIA = ("image", "audio", "video", "file")
 
@@ -100,7 +103,7 @@ def read_turns(value: Any, where: str, name: str) -> list[Turn]:
     if is_dialogue(value):
         value = _dialogue(value)
     if not isinstance(value, list) or not value:
-        raise RowError(where, f"{name} is not a list of turns.")
+        raise RowError(where, f"{name} {be(name)} not a list of turns.")
     turns: list[Turn] = []
     for i, raw in enumerate(value):
         if not isinstance(raw, dict):
@@ -122,7 +125,7 @@ def read_tools(value: Any, where: str, name: str) -> tuple[dict[str, Any], ...]:
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise RowError(where, f"{name} is not a list of tools.")
+        raise RowError(where, f"{name} {be(name)} not a list of tools.")
     tools: list[dict[str, Any]] = []
     for i, raw in enumerate(value):
         tool = parse(raw, where, f"{name}[{i}]") if isinstance(raw, str) else raw
@@ -140,7 +143,17 @@ def parse(text: str, where: str, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise RowError(where, f"{name} is text that is not JSON.") from None
+        raise RowError(where, f"{name} {be(name)} text that is not JSON.") from None
+
+
+def be(name: str) -> str:
+    """The verb that goes with a field's name."""
+    return "are" if name.split(" ")[-1] in _PLURAL else "is"
+
+
+def hold(name: str) -> str:
+    """The verb that goes with a field's name."""
+    return "hold" if be(name) == "are" else "holds"
 
 
 def text_of(value: Any, where: str, name: str) -> str:
@@ -152,10 +165,12 @@ def text_of(value: Any, where: str, name: str) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise RowError(where, f"{name} is not a string.")
+        raise RowError(where, f"{name} {be(name)} not a string.")
     if len(value) > 1 and all(isinstance(part, str) for part in value):
         # Several answers to choose from, or lines: joined they would be a text nobody wrote.
-        raise RowError(where, f"{name} is a list of {len(value)} texts. Keep the one that counts.")
+        raise RowError(
+            where, f"{name} {be(name)} a list of {len(value)} texts. Keep the one that counts."
+        )
     texts: list[str] = []
     for i, part in enumerate(value):
         if isinstance(part, str):
@@ -314,7 +329,7 @@ def _calls(value: Any, where: str, name: str) -> list[dict[str, Any]]:
         plain = {"name": function["name"], "arguments": arguments}
         found.append({**call, "type": "function", "function": plain})
     if not found:
-        raise RowError(where, f"{name} holds no tool call.")
+        raise RowError(where, f"{name} {hold(name)} no tool call.")
     return found
 
 

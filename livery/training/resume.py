@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def resume(
         tell(Note(f"{why}: starting from step 0."))
         _cut_logs(folder, backend, -1)
         return 0, progress
-    differences = origin.differences(found.origin)
+    base = run_folder.base_digest(settings.model, like=found.origin.base)
+    differences = dataclasses.replace(origin, base=base).differences(found.origin)
     if differences:
         text = f"{found.path}: made by another run: " + "; ".join(differences) + "."
         if not anyway:

@@ -58,7 +58,7 @@ def test_an_evaluation_from_end_to_end(
     assert cli.run([*arguments, "--target", "0.5"]) == 0
     shown = capsys.readouterr()
     assert "From base, constrained to tuned, constrained" in shown.out
-    assert "None of the 6 cases stands in the training file (1 rows)" in shown.out
+    assert "None of the 6 cases stands in the training file (1 row)" in shown.out
     assert "answers/s" in shown.err
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert found["accuracy"] == 0.5

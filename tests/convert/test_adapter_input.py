@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from convert.adapters import formats, peft_config, record
 from convert.check.check import check
 from convert.convert import convert
-from convert.gguf.file import open_gguf, write_gguf
+from convert.gguf.file import write_gguf
 from convert.merge.folders import merge_folders
 from convert.pack.pack import pack
 from livery.adapter import Adapter, NotFinite, Pair
 from livery.cli import cli
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors, write_tensors
 from tests.convert.test_convert_errors import BASE, edit_config, plain
 from tests.tiny_models import tiny_model

@@ -24,12 +24,13 @@ from convert.check import vllm as check_vllm
 from convert.check.case import Finding
 from convert.check.check import RUNTIMES, Verdict, check
 from convert.convert import convert
-from convert.gguf.file import open_gguf, write_gguf
+from convert.gguf.file import write_gguf
 from convert.gguf.model import write_model
 from convert.pack.folder import write_adapter_folder
 from livery.adapter import Adapter, Pair
 from livery.cli import COMMANDS, LazyGroup, cli
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors, write_tensors
 from tests import ROOT
 from tests.convert import convert_cases as cases

@@ -284,7 +284,7 @@ HOSTILE_SAFETENSORS: dict[str, bytes | Any] = {
     "a list": {"x": [1, 2]},
     "metadata": {"__metadata__": {"x": 1}},
     "twice": b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'
-    b'"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+    b'"x":{"dtype":"I8","shape":[0],"data_offsets":[0,0]}}',
 }
 
 

@@ -23,9 +23,9 @@ from tokenizers import (
 
 from convert.base import load_base
 from convert.gguf import tokenizer as gguf_tokenizer
-from convert.gguf.file import open_gguf
 from convert.gguf.model import write_model
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests.convert.convert_cases import llama_cpp
 from tests.tiny_models import BOS, SPECIALS, VOCAB, tiny_model, training_text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from convert.base import load_base
 from convert.convert import convert
 from convert.gguf import layout as gguf_layout
 from convert.gguf.convert import convert_model
-from convert.gguf.file import open_gguf
 from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests.convert import convert_cases as cases
 from tests.convert import gguf_bases
 from tests.convert.test_gguf_fields import changed
@@ -51,7 +52,10 @@ TARGETS["qwen3_5_moe"] = [
     name for name in TARGETS["qwen3_5"] if name not in ("gate_proj", "up_proj", "down_proj")
 ]
 # Stacks of experts, which PEFT adapts as parameters.
-EXPERTS = {"qwen3_5_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
+EXPERTS = {
+    "gpt_oss": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+    "qwen3_5_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+}
 COMMON = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -240,8 +244,8 @@ def test_what_llama_cpp_has_no_form_of(
         write_model(folder, tmp_path / "m.gguf", "f32")
 
 
-def test_attention_adapters_of_gpt_oss(root: Path, tmp_path: Path):
-    """Of gpt-oss the attention alone is converted, and no whole model."""
+def test_adapters_of_gpt_oss(root: Path, tmp_path: Path):
+    """Its experts' gate and up are one parameter, with their rows in turns."""
     base = tiny_model("gpt_oss", root)
     gguf_bases.gpt_oss(base, tmp_path / "m.gguf")
     model = adapted("gpt_oss", base, tmp_path / "peft")
@@ -251,14 +255,24 @@ def test_attention_adapters_of_gpt_oss(root: Path, tmp_path: Path):
     assert np.abs(found["base"] - plain).max() < 1e-3
     assert np.abs(found["adapted"] - wanted).max() < 1e-3
     assert np.abs(wanted - plain).max() > 0.5
+    assert any("ffn_gate_exps" in name for name in open_gguf(tmp_path / "a.gguf").entries)
+    convert(tmp_path / "a.gguf", tmp_path / "back", "peft", base=base)
+    from safetensors.numpy import load_file
+
+    first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
+    assert first.keys() == again.keys()
+    assert all((first[name] == again[name]).all() for name in first)
     with pytest.raises(UserError, match="adapters alone are converted here"):
         write_model(base, tmp_path / "w.gguf", "f32")
-    pair = Pair(
-        np.ones((4, 2, 64), np.float32), np.ones((4, 128, 2), np.float32), 4.0, kind="experts"
-    )
-    experts = Adapter({"model.layers.0.mlp.experts.up_proj": pair}, model_type="gpt_oss")
-    with pytest.raises(UserError, match=r"up_proj: architecture gpt-oss .* no tensor for it"):
-        gguf_format.write(experts, tmp_path / "e.gguf")
+
+    # The adapter names its base, which is here.
+    convert(tmp_path / "peft", tmp_path / "b.gguf", "gguf")
+    assert (tmp_path / "b.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()
+    file = tmp_path / "peft" / "adapter_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "base_model_name_or_path": "openai/gpt-oss-20b"}))
+    with pytest.raises(UserError, match=r"gate and up take turns.*Give --base"):
+        convert(tmp_path / "peft", tmp_path / "mlx", "mlx")
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])

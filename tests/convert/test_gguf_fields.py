@@ -17,10 +17,10 @@ from convert.base import load_base
 from convert.gguf import fields as gguf_fields
 from convert.gguf import numbers as gguf_numbers
 from convert.gguf import rope as gguf_rope
-from convert.gguf.file import open_gguf
 from convert.gguf.model import write_model
 from convert.gguf.names import for_model_type
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests.convert import convert_cases as cases
 from tests.tiny_models import FAMILIES, MORE, tiny_model
 

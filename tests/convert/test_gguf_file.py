@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from convert.adapters import gguf as gguf_format
 from convert.base import load_base
 from convert.convert import convert
-from convert.gguf import file as gguf_file
-from convert.gguf.file import open_gguf, write_gguf
+from convert.gguf.file import write_gguf
 from convert.gguf.model import write_model
+from livery import gguf_reader
 from livery.adapter import Adapter, Pair
+from livery.engines.llamacpp import files as llamacpp_files
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests.convert import convert_cases as cases
 from tests.tiny_models import tiny_model
 
@@ -144,8 +146,49 @@ def test_a_hostile_header_costs_next_to_nothing(kind: str, tmp_path: Path):
     assert most < 10e6
 
 
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_the_engine_refuses_a_hostile_base_as_quickly(kind: str, tmp_path: Path):
+    start, size, says = HOSTILE[kind]
+    file = long_file(tmp_path / "f.gguf", start(), size)
+    for read in (llamacpp_files.file_type, engine_vocabulary):
+        began = time.process_time()
+        if says or read is engine_vocabulary:
+            with pytest.raises(UserError, match=says or "holds no vocabulary") as refused:
+                read(file)
+            assert "\n" not in str(refused.value)
+        else:
+            assert read(file) == "GGUF"
+        assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("layout", ["no power of two", "one over the other", "cut off"])
+def test_the_engine_refuses_a_base_of_a_broken_layout(layout: str, tmp_path: Path):
+    file = file_of(tmp_path / "m.gguf", *LAYOUTS[layout][:3])
+    for read in (llamacpp_files.file_type, engine_vocabulary):
+        with pytest.raises(UserError, match=LAYOUTS[layout][3]):
+            read(file)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(1, "F16"), (7, "Q8_0"), (999, "GGUF"), ("f16", "GGUF"), (True, "GGUF")]
+)
+def test_the_type_that_a_base_says_it_has(value: Any, says: str, tmp_path: Path):
+    write_gguf(tmp_path / "m.gguf", {"general.file_type": value}, {}, {})
+    assert llamacpp_files.file_type(tmp_path / "m.gguf") == says
+
+
+def engine_vocabulary(file: Path) -> None:
+    class Tokenizer:
+        backend_tokenizer = None
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"a": 0}
+
+    llamacpp_files.check_vocabulary(file, Tokenizer(), "m")
+
+
 def test_texts_are_counted_over_the_whole_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gguf_file, "_MOST_STRINGS", 100)
+    monkeypatch.setattr(gguf_reader, "_MOST_STRINGS", 100)
     arrays = [array(key, 8, 50) + bytes(8 * 50) for key in "abc"]
     (tmp_path / "f.gguf").write_bytes(head(2) + arrays[0] + arrays[1])
     assert open_gguf(tmp_path / "f.gguf").metadata["b"] == [""] * 50

@@ -291,6 +291,47 @@ def test_what_convert_advises_is_possible(
     merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
 
 
+@pytest.mark.parametrize("target", ["mlx", "gguf"])
+@pytest.mark.parametrize(
+    ("family", "config", "works"),
+    [
+        ("llama", {"target_modules": ["q_proj"], "lora_bias": True}, True),
+        ("mistral", {"target_modules": ["o_proj"], "lora_bias": True}, False),
+        ("phi3", {"target_modules": ["o_proj"], "lora_bias": True}, False),
+        ("gemma", {"target_modules": ["q_proj"], "lora_bias": True}, None),
+        ("gemma2", BOTH["head"], None),
+        ("llama_tied", BOTH["head"], True),
+        ("qwen2", BOTH["saved embedding"], True),
+        ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, True),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_convert_advises_what_works_for_the_family(
+    family: str, config: dict[str, Any], works: bool | None, target: Any, root: Path, tmp_path: Path
+) -> None:
+    """Merging, where the base takes it and the runtime loads what comes of it; else training again
+    (works: None where a merge runs in transformers alone)."""
+    base = cases.base_of(family, root)
+    wanted = real_adapter(base, tmp_path / "peft", **config)
+    with pytest.raises(UserError) as caught:
+        convert(tmp_path / "peft", tmp_path / "out", target, base=base)
+    said = str(caught.value)
+    assert "train again without" in said
+    assert ("instead (livery merge)" in said) == (works is True)
+    assert ("Merged (livery merge) it runs in transformers, but" in said) == (works is None)
+    assert ("It cannot be merged into this base either" in said) == (works is False)
+    if works is False:
+        with pytest.raises(UserError):
+            merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+        return
+    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
+    if target == "gguf" and works:
+        write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
+    elif target == "gguf":
+        with pytest.raises(UserError, match=r"llama\.cpp computes"):
+            write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
+
+
 # --- NaN --------------------------------------------------------------------------------------
 
 

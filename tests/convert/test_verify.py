@@ -21,12 +21,13 @@ from safetensors.numpy import load_file, save_file
 
 from convert.convert import convert
 from convert.gguf import names as gguf_names
-from convert.gguf.file import open_gguf, write_gguf
+from convert.gguf.file import write_gguf
 from convert.verify import verify as verifying
 from livery import cli
 from livery.engines import parity
 from livery.engines.parity import Logits
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model

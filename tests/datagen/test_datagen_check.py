@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_text_leaks_itself(texts: list[str]):
 
 def test_generation_refuses_a_planted_leak():
     splits = {"train": [row("oil the gate today", "today")], "test": [row("Oil the gate today")]}
-    with pytest.raises(UserError, match="1 cases stand in another split"):
+    with pytest.raises(UserError, match="1 case stands in another split"):
         refuse_leaks(splits)
     refuse_leaks({"train": splits["train"], "test": [row("feed the geese today")]})
 
@@ -191,7 +192,7 @@ def test_make_and_check_by_command(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "was changed after it was made" in captured.err
     assert "scores on it would be too high" in captured.err
-    assert "errors" in captured.out
+    assert "1 error, 1 warning." in captured.out
 
 
 def test_refusals_by_command(tmp_path, capsys):
@@ -218,3 +219,31 @@ def test_python_m_datagen_and_its_help_import_nothing_heavy():
     assert done.returncode == 0, done.stderr
     assert "livery data check" in done.stdout
     assert done.stdout.rstrip().endswith("[]")
+
+
+def test_one_is_not_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.csv"
+    for text, said in (
+        ("prompt,completion\na,b\n", "train: 1 row\n0 errors, 0 warnings.\n"),
+        ("prompt,completion\na,\n", "its only row cannot be trained on."),
+        ("prompt,completion\na,b\nc\n", "row 2: 1 cell where the first line names 2 columns."),
+        ("prompt,completion\na,b\nc\n", "train: 1 row\n1 error, 0 warnings.\n"),
+        ("prompt,completion,n\na,b,1\n", "error: {p} row 1: the field 'n' is not understood. "),
+        ("prompt,completion,id\na,b,1\n", "note: 1 row, {p} row 1 first: "),
+        ("prompt,completion\na,b\nc,d\n", "train: 2 rows\n0 errors, 0 warnings.\n"),
+    ):
+        path.write_text(text)
+        run(["data", "check", str(path)])
+        shown = capsys.readouterr()
+        assert said.format(p=path) in shown.out + shown.err
+        assert not re.search(
+            r"\b1 (rows|errors|warnings|cells|columns)|[.!?][.]|\b: :|is are", shown.err
+        )
+
+
+def test_a_place_is_a_file_and_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"prompt,completion\n\xe9,b\n")
+    (problem,) = check(path).problems
+    assert problem.where == f"{path}:2"
+    assert problem.message.startswith("not UTF-8 text")

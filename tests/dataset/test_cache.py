@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -22,14 +23,15 @@ from hypothesis import strategies as st
 from commands.training.session import describe_dropped, load_data
 from livery.config.settings import TemplateSettings, TrainSettings
 from livery.dataset import cache as caching
-from livery.dataset.cache import Cache, default_cache, load_cached
+from livery.dataset.cache import Cache, Kept, default_cache, load_cached
 from livery.dataset.columns import read_columns
 from livery.dataset.load import Dataset
 from livery.dataset.raw import Source
-from livery.dataset.reader import Reader
+from livery.dataset.reader import Reader, Told
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
 from livery.paths import EMBEDDED, HOME
+from livery.training.plan import Example
 from tests.dataset import templates
 
 THINKS = [
@@ -397,3 +399,27 @@ def test_a_column_that_no_row_has_is_refused_from_the_cache_too(tmp_path: Path) 
     assert first.path == noted.path
     with pytest.raises(UserError, match=r"no row has the column 'note'"):
         load_cached(cache, [second], chat(), Reader(columns), max_length=200)
+
+
+def test_rows_are_written_without_a_second_copy_of_them_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 400, 20_000)
+    examples = tuple(
+        Example(rng.integers(0, 9000, n).astype(np.int32), rng.integers(0, 2, n) == 1, f"x:{at}")
+        for at, n in enumerate(lengths)
+    )
+    size = 5 * int(lengths.sum())  # 20 MB
+    cache = Cache(tmp_path)
+    tracemalloc.start()
+    try:
+        cache.write("key", Kept(Dataset(examples), Told()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 2
+    kept = cache.read("key")
+    assert kept is not None
+    for read, wrote in zip(kept.data.examples, examples, strict=True):
+        assert np.array_equal(read.tokens, wrote.tokens)
+        assert np.array_equal(read.supervised, wrote.supervised)
+        assert read.where == wrote.where

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +170,11 @@ def test_rows_that_cannot_be_trained_are_dropped_and_named(
         (['{"prompt": "a", "completion": "b"}', "{oops"], r"train\.jsonl:2: not valid JSON"),
         (["[1, 2]"], r"train\.jsonl:1: a list where a JSON object"),
         (['{"question": "a"}'], r"train\.jsonl:1: no messages, prompt and completion"),
-        (['{"messages": []}'], r"train\.jsonl:1: messages is not a list of turns"),
+        (['{"messages": []}'], r"train\.jsonl:1: messages are not a list of turns"),
         (['{"messages": [{"role": "user"}]}'], r"messages\[0\]: content is not a string"),
         (['{"messages": [{"role": "user", "content": "a"}]}'], "no assistant turn"),
         ([""], "holds no rows"),
-        (['{"prompt": "a", "completion": ""}'], "none of its 1 rows can be trained on"),
+        (['{"prompt": "a", "completion": ""}'], "its only row cannot be trained on"),
     ],
 )
 def test_malformed_files_name_file_line_and_fault(
@@ -202,3 +206,31 @@ def test_the_digest_of_a_data_set_tells_what_is_supervised_too() -> None:
     assert same != digest([Example(tokens, other)])
     assert same != digest([Example(tokens + 1, one)])
     assert same != digest([Example(tokens, one), Example(tokens, one)])
+
+
+# In a process of its own: where the cache lies is decided when the hub's library is imported.
+HUB = """
+from livery.dataset.template import load_chat
+from livery.errors import UserError
+chat = load_chat("some/model")
+chat.check_vocabulary(9, "train.jsonl:1")
+try:
+    chat.check_vocabulary(10, "train.jsonl:1")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_ids_beyond_the_embedding_are_refused_for_a_hub_id_too(tmp_path: Path) -> None:
+    home = tmp_path / "models--some--model"
+    folder = home / "snapshots" / "abc"
+    shutil.copytree(tiny_model("llama", tmp_path / "made"), folder)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 10}
+    (folder / "config.json").write_text(json.dumps(config))
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "embeddings for 10" in done.stdout

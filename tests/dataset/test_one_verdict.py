@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bz2
 import dataclasses
+import datetime
 import gzip
 import json
 import lzma
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +248,72 @@ def test_a_huge_row_costs_no_tokenizing(
     data = load_data(TrainSettings(model=model, data=str(path), max_length=128))
     assert seen == [1]
     assert "2,000,005 characters, over the limit of 128 tokens" in data.train.dropped[0].reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.csv", "x.tsv", "x.parquet", "x.jsonl.gz", "x.jsonl.zst", "mac.jsonl", "dos.jsonl",
+     "data.zip", "folder"],
+)  # fmt: skip
+def test_two_steps_on_each_kind_of_file(
+    tmp_path: Path, model: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typed as users type it; every kind trains on the same tokens."""
+    pytest.importorskip("torch")
+    rows = [{"prompt": f"a{n}", "completion": f"b\u2028{n}"} for n in range(4)]
+    path = tmp_path / name
+    if name == "data.zip":
+        path.write_bytes(files.zipped({"d/train.jsonl": files.as_lines(rows), "d/notes.txt": b"x"}))
+    elif name == "folder":
+        files.write(path, "train.parquet", rows)
+        files.write(path, "valid.csv", [{"prompt": "z", "completion": "y"}])
+        (path / "README.md").write_text("about")
+    else:
+        files.write(tmp_path, name, rows)
+    assert run(["data", "check", str(path), "--model", model]) == 0
+    assert "train: 4 rows; " in capsys.readouterr().out
+    out = tmp_path / "out"
+    command = ["train", "--model", model, "--data", str(path), "--output-dir", str(out)]
+    assert run([*command, "--backend", "torch", "--iters", "2", "--lora-rank", "2"]) == 0
+    said = capsys.readouterr()
+    assert "2 steps; an epoch is 1 step over 4 examples: " in said.out + said.err
+    plain = files.write(tmp_path, "plain.jsonl", rows)
+    found, same = (load_data(TrainSettings(model=model, data=str(p))) for p in (path, plain))
+    assert found.train.digest == same.train.digest
+    assert (out / "adapter_model.safetensors").is_file()
+
+
+def test_a_run_goes_on_the_next_day_under_a_template_with_a_date(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the day that it began with: its prompts are those that it was trained on."""
+    pytest.importorskip("torch")
+    from commands.training import session as training
+    from tests.dataset.templates import FAMILIES
+
+    class Clock(datetime.date):
+        given = "2026-03-01"
+
+        @classmethod
+        def today(cls) -> Any:
+            return datetime.date.fromisoformat(cls.given)
+
+    monkeypatch.setattr(training.datetime, "date", Clock)
+    template = tmp_path / "dated.jinja"
+    template.write_text(FAMILIES["dated"])
+    data = files.write(tmp_path, "x.jsonl", [{"prompt": f"a{n}", "completion": "b"} for n in "12"])
+    out = tmp_path / "out"
+    command = ["train", "--model", model, "--data", str(data), "--output-dir", str(out)]
+    command += ["--backend", "torch", "--lora-rank", "2", "--save-every", "1"]
+    command += ["--chat-template", str(template)]
+    assert run([*command, "--iters", "2"]) == 0
+    assert "that is 2026-03-01 (--template-date" in capsys.readouterr().err
+    shutil.rmtree(out / "checkpoints" / "step-000002")  # as if it had been stopped before
+    Clock.given = "2026-03-02"
+    assert run([*command, "--iters", "2", "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert "that is 2026-03-01 (--template-date" in said
+    assert "Going on from step 1" in said
+    assert json.loads((out / "run_config.json").read_text())["settings"]["template_date"] == (
+        "2026-03-01"
+    )

@@ -83,14 +83,16 @@ GOOD = '{"text": "a"}'
     [
         ("x.jsonl", lines_of(GOOD, "", "{oops"), "{p}:3", "not valid JSON"),
         ("x.jsonl", lines_of(GOOD, "[1]"), "{p}:2", "a list where a JSON object"),
+        ("x.jsonl", lines_of(GOOD, "null"), "{p}:2", "null where a JSON object"),
+        ("x.jsonl", lines_of(GOOD, '{"text": "a", "n": NaN}'), "{p}:2", "NaN is no JSON value"),
         ("x.jsonl", lines_of(GOOD, "[" * 5000), "{p}:2", "nested deeper"),
         ("x.jsonl", lines_of(GOOD, '{"text": ' + "1" * 5000 + "}"), "{p}:2", "5,000 digits"),
         ("x.jsonl", lines_of(GOOD, '{"text": "cut \\ud83d"}'), "{p}:2", "half of a character"),
         ("x.jsonl", lines_of(GOOD, '{"text": "a", "text": "b"}'), "{p}:2", "stands twice"),
         ("x.jsonl", b'{"text": "a"}\r{"text": "\xff"}\r', "{p}:2", "not UTF-8"),
         ("x.json", lines_of("[", GOOD, ', {"text": "cut \\ud83d"}]'), "{p} row 2", "half of a"),
-        ("x.json", lines_of("[{}", ", 3]"), "{p} row 2", "a int where"),
-        ("x.csv", lines_of("text,b", "a,b", "c"), "{p} row 2", "1 cells where"),
+        ("x.json", lines_of("[{}", ", 3]"), "{p} row 2", "a number where"),
+        ("x.csv", lines_of("text,b", "a,b", "c"), "{p} row 2", "1 cell where"),
         ("x.csv", lines_of("text,b", "a,b", "c,d,e"), "{p} row 2", "3 cells where"),
     ],
 )  # fmt: skip
@@ -125,6 +127,14 @@ def test_a_broken_row_is_named_and_others_are_read(
         ("x.csv", lines_of("a,b", '"c,d'), r"x\.csv:2: not a table"),
         ("x.csv", b"a,b\n\xff,d\n", r"x\.csv:2: not UTF-8"),
         ("x.csv", "a,b\nc,d\n".encode("utf-16"), "UTF-16 text. Save"),
+        ("x.jsonl", GOOD.encode("utf-16"), r"x\.jsonl: UTF-16 text. Save"),
+        ("x.jsonl", GOOD.encode("utf-16-le"), r"x\.jsonl: UTF-16 text. Save"),
+        ("x.json", GOOD.encode("utf-32-be"), r"x\.json: UTF-32 text. Save"),
+        ("x.csv", b"a,b\nc\nd".decode().encode("utf-16-be"), "UTF-16 text. Save"),
+        ("x.jsonl", gzip.compress(b"{}"), r"a gzip file, whatever its name says. Call it \*.jsonl"),
+        ("x.csv", b"PAR1\x15", r"not text but a Parquet file.*Call it \*.parquet"),
+        ("x.json", b"PK\x03\x04", "a zip file or a spreadsheet.*Write its rows as JSON lines"),
+        ("x.jsonl", lines_of("{", '"text": "a"', "}"), "one JSON object over several lines"),
         ("x.parquet", b"PAR1 no", "not a whole parquet file"),
         ("x.parquet", b"", "not a whole parquet file"),
         ("x.jsonl.gz", b"\x1f\x8b no", "not a whole gz file"),
@@ -284,3 +294,24 @@ def test_without_pyarrow_the_remedy_is_named(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"pip install 'livery\[data\]'"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "texts"),
+    [
+        ("x.csv", b"", []), ("x.jsonl", b"\xef\xbb\xbf", []), ("x.jsonl", b"\xef\xbb\xbf\n\n", []),
+        ("x.csv", b"sep=;\r\ntext;n\r\na;1\r\n", ["a"]),
+        ("x.csv", "text,n\na\u2028b,1\n".encode(), ["a\u2028b"]),
+        ("x.jsonl", '{"text": "a\u2028b\u2029c\x85d"}\n{"text": "e"}'.encode(),
+         ["a\u2028b\u2029c\x85d", "e"]),
+        ("x.jsonl", b'{"text": "a", "text": "a"}\r\n\r\n{"text": "b"}', ["a", "b"]),
+        ("x.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\xef\xbb\xbf{"text": "b"}\r', ["a", "b"]),
+        ("x.jsonl", b'\xef\xbb\xbf\xef\xbb\xbf{"text": "a"}', ["a"]),
+        ("x.csv", b'text,n\r"a\rb",1\rc,2\r', ["a\nb", "c"]),
+    ],
+)  # fmt: skip
+def test_odd_files_that_are_read(tmp_path: Path, name: str, data: bytes, texts: list[str]) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    found = [row["text"] for _, row in read(path) if isinstance(row, dict)]
+    assert [text.replace("\r", "\n") for text in found] == texts

@@ -135,7 +135,7 @@ def test_malformed_rows_are_named_as_without_a_split(data: Path, bad: str) -> No
 def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(["wake me up at 3"] * 4)))
-    with pytest.raises(UserError, match="its 4 rows all ask the same"):
+    with pytest.raises(UserError, match="it holds 4 rows that ask the same, so"):
         load_data(settings(file, val_split=0.1))
     for share in (-0.1, 1.0):
         with pytest.raises(UserError, match="val_split is"):

@@ -131,6 +131,23 @@ def test_tools_that_are_not_offered_are_told_whatever_their_name() -> None:
     assert not encode(read(row, tools=[tool]), chat("tools")).notes
 
 
+def test_a_row_with_tools_is_rendered_once_more_than_one_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = chat("tools")
+    encode(read(turns("a", "b"), tools=TOOLS), made)  # what is asked of a template once
+    rendered: list[bool] = []
+    render = made.render
+
+    def counted(*given: Any, **how: Any) -> str:
+        rendered.append(bool(how.get("tools")))
+        return render(*given, **how)
+
+    monkeypatch.setattr(made, "render", counted)
+    encode(read(turns("a", "b"), tools=TOOLS), made)
+    assert sorted(rendered) == [False, True, True]  # prompt and whole; whole without its tools
+
+
 def test_trimmed_and_escaped_text_counts_as_rendered() -> None:
     escaped = "(m.content | tojson if m.role == 'user' else m.content | trim) }}"
     made = chat(FAMILIES["chatml"].replace("m.content }}", escaped))
@@ -646,3 +663,13 @@ def test_a_text_that_was_laid_out_ends_once() -> None:
     laid_out = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
     (example,) = encode(read_row({"text": laid_out}, "f:1"), made).examples
     assert example.tokens.tolist() == made.ids(laid_out)
+
+
+def test_a_templates_own_full_stop_is_enough(tmp_path: Path) -> None:
+    made = chat("mistral")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": turns("a", "b")[:1] * 2 + turns("a", "b")[1:]}) + "\n")
+    with pytest.raises(UserError, match=r"its only row cannot be trained on.*roles!$"):
+        load_dataset(path, made, max_length=99)
+    with pytest.raises(UserError, match=r"refuses this conversation: .*roles!$"):
+        made.prompt(turns("a", "b")[:1] * 2)

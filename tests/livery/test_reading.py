@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from livery import weights
 from livery.errors import UserError, printable, shown
 from livery.reading import (
     parse_json,
@@ -15,7 +16,6 @@ from livery.reading import (
     read_bytes,
     read_json,
     read_jsonl,
-    read_safetensors_header,
     read_text,
 )
 
@@ -149,10 +149,19 @@ def test_a_recorded_run_with_values_no_run_has_is_refused(tmp_path: Path) -> Non
     ("header", "message"),
     [
         (b"[]", "its header is no JSON object"),
-        (b'{"a": 1}', "the entry of a is not one of a tensor"),
-        (b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', "the entry of a"),
-        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}', "the entry of a"),
-        (b'{"a": {"dtype": "F32", "shape": [1e9], "data_offsets": [0, 4]}}', "the entry of a"),
+        (b'{"a": 1}', "the entry of a is not one of a known tensor"),
+        (b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', "a: shape"),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', "a ends at byte"),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "a: shape"),
+        (b'{"a": {"dtype": "I8", "shape": [2], "data_offsets": [1, 3]}}', "a leaves a hole"),
+        (b'{"a": {"dtype": "I8", "shape": [3], "data_offsets": [0, 3]}}', "1 bytes belong to no"),
+        (
+            b'{"a": {"dtype": "I8", "shape": [3], "data_offsets": [0, 3]}, '
+            b'"b": {"dtype": "I8", "shape": [2], "data_offsets": [2, 4]}}',
+            "b leaves a hole or",
+        ),
+        (b'{"a": {"dtype": "X9", "shape": [4], "data_offsets": [0, 4]}}', "the entry of a"),
+        (b'{"a": {"dtype": "F32", "shape": [1e9], "data_offsets": [0, 4]}}', "a: shape"),
         (b'{"a\x1b": null}', "its header: not valid JSON"),
         (b"[" * 5000, "nested deeper than 100 levels"),
         (b"version https://git-lfs.github.com/spec/v1", "git-lfs pointer"),
@@ -166,4 +175,16 @@ def test_the_header_of_a_weights_file_is_checked(
     pointer = header.startswith(b"version")
     file.write_bytes(header if pointer else size + header + b"\0" * 4)
     with pytest.raises(UserError, match=message):
-        read_safetensors_header(file)
+        weights.read_header(file)
+
+
+def test_every_type_of_the_format_is_read(tmp_path: Path) -> None:
+    """Also what no adapter is stored in: the scales and the four-bit values of quantized bases."""
+    header = (
+        b'{"a": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}, '
+        b'"b": {"dtype": "F8_E8M0", "shape": [2], "data_offsets": [2, 4]}}'
+    )
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    found = weights.read_header(file)
+    assert (found["a"].nbytes, found["b"].tag) == (2, "F8_E8M0")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from convert.gguf.file import write_gguf
 from livery import cli
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
@@ -177,3 +182,67 @@ def test_a_lock_on_a_file_that_is_gone_is_none(
         assert len(opened) == 2
         with pytest.raises(UserError, match="another process"), run_folder.locked(tmp_path):
             pass
+
+
+# -- the base's digest ----------------------------------------------------------------------------
+
+
+def base_folder(folder: Path, last: int = 0) -> Path:
+    """A base of two shards; `last` changes the last value of the last tensor, beyond 2 MB."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    for number in (1, 2):
+        tensors = {"a": np.zeros(600_000, np.float32), "b": np.zeros(9000, np.float32)}
+        tensors["b"][-1] = last if number == 2 else 0
+        save_file(tensors, folder / f"model-{number:05d}-of-00002.safetensors")
+    return folder
+
+
+def test_a_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) -> None:
+    digest = run_folder.base_digest(base_folder(tmp_path / "base"))
+    assert run_folder.base_digest(base_folder(tmp_path / "base")) == digest
+    assert run_folder.base_digest(base_folder(tmp_path / "base", last=1)) != digest
+    # The form of before, the negative control: it sees nothing of it.
+    before = run_folder.base_digest(tmp_path / "base", like="f" * 64)
+    assert run_folder.base_digest(base_folder(tmp_path / "base"), like="f" * 64) == before
+    assert not before.startswith("2-")
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen2"}')
+    assert run_folder.base_digest(tmp_path / "base") != digest
+
+
+def test_a_gguf_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) -> None:
+    digests: set[str] = set()
+    for last in (0, 1, 0):
+        tensors = {"a": np.zeros(600_000, np.float32), "b": np.zeros(9000, np.float32)}
+        tensors["b"][-1] = last
+        fields = {"general.architecture": "llama"}
+        write_gguf(tmp_path / "m.gguf", fields, tensors, dict.fromkeys(tensors, "float32"))
+        digests.add(run_folder.base_digest(tmp_path / "m.gguf"))
+    assert len(digests) == 2
+
+
+def test_a_hub_id_is_digested_where_it_was_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    by_name = run_folder.base_digest("some/model")
+    snapshots = tmp_path / "models--some--model" / "snapshots"
+    snapshots.mkdir(parents=True)
+    folder = base_folder(snapshots / "abc")
+    assert run_folder.base_digest("some/model") == run_folder.base_digest(folder) != by_name
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root")
+def test_a_folder_that_may_not_be_written_is_refused_in_one_line() -> None:
+    """As another user, in a current folder that is not theirs; /usr is nobody's to write."""
+    command = "from pathlib import Path; from livery import run_folder as r, errors\n" + (
+        "try:\n r.locked(Path('run')).__enter__()\nexcept errors.UserError as e: print(e)"
+    )
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    root = str(Path(run_folder.__file__).parents[1])
+    done = subprocess.run(
+        [*as_nobody, sys.executable, "-c", command], cwd="/usr", capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": root}, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("run: not allowed to write here"), done.stderr
+    assert done.stdout.count("\n") == 1

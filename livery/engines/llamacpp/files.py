@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.paths import cache_folder
-from livery.reading import read_object
+from livery.reading import open_file, read_object
 from livery.temporary import Scratch
 
 MAGIC = b"GGUF"
@@ -44,7 +44,7 @@ def is_gguf(path: str | Path) -> bool:
     path = Path(path).expanduser()
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
@@ -133,13 +133,18 @@ def _state(folder: Path, version: str) -> str:
 
 
 def file_type(path: Path) -> str:
-    """How the matrices of a model are stored, as its metadata says: "F16", "Q8_0"."""
-    from gguf import GGUFReader, LlamaFileType
+    """How the matrices of a model are stored, as its metadata says: "F16", "Q8_0"; "GGUF" where it
+    does not say, or says a number that nothing here has a name for.
 
-    field = GGUFReader(path).get_field("general.file_type")
-    if field is None:
+    Raises:
+        UserError: the file is not a whole GGUF file.
+    """
+    from gguf import LlamaFileType
+
+    number = _metadata(path).get("general.file_type")
+    if type(number) is not int or number not in {int(kind) for kind in LlamaFileType}:
         return "GGUF"
-    return LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    return LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
 def check_vocabulary(path: Path, tokenizer: Any, named: str) -> None:
@@ -153,7 +158,7 @@ def check_vocabulary(path: Path, tokenizer: Any, named: str) -> None:
     own = backend.get_vocab(with_added_tokens=False) if backend else tokenizer.get_vocab()
     for token, number in sorted(own.items(), key=lambda item: item[1]):
         if number >= len(tokens) or tokens[number] != token:
-            there = repr(tokens[number]) if number < len(tokens) else "nothing"
+            there = f"'{shown(tokens[number], 60)}'" if number < len(tokens) else "nothing"
             raise UserError(
                 f"{path}: token {number} is {there} there and {token!r} in the tokenizer of "
                 f"{named}. Is that the tokenizer of this model?"
@@ -161,12 +166,16 @@ def check_vocabulary(path: Path, tokenizer: Any, named: str) -> None:
 
 
 def _tokens(path: Path) -> Sequence[str]:
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).get_field("tokenizer.ggml.tokens")
-    if field is None:
+    tokens = _metadata(path).get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list):
         raise UserError(f"{path}: holds no vocabulary (tokenizer.ggml.tokens).")
-    return [bytes(field.parts[place]).decode("utf-8") for place in field.data]
+    return tokens
+
+
+def _metadata(path: Path) -> Mapping[str, Any]:
+    from livery.gguf_reader import open_gguf
+
+    return open_gguf(path, known_types=False).metadata
 
 
 def model_config(folder: Path | None) -> dict[str, Any]:
