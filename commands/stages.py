@@ -153,9 +153,11 @@ def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | N
     if not path.is_file():
         return None
     found = record.read(path)
-    mode = "constrained" if get_skill(skill).constraint() is not None else "unconstrained"
+    mode = found["headline"].partition("_")[2]
+    held = mode == "constrained" or get_skill(skill).constraint() is None
     same = (
-        found["set"]["sha256"] == sha256(find_set(skill, data=data)[1])
+        held
+        and found["set"]["sha256"] == sha256(find_set(skill, data=data)[1])
         and found["facts"]["adapter_sha256"] == adapter_hashes(folder)
         and {f"base_{mode}", f"tuned_{mode}"} <= found["arms"].keys()
     )

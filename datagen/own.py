@@ -12,17 +12,17 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from datagen.leaks import index, normalise, refuse_leaks
 from livery.dataset.leaks import row_text
-from livery.engines.constrain import checker
 from livery.errors import UserError
 from livery.files import read_jsonl
-from livery.skills.own import OwnModule, short, skill_of
-from livery.skills.rows import Example, read_example
+from livery.skills.own import OwnModule, own_grammar, short, skill_of
+from livery.skills.rows import Example, grammar_checker, read_example
 
 TRAIN_ROWS, VALID_ROWS, TEST_ROWS = 2_000, 100, 200
 # Distinct rows drawn before families are dealt out; draws in a row that bring nothing new.
@@ -87,12 +87,15 @@ class OwnGenerator:
 
     def _check(self) -> Callable[[Any, str], Example]:
         """(row, where) -> the row read, with an answer that the grammar can write."""
-        grammar = self._skill.constraint()
-        refused = checker(grammar) if grammar is not None else None
+        usual = self._skill.constraint()
+        kept = lru_cache(maxsize=64)(partial(grammar_checker, self._own))
+        if usual is not None:
+            kept(usual)
 
         def read(row: Any, where: str) -> Example:
             example = read_example(self._skill, row, where)
-            if refused is not None and (fault := refused(example.expected_text)):
+            grammar = own_grammar(self._own, example) or usual
+            if grammar is not None and (fault := kept(grammar)(example.expected_text)):
                 raise UserError(
                     f"{where}: the answer {short(example.expected_text)} is none that the grammar "
                     f"admits: {fault}. Correct the answer, or GRAMMAR or JSON_SCHEMA."

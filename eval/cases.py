@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from livery.engines.engine import Grammar
 from livery.errors import UserError
 from livery.files import read_jsonl
 
@@ -25,6 +26,7 @@ class Case:
         expected_text: the right value as the skill renders it; "" where no one answer is right.
         where: "file:line", or "".
         tools: JSON Schemas of the tools that the model is offered.
+        grammar: of its answers, where they differ from case to case; None takes the skill's.
         meta: what else the case's row says of it, for the scorer.
     """
 
@@ -36,6 +38,7 @@ class Case:
     expected_text: str
     where: str = ""
     tools: tuple[dict[str, Any], ...] = ()
+    grammar: Grammar | None = None
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property

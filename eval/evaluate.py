@@ -15,7 +15,7 @@ from eval import record
 from eval.cases import Case
 from eval.hashes import adapter_hashes
 from eval.origin import choose_model, complete_options, read_origin
-from eval.runner import Mode, best_constant, choose_arms, run_arm
+from eval.runner import Mode, best_constant, choose_arms, has_grammar, run_arm
 from eval.scorers import find_set, get_scorer
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
@@ -114,7 +114,7 @@ def evaluate(request: Request, show: Show) -> record.Record:
         has_adapter=engine.has_adapter,
         baseline=request.baseline,
         decoding=request.mode,
-        has_grammar=scorer.SKILL.constraint() is not None,
+        constrainable=has_grammar(scorer, cases),
     )
     runs = []
     for arm in arms:

@@ -77,15 +77,20 @@ class ArmRun:
         return statistics.median(self.alone) if self.alone else None
 
 
+def has_grammar(scorer: Scorer, cases: Sequence[Case]) -> bool:
+    """Whether there is anything to hold answers to: the skill's grammar, or a case's own."""
+    return scorer.SKILL.constraint() is not None or any(case.grammar for case in cases)
+
+
 def choose_arms(
-    *, has_adapter: bool, baseline: bool, decoding: Mode, has_grammar: bool = True
+    *, has_adapter: bool, baseline: bool, decoding: Mode, constrainable: bool = True
 ) -> list[Arm]:
     """The arms to run, the headline first.
 
     Without an adapter there is only the base to score, whatever `baseline` says; without a grammar
     both decodings are the unconstrained one.
     """
-    if decoding == "both" and not has_grammar:
+    if decoding == "both" and not constrainable:
         decoding = "unconstrained"
     models = [True, False] if has_adapter and baseline else [has_adapter]
     modes = {"constrained": [True], "unconstrained": [False], "both": [True, False]}[decoding]
@@ -113,15 +118,20 @@ def run_arm(
     """
     if not cases:
         raise UserError("There are no cases to answer.")
-    grammar = scorer.SKILL.constraint() if arm.constrained else None
-    if arm.constrained and grammar is None:
+    if arm.constrained and not has_grammar(scorer, cases):
         raise UserError(
             f"The skill {scorer.SKILL.name} has no grammar to keep answers to. Evaluate it with "
             "--unconstrained."
         )
+    grammar = scorer.SKILL.constraint() if arm.constrained else None
     decoding = dataclasses.replace(decoding, grammar=grammar)
     engine.use_adapter(arm.tuned)
     prompts = [engine.prompt(case.messages, case.tools) for case in cases]
+    if arm.constrained:
+        prompts = [
+            dataclasses.replace(prompt, grammar=case.grammar)
+            for prompt, case in zip(prompts, cases, strict=True)
+        ]
     began = time.monotonic()
     generations = engine.generate(prompts, decoding, progress)
     seconds = time.monotonic() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from livery.dataset.conversation import Conversation, Text
 from livery.dataset.rows import read_row
 from livery.errors import UserError
 from livery.skills import AnswerError, Metric
-from livery.skills.own import OwnModule, short, skill_of
-from livery.skills.rows import read_example
+from livery.skills.own import OwnModule, own_grammar, short, skill_of
+from livery.skills.rows import grammar_checker, read_example
 
 _EXAMPLE = '{"text": "...", "answer": ...}'
 
@@ -36,7 +37,10 @@ class OwnScorer:
         Raises:
             UserError: as `eval.cases.read_cases`.
         """
-        return read_cases(source, self._case, _EXAMPLE)
+        if (grammar := self.SKILL.constraint()) is not None:
+            grammar_checker(self._own, grammar)
+        found = read_cases(source, self._case, _EXAMPLE)
+        return [replace(case, grammar=own_grammar(self._own, case)) for case in found]
 
     def is_taught(self, case: Case) -> bool:
         """Not known of a user's skill."""

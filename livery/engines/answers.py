@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from livery.engines.constrain import RowMatcher, TokenMasks
-from livery.engines.engine import Decoding, Generation, OnText, Progress
+from livery.engines.engine import (
+    Decoding,
+    Generation,
+    Grammar,
+    OnText,
+    Progress,
+    Prompt,
+)
 
 # (row, token), as each token is chosen; the end token is not handed on.
 OnToken = Callable[[int, int], None]
@@ -51,6 +58,11 @@ def take(
     return keep
 
 
+def grammars_of(prompts: Sequence[Prompt], decoding: Decoding) -> list[Grammar | None]:
+    """Each prompt's own grammar, else the decoding's."""
+    return [prompt.grammar or decoding.grammar for prompt in prompts]
+
+
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Leading tokens that all prompts share; at least one token of each is left over."""
     if len(prompts) < 2:
@@ -74,15 +86,18 @@ class Course:
         self,
         rows: Sequence[int],
         decoding: Decoding,
-        masks: Callable[[int], TokenMasks] | None,
+        grammars: Sequence[Grammar | None],
+        masks: Callable[[int], TokenMasks],
     ):
         """Args:
         rows: the prompts' numbers within the whole call; they seed the sampling.
         decoding: how to draw.
-        masks: logits' width -> token masks, where there is a grammar to keep to.
+        grammars: each row's; None leaves it free.
+        masks: logits' width -> token masks; called where there is a grammar to keep to.
         """
         self.rows, self.decoding, self._masks = rows, decoding, masks
-        self._matchers: list[RowMatcher] = []
+        self._grammars = grammars if any(grammars) else ()
+        self._matchers: list[RowMatcher | None] = []
         self._began = time.monotonic()
         self.seconds = [0.0] * len(rows)
 
@@ -93,14 +108,14 @@ class Course:
 
         To be asked once a step: the matchers move on by each answer's last token.
         """
-        if self._masks is None or self.decoding.grammar is None:
+        if not self._grammars:
             return None
         masks = self._masks(width)
         if not self._matchers:
-            self._matchers = masks.start(self.decoding.grammar, len(self.rows))
+            self._matchers = [g and masks.start(g, 1)[0] for g in self._grammars]
         matchers = [self._matchers[row] for row in rows]
         for matcher, tokens in zip(matchers, so_far, strict=True):
-            if tokens:
+            if matcher is not None and tokens:
                 matcher.advance(tokens[-1])
         return masks.allowed(matchers)
 

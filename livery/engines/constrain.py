@@ -21,6 +21,8 @@ import numpy as np
 from livery.engines.engine import Grammar
 from livery.errors import UserError
 
+_KEPT = 64  # compiled grammars
+
 
 class RowMatcher:
     """Where one row stands in its grammar."""
@@ -94,15 +96,20 @@ class TokenMasks:
             UserError: the grammar is faulty.
         """
         if grammar not in self._compiled:
+            if len(self._compiled) >= _KEPT:  # where every prompt brings its own
+                del self._compiled[next(iter(self._compiled))]
             self._compiled[grammar] = _compile(self._tokenizer, grammar)
         first = self._compiled[grammar]
         return [RowMatcher(first.deep_copy(), self.end_tokens) for _ in range(rows)]
 
-    def allowed(self, rows: Sequence[RowMatcher]) -> np.ndarray:
-        """(len(rows), width) bool: the tokens that may come next. A row that has ended may only
-        end again."""
+    def allowed(self, rows: Sequence[RowMatcher | None]) -> np.ndarray:
+        """(len(rows), width) bool: the tokens that may come next; of a row without a matcher all.
+        A row that has ended may only end again."""
         mask = np.zeros((len(rows), self.width), dtype=bool)
         for row, matcher in zip(mask, rows, strict=True):
+            if matcher is None:
+                row[:] = True
+                continue
             if matcher.ended:
                 row |= self._ends
                 continue

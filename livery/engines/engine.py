@@ -46,7 +46,8 @@ class Decoding:
 
     Attributes:
         max_tokens: longest answer, in tokens; a longer one is cut and `finished` is False.
-        grammar: only answers of this grammar; None leaves the model free.
+        grammar: only answers of this grammar; None leaves the model free. A prompt's own goes
+            before it.
         temperature: 0 takes the likeliest token, anything above samples.
         seed: of the sampling. With it, the n-th prompt of a call draws the same answer whatever
             the batch size.
@@ -82,11 +83,14 @@ class Prompt:
         tokens: as the model reads them, the template's opening of the answer included; empty for
             engines that tokenize out of our sight (http).
         tools: offered to the model.
+        grammar: only answers of this grammar, where they differ from prompt to prompt (by the
+            schema or the state that the prompt holds); None takes the decoding's.
     """
 
     messages: tuple[Message, ...]
     tokens: tuple[int, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class HTTPEngine:
         Raises:
             UserError: a grammar was asked for, or the endpoint does not answer.
         """
-        if decoding.grammar is not None:
+        if decoding.grammar is not None or any(prompt.grammar for prompt in prompts):
             raise UserError(
                 "The http engine cannot hold an endpoint to a grammar. Add --unconstrained, or "
                 "score the adapter with --engine mlx."

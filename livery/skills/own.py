@@ -22,11 +22,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from livery.engines.engine import Grammar
 from livery.errors import LiveryError, UserError, shown
 from livery.reading import read_text
 from livery.skills.contract import AnswerError, Message, Metric, Skill
 
-FUNCTIONS = ("generate", "score", "parse", "render", "messages")
+FUNCTIONS = ("generate", "score", "parse", "render", "messages", "grammar")
 CONSTANTS: dict[str, tuple[type, ...]] = {
     "NAME": (str,),
     "VERSION": (str,),
@@ -269,6 +270,32 @@ def skill_of(own: OwnModule) -> Skill:
         system_prompt=own.get("SYSTEM_PROMPT", ""),
         grammar=None if grammar is None else lambda: grammar,
         json_schema=None if schema is None or has_grammar else lambda: schema,
+    )
+
+
+def own_grammar(own: OwnModule, asked: Any) -> Grammar | None:
+    """The grammar of one case's answers, by the module's grammar(case); None takes the skill's.
+
+    Args:
+        asked: a case or row, with `messages`, `text`, `tools`, `category` and `meta`.
+
+    Raises:
+        UserError: grammar() fails, or returns neither Lark text nor a JSON Schema.
+    """
+    if own.get("grammar") is None:
+        return None
+    with own.blamed(f"grammar({short(asked.text)})"):
+        found = own.get("grammar")(asked)
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return Grammar("lark", found)
+    if isinstance(found, dict):
+        with own.blamed(f"the schema of grammar({short(asked.text)})"):
+            return Grammar("json_schema", json.dumps(found, ensure_ascii=False))
+    raise UserError(
+        f"{own.line('grammar')}: grammar() returned {short(found)}; it must return Lark text, a "
+        "dict that is a JSON Schema, or None."
     )
 
 

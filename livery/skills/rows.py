@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
+from livery.engines.constrain import checker
+from livery.engines.engine import Grammar
 from livery.errors import UserError, shown
 from livery.skills.contract import AnswerError, Message, Skill
-from livery.skills.own import short, turns
+from livery.skills.own import OwnModule, short, turns
 
 KEYS = ("text", "messages", "system", "tools", "answer", "category", "family", "id", "meta")
 
@@ -87,6 +89,21 @@ def read_example(skill: Skill, row: Any, where: str) -> Example:
         expected_text, row.get("category") or "uncategorised", row.get("family", ""),
         row.get("id", ""), meta,
     )  # fmt: skip
+
+
+def grammar_checker(own: OwnModule, grammar: Grammar) -> Callable[[str], str]:
+    """`livery.engines.constrain.checker` of a grammar of the module's.
+
+    Raises:
+        UserError: the grammar is faulty.
+    """
+    try:
+        return checker(grammar)
+    except UserError as error:
+        raise UserError(
+            f"{own.file}: {error}. Correct GRAMMAR, grammar() or JSON_SCHEMA; with GRAMMAR = None "
+            "answers are parsed and not constrained."
+        ) from None
 
 
 def _read_back(skill: Skill, answer: Any, text: str, where: str) -> Any:

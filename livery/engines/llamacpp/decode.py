@@ -16,7 +16,7 @@ import numpy as np
 
 from livery.engines.answers import Answer, OnToken
 from livery.engines.constrain import RowMatcher, TokenMasks
-from livery.engines.engine import Decoding
+from livery.engines.engine import Decoding, Grammar
 from livery.engines.llamacpp.process import LlamaProcess, Step
 from livery.engines.sampling import gumbel, nucleus
 
@@ -34,6 +34,7 @@ def decode(
     scale: float,
     row: int,
     stop: Collection[int],
+    grammar: Grammar | None = None,
     masks: TokenMasks | None = None,
     on_token: OnToken | None = None,
 ) -> Answer:
@@ -43,7 +44,8 @@ def decode(
         scale: of the adapter, 1 or 0.
         row: the prompt's number within the whole call; it seeds the sampling.
         stop: tokens that end an answer.
-        masks: of the tokenizer, where decoding.grammar is to be kept to.
+        grammar: to keep to; None leaves the model free.
+        masks: of the tokenizer, where there is a grammar.
         on_token: hears of every (row, token) but the end token.
 
     Raises:
@@ -51,8 +53,8 @@ def decode(
     """
     answer = Answer()
     matcher: RowMatcher | None = None
-    if masks is not None and decoding.grammar is not None:
-        [matcher] = masks.start(decoding.grammar, 1)
+    if masks is not None and grammar is not None:
+        [matcher] = masks.start(grammar, 1)
     ahead = 1 if decoding.temperature else SHOWN if on_token else AHEAD
     source = _Source(llama, list(prompt), scale, ahead=ahead)
     while len(answer.tokens) < decoding.max_tokens:

@@ -22,7 +22,7 @@ import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import OnToken, Pieces
+from livery.engines.answers import OnToken, Pieces, grammars_of
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     GGUF_TYPE,
@@ -181,6 +181,7 @@ class LlamaCppEngine:
         self, prompt: Prompt, row: int, decoding: Decoding, on_token: OnToken | None = None
     ) -> Generation:
         began = time.monotonic()
+        [grammar] = grammars_of([prompt], decoding)
         answer = decode(
             self._room_for(len(prompt.tokens) + decoding.max_tokens),
             prompt.tokens,
@@ -188,7 +189,8 @@ class LlamaCppEngine:
             scale=float(self._on),
             row=row,
             stop=self._stop,
-            masks=self._grammar_masks() if decoding.grammar else None,
+            grammar=grammar,
+            masks=self._grammar_masks() if grammar else None,
             on_token=on_token,
         )
         return Generation(

@@ -19,7 +19,13 @@ import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
+from livery.engines.answers import (
+    OnToken,
+    Pieces,
+    common_prefix,
+    grammars_of,
+    in_batches,
+)
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     Conversation,
@@ -112,7 +118,7 @@ class MLXEngine:
         return in_batches(
             tokens,
             decoding.batch_size,
-            lambda rows: self._batch(decoder, tokens, rows, decoding, prefix),
+            lambda rows: self._batch(decoder, prompts, rows, decoding, prefix),
             progress,
         )
 
@@ -120,7 +126,7 @@ class MLXEngine:
         """See Engine."""
         self._check_lengths([prompt.tokens], decoding)
         pieces = Pieces(self._text, on_text)
-        result = self._batch(self._decoder(), [prompt.tokens], [0], decoding, None, pieces)[0]
+        result = self._batch(self._decoder(), [prompt], [0], decoding, None, pieces)[0]
         pieces.show(result.text)
         return result
 
@@ -186,16 +192,17 @@ class MLXEngine:
     def _batch(
         self,
         decoder: mlx_decode.Decoder,
-        tokens: Sequence[Sequence[int]],
+        prompts: Sequence[Prompt],
         rows: list[int],
         decoding: Decoding,
         prefix: mlx_decode.Prefix | None,
         on_token: OnToken | None = None,
     ) -> dict[int, Generation]:
-        steps = Steps(rows, decoding, self._grammar_masks if decoding.grammar else None)
+        asked = [prompts[row] for row in rows]
+        steps = Steps(rows, decoding, grammars_of(asked, decoding), self._grammar_masks)
         answers = mlx_decode.decode(
             decoder,
-            [tokens[row] for row in rows],
+            [prompt.tokens for prompt in asked],
             max_tokens=decoding.max_tokens,
             stop=self._stop,
             prefix=prefix,

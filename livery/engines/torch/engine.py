@@ -20,7 +20,13 @@ import torch
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import OnToken, Pieces, common_prefix, in_batches
+from livery.engines.answers import (
+    OnToken,
+    Pieces,
+    common_prefix,
+    grammars_of,
+    in_batches,
+)
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     Conversation,
@@ -109,14 +115,14 @@ class TorchEngine:
         return in_batches(
             tokens,
             decoding.batch_size,
-            lambda rows: self._batch(tokens, rows, decoding, prefix),
+            lambda rows: self._batch(prompts, rows, decoding, prefix),
             progress,
         )
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
         pieces = Pieces(self._text, on_text)
-        result = self._batch([prompt.tokens], [0], decoding, None, pieces)[0]
+        result = self._batch([prompt], [0], decoding, None, pieces)[0]
         pieces.show(result.text)
         return result
 
@@ -160,16 +166,17 @@ class TorchEngine:
 
     def _batch(
         self,
-        tokens: Sequence[Sequence[int]],
+        prompts: Sequence[Prompt],
         rows: list[int],
         decoding: Decoding,
         prefix: torch_decode.Prefix | None,
         on_token: OnToken | None = None,
     ) -> dict[int, Generation]:
-        steps = Steps(rows, decoding, self._grammar_masks if decoding.grammar else None)
+        asked = [prompts[row] for row in rows]
+        steps = Steps(rows, decoding, grammars_of(asked, decoding), self._grammar_masks)
         answers = torch_decode.decode(
             self._decoder,
-            [tokens[row] for row in rows],
+            [prompt.tokens for prompt in asked],
             max_tokens=decoding.max_tokens,
             stop=self._stop,
             prefix=prefix,
