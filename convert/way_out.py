@@ -7,9 +7,11 @@ writes may be more than a runtime loads; then the advice is to train without wha
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from convert.base import Base
+from convert.gguf import fields as gguf_fields
+from convert.merge.changes import Part
 from convert.merge.extend import (
     BIASED_IN_MLX,
     HEADLESS_IN_MLX,
@@ -17,12 +19,10 @@ from convert.merge.extend import (
     Extension,
     extend,
 )
-from livery.adapter import Adapter
+from convert.merge.merge import check_parts, find_changes
+from livery.adapter import Adapter, Format
 from livery.errors import UserError
 from livery.weights import read_tensors
-
-if TYPE_CHECKING:
-    from convert.adapters.formats import Format
 
 Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
 _RUNTIMES: dict[str, tuple[Runtime | Literal[""], str]] = {
@@ -63,8 +63,6 @@ def advice(
 
 def merged_form(adapter: Adapter, base: Base, source: Format) -> Extension:
     """What merging adds to the base. Raises UserError where it is refused."""
-    from convert.merge.merge import Part, check_parts, find_changes
-
     part = Part(adapter, source=source)
     check_parts(base, [part])
     shapes = {name: entry.shape for name, entry in read_tensors(base.folder).items()}
@@ -77,8 +75,6 @@ def merged_form(adapter: Adapter, base: Base, source: Format) -> Extension:
 
 def loads(base: Base, more: Extension, runtime: Runtime | Literal[""]) -> bool:
     """Whether a runtime loads the base with these additions."""
-    from convert.gguf import fields as gguf_fields
-
     if not more.config:
         return True
     model_type = base.model_type

@@ -19,6 +19,7 @@ from livery.errors import UserError, shown
 from livery.models import LONGEST_NAME
 
 Kind = Literal["linear", "embedding", "experts"]
+Format = Literal["peft", "mlx", "gguf"]
 
 
 class NotFinite(UserError):

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from convert import archive
 from convert.adapters import mlx as mlx_format
@@ -14,13 +14,12 @@ from convert.adapters import peft as peft_format
 from convert.base import Base, check_fits, find_base, load_base
 from convert.unwritable import Unwritable
 from convert.way_out import advice
-from livery.adapter import Adapter
+from livery.adapter import Adapter, Format
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
 from livery.files import read_json
 from livery.reading import open_file
 
-Format = Literal["peft", "mlx", "gguf"]
 FORMATS: tuple[Format, ...] = ("peft", "mlx", "gguf")
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert import archive
-from convert.adapters.formats import Format
 from convert.base import Base
 from convert.merge.extend import Extension
 from convert.naming import leaf
 from convert.way_out import Runtime, loads, merged_form
-from livery.adapter import Adapter
+from livery.adapter import Adapter, Format
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError
 

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.adapters.formats import Format, refuse
+from convert.adapters.formats import refuse
 from convert.base import Base, check_fits, find_base, load_base
 from convert.check import llamacpp as check_llamacpp
 from convert.check import mlx as check_mlx
 from convert.check import vllm as check_vllm
 from convert.check.case import Case, Finding, Form, GgufBase, Runtime
 from convert.check.forms import find_forms, gguf_shapes, open_gguf_base
-from livery.adapter import LONGEST_NAME
+from livery.adapter import LONGEST_NAME, Format
 from livery.errors import UserError
 
 RUNTIMES: tuple[Runtime, ...] = ("vllm", "llamacpp", "ollama", "mlx")

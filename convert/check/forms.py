@@ -12,12 +12,12 @@ from typing import Any, cast
 from convert import archive
 from convert.adapters import mlx as mlx_format
 from convert.adapters import peft as peft_format
-from convert.adapters.formats import Format, detect
+from convert.adapters.formats import detect
 from convert.base import Base
 from convert.check.case import Form, GgufBase, Shape
 from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
-from livery.adapter import Adapter, NotFinite
+from livery.adapter import Adapter, Format, NotFinite
 from livery.errors import UserError
 from livery.files import read_json
 from livery.gguf_reader import open_gguf

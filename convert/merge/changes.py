@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convert.adapters.formats import Format
 from convert.base import Slot
 from convert.merge.blocks import Change, Workspace
-from livery.adapter import Adapter, Pair
+from livery.adapter import Adapter, Format, Pair
 from livery.errors import UserError
 
 

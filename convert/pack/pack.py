@@ -18,7 +18,6 @@ import numpy as np
 
 from convert import archive
 from convert.adapters import formats
-from convert.adapters.formats import Format
 from convert.archive import ABOUT, GGUF_FILES, MLX_FILES, PEFT_FILES, TOKENIZER_FILES
 from convert.base import Base, find_base, load_base
 from convert.check.case import Form
@@ -26,7 +25,7 @@ from convert.check.forms import find_forms
 from convert.pack import card
 from convert.pack.folder import verdicts_on
 from livery import outputs
-from livery.adapter import Adapter, Pair
+from livery.adapter import Adapter, Format, Pair
 from livery.errors import UserError
 from livery.files import CannotWrite, atomic_write, sha256
 from livery.temporary import Scratch
