@@ -14,6 +14,7 @@ from commands.training import session as training
 from commands.training.output import describe_work
 from livery.config.layers import Config
 from livery.errors import printable
+from livery.training import trackers
 from livery.training.plan import Plan, Work, work
 
 
@@ -26,6 +27,7 @@ def show(config: Config, *, as_json: bool) -> None:
     if not as_json:
         print_settings(config)
     settings, substitutions = backends.choose(config.settings)
+    trackers.check(settings.report_to)
     data = training.load_data(settings)
     plan = Plan(
         data.train.examples,
@@ -54,7 +56,7 @@ def show(config: Config, *, as_json: bool) -> None:
 
 def print_settings(config: Config) -> None:
     """A table of key, value and source, then what is not honoured."""
-    rows = [(name, _show(v.value), v.source) for name, v in sorted(config.values.items())]
+    rows = [(name, _show(name, v.value), v.source) for name, v in sorted(config.values.items())]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     for name, value, source in rows:
         click.echo(printable(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}"))
@@ -71,11 +73,11 @@ def _as_json(config: Config, epoch: Work, steps: int, notes: list[str]) -> dict[
     }
 
 
-def _show(value: Any) -> str:
+def _show(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, tuple):
-        return ",".join(value) or "(all linear layers)"
+        return ",".join(value) or ("(all linear layers)" if name == "lora.targets" else "-")
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -31,7 +31,7 @@ from livery.dataset.reader import Reader
 from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError, counted, sentence
-from livery.training import run_folder
+from livery.training import run_folder, trackers
 from livery.training.events import Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
@@ -81,7 +81,10 @@ def train(config: Config, request: Request) -> RunResult:
         config.settings, fall_back=request.resume and not asked
     )
     folder = Path(settings.output_dir)
-    with holding(folder, held=request.held), TrainingOutput() as output:
+    trackers.check(settings.report_to)
+    output = TrainingOutput()
+    reports = trackers.Reports(settings.report_to, lambda text: output(Note(text)))
+    with holding(folder, held=request.held), reports, output:
         for note in (*config.notes, *substitutions):
             output(Note(note))
         if first_process():
@@ -123,7 +126,7 @@ def train(config: Config, request: Request) -> RunResult:
             valid_digest=data.valid.digest,
             decode=lambda ids: str(data.chat.tokenizer.decode(ids)),
             export=lambda state, facts: export(settings, data.chat.tokenizer, state, facts, tell),
-            callbacks=(output,),
+            callbacks=(reports, output),
             resume=request.resume,
             resume_anyway=request.resume_anyway,
             overwrite=request.overwrite,

@@ -9,7 +9,7 @@ import click
 
 from livery.config.older import FLAGS, NEEDLESS, SWITCHES
 from livery.config.options import OPTIONS, Option, by_name
-from livery.config.values import Kind, Switch
+from livery.config.values import Kind, Several, Switch
 
 
 class _Value(click.ParamType):
@@ -64,7 +64,15 @@ def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., A
     if isinstance(option.kind, Switch):
         return click.option(*names, default=None, help=option.help)
     kind = _Value(option.kind)
-    return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help)
+    more: dict[str, Any] = {}
+    if isinstance(option.kind, Several):
+        more = {"multiple": True, "callback": _joined}
+    return click.option(*names, type=kind, metavar=option.kind.metavar, help=option.help, **more)
+
+
+def _joined(context: click.Context, parameter: click.Parameter, given: tuple[Any, ...]) -> Any:
+    """The words of a flag that was given several times; None where it was not given."""
+    return tuple(dict.fromkeys(word for words in given for word in words)) if given else None
 
 
 def _needless(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

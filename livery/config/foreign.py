@@ -42,11 +42,7 @@ SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
     "test": _unless(False, "not honoured: run `livery eval` after training."),
     "test_batches": _unless(-1, "not honoured: `livery eval` runs all cases."),
     "val_batches": _unless(-1, "not honoured: the whole validation set is evaluated, as with -1."),
-    "report_to": _unless(
-        None, "not honoured: metrics go to training_metrics.jsonl in the adapter folder."
-    ),
-    "project_name": _unless(None, "not honoured: nothing is reported to a service."),
-    "wandb": _unless(None, "not honoured: nothing is reported to a service."),
+    "wandb": _unless(None, "not honoured: write report_to: wandb, and project_name."),
     "clear_cache_threshold": _unless(0, "not honoured: the cache is managed by itself."),
     "trust_remote_code": _unless(False, "not honoured: code from a model's folder is never run."),
     "dataset_generation": _unless(None, "not used by `livery train`: it makes no data."),

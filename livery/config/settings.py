@@ -118,6 +118,9 @@ class TrainSettings:
         val_split: share of the training rows that is held out where there is no valid.jsonl.
         eval_max_samples: validation rows evaluated, at even distances; 0 evaluates all.
         save_total: checkpoints kept (the best one is kept besides).
+        report_to: trackers that are told of metrics and evaluations: "tensorboard", "wandb",
+            "trackio", "mlflow", "swanlab" (see `livery.training.trackers`).
+        project_name: the trackers' project or experiment; "" leaves it to their own variables.
         keep: which weights the adapter folder gets: those of the lowest eval_loss, or the last.
         chat_template, chat_template_kwargs, template_date: see TemplateSettings.
         init_adapter: adapter folder whose weights the run starts from.
@@ -168,6 +171,8 @@ class TrainSettings:
     samples: int = 4
     sample_tokens: int = 64
     save_total: int = 2
+    report_to: tuple[str, ...] = ()
+    project_name: str = ""
     keep: Literal["best", "last"] = "best"
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])

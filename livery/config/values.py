@@ -141,6 +141,24 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Several:
+    """Some of a few words, in a shell separated by commas or given again; "none" is none."""
+
+    words: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        return "|".join(self.words)
+
+    def read(self, raw: Any) -> tuple[str, ...]:
+        found = [word.lower() for word in Words().read(raw)]
+        found = [] if found == ["none"] else found
+        if not set(found) <= set(self.words):
+            raise ValueError("none, or some of: " + ", ".join(self.words))
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
 class Columns:
     """A column mapping: {field: column or list of columns}, in a shell field=column,…; kept as
     words "field=column"."""

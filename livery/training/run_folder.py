@@ -27,10 +27,12 @@ RUN_CONFIG = "run_config.json"
 METRICS = "training_metrics.jsonl"
 SAMPLES = "samples.jsonl"
 METADATA = "training_metadata.json"
+TRACKERS = "trackers.json"
+TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 
 # Everything that a run, its export and the evaluations of it write.
-_LOGS = (METRICS, SAMPLES, METADATA, "made_from.json")
+_LOGS = (METRICS, SAMPLES, METADATA, TRACKERS, "made_from.json")
 _ADAPTER = (
     "adapter_config.json", "adapter_model.safetensors", "mlx/adapter_config.json",
     "mlx/adapters.safetensors", "gguf/adapter.gguf", "README.md",
@@ -52,7 +54,8 @@ _FREE = (
     "attention", "compile",
     "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
     "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
-    "samples", "sample_tokens", "save_total", "keep", "optimizer", "check_base",
+    "samples", "sample_tokens", "save_total", "keep", "optimizer", "check_base", "report_to",
+    "project_name",
     # What they do to the tokens, the data's digest says.
     "chat_template_kwargs", "template_date", "columns", "train_on", "strict",
 )  # fmt: skip
@@ -242,7 +245,10 @@ def clear(folder: Path) -> None:
     for name in (*_ADAPTER, *_REPORTS, *_LOGS):
         with contextlib.suppress(OSError):
             (folder / name).unlink()
-    for name in ("checkpoints", "mlx", "gguf"):
+    for file in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
+        with contextlib.suppress(OSError):
+            file.unlink()
+    for name in ("checkpoints", "mlx", "gguf", TENSORBOARD):
         with contextlib.suppress(OSError):  # somebody else's files are in it too
             (folder / name).rmdir()
     with contextlib.suppress(FileNotFoundError):

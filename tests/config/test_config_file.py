@@ -144,20 +144,38 @@ def test_an_unknown_key_of_the_training_section_is_an_error(tmp_path: Path) -> N
     text = message(tmp_path, DEFAULTS_JSON.replace('"lora_r"', '"lora_rnk"'))
     assert "c.yaml:13: training.lora_rnk: no such key; did you mean lora_rank?" in text
     assert "expected `key: value`" in message(tmp_path, "training: 3\n")
-    said = load(tmp_path, "eval_accumulation_steps: 2\ntraining: {report_to: wandb, rank: 4}\n")
+    said = load(tmp_path, "eval_accumulation_steps: 2\ntraining: {wandb: fox, rank: 4}\n")
     assert [note.split(": ")[1] for note in said.notes] == [
-        "eval_accumulation_steps", "training.report_to",
+        "eval_accumulation_steps", "training.wandb",
     ]  # fmt: skip
     assert said.settings.lora.rank == 4
 
 
 def test_known_keys_that_are_not_honoured_are_said_aloud(tmp_path: Path) -> None:
-    notes = load(tmp_path, "report_to: wandb\nproject_name: x\nclear_cache_threshold: 3\n").notes
+    notes = load(tmp_path, "wandb: fox\nval_batches: 9\nclear_cache_threshold: 3\n").notes
     assert [re.search(r":(\d+): (\w+)", note).groups() for note in notes] == [  # type: ignore[union-attr]
-        ("1", "report_to"),
-        ("2", "project_name"),
+        ("1", "wandb"),
+        ("2", "val_batches"),
         ("3", "clear_cache_threshold"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("report_to: [tensorboard, wandb]", ("tensorboard", "wandb")),
+        ("report_to: wandb, mlflow", ("wandb", "mlflow")),  # as mlx-lm writes it
+        ("report_to: none", ()),
+        ("report_to: []", ()),
+        ("report_to:", ()),
+        ("training: {report_to: trackio}", ("trackio",)),
+    ],
+)
+def test_trackers_are_a_list_or_a_line(tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
+    settings = load(tmp_path, text + "\nproject_name: fox\n").settings
+    assert (settings.report_to, settings.project_name) == (names, "fox")
+    wrong = message(tmp_path, "report_to: [wandb, comet]\n")
+    assert "c.yaml:1: report_to: ['wandb', 'comet'] is not none, or some of: tensorboard" in wrong
 
 
 @pytest.mark.parametrize("number", ["1e-5", "1.0e-5", "0.00001", "'1e-5'", "1E-5", "+1e-05"])
