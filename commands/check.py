@@ -32,17 +32,20 @@ Examples:
     "runtimes",
     type=click.Choice(["vllm", "llamacpp", "ollama", "mlx"]),
     multiple=True,
-    help="Ask this one; may be given more than once. All four otherwise.",
+    help="Runtime to check; repeatable. All four by default.",
 )
 @click.option(
     "--max-lora-rank",
     type=click.Choice(["1", "8", "16", "32", "64", "128", "256", "320", "512"]),
     default="16",
     show_default=True,
-    help="As vLLM will be started.",
+    help="What vLLM will be started with.",
 )
 @click.option(
-    "--enable-mixed-moe-lora-format", "mixed_moe", is_flag=True, help="As vLLM will be started."
+    "--enable-mixed-moe-lora-format",
+    "mixed_moe",
+    is_flag=True,
+    help="What vLLM will be started with.",
 )
 @options.as_json
 def check_command(

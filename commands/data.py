@@ -109,7 +109,9 @@ def _skill_command(name: str) -> click.Command:
         for split, facts in manifest["splits"].items():
             categories = ", ".join(f"{shown(c)} {n}" for c, n in facts["categories"].items())
             click.echo(f"{shown(out / split)}.jsonl  {counted(facts['rows'], 'row')}: {categories}")
-        click.echo(f"{shown(out / 'manifest.json')}  seed {seed}; no case stands in another split.")
+        click.echo(
+            f"{shown(out / 'manifest.json')}  seed {seed}; no case appears in another split."
+        )
         return 0
 
     return command

@@ -11,9 +11,9 @@ import click
 from livery.progress import show_bytes
 
 
-@click.command(short_help="Say what this machine can do and what mends it.")
+@click.command(short_help="Say what this machine can do, and how to fix what it cannot.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--clean", is_flag=True, help="Find what killed commands left in PATHS.")
+@click.option("--clean", is_flag=True, help="Find what killed commands left behind in PATHS.")
 @click.option("--yes", is_flag=True, help="With --clean: remove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> int:
@@ -101,7 +101,7 @@ def _clean(paths: tuple[Path, ...], *, remove: bool, as_json: bool) -> int:
     for leftover in found:
         click.echo(f"{show_bytes(leftover.size):>10}  {leftover.path}")
     if not found:
-        click.echo("Nothing is left of commands that were killed.")
+        click.echo("Killed commands left nothing behind.")
     elif not remove:
         click.echo(f"{show_bytes(size)} would be freed: add --yes to remove them.")
     else:

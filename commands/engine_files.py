@@ -53,7 +53,7 @@ def _find(model: str) -> Path:
 
 @functools.cache
 def _version() -> str:
-    """Digest of the converter's code: a model made by older code is made anew."""
+    """Digest of the converter's code: a model made by older code is made again."""
     import convert
 
     total = hashlib.sha256()

@@ -21,25 +21,39 @@ TOKENS_GENERATE = 256
 @click.command(name="eval", short_help="Score an adapter on a skill's cases.")
 @click.argument("skill", metavar="SKILL")
 @engine_options
-@click.option("--baseline", is_flag=True, help="Answer with the base model too, and compare.")
-@click.option("--both", "mode", flag_value="both", default="both", help="Both of the next two.")
-@click.option("--constrained", "mode", flag_value="constrained", help="Keep to the grammar.")
-@click.option("--unconstrained", "mode", flag_value="unconstrained", help="Let the model write.")
+@click.option("--baseline", is_flag=True, help="Also answer with the base model, and compare.")
+@click.option(
+    "--both",
+    "mode",
+    flag_value="both",
+    default="both",
+    help="Both --constrained and --unconstrained.",
+)
+@click.option(
+    "--constrained", "mode", flag_value="constrained", help="Keep answers to the skill's grammar."
+)
+@click.option(
+    "--unconstrained", "mode", flag_value="unconstrained", help="Let the model answer freely."
+)
 @click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
 @click.option("--set", "cases", metavar="NAME", default="", help="Which of the skill's sets.")
 @click.option("--second-set", is_flag=True, help="Its second set: look at it once.")
 @click.option(
-    "--limit", "--max-samples", "limit", type=int, help="Only so many cases, taken evenly."
+    "--limit", "--max-samples", "limit", type=int, help="At most this many cases, taken evenly."
 )
-@click.option("--target", type=click.FloatRange(0, 1), help="Exit with 3 below this share.")
-@click.option("--train-data", metavar="PATH", help="Training data, to count leaks against.")
-@click.option("--output-json", metavar="FILE", help="Write the record there too.")
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1),
+    help="Exit with code 3 below this share of right answers.",
+)
+@click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
+@click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
 @click.option(
     "--report",
     "--out-dir",
     "report",
     metavar="DIR",
-    help="Write the report there, not to the adapter.",
+    help="Write the report to this folder instead of the adapter's.",
 )
 @decoding_options(TOKENS_EVAL)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
@@ -127,7 +141,7 @@ def eval_command(
 
 @click.command(name="report", short_help="Write report.md and report.html of a run.")
 @click.argument("adapter", metavar="ADAPTER_DIR")
-@click.option("--out", metavar="DIR", help="Write there instead of into the adapter folder.")
+@click.option("--out", metavar="DIR", help="Write to this folder instead of the adapter's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON object.")
 def report_command(adapter: str, out: str | None, as_json: bool) -> None:
     """Report on a training run and its last evaluations: losses, scores, failures, samples.
@@ -152,15 +166,15 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.command(name="generate", short_help="Answer prompts with a model and an adapter.")
 @click.argument("text", nargs=-1)
 @engine_options
-@click.option("--skill", help="Ask as this skill does, and keep to its grammar.")
-@click.option("--unconstrained", is_flag=True, help="With --skill: leave the grammar out.")
+@click.option("--skill", help="Ask as this skill does, and keep answers to its grammar.")
+@click.option("--unconstrained", is_flag=True, help="With --skill: do not use the grammar.")
 @click.option("--system", metavar="TEXT", help="System prompt (without --skill).")
 @click.option(
     "--tools",
     metavar="FILE",
     help="JSON list of the tools to offer, as rows of training data hold them.",
 )
-@click.option("--base", is_flag=True, help="Switch the adapter off.")
+@click.option("--base", is_flag=True, help="Answer without the adapter.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
 def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **options: Any) -> None:
@@ -209,7 +223,7 @@ def _prepare(engine: str) -> None:
         from livery import blas
 
         if not blas.use_openblas():
-            click.echo(f"MLX runs slowly without OpenBLAS. Install it: {blas.REMEDY}", err=True)
+            click.echo(f"MLX is slow without OpenBLAS. Install it: {blas.REMEDY}", err=True)
 
 
 def _check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:

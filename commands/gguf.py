@@ -43,7 +43,7 @@ Examples:
     "--ignore-field",
     "ignored",
     multiple=True,
-    help="A field of config.json that is not known here and changes nothing; repeatable.",
+    help="A field of config.json that Livery does not know and that changes nothing; repeatable.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @options.as_json
@@ -79,6 +79,6 @@ def gguf_command(
     for dtype in sorted(set(fallbacks.values())):
         names = [name for name in fallbacks if fallbacks[name] == dtype]
         click.echo(
-            f"note: {len(names)} tensors whose rows are no multiple of the block are stored as "
+            f"note: {len(names)} tensors whose rows are not a multiple of the block are stored as "
             f"{dtype}: {shown(names[0])}{' …' if len(names) > 1 else ''}"
         )

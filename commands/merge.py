@@ -34,21 +34,25 @@ Examples:
     "adapters",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Adapter of any format; may be given more than once, and left out with --dequantize.",
+    help="Adapter of any format; repeatable, and left out with --dequantize.",
 )
 @click.option(
-    "--weight", "weights", multiple=True, type=float, help="Of each adapter, in their order."
+    "--weight",
+    "weights",
+    multiple=True,
+    type=float,
+    help="Weight of each adapter, in the same order.",
 )
 @options.new_folder
 @click.option(
-    "--dequantize", is_flag=True, help="Take a 4-bit base (MLX, bitsandbytes); write it in full."
+    "--dequantize", is_flag=True, help="Decode a 4-bit base (MLX, bitsandbytes) to full precision."
 )
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="What --dequantize writes; auto is what the base was quantized from.",
+    help="Dtype that --dequantize writes; auto is what the base was quantized from.",
 )
 @options.replace_folder
 @options.allow_nonfinite

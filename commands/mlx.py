@@ -27,21 +27,21 @@ Examples:
     "--quantize",
     "bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
-    help="Bits of the linear layers and embeddings; dense without.",
+    help="Bits of linear layers and embeddings; without it they stay dense.",
 )
 @click.option(
     "--group-size",
     type=click.Choice(["32", "64", "128"]),
     default="64",
     show_default=True,
-    help="How many weights share a scale.",
+    help="Weights that share a scale.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Of what is not quantized; auto keeps what the weights are stored in.",
+    help="Dtype of what is not quantized; auto keeps the stored one.",
 )
 @options.allow_nonfinite
 @options.replace_folder
@@ -88,6 +88,6 @@ def mlx_command(
     dense = report["left_dense"]
     if dense:
         click.echo(
-            f"note: {len(dense)} matrices stay {report['dtype']}, their rows are no multiple of "
+            f"note: {len(dense)} matrices stay {report['dtype']}: their rows are not a multiple of "
             f"{size} or mlx-lm keeps them: {shown(', '.join(dense[:3]))}{' …' if dense[3:] else ''}"
         )

@@ -22,9 +22,11 @@ Examples:
 
 @click.command("pack", epilog=EPILOG)
 @click.argument("adapter", metavar="ADAPTER", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The zip, or folder.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The zip or folder to write."
+)
 @click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
-@click.option("--ollama", is_flag=True, help="Write a folder with a Modelfile instead.")
+@click.option("--ollama", is_flag=True, help="Write a folder with a Modelfile for Ollama instead.")
 @click.option(
     "--from",
     "start",
@@ -36,7 +38,7 @@ Examples:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For --ollama: a file with a Go template, instead of the tokenizer's chat template.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what --out names.")
+@click.option("--overwrite", is_flag=True, help="Replace an older one at --out.")
 @options.as_json
 def pack_command(
     adapter: Path,
@@ -108,7 +110,7 @@ def _ollama(
 
 def _also(report: dict[str, Any]) -> None:
     for name in report.get("made", ()):
-        click.echo(f"made {name}: the folder had none")
+        click.echo(f"added {name}: the folder had none")
     for name, why in report.get("left_out", {}).items():
         click.echo(printable(f"left out {name}: {why}"))
     for note in report["notes"]:

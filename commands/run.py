@@ -26,16 +26,18 @@ TARGET = 0.95
 @click.argument("skill", default="date-keys")
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
 @click.option(
-    "--fresh", "--overwrite", is_flag=True, help="Start over: skip nothing, replace what is there."
+    "--fresh", "--overwrite", is_flag=True, help="Start over: skip no stage, replace what is there."
 )
 @click.option(
     "--target",
     type=click.FloatRange(0, 1),
     default=TARGET,
     show_default=True,
-    help="Share of cases to be right; below it the exit code is 3.",
+    help="Share of cases that must be right; below it the exit code is 3.",
 )
-@click.option("--data-seed", type=int, default=7, show_default=True, help="Of the data generator.")
+@click.option(
+    "--data-seed", type=int, default=7, show_default=True, help="Seed of the data generator."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @training_flags
 def run(
@@ -239,7 +241,7 @@ class _Summary:
         lines.append(f"  {'in all':<70} {show_seconds(total)}")
         if self.model == EMBEDDED:
             lines.append(
-                "The embedded base is there to try everything offline in minutes; for use, train "
-                "on a real model (--model; the README names some)."
+                "The embedded base is for trying everything offline in minutes; for real use, "
+                "train on a real model (--model; the README names some)."
             )
         return "\n".join(lines)

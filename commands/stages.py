@@ -48,7 +48,9 @@ def make_data(folder: Path, skill: str, seed: int) -> None:
 
     get_generator(skill)  # a fault in it touches nothing in the folder
     for name in set_edited_aside(folder):
-        print(f"note: {folder / name} is what it was edited to.", file=sys.stderr, flush=True)
+        print(
+            f"note: {folder / name} was edited and is used as it is.", file=sys.stderr, flush=True
+        )
     make(skill, folder, seed)
 
 
@@ -106,8 +108,8 @@ def training_is_done(settings: TrainSettings) -> bool:
         return False
     if not (folder / MADE_FROM).is_file():
         raise UserError(
-            f"{folder}: holds a run that `livery run` did not make. Name another --output-dir, or "
-            "add --fresh to begin anew in its place."
+            f"{folder}: holds a run that `livery run` did not make. Choose another --output-dir, "
+            "or add --fresh to start over in its place."
         )
     now, then = made_from(settings), {**_SINCE, **read_object(folder / MADE_FROM)}
     now["base"] = base_digest(settings.model, like=str(then.get("base")))
@@ -115,14 +117,14 @@ def training_is_done(settings: TrainSettings) -> bool:
     if changed:
         shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])
         raise UserError(
-            f"{folder}: holds a run made otherwise ({shown}). Add --fresh to begin anew in its "
-            "place, or name another --output-dir."
+            f"{folder}: holds a run made with other settings ({shown}). Add --fresh to start over "
+            "in its place, or name another --output-dir."
         )
     return (folder / run_folder.METADATA).exists()
 
 
 def train(config: Config, *, fresh: bool, resume_command: str) -> None:
-    """Begin the run, or go on with the one that was interrupted; the caller holds its folder."""
+    """Begin the run, or resume the one that was interrupted; the caller holds its folder."""
     folder = Path(config.settings.output_dir)
     resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
     settings, _ = backends.choose(config.settings)

@@ -16,11 +16,13 @@ from livery.errors import UserError, shown
 @click.command(short_help="Train an adapter.")
 @click.argument("skill", required=False)
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option("--resume-anyway", is_flag=True, help="Resume although data or settings differ.")
-@click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run.")
-@click.option("--dry-run", is_flag=True, help="Print settings, plan and memory; train nothing.")
-@click.option("--verify", is_flag=True, help="Compare the runtimes on the adapter at the end.")
+@click.option("--resume", is_flag=True, help="Resume the run in the output folder.")
+@click.option("--resume-anyway", is_flag=True, help="Resume even though data or settings differ.")
+@click.option("--overwrite", is_flag=True, help="Start over in a folder that holds a run.")
+@click.option("--dry-run", is_flag=True, help="Print settings, plan and memory estimate, and stop.")
+@click.option(
+    "--verify", is_flag=True, help="Run the adapter in every runtime at the end, and compare."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @training_flags
 def train(
@@ -52,7 +54,9 @@ def train(
       livery train --resume --output-dir adapters/mine
     """
     if overwrite and (resume or resume_anyway):
-        raise click.UsageError("--overwrite begins anew and --resume goes on: choose one.")
+        raise click.UsageError(
+            "--overwrite starts over and --resume continues: choose one of them."
+        )
     resume = resume or resume_anyway
     config = _resolve(skill, given_flags(flags), config_file, resume)
     if dry_run:

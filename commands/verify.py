@@ -26,7 +26,7 @@ def _engines(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     for name in names:
         if name not in ENGINES:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(ENGINES)}.")
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(ENGINES)}.")
     return names
 
 
@@ -37,7 +37,7 @@ def _engines(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     "--engines",
     metavar="LIST",
     callback=_engines,
-    help=f"Of {','.join(ENGINES)}; by default each that is installed.",
+    help=f"Any of {','.join(ENGINES)}; by default those installed.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -132,13 +132,13 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     entries = archive.infolist()
     size = path.stat().st_size
     if len(entries) > _MOST_ENTRIES:
-        raise UserError(f"{path}: holds {len(entries):,} files; an adapter has a dozen.")
+        raise UserError(f"{path}: holds {len(entries):,} files; an adapter has about a dozen.")
     if sum(entry.compress_size for entry in entries) > size:
-        raise UserError(f"{path}: its entries overlap: a zip bomb, or damaged.")
+        raise UserError(f"{path}: its entries overlap: a zip bomb or a damaged file.")
     total = sum(entry.file_size for entry in entries)
     if total > _GROWTH * size + _FLOOR:
         raise UserError(
-            f"{path}: would grow from {size:,} to {total:,} bytes, which no adapter does."
+            f"{path}: would unpack from {size:,} to {total:,} bytes, which no adapter does."
         )
     seen: set[str] = set()
     for entry in entries:
@@ -172,14 +172,14 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
         or re.match(r"[A-Za-z]:", name)
         or any(not char.isprintable() for char in name)
     ):
-        raise UserError(f"{path}: {name!r} leads out of the folder or is no plain name.")
+        raise UserError(f"{path}: {name!r} leads out of the folder or is not a plain file name.")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise UserError(f"{path}: {name!r} is a link or a device, not a file.")
     if entry.flag_bits & 1:
         raise UserError(f"{path}: {name!r} is encrypted; repack it without a password.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(f"{path}: {name!r} is packed in a way not read here; repack it plainly.")
+        raise UserError(f"{path}: {name!r} is compressed in a way Livery cannot read; use deflate.")
 
 
 def _copy(path: Path, source: IO[bytes], target: Path, entry: zipfile.ZipInfo) -> None:
@@ -189,14 +189,14 @@ def _copy(path: Path, source: IO[bytes], target: Path, entry: zipfile.ZipInfo) -
         while chunk := source.read(_CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise _broken(path, f"{entry.filename!r} is longer than it says")
+                raise _broken(path, f"{entry.filename!r} is longer than its entry says")
             file.write(chunk)
     if left:
-        raise _broken(path, f"{entry.filename!r} is shorter than it says")
+        raise _broken(path, f"{entry.filename!r} is shorter than its entry says")
 
 
 def _broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: not a whole zip file: {why}. Download or pack it again.")
+    return UserError(f"{path}: not a complete zip file: {why}. Download or pack it again.")
 
 
 def copy_file(source: Path, target: Path) -> None:

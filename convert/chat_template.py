@@ -133,6 +133,6 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
 def unknown(tokenizer: Tokenizer, why: str) -> UserError:
     """The error for a template that has no form in Ollama."""
     return UserError(
-        f"{tokenizer.folder}: its chat template has no form in Ollama known to be the same: {why}. "
-        "Write one in Go's template language and give it with --template FILE."
+        f"{tokenizer.folder}: its chat template has no equivalent in Ollama that Livery can prove: "
+        f"{why}. Write one in Go's template language and give it with --template FILE."
     )

@@ -259,13 +259,13 @@ class TorchBackend:
         strange = sorted(set(arrays) ^ set(views))
         if strange:
             raise UserError(
-                f"The {what} to go on from are of another adapter: {strange[0]} is in one of the "
-                "two alone. Use the same targets, rank and base as the run that wrote them."
+                f"The {what} to resume from belong to another adapter: {strange[0]} is in only one "
+                "of the two alone. Use the same targets, rank and base as the run that wrote them."
             )
         for name, view in views.items():
             if arrays[name].shape != tuple(view.shape):
                 raise UserError(
-                    f"The {what} to go on from are of another adapter: {name} is "
+                    f"The {what} to resume from belong to another adapter: {name} is "
                     f"{arrays[name].shape} there and {tuple(view.shape)} here."
                 )
             view.copy_(torch.from_numpy(np.array(arrays[name], np.float32)))

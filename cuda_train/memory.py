@@ -92,7 +92,7 @@ def preflight(
     )
     if need > MARGIN * free:
         raise UserError(f"{settings.model}: {text}")
-    return f"{text} Trying all the same: the estimate may be a quarter too high."
+    return f"{text} Trying anyway: the estimate may be a quarter too high."
 
 
 def _weights_too_large(
@@ -179,8 +179,8 @@ def out_of_memory(
     limit = int(min(held or need, 0.85 * need))
     return (
         f"{device}: out of memory. By estimate the run takes {_gb(need)}"
-        + (f", and {_gb(held)} are to be had" if held else "")
-        + f". Enough would be: {'; or '.join(ahead.remedies(limit))}."
+        + (f", and {_gb(held)} are free" if held else "")
+        + f". Any of these would fit: {'; or '.join(ahead.remedies(limit))}."
     )
 
 

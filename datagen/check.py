@@ -273,7 +273,7 @@ def _leaks(asked: dict[str, list[tuple[str, str]]], problems: list[Problem]) -> 
             Problem(
                 "leak",
                 asked[other][leak.case][0],
-                f"{_short(leak.case_text)} stands in {asked[one][leak.train][0]} too "
+                f"{_short(leak.case_text)} is also in {asked[one][leak.train][0]} "
                 f"({_short(leak.train_text)}); scores on it would be too high.",
             )
         )

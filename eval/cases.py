@@ -109,7 +109,7 @@ def read_cases(
     for case in found:
         if case.id in seen:
             raise UserError(
-                f"{case.where}: id {case.id!r} stands at {seen[case.id].where} already; "
+                f"{case.where}: id {case.id!r} is already used at {seen[case.id].where}; "
                 "give each case its own."
             )
         seen[case.id] = case

@@ -75,7 +75,7 @@ def _open(request: Request) -> tuple[Engine, Skill | None]:
         raise UserError("--skill brings its own prompt; leave out --tools.")
     _tools(request)  # before a model is loaded
     if request.unconstrained and not skill:
-        raise UserError("--unconstrained goes with --skill; without one there is no grammar.")
+        raise UserError("--unconstrained needs --skill; without a skill there is no grammar.")
     origin = read_origin(None if request.engine == "http" else request.adapter)
     model = choose_model(request.model, origin)
     options = complete_options(

@@ -16,7 +16,10 @@ from livery.errors import LiveryError, printable, shown
 
 # name -> (module:attribute, what `livery --help` says of it)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "doctor": ("commands.doctor:doctor", "Say what this machine can do and what mends it."),
+    "doctor": (
+        "commands.doctor:doctor",
+        "Say what this machine can do, and how to fix what it cannot.",
+    ),
     "data": ("commands.data:data", "Make a skill's data, or check data you have."),
     "train": ("commands.train:train", "Train an adapter."),
     "eval": ("commands.eval:eval_command", "Score an adapter on a skill's cases."),

@@ -58,7 +58,7 @@ def _system(error: OSError) -> str | None:
         errno.ENOSPC: " Free some space and give the same command again.",
         errno.ENOTDIR: " A part of this path is a file: choose another name.",
         errno.EISDIR: " A folder stands where a file belongs: choose another name.",
-        errno.EEXIST: " Something stands there already: choose another name.",
+        errno.EEXIST: " Something is already there: choose another name.",
         errno.ENAMETOOLONG: " Choose a shorter name.",
         errno.ELOOP: " A symbolic link leads back to itself.",
     }.get(error.errno or 0, "")

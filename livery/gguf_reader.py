@@ -96,7 +96,7 @@ class GgufFile:
             return dequantize(np.asarray(raw), GGMLQuantizationType(entry.number))
         except NotImplementedError:
             raise UserError(
-                f"{self.path}: {name}: stored as {entry.dtype}, which nothing here decodes."
+                f"{self.path}: {name}: stored as {entry.dtype}, which Livery cannot decode."
             ) from None
 
 
@@ -172,12 +172,12 @@ def open_gguf(path: str | Path, *, known_types: bool = True) -> GgufFile:
     reader.at = 4
     version = reader.scalar("<I")
     if version not in _VERSIONS:
-        raise UserError(f"{path}: GGUF version {version}; known are 2 and 3 (little-endian).")
+        raise UserError(f"{path}: GGUF version {version}; Livery reads 2 and 3 (little-endian).")
     tensors, fields = reader.scalar("<Q"), reader.scalar("<Q")
     # What the smallest of each takes, and what no file has.
     fit = tensors * 32 + fields * 13 <= len(reader.data)
     if not fit or tensors > _MOST_TENSORS or fields > _MOST_FIELDS:
-        raise broken(path, f"{tensors} tensors and {fields} fields cannot be in it")
+        raise broken(path, f"{tensors} tensors and {fields} fields do not fit in it")
     metadata: dict[str, Any] = {}
     for _ in range(fields):
         key = reader.name()
@@ -213,7 +213,7 @@ def open_gguf(path: str | Path, *, known_types: bool = True) -> GgufFile:
 def _mapped(path: Path) -> mmap.mmap | bytes:
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path}: cannot be read (no plain file).")
+            raise UserError(f"{path}: cannot be read (not a regular file).")
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
@@ -239,7 +239,7 @@ def _size(path: Path, name: str, shape: tuple[int, ...], number: int) -> int:
     """The bytes that a tensor takes."""
     block = _block(number)
     if block is None:
-        raise broken(path, f"{name!r} is stored in GGML type {number}, which there is not")
+        raise broken(path, f"{name!r} is stored in GGML type {number}, which does not exist")
     values, width = block
     if not shape or 0 in shape or shape[-1] % values:
         raise broken(path, f"{name!r} has shape {shape}")
@@ -263,4 +263,4 @@ def _type_name(number: int) -> str:
 
 
 def broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: not a whole GGUF file: {why}. Download or export it again.")
+    return UserError(f"{path}: not a complete GGUF file: {why}. Download or export it again.")

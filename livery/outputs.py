@@ -116,7 +116,7 @@ def check_file(
         raise UserError(f"{path}: exists. Add --overwrite to replace it.")
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
         raise UserError(
-            f"{path}: is not {what}, and only one such is replaced. Write to another file, or "
+            f"{path}: is not {what}, and Livery replaces nothing else. Write to another file, or "
             "move this one away."
         )
 

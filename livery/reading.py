@@ -128,7 +128,7 @@ def parse_json(
     except _RepeatedKeyError as error:
         at, _ = _place(text, f'"{error.args[0]}"', where, line, last=True)
         raise UserError(
-            f"{at}: the key '{shown(error.args[0])}' stands twice in one object, with two values; "
+            f"{at}: the key '{shown(error.args[0])}' appears twice in one object, with two values; "
             "keep one of them."
         ) from None
     except _NumberError as error:
@@ -147,7 +147,7 @@ def parse_json(
             key = f"{broken[0]}: " if broken[0] else ""
             raise UserError(
                 f"{at}: {key}'{shown(broken[1], 60)}' holds half of a character (a "
-                "cut-off emoji: one half of a surrogate pair), which is no text. Remove it."
+                "cut-off emoji: one half of a surrogate pair), which is not text. Remove it."
             )
     return value
 
@@ -211,7 +211,7 @@ class _NumberError(ValueError):
 
 
 class _RepeatedKeyError(ValueError):
-    """A key that stands twice in an object with different values."""
+    """A key that appears twice in an object with different values."""
 
 
 def _whole(digits: str) -> int:

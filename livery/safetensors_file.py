@@ -93,7 +93,7 @@ def open_tensors(path: str | Path) -> TensorFile:
                 )
             raise _broken(path, "the header would be longer than the file")
         raw = file.read(length)
-    header = parse_json(raw, f"{shown(path, 1000)}: not a whole safetensors file: its header")
+    header = parse_json(raw, f"{shown(path, 1000)}: not a complete safetensors file: its header")
     if not isinstance(header, dict):
         raise _broken(path, "its header is no JSON object")
     metadata = header.pop("__metadata__", None) or {}  # MLX writes null for none
@@ -135,7 +135,7 @@ def _check_coverage(path: Path, entries: Mapping[str, Entry], base: int, size: i
 
 def _broken(path: Path, why: str) -> UserError:
     return UserError(
-        f"{shown(path, 1000)}: not a whole safetensors file: {why}. Download or export it again."
+        f"{shown(path, 1000)}: not a complete safetensors file: {why}. Download or export it again."
     )
 
 

@@ -133,7 +133,7 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
         for name, tensor in read_header(file).items():
             if name in places:
                 raise UserError(
-                    f"{shown(folder)}: {shown(name)} stands in {places[name]} and in {file.name}. "
+                    f"{shown(folder)}: {shown(name)} is in both {places[name]} and {file.name}. "
                     "Download the model again."
                 )
             found[name], places[name] = tensor, file.name

@@ -38,7 +38,7 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
             raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
         name = usable[0]
     elif not _installed(name) and fall_back and _installed(other := _OTHER[name]):
-        note = f"The run began with {name}, which is not installed here: going on with {other}."
+        note = f"The run began with {name}, which is not installed here: resuming with {other}."
         settings, notes = choose(dataclasses.replace(settings, backend=other))
         return settings, [note, *notes]
     elif not _installed(name):
@@ -70,7 +70,7 @@ def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
         notes.append(f"--attention {settings.attention} is torch's; MLX has one attention.")
     if settings.device != "auto":
         notes.append(
-            f"device {settings.device}: not used: MLX keeps the whole model on its one device."
+            f"device {settings.device}: not used; MLX keeps the whole model on its one device."
         )
     return settings, notes
 

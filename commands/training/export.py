@@ -89,7 +89,7 @@ def rehearse(
         if set(written.pairs) != modules:
             lost = name_some(modules ^ set(written.pairs))
             raise UserError(
-                f"{settings.model}: the adapter folder would not hold what is trained: {lost} "
+                f"{settings.model}: the adapter folder could not hold what is trained: {lost} "
                 "would be lost or changed. Train other targets (--lora-targets)."
             )
         _load_in_peft(settings, folder)

@@ -54,7 +54,7 @@ def _torch_forecast(settings: TrainSettings, plan: Plan) -> tuple[Forecast | Non
 def describe(parts: dict[str, int] | None, settings: TrainSettings, plan: Plan) -> list[str]:
     """Lines for people: the sum, its parts, and what would make it fit."""
     if parts is None:
-        return ["no estimate: the model is not on this machine yet"]
+        return ["no estimate: the model is not downloaded yet"]
     named = {k: v for k, v in parts.items() if k not in ("total", "available")}
     listed = ", ".join(f"{name} {show_bytes(size)}" for name, size in named.items())
     lines = [f"about {show_bytes(parts['total'])} ({listed})"]

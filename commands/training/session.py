@@ -277,7 +277,9 @@ def describe_dropped(data: Data) -> list[str]:
                 f"the first, {first.where}: {sentence(first.reason)}"
             )
     if not data.valid.examples:
-        notes.append("There is no valid.jsonl: no evaluation, and the last weights are kept.")
+        notes.append(
+            "There is no valid.jsonl: nothing is evaluated, and the last weights are kept."
+        )
     return notes
 
 

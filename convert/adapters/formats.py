@@ -58,11 +58,11 @@ def detect(path: str | Path) -> Source:
     if len(ggufs) == 1:
         return Source("gguf", path, ggufs[0])
     if len(ggufs) > 1:
-        raise UserError(f"{path}: holds {len(ggufs)} GGUF files; name the one you mean.")
+        raise UserError(f"{path}: holds {len(ggufs)} GGUF files; name one of them.")
     if (path / "mlx" / mlx_format.WEIGHTS).exists():
         return detect(path / "mlx")
     raise UserError(
-        f"{path}: no adapter here: neither {peft_format.WEIGHTS} (PEFT) nor {mlx_format.WEIGHTS} "
+        f"{path}: no adapter here: no {peft_format.WEIGHTS} (PEFT) nor {mlx_format.WEIGHTS} "
         "(MLX) nor a .gguf file."
     )
 

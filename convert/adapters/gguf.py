@@ -131,7 +131,7 @@ def _alora(file: GgufFile) -> tuple[int, ...] | None:
     if tokens is None:
         return None
     if not isinstance(tokens, memoryview) or tokens.format != "I":
-        raise UserError(f"{file.path}: {_ALORA} is no array of u32, as llama.cpp wants it.")
+        raise UserError(f"{file.path}: {_ALORA} is not an array of u32, which llama.cpp expects.")
     return tuple(tokens.tolist()) or None
 
 
@@ -324,5 +324,5 @@ def _refuse_kinds(adapter: Adapter) -> None:
     if not any(pair.scale for pair in adapter.pairs.values()):
         raise UserError(
             "Every scale of the adapter is 0, which llama.cpp reads as 1. It changes nothing: "
-            "leave it away."
+            "leave it out."
         )

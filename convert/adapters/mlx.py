@@ -102,7 +102,7 @@ def old_scale(given: Mapping[str, Any]) -> str:
         return ""
     return (
         f"lora_parameters holds alpha {alpha:g} beside scale {scale:g}, as mlx-lm wrote it in "
-        f"early 2024. Today's mlx-lm takes the scale {scale:g}, and so does Livery; the mlx-lm of "
+        f"early 2024. Current mlx-lm uses the scale {scale:g}, and so does Livery; the mlx-lm of "
         f"that time used scale·alpha/rank = {then:g}. If the adapter is of that time, set scale to "
         f"{then:g} in {CONFIG} and take alpha out."
     )

@@ -119,7 +119,7 @@ def _check_flags(
         lack = next((module for module, arrays in found.items() if slot not in arrays), None)
         if config.get(key) and lack is not None:
             raise UserError(
-                f"{where}: {key} is true, but {shown(lack)} has not {what}. The file is "
+                f"{where}: {key} is true, but {shown(lack)} does not have {what}. The file is "
                 f"incomplete, or {key} should be false."
             )
         if have is not None and not config.get(key):

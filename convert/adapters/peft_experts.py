@@ -118,7 +118,7 @@ def _unflatten(target: str, arrays: Arrays, config: Mapping[str, Any], where: st
     a, b = arrays["a"], arrays["b"]
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] % rank or a.shape[0] != b.shape[1]:
         raise UserError(
-            f"{where}: {target}: A {a.shape} and B {b.shape} are no stack of rank {rank}."
+            f"{where}: {target}: A {a.shape} and B {b.shape} are not a stack of rank {rank}."
         )
     experts = a.shape[0] // rank
     return Pair(
@@ -271,7 +271,7 @@ def _fuse(
         return Pair(gate.a, b, gate.alpha, gate.rslora, "experts"), {}
     factor = up.scale / gate.scale if gate.scale else 1.0
     if not gate.scale and up.scale:
-        raise UserError(f"{head}: gate has scale 0 and up has not: PEFT has one scale for both.")
+        raise UserError(f"{head}: gate has scale 0 and up does not: PEFT has one scale for both.")
     up_b = scales.fold(f"{head}.up_proj", up.b, factor)
     folded = {f"{head}.up_proj": (factor, scales.missing(up.b, up_b, factor))}
     a = np.concatenate([gate.a, up.a], axis=1)

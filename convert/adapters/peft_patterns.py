@@ -79,7 +79,7 @@ def compile_expression(text: str, clock: Clock, *, suffix: bool = False) -> Expr
         compiled = regex.compile(whole, cache_pattern=False)
     except (re.error, regex.error, OverflowError, RecursionError, ValueError) as error:
         raise UserError(
-            f"{clock.where}: {shown(text)} is no regular expression: {error}."
+            f"{clock.where}: {shown(text)} is not a regular expression: {error}."
         ) from None
     clock.spend(since)
     return Expression(text, clock, compiled.match if suffix else compiled.fullmatch)

@@ -233,11 +233,11 @@ def _not_compared(case: Case, form: Form) -> str:
     """Why modules and shapes were not held against the base's; "" where they were."""
     if case.base is None:
         of_gguf = case.gguf_base is not None and form.format == "gguf"
-        return "" if of_gguf else "its folder is not known here"
+        return "" if of_gguf else "its folder is unknown"
     if not case.base.shapes:
         return "it holds no weights whose shapes can be read (quantized?)"
     if form.format == "gguf" and gguf_shapes(case.base) is None:
-        return f"how llama.cpp lays out {case.model_type!r} is not known here"
+        return f"Livery does not know how llama.cpp lays out {case.model_type!r}"
     return ""
 
 

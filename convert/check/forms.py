@@ -51,7 +51,7 @@ def find_forms(path: Path, base: Base | None) -> dict[Format, Form]:
         forms["gguf"] = _gguf(file, base)
     if not forms:
         raise UserError(
-            f"{path}: no adapter here: neither {peft_format.WEIGHTS} (PEFT) nor "
+            f"{path}: no adapter here: no {peft_format.WEIGHTS} (PEFT) nor "
             f"{mlx_format.WEIGHTS} (MLX) nor a .gguf file."
         )
     return forms

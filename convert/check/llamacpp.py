@@ -107,7 +107,7 @@ def _names(case: Case, form: Form) -> Iterator[Finding]:
         why = f"{other[0]}: no LoRA tensor; llama.cpp refuses the file."
         yield Finding("tensor-names", True, why, _anew(case))
     if norms:
-        why = f"{norms[0]}: llama.cpp passes over trained norms without a word."
+        why = f"{norms[0]}: llama.cpp silently ignores trained norms."
         yield Finding("norms", False, why, case.merge_gguf())
 
 

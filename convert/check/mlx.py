@@ -99,7 +99,7 @@ def _scale(case: Case, form: Form) -> Iterator[Finding]:
 
 def _full(case: Case, form: Form) -> Iterator[Finding]:
     if form.config.get("fine_tune_type") == "full":
-        why = "fine_tune_type is full: whole weights, which mlx-lm loads, but no adapter."
+        why = "fine_tune_type is full: whole weights, which mlx-lm loads, but not an adapter."
         command = f"mlx_lm.fuse --model {case.base_name} --adapter-path {form.path}"
         yield Finding("full-weights", False, why, command)
 
@@ -112,7 +112,7 @@ def _names(case: Case, form: Form) -> Iterator[Finding]:
     if form.config.get("fine_tune_type") != "dora":
         odd += magnitudes
     if odd:
-        why = f"{shown(odd[0])}: not an adapter parameter; mlx-lm refuses tensors without a place."
+        why = f"{shown(odd[0])}: not an adapter parameter; mlx-lm refuses tensors it has no place for."
         yield Finding("tensor-names", True, why, _anew(case))
 
 

@@ -57,7 +57,7 @@ CONFIG_RULES = (
     ConfigRule(
         "lora-bias",
         lambda c: bool(c.get("lora_bias")),
-        "lora_bias is set: vLLM has no bias beside B",
+        "lora_bias is set: vLLM has no bias on B",
         lambda case: case.merged("vllm"),
     ),
     ConfigRule(
@@ -75,13 +75,13 @@ CONFIG_RULES = (
     ConfigRule(
         "modules-to-save",
         _saves_modules,
-        "modules_to_save is set: vLLM replaces no whole modules but score and classifier",
+        "modules_to_save is set: vLLM replaces no whole modules other than score and classifier",
         lambda case: case.merged("vllm"),
     ),
     ConfigRule(
         "initialisation",
         lambda c: start_of(c) == "changes the base",
-        "init_lora_weights changed the base's own weights, which vLLM does not do again",
+        "init_lora_weights changed the base's own weights, which vLLM does not repeat",
         Case.peft_merge,
     ),
     ConfigRule(
@@ -136,7 +136,7 @@ def _architecture(case: Case, form: Form) -> Iterator[Finding]:
     elif taken is None:
         why = (
             f"{shown(name) or 'the base names no architecture'}: whether vLLM "
-            f"{vllm_models.VERSION} has LoRA for it is not known here; where it refuses, merge."
+            f"{vllm_models.VERSION} has LoRA for it is unknown; where it refuses, merge."
         )
         yield Finding("architecture", False, why, case.merge())
 
@@ -190,7 +190,7 @@ def _rank(case: Case, form: Form) -> Iterator[Finding]:
     rank = max(ranks)
     legal = next((value for value in RANKS if value >= rank), None)
     if legal is None:
-        why = f"rank {rank}: vLLM goes up to {RANKS[-1]}."
+        why = f"rank {rank}: vLLM supports up to {RANKS[-1]}."
         yield Finding("rank", True, why, case.merge())
         return
     yield Finding(
@@ -269,7 +269,7 @@ def _embeddings(case: Case, form: Form) -> Iterator[Finding]:
             "embeddings",
             False,
             f"{shown(touched[0])}: whether vLLM takes LoRA there depends on the family "
-            f"({case.model_type or 'unknown here'}); it does on {known}.",
+            f"({case.model_type or 'unknown'}); it does on {known}.",
             "" if case.base else f"livery check {shlex.quote(str(case.path))} --base MODEL",
         )
 
@@ -283,7 +283,7 @@ def _mixtral(case: Case, form: Form) -> Iterator[Finding]:
             "mixtral-experts",
             True,
             f"{shown(lost[0])}: vLLM's Mixtral names its router and experts block_sparse_moe and "
-            "passes over tensors of other names, with a line in its debug log alone.",
+            "ignores tensors of other names, with only a line in its debug log.",
             case.merge(),
         )
 
@@ -318,6 +318,6 @@ def _scales(case: Case, form: Form) -> Iterator[Finding]:
             False,
             f"{len(other)} modules have another scale than {scale:g} (rank_pattern, alpha_pattern; "
             f"{shown(other[0])}: {adapter.pairs[other[0]].scale:g}). vLLM 0.33 gives each its own; "
-            "0.30 and older give all the same. Merge for those.",
+            "0.30 and older give all of them the same. Merge for those.",
             case.merge(),
         )

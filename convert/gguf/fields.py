@@ -388,7 +388,7 @@ def complete(base: Base) -> Base:
 
 
 def check(base: Base, allowed: Collection[str] = ()) -> None:
-    """Refuse what llama.cpp would compute otherwise, and what is not known here.
+    """Refuse what llama.cpp would compute differently, and what Livery does not know.
 
     Args:
         base: as `complete` made it.
@@ -408,7 +408,7 @@ def check(base: Base, allowed: Collection[str] = ()) -> None:
                 own = f"with {accepted[0]!r} alone" if accepted[0] else "without it"
                 raise UserError(
                     f"{file}: {name} is {_short(value)}; llama.cpp computes {model_type} {own}, "
-                    "and would answer otherwise without a word."
+                    "and would silently answer differently."
                 )
         elif not (value and name not in NO_EFFECT | SIZES | known.written | _ours(base)):
             continue  # known, or off
@@ -416,8 +416,8 @@ def check(base: Base, allowed: Collection[str] = ()) -> None:
             continue
         elif name not in allowed:
             raise UserError(
-                f"{file}: {name} is {_short(value)}, a field not known here for {model_type}. "
-                "Where it changes nothing that the model computes, say so with "
+                f"{file}: {name} is {_short(value)}, a field that Livery does not know for "
+                f"{model_type}. Where it changes nothing that the model computes, say so with "
                 f"--ignore-field {name}; otherwise convert with llama.cpp's own script."
             )
 

@@ -31,7 +31,7 @@ Quantizer = Callable[[np.ndarray, str], np.ndarray]
 
 
 class Unavailable(Exception):
-    """There is no ggml to be had here; the message says why."""
+    """No ggml is available here; the message says why."""
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def _check(function: Any, dtype: str) -> None:
     back = dequantize(blocks, GGMLQuantizationType(TYPES[dtype][0]))
     error = np.abs(back - values).mean() / np.abs(values).mean()
     if not error < _ERROR[dtype]:
-        raise Unavailable(f"its ggml_quantize_chunk does not write {dtype} as known here")
+        raise Unavailable(f"its ggml_quantize_chunk does not write {dtype} as expected")
 
 
 def _rows(function: Any, values: np.ndarray, dtype: str) -> np.ndarray:

@@ -68,12 +68,12 @@ def write_model(
     architecture = gguf_names.for_model_type(base.model_type)
     if gguf_names.multimodal(base.model_type):
         raise UserError(
-            f"{base.folder}: a multimodal model: its vision part has no place in one GGUF file. "
-            "Convert it with llama.cpp's own script."
+            f"{base.folder}: a multimodal model: its vision part has no place in a single GGUF "
+            "file. Convert it with llama.cpp's own script."
         )
     if not gguf_fields.writes(base):
         raise UserError(
-            f"{base.folder}: of model type {base.model_type!r} adapters alone are converted here. "
+            f"{base.folder}: of model type {base.model_type!r} Livery converts only adapters. "
             "Convert the model with llama.cpp's own script (livery gguf does, where LLAMA_CPP_DIR "
             "names a checkout)."
         )

@@ -145,8 +145,8 @@ def for_model_type(model_type: str) -> Architecture:
             return architecture
     known = ", ".join(known_model_types())
     raise UserError(
-        f"model type {model_type!r}: how llama.cpp lays it out is not known here (known: {known}). "
-        "Merge the adapter into the base, and convert that with llama.cpp's own script "
+        f"model type {model_type!r}: Livery does not know how llama.cpp lays it out (it knows "
+        f"{known}). Merge the adapter into the base, and convert that with llama.cpp's own script "
         "(livery gguf does, where LLAMA_CPP_DIR names a checkout)."
     )
 
@@ -167,7 +167,7 @@ def by_name(name: str) -> Architecture:
         if architecture.name == name:
             return architecture
     known = ", ".join(a.name for a in _TABLE)
-    raise UserError(f"general.architecture is {name!r}; known here are {known}.")
+    raise UserError(f"general.architecture is {name!r}; Livery knows {known}.")
 
 
 def to_gguf(module: str, architecture: Architecture) -> str:

@@ -48,7 +48,7 @@ def explained(base: Base) -> Generator[None]:
         raise UserError(f"{base.folder / 'config.json'}: lacks {error}.") from None
     except (TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{base.folder / 'config.json'}: a field has a value that makes no sense ({error})."
+            f"{base.folder / 'config.json'}: a field has an impossible value ({error})."
         ) from None
 
 
@@ -132,7 +132,7 @@ def layer_windows(base: Base) -> list[int]:
             f"full_attention, for each of the {base.layers} layers."
         )
     if kind in _PERIODS and not window and "sliding_attention" in types:
-        raise UserError(f"{base.folder / 'config.json'}: sliding layers without sliding_window.")
+        raise UserError(f"{base.folder / 'config.json'}: has sliding layers but no sliding_window.")
     return [int(window or 0) if kind == "sliding_attention" else 0 for kind in types]
 
 
@@ -149,7 +149,7 @@ def _window(base: Base, longest: int) -> dict[str, Value]:
         if 0 < size < longest:
             raise UserError(
                 f"{base.folder / 'config.json'}: sliding_window is {size} of a context of "
-                f"{longest}; llama.cpp has no window for {kind}, and would answer otherwise "
+                f"{longest}; llama.cpp has no window for {kind}, and would answer differently "
                 f"beyond it. Write the file for what fits into the window: --context {size}."
             )
         return {}
@@ -220,7 +220,8 @@ def _phi3(base: Base, values: dict[str, Value]) -> None:
     scaling = rope.scaling
     if rope.kind not in ("default", *gguf_rope.LONG):
         raise UserError(
-            f"{base.folder / 'config.json'}: rope scaling {rope.kind!r}; phi3 has longrope alone."
+            f"{base.folder / 'config.json'}: rope scaling {rope.kind!r}; phi3 supports only "
+            "longrope."
         )
     longest = int(config["max_position_embeddings"])
     original = int(
@@ -281,7 +282,7 @@ def _lfm2(base: Base, values: dict[str, Value]) -> None:
         "full_attention" if indices is None or n in indices else "conv" for n in range(base.layers)
     ]
     if len(types) != base.layers or set(types) - {"full_attention", "conv"}:
-        raise UserError(f"{base.folder / 'config.json'}: layer_types is not known: {types}.")
+        raise UserError(f"{base.folder / 'config.json'}: layer_types has unknown values: {types}.")
     heads = [base.kv_heads if kind == "full_attention" else 0 for kind in types]
     values["attention.head_count_kv"] = np.array(heads, np.int32)
     values["attention.layer_norm_rms_epsilon"] = float(config["norm_eps"])
@@ -334,7 +335,7 @@ def _gemma4(base: Base, values: dict[str, Value]) -> None:
     given: Any = config.get("layer_types") or _types(base.layers, lambda n: (n + 1) % 6 != 0)
     types = [*given[:-1], "full_attention"]
     if len(types) != base.layers or set(types) - {"sliding_attention", "full_attention"}:
-        raise UserError(f"{file}: layer_types is not known: {given}.")
+        raise UserError(f"{file}: layer_types has unknown values: {given}.")
     sizes, heads = gemma4_layers(base, types)
     sliding, whole = (
         {size for size, kind in zip(sizes, types, strict=True) if kind == wanted}
@@ -344,13 +345,13 @@ def _gemma4(base: Base, values: dict[str, Value]) -> None:
         raise UserError(f"{file}: per_layer_config has other heads than llama.cpp takes: {sizes}.")
     local, rope = gguf_rope.read(base, "sliding_attention"), gguf_rope.read(base)
     if local.kind != "default" or local.partial != 1.0:
-        raise UserError(f"{file}: a scaled rope in sliding layers, which llama.cpp has not.")
+        raise UserError(f"{file}: a scaled rope in sliding layers, which llama.cpp does not have.")
     if rope.kind not in ("default", "proportional") or (rope.kind == "default") != (
         rope.partial == 1.0
     ):
         raise UserError(f"{file}: rope {rope.kind!r} turning {rope.partial} of the head.")
     if float(rope.scaling.get("factor") or 1.0) != 1.0:
-        raise UserError(f"{file}: rope with a factor, which llama.cpp has not for gemma4.")
+        raise UserError(f"{file}: rope with a factor, which llama.cpp does not have for gemma4.")
     per_layer = int(config["hidden_size_per_layer_input"] or 0)
     if per_layer and config["vocab_size_per_layer_input"] != config["vocab_size"]:
         raise UserError(f"{file}: vocab_size_per_layer_input is not vocab_size, as in llama.cpp.")

@@ -42,7 +42,7 @@ def read(base: Base, layer_type: str = "full_attention") -> Rope:
     if config["model_type"] == "gemma4_text":  # published with nested numbers alone
         nested = config.get("rope_parameters") or _GEMMA4
     if not isinstance(nested, Mapping):
-        raise UserError(f"{base.folder / 'config.json'}: rope_scaling is no JSON object.")
+        raise UserError(f"{base.folder / 'config.json'}: rope_scaling is not a JSON object.")
     found: dict[str, Any] = dict(nested)  # pyright: ignore[reportUnknownArgumentType]
     by_layer = any(key.endswith("_attention") for key in found)
     if by_layer:
@@ -100,7 +100,7 @@ def numbers(base: Base, rope: Rope) -> dict[str, Value]:
     if kind == "yarn":
         return _yarn(base, scaling)
     raise UserError(
-        f"{base.folder / 'config.json'}: rope scaling {kind!r} is not known here. Convert this "
+        f"{base.folder / 'config.json'}: rope scaling {kind!r} is not supported. Convert this "
         "model with llama.cpp's own script."
     )
 
@@ -111,7 +111,7 @@ def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
     file = base.folder / "config.json"
     if base.config["model_type"] not in _YARN:
         raise UserError(
-            f"{file}: rope scaling 'yarn' is not known here for {base.config['model_type']}. "
+            f"{file}: rope scaling 'yarn' is not supported for {base.config['model_type']}. "
             "Convert this model with llama.cpp's own script."
         )
     if scaling.get("truncate") is False:

@@ -1,7 +1,7 @@
 """A Hugging Face tokenizer as llama.cpp's: byte-level BPE and SentencePiece's BPE.
 
 llama.cpp splits text before byte-level BPE with code of its own, chosen by `tokenizer.ggml.pre`. A
-wrong one tokenizes differently without a word, so the tokenizer's own splitting rules must be ones
+wrong one silently tokenizes differently, so the tokenizer's own splitting rules must be ones
 that are known to be the same; any others are an error.
 """
 
@@ -65,7 +65,7 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
         return _metadata(base, size)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{base.folder}: tokenizer.json or tokenizer_config.json is not such as "
+            f"{base.folder}: tokenizer.json or tokenizer_config.json is not as "
             f"tokenizers writes it ({type(error).__name__}: {shown(error)}). Download it again."
         ) from error
 
@@ -82,7 +82,7 @@ def _metadata(base: Base, size: int) -> dict[str, Value]:
         made = _byte_level(path, fast) if _is_bytes(fast) else _byte_fallback(path, fast)
     else:
         raise UserError(
-            f"{base.folder}: no tokenizer that llama.cpp has a form of: neither tokenizer.model "
+            f"{base.folder}: no tokenizer that llama.cpp supports: neither tokenizer.model "
             "nor a BPE in tokenizer.json."
         )
     _add_tokens(made, fast, settings)
@@ -151,8 +151,8 @@ def _pre(path: Path, fast: dict[str, Any]) -> str:
     name = _PRE.get(tuple(rules))
     if name is None:
         raise UserError(
-            f"{path}: it splits text by rules whose name in llama.cpp is not known here: "
-            f"{rules}. A wrong one would tokenize differently without a word; convert this model "
+            f"{path}: it splits text by rules whose name in llama.cpp Livery does not know: "
+            f"{rules}. A wrong one would silently tokenize differently; convert this model "
             "with llama.cpp's own script."
         )
     return name
@@ -168,7 +168,7 @@ def _byte_fallback(path: Path, fast: dict[str, Any]) -> Vocabulary:
     """SentencePiece's BPE as tokenizer.json has it: merges in the order of their pieces' ids."""
     model = fast["model"]
     if not model.get("byte_fallback"):
-        raise UserError(f"{path}: a BPE without bytes; llama.cpp has no form of it.")
+        raise UserError(f"{path}: a BPE without byte fallback; llama.cpp does not support it.")
     vocab: dict[str, int] = model["vocab"]
     tokens, types = _ordered(path, vocab)
     pairs = [m.split(" ") if isinstance(m, str) else list(m) for m in model["merges"]]
@@ -259,7 +259,7 @@ def _from_sentencepiece(path: Path) -> Vocabulary:
     except (ValueError, IndexError, TypeError):
         raise UserError(f"{path}: not a SentencePiece model.") from None
     if kind != 2 or not tokens:
-        raise UserError(f"{path}: not a BPE model of SentencePiece; llama.cpp's form is another.")
+        raise UserError(f"{path}: not a BPE model of SentencePiece; llama.cpp's form differs.")
     return Vocabulary(tokens, types, scores=scores, space_prefix=prefix)
 
 

@@ -142,10 +142,12 @@ def check_parts(base: Base, parts: Sequence[Part]) -> None:
     for part in parts:
         check_fits(part.adapter, base)
         if part.adapter.dora and (len(parts) > 1 or part.weight != 1.0):
-            raise UserError("A DoRA adapter is merged alone and at weight 1: it is not a sum.")
+            raise UserError(
+                "A DoRA adapter can only be merged alone and at weight 1: it is not a sum."
+            )
         if part.adapter.alora_invocation_tokens is not None:
             raise UserError(
-                "An activated LoRA (alora_invocation_tokens) applies to some tokens alone; merged, "
+                "An activated LoRA (alora_invocation_tokens) applies only to some tokens; merged, "
                 "it would apply to all. Use it unmerged in PEFT or llama.cpp."
             )
 

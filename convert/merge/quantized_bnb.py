@@ -106,7 +106,8 @@ def _matrix(file: TensorFile, name: str, state_name: str) -> Quantized:
             scales = outer * scale + np.float32(state["nested_offset"])
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(
-            f"{file.path}: {name}: its 4-bit parts are not whole ({type(error).__name__}: {error})."
+            f"{file.path}: {name}: its 4-bit parts are incomplete ({type(error).__name__}: "
+            f"{error})."
         ) from None
     count = math.prod(shape)
     packed = math.prod(file.entries[name].shape)

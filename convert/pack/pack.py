@@ -268,7 +268,7 @@ def _check_same(first: Form, other: Form) -> None:
         raise UserError(
             f"{other.path}: not the adapter that {first.path} is (they differ at {odd[0]}): from "
             f"another run? livery convert {first.path} {first.path} --to all --overwrite writes "
-            "every form anew."
+            "every form again."
         )
 
 

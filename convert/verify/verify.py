@@ -214,7 +214,7 @@ def _judged(run: Run, logits: dict[str, Logits], name: str, allowed: float) -> R
 
 
 def _judge_effect(verdict: Verdict, logits: dict[str, Logits]) -> None:
-    """An adapter that does nothing agrees everywhere, and is wrong all the same."""
+    """An adapter that does nothing agrees everywhere, and is still wrong."""
     if not logits:
         return
     if not parity.moved(logits[verdict.reference]):

@@ -98,7 +98,7 @@ def evaluation(record: Record) -> list[Fact]:
             f"{how}, at most {decoding['max_tokens']} tokens, batches of {decoding['batch_size']}, "
             f"seed {decoding['seed']}",
         ),
-        ("peak memory", show_bytes(found["peak_memory"]) if found["peak_memory"] else "not known"),
+        ("peak memory", show_bytes(found["peak_memory"]) if found["peak_memory"] else "unknown"),
         ("time", show_seconds(found["seconds"])),
         ("begun", found["began"]),
         ("machine", _machine(found["machine"])),

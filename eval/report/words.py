@@ -156,13 +156,15 @@ def leaks(record: Record) -> str:
     """How many cases stand in the training data."""
     found = record["leaks"]
     if found is None:
-        return "The training file is not known, so leaks were not counted (--train-data names it)."
+        return (
+            "The training file is unknown, so leaks were not counted (name it with --train-data)."
+        )
     total = record["set"]["cases"]
     rows = count(found["rows"], "row")
     if not found["same"] and not found["near"]:
-        return f"None of the {total} cases stands in the training file ({rows})."
+        return f"None of the {total} cases is in the training file ({rows})."
     return (
-        f"{found['same']} of {total} cases stand in the training file with at most a number or a "
+        f"{found['same']} of {total} cases are in the training file with at most a number or a "
         f"name exchanged, {found['near']} more in nearly the same words ({rows})."
     )
 

@@ -160,7 +160,7 @@ def _lr_schedule(reading: Reading, node: Node) -> None:
     start = entries.get("warmup_init")
     if start is not None and start.value:
         reading.notes.append(
-            f"{reading.at(start)}: lr_schedule.warmup_init: the warm-up starts from 0 here."
+            f"{reading.at(start)}: lr_schedule.warmup_init: Livery's warm-up always starts from 0."
         )
 
 
@@ -197,7 +197,7 @@ def _adam_key(reading: Reading, name: str, key: str, node: Node) -> None:
     elif key == "bias_correction":
         if not node.value:
             reading.notes.append(
-                f"{reading.at(node)}: {written}: false is not honoured: Livery always corrects "
+                f"{reading.at(node)}: {written}: false is not used: Livery always corrects "
                 "AdamW's bias, so that MLX and torch take the same steps."
             )
     else:

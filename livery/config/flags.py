@@ -90,7 +90,7 @@ def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
-            raise click.UsageError(f"{flag} is no flag of Livery's: {FLAGS[flag]}.", context)
+            raise click.UsageError(f"{flag} is not one of Livery's flags: {FLAGS[flag]}.", context)
 
     return click.option(
         flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in SWITCHES

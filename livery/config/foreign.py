@@ -38,18 +38,18 @@ def _unless(harmless: Any, note: str) -> Callable[[Any], str | None]:
 
 # mlx-lm's keys that change nothing about what is trained: value -> what to say, or None.
 SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
-    "train": _unless(True, "not honoured: `livery train` always trains."),
-    "test": _unless(False, "not honoured: run `livery eval` after training."),
-    "test_batches": _unless(-1, "not honoured: `livery eval` runs all cases."),
-    "val_batches": _unless(-1, "not honoured: the whole validation set is evaluated, as with -1."),
-    "wandb": _unless(None, "not honoured: write report_to: wandb, and project_name."),
-    "clear_cache_threshold": _unless(0, "not honoured: the cache is managed by itself."),
-    "trust_remote_code": _unless(False, "not honoured: code from a model's folder is never run."),
+    "train": _unless(True, "not used: `livery train` always trains."),
+    "test": _unless(False, "not used: run `livery eval` after training."),
+    "test_batches": _unless(-1, "not used: `livery eval` runs all cases."),
+    "val_batches": _unless(-1, "not used: the whole validation set is evaluated, as with -1."),
+    "wandb": _unless(None, "not used: write report_to: wandb, and project_name."),
+    "clear_cache_threshold": _unless(0, "not needed: the cache manages itself."),
+    "trust_remote_code": _unless(False, "not used: code from a model's folder is never run."),
     "dataset_generation": _unless(None, "not used by `livery train`: it makes no data."),
     "alignment": _unless(
         None, "not used by `livery train`: it trains on answers, not preferences."
     ),
-    "config": _unless(None, "not honoured: a configuration file does not name another."),
+    "config": _unless(None, "not used: a configuration file does not name another."),
 }
 # mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.
 REFUSED: dict[str, tuple[Any, str]] = {

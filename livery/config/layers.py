@@ -141,7 +141,7 @@ def _apply_record(values: dict[str, Value], recorded: Path) -> None:
     settings = read_object(recorded).get("settings")
     lora = settings.pop("lora", {}) if isinstance(settings, dict) else None
     if not isinstance(settings, dict) or not isinstance(lora, dict):
-        raise UserError(f"{recorded}: damaged: it holds no settings. Begin anew with --overwrite.")
+        raise UserError(f"{recorded}: damaged: it holds no settings. Start over with --overwrite.")
     for name, value in (settings | {f"lora.{key}": value for key, value in lora.items()}).items():
         if name not in values:
             raise UserError(
@@ -151,8 +151,8 @@ def _apply_record(values: dict[str, Value], recorded: Path) -> None:
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(name, value):
             raise UserError(
-                f"{recorded}: {name}: {shown(repr(value), 60)} is no value that a run has. Put "
-                "back the value it began with, or begin anew with --overwrite."
+                f"{recorded}: {name}: {shown(repr(value), 60)} is not a value that a run can have. "
+                "Put back the value it began with, or start over with --overwrite."
             )
         values[name] = Value(value, str(recorded))
 
@@ -385,6 +385,6 @@ def _schedule_notes(
     if abs(settings.warmup_steps + decay_steps - total) <= 1:
         return []
     return [
-        f"lr_schedule.arguments: {decay_steps} steps of decay are not honoured: the decay ends "
+        f"lr_schedule.arguments: {decay_steps} steps of decay are not used: the decay ends "
         f"with the run, after {total - settings.warmup_steps} steps."
     ]

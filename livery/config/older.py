@@ -12,17 +12,17 @@ TRAIN_COMMAND = "JARVIS_ADAPTER_TRAIN_CMD"
 # Flag of an older trainer -> what to do instead. All but SWITCHES take a value.
 FLAGS: dict[str, str] = {
     "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",
-    "--teacher-model": "no teacher takes part in training or scoring: livery eval scores a skill "
+    "--teacher-model": "training and scoring use no teacher: livery eval scores a skill "
     "by its own contract, and livery eval --engine http scores another model beside yours",
-    "--beta": "preferences (DPO) are not trained: TRL's DPOTrainer takes the adapter folder as it "
-    "is, and livery train --init-adapter goes on from what it writes",
-    "--pairs": "preferences (DPO) are not trained: TRL's DPOTrainer takes the adapter folder as it "
-    "is, and livery train --init-adapter goes on from what it writes",
-    "--offline-fallback": "nothing here asks a teacher: livery data makes a skill's rows offline",
-    "--with-training": "livery run always trains; a stage whose result is there is skipped",
-    "--with-evals": "livery run always evaluates; a stage whose result is there is skipped",
-    "--with-alignment": "preferences (DPO) are not trained: TRL's DPOTrainer takes the adapter "
-    "folder as it is",
+    "--beta": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
+    "folder as it is, and livery train --init-adapter goes on from what it writes",
+    "--pairs": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
+    "folder as it is, and livery train --init-adapter goes on from what it writes",
+    "--offline-fallback": "no command asks a teacher: livery data makes a skill's rows offline",
+    "--with-training": "livery run always trains; a stage whose result is current is skipped",
+    "--with-evals": "livery run always evaluates; a stage whose result is current is skipped",
+    "--with-alignment": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes "
+    "the adapter folder as it is",
 }
 # Flags that are taken and change nothing: what is said of each.
 NEEDLESS: dict[str, str] = {
@@ -43,8 +43,8 @@ def train_command_note(value: str) -> str:
     if _is_ours(value):
         return ""
     return (
-        f"environment {TRAIN_COMMAND}: {value!r} is another trainer, and it is not started here. "
-        f"Where a worker is to train with Livery, set {TRAIN_COMMAND}='livery train'."
+        f"environment {TRAIN_COMMAND}: {value!r} is another trainer, which Livery does not start. "
+        f"To let a worker train with Livery, set {TRAIN_COMMAND}='livery train'."
     )
 
 

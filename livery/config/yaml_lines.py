@@ -151,8 +151,7 @@ class _Reader:
                 first = own[key.value][0].start_mark.line + 1
                 raise self._error(
                     key,
-                    f"{shown(key.value)} stands here again (first on line {first}); keep one of "
-                    "them.",
+                    f"{shown(key.value)} appears again (first on line {first}); keep one of them.",
                 )
             else:
                 own[key.value] = (key, child)

@@ -48,7 +48,7 @@ class Advice:
     """Advice on one row.
 
     Args:
-        row: as it stands in the file.
+        row: as it is in the file.
         columns: as the user named them.
         attempt: raises RowError where the row cannot be trained on under these columns.
     """

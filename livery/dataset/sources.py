@@ -180,19 +180,21 @@ def _members(path: Path) -> dict[str, Source]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
         raise UserError(
-            f"{shown(path, 1000)}: not a whole zip file: {error}. Download or pack it again."
+            f"{shown(path, 1000)}: not a complete zip file: {error}. Download or pack it again."
         ) from None
     where = shown(path, 1000)
     if len(entries) > _MOST_ENTRIES:
         raise UserError(f"{where}: holds {len(entries):,} files; a data set has a few.")
     if sum(entry.compress_size for entry in entries) > path.stat().st_size:
-        raise UserError(f"{where}: its entries overlap: a zip bomb, or damaged.")
+        raise UserError(f"{where}: its entries overlap: a zip bomb or a damaged file.")
     found: dict[str, Source] = {}
     for entry in entries:
         name = entry.filename
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\\" in name or not name.isprintable():
-            raise UserError(f"{where}: '{shown(name)}' leads out of it or is no plain name.")
+            raise UserError(
+                f"{where}: '{shown(name)}' leads out of it or is not a plain file name."
+            )
         if entry.is_dir() or _hidden(name):
             continue
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):

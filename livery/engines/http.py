@@ -163,7 +163,8 @@ class HTTPEngine:
             count = int((found.get("usage") or {}).get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
-                f"{self._url}: answered something that is no chat completion: {_short(found)}"
+                f"{self._url}: answered with something other than a chat completion: "
+                f"{_short(found)}"
             ) from None
         return Generation((), text, finished, time.monotonic() - began, count)
 

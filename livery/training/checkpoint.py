@@ -183,7 +183,7 @@ def read(path: Path) -> Checkpoint:
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
     ) as error:  # fmt: skip
-        raise UserError(f"{path}: not a whole checkpoint: {error}.") from error
+        raise UserError(f"{path}: not a complete checkpoint: {error}.") from error
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def _facts(path: Path) -> dict[str, Any]:
     if strange:
         raise OtherFormat(
             f"{path}: written by another version of Livery (checkpoint format {facts['format']}; "
-            f"this one reads {FORMAT}). Go on with the version that wrote it, begin anew in its "
-            "place with --overwrite, or move this checkpoint away to go on from an earlier one."
+            f"this one reads {FORMAT}). Continue with the version that wrote it, start over in its "
+            "place with --overwrite, or move this checkpoint away to continue from an earlier one."
         )
     return facts
 

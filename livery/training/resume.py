@@ -49,7 +49,7 @@ def resume(
     if differences:
         text = f"{found.path}: made by another run: " + "; ".join(differences) + "."
         if not anyway:
-            raise UserError(f"{text} Add --resume-anyway to go on with it all the same.")
+            raise UserError(f"{text} Add --resume-anyway to continue it regardless.")
         tell(Note(f"{text} Going on anyway."))
     for text in _changes(settings, backend, found, progress.valid):
         tell(Note(text))

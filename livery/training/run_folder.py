@@ -224,8 +224,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if (folder / RUN_CONFIG).exists():
         if not overwrite:
             raise UserError(
-                f"{folder}: already holds a run ({RUN_CONFIG}). Add --resume to go on with it, "
-                "--overwrite to begin anew in its place, or choose another --output-dir."
+                f"{folder}: already holds a run ({RUN_CONFIG}). Add --resume to continue it, "
+                "--overwrite to start over in its place, or choose another --output-dir."
             )
         return
     found = next((name for name in _WRITTEN if os.path.lexists(folder / name)), None)

@@ -924,7 +924,7 @@ REAL: dict[str, dict[str, Any]] = {
 @pytest.mark.filterwarnings("ignore::UserWarning:peft", "ignore::FutureWarning")
 @pytest.mark.parametrize("rule", REAL)
 def test_what_vllm_refuses_livery_merges(rule: str, root: Path, tmp_path: Path) -> None:
-    """The remedy as it stands, run, gives PEFT's own logits without an adapter."""
+    """The remedy as it is, run, gives PEFT's own logits without an adapter."""
     family = "phi" if rule == "bias" else "llama"
     model = tiny_model(family, root)
     targets = ["q_proj", "v_proj"]

@@ -241,7 +241,7 @@ def test_a_bias_that_has_no_place_is_refused(family: str, root: Path, tmp_path: 
 def test_what_check_advises_is_followed(
     family: str, config: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
-    """Each refusal's command, run as it stands: a model with PEFT's logits, or another form."""
+    """Each refusal's command, run as it is: a model with PEFT's logits, or another form."""
     base = cases.base_of(family, root)
     wanted = real_adapter(base, tmp_path / "peft", **config)
     done: set[str] = set()

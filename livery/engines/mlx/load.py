@@ -104,7 +104,7 @@ def check_arithmetic(path: Path, remedy: str) -> None:
     config = read_config(path)
     if why := other_arithmetic(mend(config), read_tensors(path)):
         raise UserError(
-            f"{path}: mlx-lm computes {config.get('model_type')} otherwise than the model's own "
+            f"{path}: mlx-lm computes {config.get('model_type')} differently from the model's own "
             f"code does: {why}. {remedy}"
         )
 
@@ -330,6 +330,6 @@ def _quantize(model: nn.Module, config: dict[str, Any], bits: int, path: Path) -
     if not any(isinstance(m, nn.QuantizedLinear) for m in model.modules()):
         raise UserError(
             f"{path}: nothing in this model can be quantized to {bits} bits: the inputs of its "
-            "linear layers are no multiples of 32. Leave out --quantize."
+            "linear layers are not multiples of 32. Leave out --quantize."
         )
     return config

@@ -236,7 +236,9 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
     path = Path(model).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
         kind = "is an adapter" if (path / "adapter_config.json").exists() else "has no config.json"
-        raise UserError(f"{model}: {kind}, so it is no base model's folder. Give its base instead.")
+        raise UserError(
+            f"{model}: {kind}, so it is not a base model's folder. Give its base instead."
+        )
     if not path.is_dir():
         return _load(model, str(path) if path.exists() else str(model), options)
     read_config(path)

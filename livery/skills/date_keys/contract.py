@@ -85,7 +85,7 @@ def render(keys: Sequence[str]) -> str:
     """
     wrong = _fault(keys)
     if wrong or len(set(keys)) != len(keys):
-        raise ValueError(wrong or f"a key stands twice in {list(keys)}")
+        raise ValueError(wrong or f"a key appears twice in {list(keys)}")
     return json.dumps(list(keys), separators=(",", ":"))
 
 
