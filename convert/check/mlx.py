@@ -112,7 +112,7 @@ def _names(case: Case, form: Form) -> Iterator[Finding]:
     if form.config.get("fine_tune_type") != "dora":
         odd += magnitudes
     if odd:
-        why = f"{shown(odd[0])}: not an adapter parameter; mlx-lm refuses tensors it has no place for."
+        why = f"{shown(odd[0])}: not an adapter parameter; mlx-lm refuses tensors that fit nowhere."
         yield Finding("tensor-names", True, why, _anew(case))
 
 
