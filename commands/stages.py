@@ -15,6 +15,7 @@ from typing import Any
 
 from commands.training import backends
 from commands.training import session as training
+from commands.training.output import TrainingOutput
 from livery.blas import use_openblas
 from livery.config.layers import Config
 from livery.config.settings import TrainSettings
@@ -129,16 +130,18 @@ def train(config: Config, *, fresh: bool, resume_command: str) -> None:
     resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
     settings, _ = backends.choose(config.settings)
     record = None if resume else made_from(settings)
-    training.train(
-        config,
-        training.Request(
-            resume=resume,
-            resume_command=resume_command,
-            overwrite=fresh,
-            held=True,
-            begin=lambda: write_json(folder / MADE_FROM, record),
-        ),
-    )
+    with TrainingOutput() as output:
+        training.train(
+            config,
+            training.Request(
+                resume=resume,
+                resume_command=resume_command,
+                overwrite=fresh,
+                held=True,
+                begin=lambda: write_json(folder / MADE_FROM, record),
+                callbacks=(output,),
+            ),
+        )
 
 
 # -- evaluation --------------------------------------------------------------------------------

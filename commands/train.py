@@ -65,16 +65,19 @@ def train(
         show(config, as_json=as_json)
         return 0
     from commands.training import session as training
+    from commands.training.output import TrainingOutput
 
-    result = training.train(
-        config,
-        training.Request(
-            resume=resume,
-            resume_anyway=resume_anyway,
-            overwrite=overwrite,
-            resume_command=training.resume_command(config.settings.output_dir),
-        ),
-    )
+    with TrainingOutput() as output:
+        result = training.train(
+            config,
+            training.Request(
+                resume=resume,
+                resume_anyway=resume_anyway,
+                overwrite=overwrite,
+                resume_command=training.resume_command(config.settings.output_dir),
+                callbacks=(output,),
+            ),
+        )
     facts, passed = dict(result.facts), True
     if not as_json:
         click.echo(f"The adapter is in {shown(config.settings.output_dir)}.")

@@ -55,11 +55,14 @@ def get_generator(skill: str) -> Generator:
 
 
 def make_data(
-    skill: str, out: Path, seed: int, count: int | None = None, *, overwrite: bool = False
+    skill: str, out: str | Path, seed: int = 7, count: int | None = None, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Generate a skill's data and write the folder; returns its manifest.
 
     Args:
+        skill: a name, or the path of a file.
+        out: the folder; it gets train, valid and test.jsonl and manifest.json.
+        seed: the same one gives the same bytes.
         count: training rows; None takes as many as the generator makes.
         overwrite: replace splits that were changed since Livery made them.
 
@@ -70,7 +73,7 @@ def make_data(
     generator = get_generator(skill)
     splits = generator.generate(seed) if count is None else generator.generate(seed, count)
     return write_folder(
-        out,
+        Path(out),
         splits,
         skill=find(skill).name,
         generator=generator.NAME,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -79,11 +80,27 @@ class Counter(Protocol):
 Show = Callable[[str, int], AbstractContextManager[Counter]]
 
 
-def evaluate(request: Request, show: Show) -> record.Record:
-    """Run every arm and return the record.
+@contextlib.contextmanager
+def silent(what: str, total: int) -> Generator[Counter]:
+    """A `Show` that shows nothing."""
+
+    class Nothing:
+        def update(self, done: int) -> None:
+            pass
+
+    yield Nothing()
+
+
+def evaluate(request: Request, show: Show = silent) -> record.Record:
+    """Answer a skill's cases and score them: `livery eval` as a function.
 
     Args:
+        request: what is evaluated, and how.
         show: (what, total) -> a progress display for one arm.
+
+    Returns:
+        What `livery eval --json` prints: "accuracy", "passed", "arms" with their intervals,
+        "comparisons", "cases"; docs/evaluation.md describes its keys. Nothing is written.
 
     Raises:
         UserError: cases, adapter, model or training file are wrong.

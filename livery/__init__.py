@@ -1,3 +1,37 @@
-"""Livery fits one base model with small LoRA adapters, and moves them between runtimes."""
+"""Livery fits one base model with small LoRA adapters, and moves them between runtimes.
+
+    from livery import LoraSettings, TrainSettings, train
+
+    train(TrainSettings(data="data/date-keys", output_dir="adapters/mine", max_steps=200))
+
+docs/python.md has all that a program may call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+# What a program imports from here, and the module that has it; `__init__.pyi` tells type checkers.
+# As in `livery/cli.py`, what stands above is named and not imported, and nothing is loaded before
+# somebody asks for it.
+_PUBLIC = {
+    "LoraSettings": "livery.config.settings",
+    "TrainSettings": "livery.config.settings",
+    "UserError": "livery.errors",
+    "train": "commands.training.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -80,7 +80,7 @@ def test_it_holds_the_packages_and_what_they_read(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in inside} == {*FLOORS, "base_model"}
-    assert {name for name in inside if not name.endswith((".py", "/py.typed"))} == DATA
+    assert {name for name in inside if not name.endswith((".py", ".pyi", "/py.typed"))} == DATA
     assert not [name for name in inside if name.startswith("base_model/recipe")]
     sources = {str(path.relative_to(ROOT)) for top in FLOORS for path in (ROOT / top).rglob("*.py")}
     assert sources <= set(inside)

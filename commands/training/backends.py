@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -48,17 +47,24 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     return _adapt_to_mlx(settings) if name == "mlx" else _adapt_to_torch(settings)
 
 
-def load(settings: TrainSettings, examples: Sequence[Example] = ()) -> Backend:
-    """Load the base with LoRA on the settings' backend; `examples` are the training rows."""
+def load(
+    settings: TrainSettings, examples: Sequence[Example] = ()
+) -> tuple[Backend, tuple[str, ...]]:
+    """Load the base with LoRA on the settings' backend; `examples` are the training rows.
+
+    Returns:
+        The backend, and what to tell the user.
+    """
     if settings.backend == "mlx":
-        if not use_openblas():
-            print(f"note: OpenBLAS is missing and MLX will be slow: {REMEDY}", file=sys.stderr)
+        slow = f"OpenBLAS is missing and MLX will be slow: {REMEDY}"
+        notes = () if use_openblas() else (slow,)
         from mlx_train.backend import MlxBackend
 
-        return MlxBackend(settings)
+        return MlxBackend(settings), notes
     from cuda_train.backend import TorchBackend
 
-    return TorchBackend(settings, examples=examples)
+    backend = TorchBackend(settings, examples=examples)
+    return backend, backend.notes
 
 
 def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:

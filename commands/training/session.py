@@ -16,7 +16,6 @@ from typing import Any
 from commands.training import backends
 from commands.training.export import export, rehearse
 from commands.training.init_adapter import start_from
-from commands.training.output import TrainingOutput
 from livery.base_check import check_base, check_lengths
 from livery.config.layers import Config
 from livery.config.settings import TrainSettings
@@ -32,7 +31,7 @@ from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError, counted, sentence
 from livery.training import run_folder, trackers
-from livery.training.events import Note
+from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 
@@ -48,6 +47,7 @@ class Request:
         held: the caller holds the folder's lock.
         begin: called when a new run is about to write its first file.
         resume_command: shown when the run is interrupted.
+        callbacks: called with every event, in this order.
     """
 
     resume: bool = False
@@ -56,6 +56,7 @@ class Request:
     held: bool = False
     begin: Callable[[], None] = lambda: None
     resume_command: str = "the same command with --resume"
+    callbacks: Sequence[Callback] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,13 @@ def train(config: Config, request: Request) -> RunResult:
     )
     folder = Path(settings.output_dir)
     trackers.check(settings.report_to)
-    output = TrainingOutput()
+
+    def output(event: Event) -> None:
+        for callback in request.callbacks:
+            callback(event)
+
     reports = trackers.Reports(settings.report_to, lambda text: output(Note(text)))
-    with holding(folder, held=request.held), reports, output:
+    with holding(folder, held=request.held), reports:
         for note in (*config.notes, *substitutions):
             output(Note(note))
         if first_process():
@@ -104,8 +109,8 @@ def train(config: Config, request: Request) -> RunResult:
             output(Note(note))
         rows = (*data.train.examples, *data.valid.examples)
         check_lengths(settings, max((len(row.tokens) for row in rows), default=0))
-        backend = backends.load(settings, data.train.examples)
-        for note in getattr(backend, "notes", ()):
+        backend, notes = backends.load(settings, data.train.examples)
+        for note in notes:
             output(Note(note))
         if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
             output(Note(start_from(settings.init_adapter, settings, backend)))

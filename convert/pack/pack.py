@@ -72,6 +72,8 @@ def pack(
         out: the new zip.
         base: the base model, for the forms that need it, and the tokenizer; by default the one
             that the adapter names, where it is here.
+        overwrite: replace a zip that an earlier call wrote.
+        progress: called with (bytes written, bytes in all).
 
     Raises:
         UserError: the adapter cannot be read, its forms are not the same adapter, it has no PEFT

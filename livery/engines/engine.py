@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from livery.blas import use_openblas
 from livery.errors import UserError
+from livery.paths import find_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,6 +211,10 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
     """
     if name not in _ENGINES:
         raise UserError(f"No engine is called '{name}'. Choose one of: {', '.join(_ENGINES)}.")
+    if name == "mlx":
+        use_openblas()  # before MLX is imported
+    if name != "http":
+        model = find_model(model)
     module_name, extra = _ENGINES[name]
     try:
         module = importlib.import_module(module_name)

@@ -1,0 +1,67 @@
+"""Training from a program: what `livery.train` is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from commands.training import session
+from livery.config.layers import Config, Value
+from livery.config.settings import TrainSettings
+from livery.errors import UserError
+from livery.paths import find_model
+from livery.training.events import Callback
+from livery.training.job import RunResult
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> RunResult:
+    """Train an adapter and write its folder: `livery train` as a function.
+
+    Only `settings` decide: no configuration file and no environment variable is read. (A file's
+    are `livery.config.layers.resolve(file="mlx_config.yaml", environment={}).settings`.) Nothing
+    is printed: notes are events, like steps, evaluations and samples.
+
+    Args:
+        settings: of the run; what is left out has the default of docs/configuration.md.
+        resume: go on with the run in the output folder.
+        overwrite: begin anew in a folder that holds a run.
+        callbacks: called with every event of `livery.training.events`, in this order.
+
+    Returns:
+        Steps taken, the step whose weights were kept, and the facts of training_metadata.json.
+
+    Raises:
+        UserError: data, model, folder or settings are wrong.
+        Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` goes on.
+    """
+    _check_choices(settings)
+    if resume and overwrite:
+        raise UserError("overwrite begins anew and resume goes on: choose one.")
+    settings = dataclasses.replace(settings, model=find_model(settings.model))
+    plain = dataclasses.asdict(settings)
+    lora = plain.pop("lora")
+    named = {**plain, **{f"lora.{name}": value for name, value in lora.items()}}
+    values = {name: Value(value, "program") for name, value in named.items()}
+    request = session.Request(
+        resume=resume,
+        overwrite=overwrite,
+        resume_command="the same call with resume=True",
+        callbacks=callbacks,
+    )
+    return session.train(Config(settings, values, (), None), request)
+
+
+def _check_choices(settings: TrainSettings) -> None:
+    """Raises UserError where a setting is none of the words that it may be."""
+    for name, kind in get_type_hints(TrainSettings).items():
+        value = getattr(settings, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            words = ", ".join(repr(word) for word in get_args(kind))
+            raise UserError(f"{name} is {value!r}; choose one of: {words}.")

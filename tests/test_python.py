@@ -1,0 +1,116 @@
+"""docs/python.md and examples/ run as they stand; the names that they promise are there."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import livery
+from tests import ROOT
+
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+NAMES = re.findall(r"`([a-z]\w*(?:\.\w+)+)`(?=[^|\n]*\|)", PAGE.split("\n## ")[0])
+
+
+def find(name: str) -> Any:
+    """The object of a dotted name, or the module."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_page_names_is_there_and_explained(name: str) -> None:
+    found = find(name)
+    assert inspect.getdoc(found)
+    if inspect.isfunction(found):
+        signature = inspect.signature(found)
+        assert signature.return_annotation is not inspect.Signature.empty
+        assert all(p.annotation is not p.empty for p in signature.parameters.values())
+        documented = inspect.getdoc(found) or ""
+        assert "Raises:" in documented
+        missing = [p for p in signature.parameters if not re.search(rf"\b{p}\b", documented)]
+        assert not missing
+
+
+def test_the_page_names_all_that_livery_offers() -> None:
+    offered = {name for name in dir(livery) if f"livery.{name}" in NAMES}
+    assert offered >= {"train", "TrainSettings", "LoraSettings", "UserError"}
+    stub = (ROOT / "livery" / "__init__.pyi").read_text(encoding="utf-8")
+    assert set(re.findall(r" as (\w+)", stub)) == offered
+    with pytest.raises(AttributeError, match="no attribute 'trains'"):
+        livery.trains  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_import_livery_loads_nothing_else() -> None:
+    code = (
+        "import __future__, importlib, sys, typing; before = set(sys.modules); import livery; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["livery"]
+
+
+@pytest.mark.slow
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block after another, as one program."""
+    pytest.importorskip("mlx.core")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for number, block in enumerate(BLOCKS):
+        exec(compile(block, f"docs/python.md, block {number + 1}", "exec"), names)
+    assert (tmp_path / "merged-q8_0.gguf").is_file()
+    assert names["record"]["set"]["cases"] == 10
+
+
+@pytest.mark.slow
+def test_the_examples_run(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+
+    def run(name: str) -> str:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / name)], cwd=tmp_path, capture_output=True,
+            text=True, check=False, env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "20 steps; the adapter is in adapters/example" in run("train.py")
+    assert "peft -> gguf: " in run("convert_adapter.py")
+    assert {line.split()[0] for line in run("evaluate_adapter.py").splitlines()} == {
+        "tuned_constrained", "tuned_unconstrained", "base_constrained", "base_unconstrained"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backend": "jax"}, r"backend is 'jax'; choose one of: 'auto', 'mlx', 'torch'\."),
+        ({"data": "nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_training_says_what_is_wrong_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIVERY_BACKEND", "nothing")  # the settings alone decide
+    (tmp_path / "mlx_config.yaml").write_text("nonsense: true\n")
+    with pytest.raises(livery.UserError, match=said):
+        livery.train(livery.TrainSettings(output_dir="out", **changes))
+    with pytest.raises(livery.UserError, match="choose one"):
+        livery.train(livery.TrainSettings(output_dir="out"), resume=True, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlx_config.yaml"]
