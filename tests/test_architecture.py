@@ -32,8 +32,8 @@ def test_no_folder_is_too_full(house: Picture) -> None:
 
 
 SMALL = {
-    "commands/run.py": "import convert.merge\nfrom livery import files",
-    "convert/merge/merge.py": "from livery.files import write",
+    "commands/run.py": "import convert.join\nfrom livery import files",
+    "convert/join.py": "from livery.files import write",
     "eval/cases.py": "from livery import files",
     "livery/files.py": "import json\nfrom livery import errors",
     "livery/errors.py": "",
@@ -44,11 +44,11 @@ SMALL = {
     ("file", "line", "broken"),
     [
         ("livery/files.py", "import json", []),
-        ("livery/files.py", "from convert.merge import merge", ["up", "circles"]),
+        ("livery/files.py", "from convert.join import join", ["up", "circles"]),
         ("livery/errors.py", "def f():\n    import commands.run", ["up", "circles"]),
         ("eval/cases.py", "if TYPE_CHECKING:\n    from commands import run", ["up"]),
-        ("eval/cases.py", "from convert.merge import merge", ["sideways"]),
-        ("convert/merge/merge.py", "from eval import cases", ["sideways"]),
+        ("eval/cases.py", "from convert.join import join", ["sideways"]),
+        ("convert/join.py", "from eval import cases", ["sideways"]),
         ("livery/errors.py", "from livery.files import write", ["circles"]),
     ],
 )
