@@ -321,9 +321,9 @@ def test_a_refusal_of_convert_advises_what_works_for_the_family(
     assert ("It cannot be merged into this base either" in said) == (works is False)
     if works is False:
         with pytest.raises(UserError):
-            merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+            merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
         return
-    merge_folders(base, (tmp_path / "peft",), (), tmp_path / "merged")
+    merge_folders(base, (tmp_path / "peft",), tmp_path / "merged")
     assert difference(cases.base_logits(tmp_path / "merged"), wanted) < 5e-5
     if target == "gguf" and works:
         write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
