@@ -41,12 +41,11 @@ Case = tuple[str, list[Example], int]
 
 def date_keys(folder: Path) -> Case:
     """The skill's own training data on the embedded base."""
-    from commands.data import data
+    from datagen.make import make_data
 
     out = folder / "date-keys"
     if not out.exists():
-        arguments = ["date-keys", "--out", str(out), "--seed", "7", "--count", "2400"]
-        data(arguments, standalone_mode=False)
+        make_data("date-keys", out, seed=7, count=2400)
     model = str(HOME / "base_model")
     found = load_dataset(out / "train.jsonl", load_chat(model), max_length=2048)
     return model, list(found.examples), 16

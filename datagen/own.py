@@ -21,12 +21,15 @@ from datagen.leaks import index, normalise, refuse_leaks
 from livery.dataset.leaks import row_text
 from livery.errors import UserError
 from livery.files import read_jsonl
-from livery.skills.own import OwnModule, own_grammar, short, skill_of
+from livery.skills.module import OwnModule, short
+from livery.skills.own import own_grammar, skill_of
 from livery.skills.rows import Example, grammar_checker, read_example
 
 TRAIN_ROWS, VALID_ROWS, TEST_ROWS = 2_000, 100, 200
 # Distinct rows drawn before families are dealt out; draws in a row that bring nothing new.
 LOOK, STALL = 4_000, 10_000
+# Rows made a second time, to see that they follow from the seed.
+AGAIN = 50
 # One family in so many is held out for the test, and one in so many for validation.
 TEST_SHARE, VALID_SHARE = 6, 8
 
@@ -56,6 +59,7 @@ class OwnGenerator:
         near_cases = index(map(_text, cases)).closest
         draws = _Draws(self._own, seed, self._check())
         looked = list(islice(draws, LOOK))
+        self._check_seeded(seed, looked)
         held = self._deal([e for e in looked if not near_cases(_text(e))], 1 if cases else 2)
         valid = [e for e in looked if held.get(_family(e)) == "valid"]
         test = [e for e in looked if held.get(_family(e)) == "test"]
@@ -78,12 +82,34 @@ class OwnGenerator:
             )
         random.Random(f"{self._own.name} order {seed}").shuffle(train)
         made = {"train": train, "valid": valid, "test": test}
+        self._check_ids(made)
         splits = {
             split: [self._row(split, n, example, seed) for n, example in enumerate(rows, start=1)]
             for split, rows in made.items()
         }
         refuse_leaks(splits)
         return splits
+
+    def _check_seeded(self, seed: int, looked: Sequence[Example]) -> None:
+        """Raises UserError where the same seed gives other rows a second time."""
+        again = list(islice(_Draws(self._own, seed, self._check()), AGAIN))
+        for one, other in zip(looked[:AGAIN], again, strict=False):
+            if (one.messages, one.expected_text) != (other.messages, other.expected_text):
+                raise UserError(
+                    f"{self._own.line('generate')}: generate() gives other rows for the same seed: "
+                    f"{short(one.text)}, then {short(other.text)}. Take every choice from rng, and "
+                    "none from random, sets or the clock."
+                )
+
+    def _check_ids(self, made: Mapping[str, Sequence[Example]]) -> None:
+        """Raises UserError where two rows of a split have one id."""
+        for split, examples in made.items():
+            for name, count in Counter(e.id for e in examples if e.id).items():
+                if count > 1:
+                    raise UserError(
+                        f"{self._own.file}: {count} rows of {split} have the id {short(name)}; "
+                        "give each its own, or none."
+                    )
 
     def _check(self) -> Callable[[Any, str], Example]:
         """(row, where) -> the row read, with an answer that the grammar can write."""
@@ -110,6 +136,8 @@ class OwnGenerator:
         read = self._check()
         if isinstance(found, str | Path):
             path = self._own.file.parent / found
+            if not path.is_file():
+                raise UserError(f"{self._own.file}: CASES names {path}, and there is no such file.")
             return [read(row, f"{path}:{line}") for line, row in read_jsonl(path)]
         return [read(row, f"{self._own.file}: CASES[{at}]") for at, row in enumerate(found)]
 
@@ -179,10 +207,9 @@ class _Draws:
     """
 
     def __init__(self, own: OwnModule, seed: int, read: Callable[[Any, str], Example]) -> None:
-        generate = own.function("generate", "to make data")
+        own.function("generate", "to make data")
         self._own, self._read = own, read
-        with own.blamed("generate()"):
-            rows = generate(random.Random(f"{own.name} {seed}"))
+        rows = own.call("generate", random.Random(f"{own.name} {seed}"), doing="generate()")
         if not hasattr(rows, "__iter__") or isinstance(rows, str | bytes | Mapping):
             raise UserError(
                 f"{own.line('generate')}: generate() returned {short(rows)}; it must yield rows, "

@@ -6,6 +6,7 @@ docs/evaluation.md describes its keys; `FORMAT` counts changes that break reader
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from eval import metrics as metrics_of
 from eval.cases import Case, CaseResult
 from eval.runner import ArmRun
 from eval.stats import compare, wilson
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import read_json
 from livery.skills import CORRECT, PARSED, Metric
 
@@ -190,7 +191,7 @@ def _case(case: Case, runs: Sequence[ArmRun], index: int, system: str) -> dict[s
         "id": case.id,
         "category": case.category,
         "text": case.text,
-        "expected": case.expected,
+        "expected": _plain(case.expected),
         "expected_text": case.expected_text,
         **_prompt(case, system),
         "answers": {run.arm.key: _answer(run, index) for run in runs},
@@ -211,12 +212,20 @@ def _prompt(case: Case, system: str) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; one that JSON lacks (a set, a date, an object) as Python shows it."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return shown(repr(value))
+
+
 def _answer(run: ArmRun, index: int) -> dict[str, Any]:
     result, generation = run.results[index], run.generations[index]
     return {
         "correct": result.correct,
         "answer": result.answer,
-        "got": result.got,
+        "got": _plain(result.got),
         "error": result.error,
         "notes": list(result.notes),
         "metrics": dict(result.metrics),

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from eval.cases import Case, CaseResult
 from eval.scorers.own import OwnScorer
 from livery.errors import UserError, shown
+from livery.reading import read_object
 from livery.skills import Metric, Skill, find
 
 VALIDATION, SECOND, TEST = "validation", "second", "test"
@@ -77,14 +78,25 @@ def find_set(skill: str, name: str = "", data: str | Path | None = None) -> tupl
     found = find(skill)
     own = sorted(found.folder.glob("*.jsonl")) if found.folder is not None else []
     name = name or (VALIDATION if any(file.stem == VALIDATION for file in own) else TEST)
-    folders = [Path(data)] if data is not None and Path(data).is_dir() else []
-    folders.append(Path("data") / found.name)
+    folders = [Path("data") / found.name]
+    if data is not None and Path(data).is_dir() and _made_for(Path(data)) in ("", found.name):
+        folders.insert(0, Path(data))
     made = [file for folder in folders for file in sorted(folder.glob("*.jsonl"))]
     for file in (*own, *made):
         if file.stem == name:
             return name, file
-    there = ", ".join(dict.fromkeys(shown(file.stem) for file in (*own, *made))) or "none"
+    if not own and not made:
+        raise UserError(
+            f"There are no cases for the skill {found.name} yet. Make its data with `livery data "
+            f"{shown(found.said)}`, or give your own cases with --data."
+        )
+    there = ", ".join(dict.fromkeys(shown(file.stem) for file in (*own, *made)))
     raise UserError(
-        f"There is no set {shown(name)} of cases for the skill {found.name} (there is {there}). "
-        f"Make its data with `livery data {shown(found.said)}`, or give your own cases with --data."
+        f"There is no set {shown(name)!r} of cases for the skill {found.name}; there are: {there}."
     )
+
+
+def _made_for(folder: Path) -> str:
+    """The skill whose data a folder holds by its manifest; "" where it says none."""
+    manifest = folder / "manifest.json"
+    return str(read_object(manifest).get("skill", "")) if manifest.is_file() else ""

@@ -13,7 +13,8 @@ from livery.dataset.conversation import Conversation, Text
 from livery.dataset.rows import read_row
 from livery.errors import UserError
 from livery.skills import AnswerError, Metric
-from livery.skills.own import OwnModule, own_grammar, short, skill_of
+from livery.skills.module import OwnModule, short
+from livery.skills.own import own_grammar, skill_of
 from livery.skills.rows import grammar_checker, read_example
 
 _EXAMPLE = '{"text": "...", "answer": ...}'
@@ -75,9 +76,10 @@ class OwnScorer:
             if self.METRICS:
                 self._own.function("score", "for METRICS")
             return right, "", {}
-        with self._own.blamed(f"score({short(case.text)}, {short(value)})"):
-            found = self._own.get("score")(case, value)
+        doing = f"score({short(case.text)}, {short(value)})"
+        found = self._own.call("score", case, value, doing=doing)
         where = f"{self._own.line('score')}: score() returned {short(found)}"
+        found = _plain(found)
         if isinstance(found, bool):
             found = {"correct": found}
         if not isinstance(found, Mapping):
@@ -98,7 +100,7 @@ class OwnScorer:
                     f"{where}, without {metric.name!r} of METRICS; give None where it says nothing "
                     "of a case."
                 )
-            one = found[metric.name]
+            one = _plain(found[metric.name])
             if one is None:
                 continue
             wanted = "True or False" if metric.kind == "share" else "a finite number"
@@ -106,7 +108,7 @@ class OwnScorer:
             if not good:
                 raise UserError(f"{where}; {metric.name!r} must be {wanted}, or None.")
             metrics[metric.name] = one if metric.kind == "share" else float(one)
-        correct = found.get("correct", right)
+        correct = _plain(found.get("correct", right))
         if not isinstance(correct, bool):
             raise UserError(f"{where}; 'correct' must be True or False.")
         return correct, str(found.get("error") or ""), metrics
@@ -159,6 +161,11 @@ class OwnScorer:
             tools=tools,
             meta=meta,
         )
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy or torch as Python's own."""
+    return value.item() if type(value).__module__ in ("numpy", "torch") else value
 
 
 def _is_number(value: Any) -> bool:

@@ -26,7 +26,8 @@ from livery.skills.contract import AnswerError as AnswerError
 from livery.skills.contract import Message as Message
 from livery.skills.contract import Metric as Metric
 from livery.skills.contract import Skill as Skill
-from livery.skills.own import OwnModule, load_entry, load_file, skill_of
+from livery.skills.module import OwnModule, load_entry, load_file
+from livery.skills.own import skill_of
 
 GROUP = "livery.skills"
 

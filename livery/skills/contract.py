@@ -37,6 +37,17 @@ class Metric:
     unit: str = ""
     unparsed: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where a field is none of its values."""
+        for name, value, known in (
+            ("kind", self.kind, ("share", "number")),
+            ("better", self.better, ("higher", "lower")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; it must be {' or '.join(known)}")
+        if not self.name or not isinstance(self.name, str) or not isinstance(self.help, str):
+            raise ValueError("a metric has a name and a help text")
+
 
 # Every scorer gives these two; a skill's own follow them.
 CORRECT = Metric("correct", "The answer is right.")

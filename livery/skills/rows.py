@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,8 @@ from livery.engines.constrain import checker
 from livery.engines.engine import Grammar
 from livery.errors import UserError, shown
 from livery.skills.contract import AnswerError, Message, Skill
-from livery.skills.own import OwnModule, short, turns
+from livery.skills.module import OwnModule, short
+from livery.skills.own import turns
 
 KEYS = ("text", "messages", "system", "tools", "answer", "category", "family", "id", "meta")
 
@@ -84,11 +86,25 @@ def read_example(skill: Skill, row: Any, where: str) -> Example:
         raise UserError(
             f"{where}: the answer {short(row['answer'])} is refused: {error}."
         ) from None
+    _check_json({"messages": messages, "tools": tools, "meta": meta}, where)
     return Example(
         text, tuple(messages), tools, _read_back(skill, row["answer"], expected_text, where),
         expected_text, row.get("category") or "uncategorised", row.get("family", ""),
         row.get("id", ""), meta,
     )  # fmt: skip
+
+
+def _check_json(value: dict[str, Any], where: str) -> None:
+    """Raises UserError where a row holds what no line of JSON can."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: a row holds half a character, {error.object[error.start]!a}; texts are "
+            "Unicode."
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: a row holds what JSON cannot: {error}.") from None
 
 
 def grammar_checker(own: OwnModule, grammar: Grammar) -> Callable[[str], str]:
@@ -101,8 +117,8 @@ def grammar_checker(own: OwnModule, grammar: Grammar) -> Callable[[str], str]:
         return checker(grammar)
     except UserError as error:
         raise UserError(
-            f"{own.file}: {error}. Correct GRAMMAR, grammar() or JSON_SCHEMA; with GRAMMAR = None "
-            "answers are parsed and not constrained."
+            f"{own.file}: {str(error).strip()}\nCorrect GRAMMAR, grammar() or JSON_SCHEMA; "
+            "with GRAMMAR = None answers are parsed and not constrained."
         ) from None
 
 

@@ -414,6 +414,30 @@ FAULTS = [
     ("def generate(rng):\n    while True:\n        n = rng.randrange(9)\n"
      "        yield {'text': f'tell me of {n}', 'answer': 'b'}\n", "data",
      ":1: generate() gives rows of 1 wordings that differ enough"),
+    ("import random\ndef generate(rng):\n    while True:\n"
+     "        yield {'text': str(random.random()), 'answer': 'b'}\n", "data",
+     ":2: generate() gives other rows for the same seed: '0."),
+    ("def generate():\n    yield {}\n", "data", ":1: generate() is called as generate(rng); take"),
+    ("def score(case):\n    return True\n", "eval", ":1: score() is called as score(case, value)"),
+    ("import sys\ndef generate(rng):\n    yield sys.exit(0)\n", "data",
+     ":3: generate() raised SystemExit: 0. Correct it"),
+    ("async def generate(rng):\n    yield {}\n", "data", ":1: generate() returned <async_gen"),
+    ("def generate(rng):\n    yield {'text': '\\ud83d', 'answer': 'b'}\n", "data",
+     ":2: generate(): a row holds half a character, '\\ud83d'"),
+    ("def generate(rng):\n    yield {'text': 'a', 'answer': 'b', 'meta': {'x': {1}}}\n", "data",
+     ":2: generate(): a row holds what JSON cannot"),
+    ("def generate(rng):\n    yield {'text': 'a', 'answer': 'b', 'meta': {'x': float('nan')}}\n",
+     "data", ":2: generate(): a row holds what JSON cannot"),
+    ("T = 'go home', 'feed the cat', 'what time is it', 'sing a song'\ndef generate(rng):\n"
+     "    return [{'text': t + e, 'answer': 'b', 'id': 'x'} for t in T for e in (' 1', ' a b')]\n",
+     "data", "have the id 'x'; give each its own"),
+    ("from livery.skills import Metric\nMETRICS = (Metric('correct', 'x'),)\n", "eval",
+     ": METRICS hold 'correct', which is taken"),
+    ("from livery.skills import Metric\nMETRICS = (Metric('a', 'x', kind='numbr'),)\n", "eval",
+     ":2: importing it raised ValueError: kind is 'numbr'; it must be share or number"),
+    ("CATEGORIES = (1,)\n", "eval", ": CATEGORIES hold 1; each is a text"),
+    ("CASES = 'nowhere.jsonl'\n" + GENERATE, "data", "nowhere.jsonl, and there is no such file"),
+    ("TRAIN_ROWS = 0\n" + GENERATE, "data", ": TRAIN_ROWS is 0; it must be at least 1"),
     ("W = ('go home', 'feed the cat', 'what time is it', 'sing')\ndef generate(rng):\n"
      "    while True:\n        w = rng.choice(W)\n        yield {'text': w, 'answer': w}\n", "data",
      ":2: generate() gave 2 different rows for training"),
@@ -477,6 +501,56 @@ def test_names_that_lead_nowhere(
         assert complaint in capsys.readouterr().err.replace("\\\\", "\\")
     with pytest.raises(UserError):
         get_skill(name)
+
+
+def test_what_the_file_prints_and_returns_spoils_no_json(
+    write: Write, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("""\ufeff
+import datetime
+from livery.skills import Metric
+import numpy as np
+print("hello from the file")
+METRICS = (Metric("early", "Before noon."), Metric("hours", "Of the day.", kind="number"))
+def parse(answer):
+    print("parsing")
+    return datetime.time(int(answer))
+def render(value):
+    return str(value.hour)
+def score(case, value):
+    return {"early": np.bool_(value.hour < 12), "hours": np.float32(value.hour), "correct": True}
+GRAMMAR = 'start: /[0-9]/'
+CASES = [{"text": "seven", "answer": datetime.time(7)}]
+def generate(rng):
+    words = ("half past", "in the evening at", "a bit before", "could it be", "never later than")
+    return [{"text": f"{word} {n}", "answer": datetime.time(n), "family": word}
+            for word in words for n in range(9)]
+""")
+    assert cli.run(["data", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["test"]["rows"] == 1
+    assert cli.run(["eval", str(path), "--model", str(model), "--json", "--constrained"]) == 0
+    [found] = json.loads(capsys.readouterr().out)["cases"]
+    assert found["expected"] == "datetime.time(7, 0)"
+    answer = found["answers"]["base_constrained"]
+    assert answer["got"].startswith("datetime.time(")
+    assert answer["metrics"]["hours"] == float(answer["answer"])
+
+
+def test_the_data_of_another_skill_are_no_cases(
+    write: Write, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(REMOTE)
+    assert cli.run(["data", str(write(REMOTE, "other.py")), "--out", "there"]) == 0
+    adapter = Path("adapter")
+    adapter.mkdir()
+    settings = {"settings": {"model": str(model), "data": "there"}}
+    (adapter / "run_config.json").write_text(json.dumps(settings))
+    command = ["eval", str(path), "--adapter", str(adapter)]
+    assert cli.run(command) == 1
+    assert "There are no cases for the skill my-skill yet" in capsys.readouterr().err
+    assert cli.run(["data", str(path)]) == 0
+    assert cli.run([*command, "--set", "core"]) == 1
+    assert "no set 'core' of cases for the skill my-skill; there are: " in capsys.readouterr().err
 
 
 def test_an_edited_file_is_read_anew_and_makes_other_data(write: Write) -> None:
