@@ -1,1 +1,1 @@
-"""Bodies of the commands that belong to no single part; `livery.cli` imports them when called."""
+"""The command line: a file a command, imported by `livery.cli` when it is called."""

@@ -1,4 +1,4 @@
-"""The import picture of the house: `python -m tests.architecture [--json] [FOLDER]`.
+"""The import picture of the house: `python -m tests.architecture [--files | --json] [FOLDER]`.
 
 Every import is counted where it stands, at the top of a module or inside a function: an import that
 waits in a function still ties two files together.
@@ -139,11 +139,25 @@ def table(seen: Picture) -> str:
     return "\n".join([*rows, "", *told])
 
 
+def summaries(root: Path) -> str:
+    """Every module with the first sentence of its docstring."""
+    lines: list[str] = []
+    for path in modules(root).values():
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        first = " ".join(text.split("\n\n")[0].split())
+        lines.append(f"{path.relative_to(root)!s:<42} {first}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.architecture", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="a checkout")
+    parser.add_argument("--files", action="store_true", help="say what each file is instead")
     parser.add_argument("--json", action="store_true", help="write JSON")
     given = parser.parse_args()
+    if given.files:
+        print(summaries(given.folder.resolve()))
+        return
     seen = picture(given.folder.resolve())
     print(json.dumps(asdict(seen), indent=1) if given.json else table(seen))
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import click
 import pytest
+import yaml
 
 from datagen.date_keys import TRAIN_ROWS, VALID_ROWS
 from livery.cli import cli
@@ -106,3 +107,30 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_paths_in_the_architecture_and_the_trees_exist() -> None:
+    text = (HOME / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:\w+/)+[\w.]*|\w+\.(?:py|md|sh))`", text):
+        assert (HOME / name).exists(), name
+    tree = (HOME / "README.md").read_text(encoding="utf-8").split("## The tree")[1].split("```")[1]
+    at = HOME
+    for line in tree.splitlines()[1:]:
+        inner, name = line.startswith("  "), line.split()[0]
+        assert ((at if inner else HOME) / name).exists(), line
+        at = at if inner else HOME / name
+    packages = {path.parent.name + "/" for path in HOME.glob("*/__init__.py")}
+    assert packages <= {line.split()[0] for line in tree.splitlines()[1:]}
+
+
+FORMS = sorted((HOME / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f.name != "config.yml"], ids=lambda f: f.stem)
+def test_issue_forms_ask_what_the_doctor_says(form: Path) -> None:
+    found = yaml.safe_load(form.read_text(encoding="utf-8"))
+    assert found["name"]
+    assert found["description"]
+    labels = [part["attributes"]["label"] for part in found["body"]]
+    assert len({part["id"] for part in found["body"]}) == len(labels)
+    assert "livery doctor --json" in labels
