@@ -203,7 +203,12 @@ def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **option
     if as_json:
         click.echo(json.dumps(generate.answers(request), ensure_ascii=False))
     else:
-        generate.print_answers(request)
+        generate.stream_answers(
+            request,
+            lambda piece: click.echo(piece, nl=False),
+            before=lambda asked: click.secho(asked, dim=True) if len(requests) > 1 else None,
+            after=lambda found: click.echo("" if found.finished else " ..."),
+        )
 
 
 def command_line() -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-import click
 
 from eval.origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
-from livery.engines.engine import Decoding, Engine, Generation, Message, open_engine
+from livery.engines.engine import Decoding, Engine, Generation, Message, OnText, open_engine
 from livery.errors import UserError
 from livery.reading import read_json
 from livery.skills import AnswerError, Skill, get_skill
@@ -51,8 +50,20 @@ def answers(request: Request) -> dict[str, Any]:
     return {"answers": [_row(text, generation, skill) for text, generation in rows]}
 
 
-def print_answers(request: Request) -> None:
-    """Print each answer as it comes.
+def stream_answers(
+    request: Request,
+    on_text: OnText,
+    *,
+    before: Callable[[str], None],
+    after: Callable[[Generation], None],
+) -> None:
+    """Answer one text after another, each piece by piece.
+
+    Args:
+        request: what to answer, and how.
+        on_text: called with each piece of an answer, as it comes.
+        before: called with a text, before its answer.
+        after: called with the whole answer.
 
     Raises:
         UserError: model, adapter or skill are wrong.
@@ -60,11 +71,9 @@ def print_answers(request: Request) -> None:
     engine, skill = _open(request)
     tools = _tools(request)
     for text in request.texts:
-        if len(request.texts) > 1:
-            click.secho(text, dim=True)
+        before(text)
         prompt = engine.prompt(_messages(request, skill, text), tools)
-        found = engine.stream(prompt, _decoding(request, skill), lambda s: click.echo(s, nl=False))
-        click.echo("" if found.finished else " ...")
+        after(engine.stream(prompt, _decoding(request, skill), on_text))
 
 
 def _open(request: Request) -> tuple[Engine, Skill | None]:
