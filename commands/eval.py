@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,26 @@ from livery.errors import shown
 MISSED = 3
 TOKENS_EVAL = 128
 TOKENS_GENERATE = 256
+
+
+class Target(click.ParamType):
+    """`0.95`, a share of right answers, or `METRIC=VALUE` -> (metric, value)."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float]:
+        name, equals, number = str(value).rpartition("=")
+        try:
+            found = float(number)
+        except ValueError:
+            found = math.nan
+        if equals and not name:
+            self.fail(f"{value!r} names no metric; give METRIC=VALUE.", param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number, nor METRIC=VALUE.", param, ctx)
+        if name in ("", "correct") and not 0 <= found <= 1:
+            self.fail(f"{value} is not in the range 0<=x<=1.", param, ctx)
+        return name or "correct", found
 
 
 @click.command(name="eval", short_help="Score an adapter on a skill's cases.")
@@ -43,8 +64,12 @@ TOKENS_GENERATE = 256
 )
 @click.option(
     "--target",
-    type=click.FloatRange(0, 1),
-    help="Exit with code 3 below this share of right answers.",
+    "targets",
+    type=Target(),
+    multiple=True,
+    metavar="[METRIC=]VALUE",
+    help="Exit with code 3 where the share of right answers, or another metric, does not reach "
+    "this. May be repeated.",
 )
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
@@ -68,7 +93,7 @@ def eval_command(
     cases: str,
     second_set: bool,
     limit: int | None,
-    target: float | None,
+    targets: tuple[tuple[str, float], ...],
     train_data: str | None,
     output_json: str | None,
     report: str | None,
@@ -90,6 +115,7 @@ def eval_command(
     \b
     Examples:
       livery eval date-keys --adapter adapters/date-keys --baseline --target 0.95
+      livery eval my_skill.py --adapter adapters/mine --target 0.9 --target off_by=2
       livery eval date-keys --adapter adapters/date-keys --data my_cases.jsonl
       livery eval date-keys --model mlx-community/gemma-3-270m-it-bf16 --report reports/gemma
       livery eval date-keys --engine http --url http://127.0.0.1:8000/v1 --model base \\
@@ -110,7 +136,8 @@ def eval_command(
         skill=skill, adapter=adapter, model=model, engine=engine,
         engine_options=open_options(engine, options), mode=mode, baseline=baseline,
         data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
-        target=target, decoding=decoding, command=command_line(),
+        target=dict(targets).get("correct"), decoding=decoding, command=command_line(),
+        targets={name: value for name, value in targets if name != "correct"},
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     place = report or (folder if limit is None else None)
@@ -131,10 +158,9 @@ def eval_command(
     for path in _store(request, found, folder, place):
         click.echo(f"Wrote {shown(path)}", err=True)
     if found["passed"] is False:
-        click.echo(
-            f"Target missed: {found['accuracy']:.1%} of the cases are right, {target:.1%} were "
-            "asked for.", err=True,
-        )  # fmt: skip
+        from eval.report import words
+
+        click.echo(f"Target missed: {words.missed(found)}.", err=True)
         return MISSED
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,10 +25,11 @@ from livery.dataset.raw import raw_rows
 from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
 from livery.engines.engine import Decoding, open_engine
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import sha256
 from livery.machine import machine
 from livery.paths import HOME, name_model
+from livery.skills import CORRECT, PARSED, Metric
 from livery.training.run_folder import base_digest
 
 
@@ -49,7 +50,9 @@ class Request:
         limit: only so many cases, taken evenly from the whole file.
         train_data: the data set to count leaks against; None takes the run's own.
         columns: which of its columns holds what.
-        target: share of the headline arm that counts as passed.
+        target: share of right answers of the headline arm that counts as passed.
+        targets: of further metrics: the value to be reached, at least or, where lower is better, at
+            most.
         decoding: how answers are drawn; the arms set its grammar.
         command: the command line, for the record.
     """
@@ -67,6 +70,7 @@ class Request:
     train_data: str | None = None
     columns: tuple[str, ...] = ()
     target: float | None = None
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
     decoding: Decoding = field(default_factory=Decoding)
     command: str = ""
 
@@ -107,6 +111,7 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
     """
     began = time.monotonic()
     scorer = get_scorer(request.skill)
+    check_targets(request.targets, (PARSED, *scorer.METRICS))
     # Over http an adapter is a name that the endpoint knows, not a folder of ours.
     folder = None if request.engine == "http" else request.adapter
     origin = read_origin(folder)
@@ -169,8 +174,22 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
             "command": request.command,
         },
         target=request.target,
+        targets=request.targets,
         metrics=scorer.METRICS,
     )
+
+
+def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> None:
+    """Raises UserError where a target is of no metric of the skill, or no share can be it."""
+    known = {metric.name: metric for metric in metrics}
+    for name, value in targets.items():
+        if name not in known:
+            raise UserError(
+                f"--target {shown(name)}=...: there is no such metric; there are: "
+                f"{', '.join((CORRECT.name, *known))}."
+            )
+        if known[name].kind == "share" and not 0 <= value <= 1:
+            raise UserError(f"--target {name}={value:g}: a share is from 0 to 1.")
 
 
 def spread(cases: list[Case], limit: int | None) -> list[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.cases import CaseResult
@@ -85,6 +85,21 @@ def comparison(
         "better": (difference > 0) == (metric.better == "higher") if sure else None,
         **more,
     }
+
+
+def reached(
+    metrics: Sequence[Metric], found: Mapping[str, Any], targets: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """{metric: {"asked", "value", "met"}} of an arm's figures; what no case says is not met."""
+    made: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        if metric.name not in targets:
+            continue
+        asked, value = targets[metric.name], found[metric.name]["value"]
+        higher = metric.better == "higher"
+        met = value is not None and (value >= asked if higher else value <= asked)
+        made[metric.name] = {"asked": asked, "value": value, "met": met}
+    return made
 
 
 def described(metrics: Sequence[Metric]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def build(
     taught: tuple[str, Sequence[bool]],
     facts: dict[str, Any],
     target: float | None,
+    targets: Mapping[str, float] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Record:
     """Put an evaluation together.
@@ -53,12 +54,16 @@ def build(
         taught: what only the skill's data teach, and which cases' answers hold it.
         facts: engine, hashes, decoding, seed, command, machine.
         target: share of the headline arm that counts as passed; None for no target.
+        targets: what other metrics are to reach.
         metrics: the scorer's own, beside `correct` and `parsed`.
     """
     metrics = (CORRECT, PARSED, *metrics)
     order = _order(cases, categories)
     headline = runs[0]
     accuracy = headline.correct / len(cases)
+    arms = {run.arm.key: _arm(run, order, metrics) for run in runs}
+    reached = metrics_of.reached(metrics, arms[headline.arm.key]["metrics"], targets or {})
+    met = [target is None or accuracy >= target, *(one["met"] for one in reached.values())]
     return {
         "format": FORMAT,
         "skill": skill,
@@ -66,9 +71,10 @@ def build(
         "headline": headline.arm.key,
         "accuracy": accuracy,
         "target": target,
-        "passed": None if target is None else accuracy >= target,
+        "targets": reached,
+        "passed": all(met) if reached or target is not None else None,
         "metrics": metrics_of.described(metrics),
-        "arms": {run.arm.key: _arm(run, order, metrics) for run in runs},
+        "arms": arms,
         "comparisons": _comparisons(runs, cases, metrics),
         "constant": constant and {"answer": constant[0], **share(constant[1], len(cases))},
         "taught": _taught(runs, *taught),

@@ -126,8 +126,43 @@ def verdict(record: Record) -> str:
     """What became of the target; "" where there was none."""
     if record["passed"] is None:
         return ""
-    outcome = "met" if record["passed"] else "missed"
-    return f"target of {100 * record['target']:g} % {outcome}"
+    said: list[str] = []
+    if record["target"] is not None:
+        outcome = "met" if record["accuracy"] >= record["target"] else "missed"
+        said.append(f"target of {100 * record['target']:g} % {outcome}")
+    for metric, one in _targets(record):
+        outcome = "met" if one["met"] else "missed"
+        said.append(f"{metric['name']} target of {_asked(metric, one)} {outcome}")
+    return ", ".join(said)
+
+
+def missed(record: Record) -> str:
+    """Which targets were missed, and by how much."""
+    said: list[str] = []
+    if record["target"] is not None and record["accuracy"] < record["target"]:
+        said.append(
+            f"{record['accuracy']:.1%} of the cases are right, {record['target']:.1%} were asked "
+            "for"
+        )
+    said += [
+        f"{metric['name']} is {amount(metric, one['value'])}, {_asked(metric, one)} was asked for"
+        for metric, one in _targets(record)
+        if not one["met"]
+    ]
+    return "; ".join(said)
+
+
+def _targets(record: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(metric, its target) of each metric that has one; none in older records."""
+    asked = record.get("targets") or {}
+    return [
+        (metric, asked[metric["name"]]) for metric in metrics(record) if metric["name"] in asked
+    ]
+
+
+def _asked(metric: dict[str, Any], target: dict[str, Any]) -> str:
+    bound = "at most " if metric["better"] == "lower" else ""
+    return bound + amount(metric, target["asked"])
 
 
 def set_title(record: Record) -> str:

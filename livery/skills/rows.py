@@ -10,7 +10,6 @@ from typing import Any
 
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
-from livery.engines.constrain import checker
 from livery.engines.engine import Grammar
 from livery.errors import UserError, shown
 from livery.skills.contract import AnswerError, Message, Skill
@@ -113,6 +112,8 @@ def grammar_checker(own: OwnModule, grammar: Grammar) -> Callable[[str], str]:
     Raises:
         UserError: the grammar is faulty.
     """
+    from livery.engines.constrain import checker
+
     try:
         return checker(grammar)
     except UserError as error:

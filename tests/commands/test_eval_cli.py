@@ -58,7 +58,7 @@ def test_an_evaluation_from_end_to_end(
     assert cli.run([*arguments, "--target", "0.5"]) == 0
     shown = capsys.readouterr()
     assert "From base, constrained to tuned, constrained" in shown.out
-    assert "None of the 6 cases stands in the training file (1 row)" in shown.out
+    assert "None of the 6 cases is in the training file (1 row)" in shown.out
     assert "answers/s" in shown.err
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert found["accuracy"] == 0.5
@@ -75,6 +75,9 @@ def test_an_evaluation_from_end_to_end(
 
     assert cli.run([*arguments, "--target", "0.51", "--constrained"]) == 3
     assert "Target missed: 50.0% of the cases are right" in capsys.readouterr().err
+    assert cli.run([*arguments, "--unconstrained", "--target", "parsed=0.5"]) == 3
+    assert "Target missed: parsed is 0.0 %, 50.0 % was asked for." in capsys.readouterr().err
+    assert cli.run([*arguments, "--constrained", "--target", "0.5", "--target", "parsed=1"]) == 0
 
 
 def test_json_is_all_that_stands_on_stdout(
@@ -134,6 +137,9 @@ def test_what_else_a_user_can_get_wrong(
           "--model", str(adapter.parent / "models")], 1, "no config.json"),
         (["eval", "date-keys", "--second-set", "--data", "x"], 2, "choose one"),
         (["eval", "date-keys", "--target", "95"], 2, "0<=x<=1"),
+        (["eval", "date-keys", "--target", "=1"], 2, "names no metric"),
+        (["eval", "date-keys", "--target", "in_order=nan"], 2, "is not a number"),
+        (["eval", "date-keys", "--target", "grace=1"], 1, "there are: correct, parsed, in_order"),
         (["eval", "date-keys", "--engine", "http"], 2, "--url"),
         (["eval", "date-keys", "--engine", "http", "--url", "http://127.0.0.1:9/v1",
           "--quantize", "4"], 2, "--quantize is not for --engine http"),
@@ -143,7 +149,7 @@ def test_what_else_a_user_can_get_wrong(
          "no such folder or file"),
         (["report", str(tmp_path / "empty")], 1, "nothing to report on yet"),
         (["generate", "--system", "x", "--skill", "date-keys", "hi"], 1, "leave out --system"),
-        (["generate", "--unconstrained", "hi"], 1, "goes with --skill"),
+        (["generate", "--unconstrained", "hi"], 1, "--unconstrained needs --skill"),
         (["generate", "--base", "--skill", "cooking", "hi"], 1, "no skill"),
     ]:  # fmt: skip
         assert cli.run(arguments) == code, arguments
@@ -180,7 +186,7 @@ def test_an_endpoint_is_scored_against_its_adapter(
         shown = capsys.readouterr().out
         total = len(cases)
         assert f"{total - 2} cases won, 0 cases lost" in shown
-        assert f"{total} of {total} cases stand in the training file" in shown
+        assert f"{total} of {total} cases are in the training file" in shown
         assert unknown in shown
         found = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
         assert found["arms"]["base_unconstrained"]["correct"] == 1

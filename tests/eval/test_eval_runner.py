@@ -11,7 +11,7 @@ import pytest
 
 from eval import record
 from eval.cases import Case, CaseResult
-from eval.evaluate import count_leaks, spread
+from eval.evaluate import check_targets, count_leaks, spread
 from eval.report import words
 from eval.runner import Arm, ArmRun, best_constant, choose_arms, run_arm
 from eval.scorers import find_set, get_scorer
@@ -45,6 +45,7 @@ def make_record(
     runs: list[ArmRun],
     target: float | None = None,
     metrics: tuple[Metric, ...] = (),
+    targets: dict[str, float] | None = None,
 ) -> record.Record:
     facts: dict[str, Any] = {
         "engine": "mlx", "version": "mlx 1", "model": "base_model", "adapter": "adapters/x",
@@ -60,6 +61,7 @@ def make_record(
         categories=("mixed", "negatives"), facts=facts, runs=runs, leaks=None, target=target,
         constant=("[]", 1), taught=("a key", [case.category == "mixed" for case in cases]),
         source={"name": "validation set", "path": "cases.jsonl", "sha256": "cd"}, metrics=metrics,
+        targets=targets,
     )  # fmt: skip
 
 
@@ -158,6 +160,20 @@ def test_metrics_have_figures_intervals_and_comparisons():
     [said] = words.changes(found)
     assert "polite 0.0 % → 100.0 % (p < 0.001, better)" in said
     assert "off by (lower is better) 4.95 degrees → 1.95 degrees (p < 0.001, better)" in said
+    runs = [run(TUNED, 1.0, True)]
+    both: Any = {"metrics": (share, number), "target": 0.9}
+    good = make_record(cases, runs, targets={"polite": 1.0, "off_by": 2.0}, **both)
+    assert good["passed"] is True
+    assert words.verdict(good) == (
+        "target of 90 % met, polite target of 100.0 % met, off_by target of at most 2 degrees met"
+    )
+    bad = make_record(cases, runs, targets={"off_by": 1.9}, **both)
+    assert bad["passed"] is False
+    assert words.missed(bad) == "off_by is 1.95 degrees, at most 1.9 degrees was asked for"
+    with pytest.raises(UserError, match="no such metric; there are: correct, polite, off_by"):
+        check_targets({"rude": 1}, (share, number))
+    with pytest.raises(UserError, match="a share is from 0 to 1"):
+        check_targets({"polite": 97}, (share, number))
     # Nothing in JSON that other readers refuse.
     json.loads(json.dumps(found, allow_nan=False))
 

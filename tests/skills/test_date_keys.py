@@ -232,7 +232,7 @@ def test_no_cases_and_shared_ids_are_errors(tmp_path):
     with pytest.raises(UserError, match="no cases"):
         scorer.cases(path)
     twice = [{"text": t, "date_keys": [], "id": "a"} for t in ("stop", "go")]
-    with pytest.raises(UserError, match="row 2: id 'a' stands at row 1"):
+    with pytest.raises(UserError, match="row 2: id 'a' is already used at row 1"):
         scorer.cases(twice)
 
 
