@@ -18,7 +18,7 @@ from livery.engines.answers import Answer, OnToken
 from livery.engines.constrain import RowMatcher, TokenMasks
 from livery.engines.engine import Decoding, Grammar
 from livery.engines.llamacpp.process import LlamaProcess, Step
-from livery.engines.sampling import gumbel, nucleus
+from livery.engines.sampling import host_gumbel, nucleus
 
 TOP = 16  # tokens a position to begin with
 WIDER = 32  # times as many, when they do not decide
@@ -62,7 +62,8 @@ def decode(
         noise = None
         if decoding.temperature:
             count = len(answer.tokens)
-            noise = gumbel(llama.vocabulary, decoding.seed, row, count) * decoding.temperature
+            noise = host_gumbel(llama.vocabulary, decoding.seed, row, count)
+            noise = noise * decoding.temperature
         token = _only(allowed)
         if token is None and noise is not None and decoding.top_p < 1:
             step = source.wider(llama.vocabulary)

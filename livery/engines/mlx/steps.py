@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from livery.engines.answers import Course
-from livery.engines.sampling import nucleus
+from livery.engines.sampling import gumbel, noise_keys, nucleus
 
 
 class Steps(Course):
@@ -30,21 +30,14 @@ class Steps(Course):
     ) -> mx.array:
         """Draw tokens (B',) by the Gumbel trick, each row from a generator of its own, so that an
         answer does not depend on what else stands in its batch."""
-        noise = [
-            mx.random.gumbel(
-                (logits.shape[-1],),
-                key=mx.random.key(_mix(self.decoding.seed, self.rows[row], len(tokens))),
-            )
-            for row, tokens in zip(rows, so_far, strict=True)
-        ]
+        keys = noise_keys(
+            self.decoding.seed,
+            [(self.rows[row], len(tokens)) for row, tokens in zip(rows, so_far, strict=True)],
+        )
+        ids = mx.arange(logits.shape[-1], dtype=mx.int32)
+        noise: mx.array = gumbel(ids, mx.array(keys), mx.log)
         scaled = logits.astype(mx.float32) / self.decoding.temperature
         if self.decoding.top_p < 1:
             kept = nucleus(np.asarray(scaled), self.decoding.top_p)
             scaled = mx.where(mx.array(kept), scaled, -mx.inf)
-        return mx.argmax(scaled + mx.stack(noise), axis=-1)
-
-
-def _mix(seed: int, row: int, step: int) -> int:
-    """One 63-bit number from three."""
-    state = np.random.SeedSequence([seed % 2**63, row, step]).generate_state(1, np.uint64)
-    return int(state[0] >> 1)
+        return mx.argmax(scaled + noise, axis=-1)

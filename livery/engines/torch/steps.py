@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from livery.engines.answers import Course
-from livery.engines.sampling import gumbel, nucleus
+from livery.engines.sampling import gumbel, noise_keys, nucleus
 
 
 class Steps(Course):
@@ -30,14 +30,15 @@ class Steps(Course):
     ) -> torch.Tensor:
         """Draw tokens (B',) by the Gumbel trick, each row from a generator of its own, so that an
         answer does not depend on what else stands in its batch."""
-        noise = [
-            torch.from_numpy(
-                gumbel(logits.shape[-1], self.decoding.seed, self.rows[row], len(tokens))
-            )
-            for row, tokens in zip(rows, so_far, strict=True)
-        ]
+        keys = noise_keys(
+            self.decoding.seed,
+            [(self.rows[row], len(tokens)) for row, tokens in zip(rows, so_far, strict=True)],
+        )
+        device = logits.device
+        ids = torch.arange(logits.shape[-1], dtype=torch.int32, device=device)
+        noise: torch.Tensor = gumbel(ids, torch.from_numpy(keys).to(device), torch.log)
         scaled = logits.float() / self.decoding.temperature
         if self.decoding.top_p < 1:
             kept = torch.from_numpy(nucleus(scaled.cpu().numpy(), self.decoding.top_p))
-            scaled = scaled.masked_fill(~kept.to(scaled.device), -torch.inf)
-        return (scaled + torch.stack(noise).to(logits.device)).argmax(-1)
+            scaled = scaled.masked_fill(~kept.to(device), -torch.inf)
+        return (scaled + noise).argmax(-1)
