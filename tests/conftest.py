@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,42 @@ use_openblas()
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a session's tiny models lie, made once."""
     return tmp_path_factory.getbasetemp() / "tiny"
+
+
+# -- which tests are slow ------------------------------------------------------------------------
+
+SLOW = 5.0  # seconds of processor time; however busy the machine is, that is what a test costs
+_costs: dict[str, float] = {}
+
+
+def _processor_time() -> float:
+    """Of this process and of the children that it waited for, in seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    began = _processor_time()
+    try:
+        return (yield)
+    finally:
+        if item.get_closest_marker("slow") is None and item.get_closest_marker("sweep") is None:
+            item.user_properties.append(("processor", _processor_time() - began))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that reports, also where workers run the tests."""
+    for name, value in report.user_properties:
+        if name == "processor" and isinstance(value, float):
+            _costs[report.nodeid] = value
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the tests that ought to be marked slow, the costliest first."""
+    found = sorted(((s, name) for name, s in _costs.items() if s > SLOW), reverse=True)
+    if found:
+        terminalreporter.section(f"over {SLOW:.0f} s of processor time, and not marked slow")
+        for seconds, name in found:
+            terminalreporter.write_line(f"{seconds:5.1f} s  {name}")
+        terminalreporter.write_line(f"{sum(_costs.values()):.0f} s of processor time in all")

@@ -171,6 +171,7 @@ def test_dry_run_names_every_source_before_it_looks_at_the_data(tmp_path: Path) 
     assert lines["dtype"].endswith("default")
 
 
+@pytest.mark.slow
 def test_doctor_tells_what_can_train() -> None:
     done = livery("doctor", "--json")
     report = json.loads(done.stdout)

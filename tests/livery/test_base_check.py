@@ -41,6 +41,7 @@ def never(*_: object) -> Measured:
     raise AssertionError("measured again")
 
 
+@pytest.mark.slow
 def test_the_embedded_base_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a run on it need not measure, which it does not."""
     found = measure(HOME / "base_model", TOKENS[:32])
@@ -51,6 +52,7 @@ def test_the_embedded_base_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_base(settings("base_model"), TOKENS) == ""
 
 
+@pytest.mark.slow
 def test_a_wrong_base_is_refused_before_the_first_step(
     root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ def wrong_base(root: Path) -> Path:
     return tiny_model("gemma2", root, sliding_window=8)
 
 
+@pytest.mark.slow
 def test_a_right_base_is_measured_once(
     root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
