@@ -235,11 +235,9 @@ def test_configs_without_weights_are_judged_too(tmp_path: Path) -> None:
 
 
 def test_required_keys_are_written_by_the_remedy(folder: Path, base: Path) -> None:
-    edit_config(folder / "adapter_config.json", r=..., lora_alpha=..., target_modules=...)
-    edit_tensors(folder / "adapter_model.safetensors", lambda t: None)
     # PEFT's defaults: r 8, alpha 8.
     write_adapter_folder(adapter(base, rank=8), folder, base)
-    edit_config(folder / "adapter_config.json", r=..., lora_alpha=...)
+    edit_config(folder / "adapter_config.json", r=..., lora_alpha=..., target_modules=...)
     finding = the(ask(folder, base=base)["vllm"], "required-keys")
     run_remedy(finding.remedy)
     assert ask(Path(f"{folder}-whole"), base=base, runtimes=["vllm"])["vllm"].taken
