@@ -75,9 +75,9 @@ class OwnGenerator:
         whole = draws.length is not None or draws.ended
         if len(train) < wanted and not (count is None and whole):
             raise UserError(
-                f"{self._own.line('generate')}: generate() gave {len(train):,} different rows for "
-                f"training that are not close to held-out ones, and {wanted:,} are wanted. Give it "
-                f"more wordings or values, or ask for fewer: --count {len(train)}, or TRAIN_ROWS = "
+                f"{self._own.line('generate')}: generate() yielded {len(train):,} distinct rows "
+                f"for training that are not close to held-out ones; {wanted:,} were asked for. Add "
+                f"wordings or values, or ask for fewer: --count {len(train)}, or TRAIN_ROWS = "
                 f"{len(train)} in the file."
             )
         random.Random(f"{self._own.name} order {seed}").shuffle(train)
@@ -96,9 +96,9 @@ class OwnGenerator:
         for one, other in zip(looked[:AGAIN], again, strict=False):
             if (one.messages, one.expected_text) != (other.messages, other.expected_text):
                 raise UserError(
-                    f"{self._own.line('generate')}: generate() gives other rows for the same seed: "
-                    f"{short(one.text)}, then {short(other.text)}. Take every choice from rng, and "
-                    "none from random, sets or the clock."
+                    f"{self._own.line('generate')}: generate() yields other rows for the same "
+                    f"seed: {short(one.text)}, then {short(other.text)}. Take every choice from "
+                    "rng, and none from random, sets or the clock."
                 )
 
     def _check_ids(self, made: Mapping[str, Sequence[Example]]) -> None:
@@ -123,8 +123,9 @@ class OwnGenerator:
             grammar = own_grammar(self._own, example) or usual
             if grammar is not None and (fault := kept(grammar)(example.expected_text)):
                 raise UserError(
-                    f"{where}: the answer {short(example.expected_text)} is none that the grammar "
-                    f"admits: {fault}. Correct the answer, or GRAMMAR or JSON_SCHEMA."
+                    f"{where}: the grammar does not admit the answer "
+                    f"{short(example.expected_text)}: {fault}. "
+                    "Correct the answer, or GRAMMAR or JSON_SCHEMA."
                 )
             return example
 
@@ -151,10 +152,10 @@ class OwnGenerator:
         if len(groups) <= splits:
             which = f" Too much alike: {alike[0]!r} and {alike[1]!r}." if alike else ""
             raise UserError(
-                f"{self._own.line('generate')}: generate() gives rows of {len(groups)} wordings "
-                f"that differ enough to be told apart, and at least {splits + 1} are needed, to "
-                f"hold some out.{which} Add templates in other words, and name each row's "
-                'template as its "family".'
+                f"{self._own.line('generate')}: generate() yields rows of {len(groups)} distinct "
+                f"wordings, and at least {splits + 1} are needed so that some can be held out."
+                f"{which} Add templates in other words, and name each row's template as its "
+                '"family".'
             )
         sizes = Counter(_family(row) for row in rows)
         weight = {group: sum(sizes[family] for family in group) for group in groups}

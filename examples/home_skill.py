@@ -71,7 +71,7 @@ SAID = {
 
 
 def generate(rng):
-    """Rows for ever; Livery takes as many as it wants and splits them by family."""
+    """Yields rows without end; Livery takes what it needs and splits them by family."""
     while True:
         device = rng.choice(CATEGORIES)
         said = rng.choice(SAID[device])

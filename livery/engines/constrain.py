@@ -141,8 +141,8 @@ def checker(grammar: Grammar) -> Callable[[str], str]:
         taken = matcher.try_consume_tokens(list(data))
         if taken < len(data):
             behind = data[:taken].decode(errors="ignore")
-            return f"nothing may go on so behind {behind[-60:]!r}"
-        return "" if matcher.is_accepting() else "it may not end there"
+            return f"it expects something else after {behind[-60:]!r}"
+        return "" if matcher.is_accepting() else "the answer must not end there"
 
     return refused
 

@@ -351,7 +351,7 @@ TRAIN_ROWS = 3
         answer = case["answers"]["base_constrained"]
         assert answer["got"] in words[case["expected"]], answer
     write(path.read_text().replace("WORDS[kind][:1]", "['fish']"))
-    with pytest.raises(UserError, match="none that the grammar admits"):
+    with pytest.raises(UserError, match="the grammar does not admit the answer"):
         get_generator(str(path)).generate(7)
 
 
@@ -376,7 +376,7 @@ FAULTS = [
     ("NAME = '../x'\n" + GENERATE, "data", ": its name would be '../x'"),
     ("NAME = 'date-keys'\n" + GENERATE, "data", "is that of a skill that ships with Livery"),
     ("def generate(rng):\n    return 3\n", "data", ":1: generate() returned 3; it must yield rows"),
-    ("def generate(rng):\n    return []\n", "data", ":1: generate() gives rows of 0 wordings"),
+    ("def generate(rng):\n    return []\n", "data", ":1: generate() yields rows of 0 distinct"),
     ("def generate(rng):\n    yield 3\n", "data", ":2: generate(): a row is 3; it must be"),
     ("def generate(rng):\n    yield {'txt': 'a'}\n", "data", ":2: generate(): a row holds 'txt', "
      "which is no key of one; did you mean 'text'?"),
@@ -407,16 +407,16 @@ FAULTS = [
     ("JSON_SCHEMA = {'enum': ['a']}\ndef generate(rng):\n    yield {'text': 'a', 'answer': 'b'}\n",
      "data", ":3: generate(): the answer '\"b\"' is refused by the skill's own parser: 'b' is not"),
     ("GRAMMAR = 'start: \"a\"'\ndef generate(rng):\n    yield {'text': 'a', 'answer': 'b'}\n",
-     "data", ":3: generate(): the answer 'b' is none that the grammar admits: nothing may go on"),
+     "data", ":3: generate(): the grammar does not admit the answer 'b': it expects something"),
     ("def generate(rng):\n    yield {'text': 'a', 'answer': 'b'}\n"
      "    yield {'text': 'a', 'answer': 'c'}\n", "data",
      ":3: generate(): 'a' is answered 'b' in one row and 'c' in another"),
     ("def generate(rng):\n    while True:\n        n = rng.randrange(9)\n"
      "        yield {'text': f'tell me of {n}', 'answer': 'b'}\n", "data",
-     ":1: generate() gives rows of 1 wordings that differ enough"),
+     ":1: generate() yields rows of 1 distinct wordings, and at least 3"),
     ("import random\ndef generate(rng):\n    while True:\n"
      "        yield {'text': str(random.random()), 'answer': 'b'}\n", "data",
-     ":2: generate() gives other rows for the same seed: '0."),
+     ":2: generate() yields other rows for the same seed: '0."),
     ("def generate():\n    yield {}\n", "data", ":1: generate() is called as generate(rng); take"),
     ("def score(case):\n    return True\n", "eval", ":1: score() is called as score(case, value)"),
     ("import sys\ndef generate(rng):\n    yield sys.exit(0)\n", "data",
@@ -440,7 +440,7 @@ FAULTS = [
     ("TRAIN_ROWS = 0\n" + GENERATE, "data", ": TRAIN_ROWS is 0; it must be at least 1"),
     ("W = ('go home', 'feed the cat', 'what time is it', 'sing')\ndef generate(rng):\n"
      "    while True:\n        w = rng.choice(W)\n        yield {'text': w, 'answer': w}\n", "data",
-     ":2: generate() gave 2 different rows for training"),
+     ":2: generate() yielded 2 distinct rows for training"),
     ("SYSTEM_PROMPT = ''\ndef score(case, value):\n    return 1\n", "eval",
      ":2: score() returned 1; it must return whether"),
     ("def grammar(case):\n    return 3\n", "eval", ":1: grammar() returned 3; it must return Lark"),
