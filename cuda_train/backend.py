@@ -33,6 +33,7 @@ from livery.engines.torch.load import (
 )
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
+from livery.training.objective import SFT, Objective
 from livery.training.plan import Example, MicroBatch
 
 # What `livery.engines.torch.load.load_base` is asked for; flex is put on top of sdpa.
@@ -57,6 +58,7 @@ class TorchBackend:
         device: str | None = None,
         attention: str | None = None,
         examples: Sequence[Example] = (),
+        objective: Objective = SFT,
     ) -> None:
         """Load the base and put LoRA into it.
 
@@ -65,6 +67,7 @@ class TorchBackend:
             device: instead of the settings'.
             attention: "sdpa" or "eager", instead of the settings'.
             examples: the training rows, for what the run will need of the device's memory.
+            objective: what the run minimises.
 
         Raises:
             UserError: the base, the device, a target or the optimizer is not to be had, or the run
@@ -98,6 +101,7 @@ class TorchBackend:
         self.loss = Loss(base.model, flat, settings, base.device, base.dtype)
         self._optimizer, notes = _optimizer(flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
+        self._objective = objective
         self._decoder: Decoder | None = None
         self._stop: tuple[int, ...] | None = None
         self._largest: MicroBatch | None = None
@@ -130,7 +134,7 @@ class TorchBackend:
     ) -> StepResult:
         self.loss.flat.message.zero_()
         with self._dropout(step), memory.explained(self.settings, self.device, self._ahead):
-            loss_sum, tokens = self.loss.gradient(batches)
+            loss_sum, tokens = self.loss.gradient(batches, objective=self._objective)
             loss_sum, tokens = self._sum_up(loss_sum, tokens)
             grads = self.loss.flat.grads.div_(max(1, tokens))
             norm = norm_of(grads)
@@ -148,8 +152,9 @@ class TorchBackend:
             self._dropout(None),
             memory.explained(self.settings, self.device, self._ahead),
         ):
-            losses = [self.loss.token_losses(part) for part in self.loss.parts(batch)]
-            return sum(float(part.sum()) for part in losses), sum(len(part) for part in losses)
+            parts = self.loss.parts(batch)
+            loss = sum(float(self.loss.objective(part, self._objective)) for part in parts)
+            return loss, self._objective.count(batch)
 
     def sum_over_processes(self, values: np.ndarray) -> np.ndarray:
         return self._ranks.sum(values, self.device)

@@ -1,4 +1,4 @@
-"""The summed loss of micro-batches and its gradient, by whichever route a batch takes."""
+"""An objective over micro-batches and its gradient, by whichever route a batch takes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cuda_train.head import Head
 from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.config.settings import TrainSettings
+from livery.training.objective import SFT, Objective, row_arrays, rows_of
 from livery.training.plan import MicroBatch, split_batch
 
 
@@ -61,19 +62,32 @@ class Loss:
         hidden, targets = hidden_states(self.body, batch, route or self.route(batch), self.device)
         return self._head.losses(hidden, targets)
 
+    def objective(
+        self, part: MicroBatch, objective: Objective, route: Route | None = None
+    ) -> torch.Tensor:
+        """() float32: the objective of rows that run together."""
+        supervised = torch.from_numpy(part.targets >= 0).to(self.device)
+        losses = self.token_losses(part, route)
+        # Spread over (B, S) and summed: no order of additions is left to chance, as in index_add.
+        spread = losses.new_zeros(supervised.shape).masked_scatter(supervised, losses)
+        arrays = {k: torch.from_numpy(v).to(self.device) for k, v in row_arrays(part).items()}
+        return objective.loss(rows_of(torch, -spread.sum(dim=1), arrays))
+
     def gradient(
-        self, batches: Sequence[MicroBatch], route: Route | None = None
+        self,
+        batches: Sequence[MicroBatch],
+        route: Route | None = None,
+        objective: Objective = SFT,
     ) -> tuple[float, int]:
-        """Add the gradient of the summed loss to `flat`; returns (loss sum, tokens)."""
-        loss_sum, tokens = 0.0, 0
+        """Add the objective's gradient to `flat`; returns (its sum, what that is divided by)."""
+        loss_sum, count = 0.0, 0
         for batch in batches:
             for part in self.parts(batch, route):
-                losses = self.token_losses(part, route)
-                total = losses.sum()
+                total = self.objective(part, objective, route)
                 total.backward()
                 loss_sum += float(total.detach())
-                tokens += len(losses)
-        return loss_sum, tokens
+                count += objective.count(part)
+        return loss_sum, count
 
     def plain_gradient(self, batch: MicroBatch) -> float:
         """Add each row's gradient by itself, by the model's own forward; returns the loss sum."""

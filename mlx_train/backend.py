@@ -21,12 +21,13 @@ from livery.engines.mlx.load import Base, compiler_missing, load_base
 from livery.engines.text import end_tokens
 from livery.errors import UserError
 from livery.training.backend import CheckResult, PortableState, StepResult
+from livery.training.objective import SFT, Objective, rows_of
 from livery.training.plan import MicroBatch
 from mlx_train import lora
 from mlx_train.adamw import AdamW
 from mlx_train.check import compare
 from mlx_train.checkpointing import checkpoint_blocks
-from mlx_train.loss import Inputs, Part, loss_sum, make_inputs
+from mlx_train.loss import Inputs, Part, make_inputs, row_logprobs
 from mlx_train.machine import (
     ROWS_PER_STREAM,
     Cores,
@@ -51,7 +52,9 @@ class MlxBackend:
 
     name = "mlx"
 
-    def __init__(self, settings: TrainSettings, base: Base | None = None) -> None:
+    def __init__(
+        self, settings: TrainSettings, base: Base | None = None, objective: Objective = SFT
+    ) -> None:
         """`base` is loaded from `settings.model` where it is not given."""
         if settings.optimizer != "adamw":
             raise UserError(
@@ -92,6 +95,7 @@ class MlxBackend:
         self._first = mx.zeros_like(self._weights)
         self._second = mx.zeros_like(self._weights)
         self._step = 0
+        self._objective = objective
         self.compiled, self._gradient = self._choose_gradient()
 
     # -- the loss ----------------------------------------------------------------------------
@@ -113,12 +117,14 @@ class MlxBackend:
     def self_check(self, batch: MicroBatch) -> CheckResult:
         """See Backend."""
         with _without_dropout(self._model):
-            gradient = self._uncompiled if self._settings.lora.dropout else self._gradient
+            # Rows are compared one by one, so by an objective that adds over them.
+            as_trained = self._objective is SFT and not self._settings.lora.dropout
+            gradient = self._gradient if as_trained else self._supervised
             return compare(
                 batch,
                 fast=lambda part: self._run(gradient, self._inputs(part)),
                 plain=lambda part: self._run(
-                    self._uncompiled, make_inputs(part, share=False, few_shapes=False)
+                    self._supervised, make_inputs(part, share=False, few_shapes=False)
                 ),
                 names=[p.name for p in self._trained],
                 dtype=self.dtype,
@@ -130,8 +136,8 @@ class MlxBackend:
         try:
             inputs = self._inputs(batch)
             with self._cores.shared_between(len(inputs.parts)):
-                loss = loss_sum(self._model, self._head, inputs, self._streams(inputs))
-                return float(np.asarray(loss)), batch.supervised
+                loss = self._loss(inputs, self._objective)
+                return float(np.asarray(loss)), self._objective.count(batch)
         finally:
             self._model.train()
             _trim_cache()
@@ -146,7 +152,7 @@ class MlxBackend:
         mx.random.seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         total = mx.zeros_like(self._weights)
         loss = mx.array(0.0)
-        tokens = sum(batch.supervised for batch in batches)
+        tokens = sum(self._objective.count(batch) for batch in batches)
         for number, batch in enumerate(batches):
             inputs = self._inputs(batch)
             part, slopes = self._run(self._gradient, inputs)
@@ -259,18 +265,25 @@ class MlxBackend:
             for parameter, value in zip(self._trained, held, strict=True):
                 parameter.put(value)
 
-    def _uncompiled(
+    def _loss(self, inputs: Inputs, objective: Objective) -> mx.array:
+        logprobs = row_logprobs(self._model, self._head, inputs, self._streams(inputs))
+        return objective.loss(rows_of(mx, logprobs, inputs.arrays))
+
+    def _supervised(
         self, weights: list[mx.array], inputs: Inputs
     ) -> tuple[mx.array, list[mx.array]]:
-        streams = self._streams(inputs)
+        return self._uncompiled(weights, inputs, SFT)
 
+    def _uncompiled(
+        self, weights: list[mx.array], inputs: Inputs, objective: Objective | None = None
+    ) -> tuple[mx.array, list[mx.array]]:
         def loss(values: list[mx.array]) -> mx.array:
             for parameter, value in zip(self._trained, values, strict=True):
                 parameter.put(value)
-            return loss_sum(self._model, self._head, inputs, streams)
+            return self._loss(inputs, objective or self._objective)
 
-        value, slopes = mx.value_and_grad(loss)(weights)
-        return value, cast(list[mx.array], slopes)
+        value, gradients = mx.value_and_grad(loss)(weights)
+        return value, cast(list[mx.array], gradients)
 
     def _choose_gradient(self) -> tuple[str, _Gradient]:
         wanted = self._settings.compile
@@ -284,15 +297,18 @@ class MlxBackend:
         if wanted == "auto" and on_cpu():
             return "off (on a CPU it costs half a minute and gains nothing)", self._uncompiled
 
-        def traced(weights: list[mx.array], prefix: mx.array | None, *rows: Any) -> Any:
-            return self._uncompiled(weights, Inputs(prefix, (Part(*rows),)))
+        def traced(
+            weights: list[mx.array], prefix: mx.array | None, arrays: Any, *rows: Any
+        ) -> Any:
+            return self._uncompiled(weights, Inputs(prefix, (Part(*rows),), None, arrays))
 
         state: Any = mx.random.state
         step = mx.compile(traced, inputs=state, outputs=state)
 
         def compiled(weights: list[mx.array], inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
             (part,) = inputs.parts
-            return step(weights, inputs.prefix, part.tokens, part.index, part.targets, part.weights)
+            rows = (part.tokens, part.index, part.targets, part.places)
+            return step(weights, inputs.prefix, dict(inputs.arrays), *rows)
 
         return f"on ({'asked for' if wanted == 'on' else 'GPU'})", compiled
 

@@ -6,7 +6,8 @@ same batches and a resumed run goes on where it stopped by knowing its step alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +46,9 @@ class MicroBatch:
             padding.
         lengths: (B,) int32, inputs of each row before padding.
         rows: indices of the examples, for messages and tests.
+        group: so many neighbouring rows belong together (2 for pairs) and are never parted.
+        weights: (B,) of the rows in the loss; None is 1 for each.
+        constants: (B,) each, by name: what the objective knows of the rows beforehand.
     """
 
     prefix: np.ndarray
@@ -52,6 +56,9 @@ class MicroBatch:
     targets: np.ndarray
     lengths: np.ndarray
     rows: tuple[int, ...] = ()
+    group: int = 1
+    weights: np.ndarray | None = None
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
     @property
     def supervised(self) -> int:
@@ -202,18 +209,23 @@ def bucket(length: int) -> int:
     return -(-length // 128) * 128
 
 
+def take_rows(batch: MicroBatch, rows: np.ndarray) -> MicroBatch:
+    """The rows of these indices alone, in this order."""
+    return dataclasses.replace(
+        batch,
+        tokens=batch.tokens[rows],
+        targets=batch.targets[rows],
+        lengths=batch.lengths[rows],
+        rows=tuple(batch.rows[i] for i in rows) if batch.rows else (),
+        weights=None if batch.weights is None else batch.weights[rows],
+        constants={name: values[rows] for name, values in batch.constants.items()},
+    )
+
+
 def split_batch(batch: MicroBatch, parts: int) -> list[MicroBatch]:
-    """Deal a micro-batch's rows to `parts` processes; each runs the prefix itself."""
-    return [
-        MicroBatch(
-            batch.prefix,
-            batch.tokens[i::parts],
-            batch.targets[i::parts],
-            batch.lengths[i::parts],
-            batch.rows[i::parts],
-        )
-        for i in range(min(parts, len(batch.lengths)))
-    ]
+    """Deal a micro-batch's rows, a group at a time, to `parts` processes; each runs the prefix."""
+    groups = np.arange(len(batch.lengths)).reshape(-1, batch.group)
+    return [take_rows(batch, groups[i::parts].ravel()) for i in range(min(parts, len(groups)))]
 
 
 def shard(batches: Sequence[MicroBatch], rank: int, world: int) -> list[MicroBatch]:
@@ -227,7 +239,7 @@ def shard(batches: Sequence[MicroBatch], rank: int, world: int) -> list[MicroBat
     pieces = list(batches)
     while len(pieces) < world:
         largest = max(range(len(pieces)), key=lambda i: pieces[i].computed)
-        if len(pieces[largest].lengths) == 1:
+        if len(pieces[largest].lengths) == pieces[largest].group:
             break
         # As many parts as make up the number, so that equal parts come of one batch.
         pieces[largest : largest + 1] = split_batch(pieces[largest], world - len(pieces) + 1)

@@ -14,6 +14,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from livery.config.settings import LoraSettings, TrainSettings
+from livery.training.objective import SFT
 from livery.training.plan import MicroBatch
 from mlx_train.backend import MlxBackend
 
@@ -43,7 +44,9 @@ def micro_batch(
 def backend(model: Any, **changes: Any) -> MlxBackend:
     """A backend whose B (and magnitude) are not at their start, so that every gradient counts."""
     lora = changes.pop("lora", LoraSettings(rank=4, alpha=8.0))
-    made = MlxBackend(TrainSettings(model=str(model), lora=lora, **changes))
+    objective = changes.pop("objective", SFT)
+    settings = TrainSettings(model=str(model), lora=lora, **changes)
+    made = MlxBackend(settings, objective=objective)
     randomize(made)
     return made
 
