@@ -15,7 +15,8 @@ import click
 
 from livery.cli import cli
 from livery.config.layers import defaults
-from livery.config.options import OPTIONS, Option
+from livery.config.options import Option
+from livery.config.settings import OPTIONS
 from livery.config.values import Switch
 
 DOCS = Path(__file__).resolve().parent

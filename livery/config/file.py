@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from livery.config import yaml_lines
-from livery.config.foreign import ELSEWHERE, NEEDLESS_KEYS, REFUSED, SAID_ALOUD
-from livery.config.options import OPTIONS, Option
+from livery.config.foreign import IGNORED_FLAG_KEYS, IGNORED_KEYS, REFUSED_KEYS, RENAMED_KEYS
+from livery.config.options import Option
+from livery.config.settings import OPTIONS
 from livery.config.yaml_lines import Node
 from livery.dataset.columns import read_columns
 from livery.errors import UserError
@@ -69,11 +70,11 @@ def read(path: str | Path) -> Reading:
             reading.add(_TOP[key], node, key)
         elif key in _NESTED:
             _NESTED[key](reading, node)
-        elif key in (*NEEDLESS_KEYS, *SAID_ALOUD):
+        elif key in (*IGNORED_FLAG_KEYS, *IGNORED_KEYS):
             _say(reading, key, node, key)
-        elif key in REFUSED:
-            if node.value != REFUSED[key][0]:
-                raise UserError(f"{reading.at(node)}: {key}: {REFUSED[key][1]}")
+        elif key in REFUSED_KEYS:
+            if node.value != REFUSED_KEYS[key][0]:
+                raise UserError(f"{reading.at(node)}: {key}: {REFUSED_KEYS[key][1]}")
         else:
             raise _unknown(reading, key, node, _known_top(), _LORA)
     _merge_columns(reading)
@@ -84,7 +85,7 @@ def read(path: str | Path) -> Reading:
 def _training(reading: Reading, node: Node) -> None:
     """The `training` section of a file that configures a whole pipeline, its keys flat."""
     for key, child in _mapping(reading, node, "training").items():
-        if key not in (*_FLAT, *NEEDLESS_KEYS, *SAID_ALOUD):
+        if key not in (*_FLAT, *IGNORED_FLAG_KEYS, *IGNORED_KEYS):
             raise _unknown(reading, key, child, list(_FLAT), {}, "training.")
         if child.value is not None and key in _FLAT:
             reading.add(_FLAT[key], child, f"training.{key}")
@@ -94,7 +95,7 @@ def _training(reading: Reading, node: Node) -> None:
 
 def _say(reading: Reading, key: str, node: Node, written: str) -> None:
     """Note what is read and changes nothing."""
-    note = SAID_ALOUD[key](node.plain()) if key in SAID_ALOUD else NEEDLESS_KEYS[key]
+    note = IGNORED_KEYS[key](node.plain()) if key in IGNORED_KEYS else IGNORED_FLAG_KEYS[key]
     if note:
         reading.notes.append(f"{reading.at(node)}: {written}: {note}")
 
@@ -295,7 +296,7 @@ def _numbers(reading: Reading, node: Node, written: str) -> list[float]:
 
 
 def _check_known(reading: Reading, key: str, node: Node) -> None:
-    if key not in {*_TOP, *_NESTED, *NEEDLESS_KEYS, *SAID_ALOUD, *REFUSED}:
+    if key not in {*_TOP, *_NESTED, *IGNORED_FLAG_KEYS, *IGNORED_KEYS, *REFUSED_KEYS}:
         raise _unknown(reading, key, node, _known_top(), _LORA)
 
 
@@ -311,7 +312,7 @@ def _unknown(
     if key in other_level and key not in known:
         home = "the top level" if prefix else "lora_parameters"
         return UserError(f"{where} here; it belongs under {home}.")
-    hint = ELSEWHERE.get(key)
+    hint = RENAMED_KEYS.get(key)
     if hint is None or (hint not in known and "." not in hint):
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         hint = close[0] if close else None
@@ -341,7 +342,7 @@ def _show(value: Any) -> str:
 
 
 def _known_top() -> list[str]:
-    return [*_TOP, *_NESTED, *SAID_ALOUD, *REFUSED]
+    return [*_TOP, *_NESTED, *IGNORED_KEYS, *REFUSED_KEYS]
 
 
 _TOP = {

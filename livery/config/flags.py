@@ -1,4 +1,4 @@
-"""Command-line flags made from the table in `livery.config.options`."""
+"""Command-line flags made from the table in `livery.config.settings`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from livery.config.older import FLAGS, NEEDLESS, SWITCHES
-from livery.config.options import OPTIONS, Option, by_name
+from livery.config.foreign import IGNORED_FLAGS, REFUSED_FLAGS, VALUELESS_FLAGS
+from livery.config.options import Option
+from livery.config.settings import OPTIONS, by_name
 from livery.config.values import Kind, Several, Switch
 
 
@@ -32,10 +33,10 @@ def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for every option; the command takes them as `**flags` (see `given_flags`)."""
     for option in reversed(OPTIONS):
         function = _decorator(option)(function)
-    for flag in FLAGS:
+    for flag in REFUSED_FLAGS:
         function = _refused(flag)(function)
-    for flag in NEEDLESS:
-        function = _needless(flag)(function)
+    for flag in IGNORED_FLAGS:
+        function = _ignored(flag)(function)
     return function
 
 
@@ -75,12 +76,12 @@ def _joined(context: click.Context, parameter: click.Parameter, given: tuple[Any
     return tuple(dict.fromkeys(word for words in given for word in words)) if given else None
 
 
-def _needless(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _ignored(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A flag of an older trainer, hidden from --help, that changes nothing and is told so."""
 
     def say(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value is not None:
-            click.echo(f"note: {flag} is not used: {NEEDLESS[flag]}.", err=True)
+            click.echo(f"note: {flag} is not used: {IGNORED_FLAGS[flag]}.", err=True)
 
     return click.option(flag, hidden=True, expose_value=False, callback=say)
 
@@ -90,8 +91,9 @@ def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
-            raise click.UsageError(f"{flag} is not one of Livery's flags: {FLAGS[flag]}.", context)
+            what = REFUSED_FLAGS[flag]
+            raise click.UsageError(f"{flag} is not one of Livery's flags: {what}.", context)
 
     return click.option(
-        flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in SWITCHES
+        flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in VALUELESS_FLAGS
     )

@@ -1,14 +1,71 @@
-"""Keys of other tools' configuration files that are no settings here, and what is said of them."""
+"""What other tools and older setups call settings, and what is no setting of Livery's: renamed,
+ignored with a note, or refused with the way out.
+
+Their other flags and variables are settings, under the names of `livery.config.settings`.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
-from livery.config.older import NEEDLESS
+# -- flags and variables of older setups -----------------------------------------------------------
+
+TRAIN_COMMAND = "JARVIS_ADAPTER_TRAIN_CMD"
+
+# Flag of an older trainer -> what to do instead. All but VALUELESS_FLAGS take a value.
+REFUSED_FLAGS: dict[str, str] = {
+    "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",
+    "--teacher-model": "training and scoring use no teacher: livery eval scores a skill "
+    "by its own contract, and livery eval --engine http scores another model beside yours",
+    "--beta": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
+    "folder as it is, and livery train --init-adapter goes on from what it writes",
+    "--pairs": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
+    "folder as it is, and livery train --init-adapter goes on from what it writes",
+    "--offline-fallback": "no command asks a teacher: livery data makes a skill's rows offline",
+    "--with-training": "livery run always trains; a stage whose result is current is skipped",
+    "--with-evals": "livery run always evaluates; a stage whose result is current is skipped",
+    "--with-alignment": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes "
+    "the adapter folder as it is",
+}
+# Flags that are taken and change nothing: what is said of each.
+IGNORED_FLAGS: dict[str, str] = {
+    "--eval-accumulation-steps": "evaluation keeps two numbers a batch and has nothing to "
+    "accumulate; lower --batch-size where memory is short",
+}
+VALUELESS_FLAGS = {
+    "--include-invalid", "--offline-fallback", "--with-training", "--with-evals",
+    "--with-alignment",
+}  # fmt: skip
+
+
+def train_command_note(value: str) -> str:
+    """What to say of a worker's JARVIS_ADAPTER_TRAIN_CMD; "" where it starts Livery.
+
+    A worker runs that command, and it finds the variable in its own environment.
+    """
+    if _is_livery(value):
+        return ""
+    return (
+        f"environment {TRAIN_COMMAND}: {value!r} is another trainer, which Livery does not start. "
+        f"To let a worker train with Livery, set {TRAIN_COMMAND}='livery train'."
+    )
+
+
+def _is_livery(command: str) -> bool:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    names = {word.rpartition("/")[2] for word in words}
+    return bool(names & {"livery", "mlx_train", "cuda_train", "train_mac.sh", "train_cuda.sh"})
+
+
+# -- keys of a configuration file --------------------------------------------------------------
 
 # Keys of other tools, and ours at the wrong level -> what to write instead.
-ELSEWHERE = {
+RENAMED_KEYS = {
     "lora_alpha": "lora_parameters.alpha",
     "lora_r": "lora_parameters.rank",
     "lora_rank": "lora_parameters.rank",
@@ -24,11 +81,9 @@ ELSEWHERE = {
     "lr": "learning_rate",
     "grad_clip": "max_grad_norm",
 }
-
-
-NEEDLESS_KEYS = {
+IGNORED_FLAG_KEYS = {
     flag.removeprefix("--").replace("-", "_"): f"not used: {note}."
-    for flag, note in NEEDLESS.items()
+    for flag, note in IGNORED_FLAGS.items()
 }
 
 
@@ -37,7 +92,7 @@ def _unless(harmless: Any, note: str) -> Callable[[Any], str | None]:
 
 
 # mlx-lm's keys that change nothing about what is trained: value -> what to say, or None.
-SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
+IGNORED_KEYS: dict[str, Callable[[Any], str | None]] = {
     "train": _unless(True, "not used: `livery train` always trains."),
     "test": _unless(False, "not used: run `livery eval` after training."),
     "test_batches": _unless(-1, "not used: `livery eval` runs all cases."),
@@ -52,6 +107,6 @@ SAID_ALOUD: dict[str, Callable[[Any], str | None]] = {
     "config": _unless(None, "not used: a configuration file does not name another."),
 }
 # mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.
-REFUSED: dict[str, tuple[Any, str]] = {
+REFUSED_KEYS: dict[str, tuple[Any, str]] = {
     "training_mode": ("normal", "supervised training is what `livery train` does; remove it."),
 }

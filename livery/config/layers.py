@@ -19,9 +19,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from livery.config import file as config_file
 from livery.config.file import Given
-from livery.config.older import TRAIN_COMMAND, train_command_note
-from livery.config.options import OPTIONS, by_name
-from livery.config.settings import LoraSettings, TrainSettings
+from livery.config.foreign import TRAIN_COMMAND, train_command_note
+from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name
 from livery.config.values import Integer, Number
 from livery.errors import UserError, shown
 from livery.paths import EMBEDDED, HOME, find_model, name_model

@@ -1,51 +1,95 @@
 """What a training run is asked to do: one frozen value that both backends read.
 
-`livery.config.layers` builds it from defaults, file, environment and flags; nothing else reads
-those.
+A field declares everything about a setting (see `livery.config.options`); `livery.config.layers`
+builds the value from defaults, file, environment and flags, and nothing else reads those.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from livery.dataset.columns import read_columns
-from livery.errors import UserError
+from livery.config.options import Decides, Option, alternative, check, declared, setting
+from livery.config.values import (
+    Choice,
+    Columns,
+    Date,
+    Integer,
+    Names,
+    Number,
+    Several,
+    Switch,
+    Text,
+    Variables,
+    one_of,
+)
 
 Schedule = Literal["constant", "linear", "cosine"]
+
+_OPTIMIZERS = Choice(
+    {
+        "adamw": "adamw",
+        "adamw_torch": "adamw",
+        "adamw_torch_fused": "adamw",
+        "adam": "adam",
+        "adamw_8bit": "adamw_8bit",
+        "adamw_bnb_8bit": "adamw_8bit",
+    },
+    refused=dict.fromkeys(
+        ("muon", "sgd", "adafactor", "lion", "paged_adamw_8bit"),
+        "its optimizers are adamw and, on CUDA, adamw_8bit",
+    ),
+)
+_FINE_TUNE = Choice(
+    {"lora": False, "dora": True},
+    refused={"full": "it trains adapters, not whole models (mlx_lm.lora does)"},
+)
+_CHECK = Choice({"auto": "auto", "yes": "yes", "no": "no", "on": "yes", "off": "no"})
+_BITS = Choice({str(bits): bits for bits in (2, 3, 4, 5, 6, 8)} | {"none": None})
+_SHARE = Number(maximum=1.0, below=True)
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """The shape of the adapter.
+    """The shape of the adapter."""
 
-    Attributes:
-        rank: rank r of every pair (A (r, in), B (out, r)).
-        alpha: numerator of the scale; the delta is `scale * B @ A`.
-        dropout: probability of dropping an input feature of A while training.
-        rslora: scale is alpha / sqrt(rank) instead of alpha / rank.
-        dora: also learn the magnitude of each output (weight-decomposed LoRA).
-        targets: module names to adapt, matched by suffix of the module path ("q_proj",
-            "mlp.down_proj"); empty means every linear layer of the blocks, MoE experts and router
-            excepted.
-        num_layers: adapt only the last N blocks; -1 for all.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    rslora: bool = False
-    dora: bool = False
-    targets: tuple[str, ...] = ()
-    num_layers: int = -1
+    rank: int = setting(16, Integer(1), "Rank of the adapter.", flags=("--lora-r", "--lora-rank"))
+    """r of every pair: A (r, in), B (out, r)."""
+    alpha: float = setting(
+        32.0, Number(above=True), "Numerator of the scale: scale = alpha / rank.",
+        flags=("--lora-alpha",),
+        alternatives=(
+            alternative("lora.scale", Number(above=True), "The scale itself instead of alpha.",
+                        key="lora_parameters.scale", flags=("--lora-scale",)),
+        ),
+    )  # fmt: skip
+    """The delta is `scale * B @ A`."""
+    dropout: float = setting(
+        0.0, _SHARE, "Dropout on the adapter's input.", flags=("--lora-dropout",)
+    )
+    """Probability of dropping an input feature of A while training."""
+    targets: tuple[str, ...] = setting(
+        (), Names(), "Module names to adapt; every linear layer by default.",
+        key="lora_parameters.keys", flags=("--lora-targets", "--target-modules"),
+    )  # fmt: skip
+    """Matched by suffix of the module path ("q_proj", "mlp.down_proj"); empty means every linear
+    layer of the blocks, MoE experts and router excepted."""
+    num_layers: int = setting(
+        -1, Integer(-1), "Adapt the last N blocks; -1 for all.", key="num_layers"
+    )
+    rslora: bool = setting(False, Switch(), "Scale by alpha / sqrt(rank).")
+    """Rank-stabilized LoRA; else the scale is alpha / rank."""
+    dora: bool = setting(
+        False, _FINE_TUNE, "lora, or dora to learn magnitudes too.",
+        key="fine_tune_type", flags=("--fine-tune-type",),
+    )  # fmt: skip
+    """Also learn the magnitude of each output (weight-decomposed LoRA)."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UserError(f"rank is {self.rank}; it must be at least 1.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        check(self)
 
     @property
     def scale(self) -> float:
@@ -75,128 +119,202 @@ class TemplateSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One run.
+    """One run."""
 
-    Attributes:
-        model: folder or hub id of the base model.
-        data: folder with train.jsonl and, if there is one, valid.jsonl; or any other data set of
-            `livery.dataset.sources`.
-        output_dir: the adapter folder that the run writes.
-        lora: the shape of the adapter.
-        backend: which framework trains; "auto" takes MLX where it is installed.
-        device: where torch trains: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        batch_size: examples that a micro-batch holds at most.
-        grad_accum: micro-batches that an optimizer step holds; a step sees at most
-            batch_size * grad_accum examples.
-        epochs: passes over the training data, where max_steps does not say otherwise.
-        max_steps: optimizer steps; None means by epochs.
-        learning_rate: peak learning rate.
-        schedule: shape of the learning rate after the warm-up.
-        warmup_steps: optimizer steps of linear warm-up from 0.
-        min_lr_ratio: what the schedule ends at, as a share of learning_rate.
-        optimizer: "adamw" (float32 moments), or on CUDA "adamw_8bit".
-        weight_decay, beta1, beta2, eps: AdamW's own.
-        max_grad_norm: global norm that gradients are clipped to; 0 for none.
-        max_length: longest example in tokens; longer ones are dropped and counted.
-        mask_prompt: supervise the assistant's turns alone (else every token).
-        dtype: "auto", "float32", "bfloat16" or "float16" of the base's weights.
-        quantize: bits that the base is quantized to on loading; None leaves it as it is.
-        grad_checkpoint: recompute activations in the backward pass.
-        share_prefix: run prompts that examples share once.
-        attention: torch's kernel: "auto" (sdpa where the family has it; on CUDA flex where that is
-            faster), "sdpa", "eager" or "flex".
-        compile: "auto", "on" or "off": let MLX compile the step.
-        seed: of everything drawn: LoRA's initial A, order, dropout.
-        steps_per_report, steps_per_eval, save_every: in optimizer steps; 0 means never
-            (evaluation and saving still happen at the end).
-        early_stop_patience: evaluations without an improvement of early_stop_min_delta in
-            eval_loss before the run stops; 0 never stops early.
-        early_stop_min_delta: see there.
-        samples: how many validation prompts are answered at each evaluation.
-        sample_tokens: longest such answer, in tokens.
-        max_samples: training rows read, from the first; 0 reads all.
-        val_split: share of the training rows that is held out where there is no valid.jsonl.
-        eval_max_samples: validation rows evaluated, at even distances; 0 evaluates all.
-        save_total: checkpoints kept (the best one is kept besides).
-        report_to: trackers that are told of metrics and evaluations: "tensorboard", "wandb",
-            "trackio", "mlflow", "swanlab" (see `livery.training.trackers`).
-        project_name: the trackers' project or experiment; "" leaves it to their own variables.
-        keep: which weights the adapter folder gets: those of the lowest eval_loss, or the last.
-        chat_template, chat_template_kwargs, template_date: see TemplateSettings.
-        init_adapter: adapter folder whose weights the run starts from.
-        columns: which column of the data holds what, as words "prompt=question"
-            (see `livery.dataset.columns`).
-        train_on: learn every answer of a conversation, or its last one alone.
-        check_base: compare MLX's base with torch's before training ("auto": once for each base).
-        strict: a row that cannot be trained on is an error, not left out.
-    """
-
-    model: str = "base_model"
-    data: str = "data/date-keys"
-    output_dir: str = "adapters/date-keys"
+    model: str = setting(
+        "base_model", Text("ID_OR_PATH"),
+        "Base model: a folder or a hub id; base_model is the embedded one.",
+        flags=("--model", "--base-model"), also=("base_model",),
+        variables=("JARVIS_MODEL_NAME",), decides="",
+    )  # fmt: skip
+    data: str = setting(
+        "data/date-keys", Text("PATH"),
+        "Folder with train.jsonl and valid.jsonl, or another data set (docs/data.md).",
+        flags=("--data", "--training-data", "--training-corpus"),
+        also=("training_data", "training_corpus"), decides="",
+    )  # fmt: skip
+    """Whatever `livery.dataset.sources` finds; valid.jsonl may be missing."""
+    columns: tuple[str, ...] = setting(
+        (), Columns(), "Which column holds what: prompt=question,ignore=title.", decides="result"
+    )
+    """As words "prompt=question" (see `livery.dataset.columns`)."""
+    train_on: Literal["all", "last"] = setting(
+        "all", one_of("all", "last"), "Which answers of a conversation are learned.",
+        decides="result",
+    )  # fmt: skip
+    """Every answer, or the last one alone."""
+    strict: bool = setting(False, Switch(), "Refuse data if any row would be left out.", decides="")
+    output_dir: str = setting(
+        "adapters/date-keys", Text("DIR"), "Adapter folder that the run writes.",
+        key="adapter_path", flags=("--output-dir", "--adapter-path"), also=("output_dir",),
+        decides="",
+    )  # fmt: skip
+    backend: Literal["auto", "mlx", "torch"] = setting(
+        "auto", one_of("auto", "mlx", "torch"),
+        "Framework; auto takes MLX where it is installed.", decides="",
+    )  # fmt: skip
+    device: str = setting(
+        "auto", Text("DEVICE"), "Where torch trains: auto, cpu, cuda, cuda:N, mps.",
+        variables=("JARVIS_ADAPTER_TRAIN_DEVICE_MAP",), decides="",
+    )  # fmt: skip
+    max_steps: int | None = setting(
+        None, Integer(1), "Optimizer steps; wins over --epochs.", decides="",
+        alternatives=(
+            alternative("iters", Integer(1),
+                        "Micro-batches, as mlx-lm counts; steps are iters / grad-accum."),
+        ),
+    )  # fmt: skip
+    """None means by epochs."""
+    epochs: float = setting(
+        3.0, Number(above=True), "Passes over the training data.",
+        flags=("--epochs", "--num-epochs"), also=("num_epochs", "num_train_epochs"),
+        decides="result",
+    )  # fmt: skip
+    """Where max_steps does not say otherwise."""
+    batch_size: int = setting(16, Integer(1), "Most examples in a micro-batch.")
+    grad_accum: int = setting(
+        1, Integer(1), "Micro-batches in an optimizer step.", key="grad_accumulation_steps",
+        flags=("--grad-accum", "--grad-accumulation-steps"), also=("grad_accum",),
+    )  # fmt: skip
+    """A step sees at most batch_size * grad_accum examples."""
+    learning_rate: float = setting(
+        1e-3, Number(above=True), "Peak learning rate.", flags=("--learning-rate", "--lr")
+    )
+    schedule: Schedule = setting(
+        "cosine", one_of("constant", "linear", "cosine"),
+        "Learning rate schedule after the warm-up.",
+    )  # fmt: skip
+    warmup_steps: int = setting(20, Integer(), "Optimizer steps of linear warm-up.")
+    """From a learning rate of 0."""
+    min_lr_ratio: float = setting(
+        0.0, Number(maximum=1.0), "Learning rate at the end, as a share of the peak."
+    )
     lora: LoraSettings = LoraSettings()
-    backend: Literal["auto", "mlx", "torch"] = "auto"
-    device: str = "auto"
-    batch_size: int = 16
-    grad_accum: int = 1
-    epochs: float = 3.0
-    max_steps: int | None = None
-    learning_rate: float = 1e-3
-    schedule: Schedule = "cosine"
-    warmup_steps: int = 20
-    min_lr_ratio: float = 0.0
-    optimizer: str = "adamw"
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    max_grad_norm: float = 1.0
-    max_length: int = 2048
-    mask_prompt: bool = True
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    quantize: int | None = None
-    grad_checkpoint: bool = False
-    share_prefix: bool = True
-    attention: Literal["auto", "sdpa", "eager", "flex"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    seed: int = 0
-    steps_per_report: int = 10
-    steps_per_eval: int = 100
-    save_every: int = 100
-    early_stop_patience: int = 0
-    early_stop_min_delta: float = 0.0
-    max_samples: int = 0
-    val_split: float = 0.0
-    eval_max_samples: int = 0
-    samples: int = 4
-    sample_tokens: int = 64
-    save_total: int = 2
-    report_to: tuple[str, ...] = ()
-    project_name: str = ""
-    keep: Literal["best", "last"] = "best"
-    chat_template: str | None = None
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
-    template_date: str = ""
-    init_adapter: str | None = None
-    columns: tuple[str, ...] = ()
-    train_on: Literal["all", "last"] = "all"
-    strict: bool = False
-    check_base: Literal["auto", "yes", "no"] = "auto"
+    """The shape of the adapter."""
+    optimizer: str = setting(
+        "adamw", _OPTIMIZERS, "adamw, or adamw_8bit on CUDA.",
+        flags=("--optim", "--optimizer"), also=("optim",), decides="",
+    )  # fmt: skip
+    """adamw keeps its moments in float32."""
+    weight_decay: float = setting(0.0, Number(), "AdamW's decoupled decay.")
+    beta1: float = setting(0.9, _SHARE, "AdamW's first-moment decay.")
+    beta2: float = setting(0.999, _SHARE, "AdamW's second-moment decay.")
+    eps: float = setting(1e-8, Number(above=True), "AdamW's epsilon.")
+    max_grad_norm: float = setting(1.0, Number(), "Clip gradients to this global norm; 0 for none.")
+    max_length: int = setting(
+        2048, Integer(1), "Longest conversation in tokens; longer ones are dropped and counted.",
+        key="max_seq_length", flags=("--max-length", "--max-seq-length"), also=("max_length",),
+    )  # fmt: skip
+    mask_prompt: bool = setting(True, Switch(), "Learn only the answers.")
+    """Else every token is supervised."""
+    chat_template: str | None = setting(
+        None, Text("NAME_OR_FILE"),
+        "chatml, one of the tokenizer's templates by name, or a template file.",
+    )  # fmt: skip
+    """See TemplateSettings."""
+    chat_template_kwargs: dict[str, Any] = setting(
+        dict[str, Any](), Variables(),
+        "Variables of the template, such as '{\"enable_thinking\": false}'.", decides="result",
+    )  # fmt: skip
+    template_date: str = setting(
+        "", Date(), "What a template that writes the date takes for today.", decides="result"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", one_of("auto", "float32", "bfloat16", "float16"), "Dtype of the base's weights.",
+        decides="result",
+        alternatives=(alternative("bf16", Switch(), "--bf16 is --dtype bfloat16."),),
+    )  # fmt: skip
+    quantize: int | None = setting(
+        None, _BITS, "Bits to quantize the base to on loading.",
+        alternatives=(
+            alternative("load_in_4bit", Switch(), "--load-in-4bit is --quantize 4.",
+                        variables=("JARVIS_DATE_ADAPTER_TRAIN_LOAD_IN_4BIT",)),
+            alternative("load_in_8bit", Switch(), "--load-in-8bit is --quantize 8."),
+        ),
+    )  # fmt: skip
+    """None leaves it as it is."""
+    grad_checkpoint: bool = setting(
+        False, Switch(), "Recompute activations: less memory, more time.",
+        flags=("--grad-checkpoint", "--gradient-checkpointing", "--use-gradient-checkpointing"),
+        also=("use_gradient_checkpointing",), decides="",
+    )  # fmt: skip
+    share_prefix: bool = setting(True, Switch(), "Compute prompts that examples share only once.")
+    attention: Literal["auto", "sdpa", "eager", "flex"] = setting(
+        "auto", one_of("auto", "sdpa", "eager", "flex"),
+        "Torch's kernel; auto tries flex against sdpa on CUDA.", decides="result",
+    )  # fmt: skip
+    """auto is sdpa where the family has it, and on CUDA flex where that is faster."""
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", one_of("auto", "on", "off"), "Let MLX compile the step.", decides=""
+    )
+    check_base: Literal["auto", "yes", "no"] = setting(
+        "auto", _CHECK, "Compare MLX's base with torch's first; auto once for each base.",
+        decides="",
+    )  # fmt: skip
+    seed: int = setting(0, Integer(), "Seed of the initial adapter, the order of rows and dropout.")
+    steps_per_report: int = setting(
+        10, Integer(), "Optimizer steps between lines of metrics.",
+        flags=("--steps-per-report", "--logging-steps"), also=("logging_steps",), decides="",
+    )  # fmt: skip
+    """0 means never."""
+    steps_per_eval: int = setting(
+        100, Integer(), "Optimizer steps between evaluations.",
+        flags=("--steps-per-eval", "--eval-steps"), also=("eval_steps",), decides="",
+    )  # fmt: skip
+    """0 means at the end alone."""
+    save_every: int = setting(
+        100, Integer(), "Optimizer steps between checkpoints.",
+        flags=("--save-every", "--save-steps"), also=("save_steps",), decides="",
+    )  # fmt: skip
+    """0 means at the end alone."""
+    save_total: int = setting(
+        2, Integer(1), "Checkpoints kept, besides the best one.",
+        flags=("--save-total", "--save-total-limit"), also=("save_total_limit",), decides="",
+    )  # fmt: skip
+    keep: Literal["best", "last"] = setting(
+        "best", one_of("best", "last"),
+        "Weights to keep: those of the lowest eval_loss, or the last.", decides="result",
+    )  # fmt: skip
+    early_stop_patience: int = setting(
+        0, Integer(), "Stop after this many evaluations without improvement; 0 never.", decides=""
+    )
+    early_stop_min_delta: float = setting(
+        0.0, Number(), "What counts as an improvement.", decides=""
+    )
+    """By how much eval_loss has to fall."""
+    report_to: tuple[str, ...] = setting(
+        (), Several(("tensorboard", "wandb", "trackio", "mlflow", "swanlab")),
+        "Trackers to report to; several with commas, or given again.", decides="",
+    )  # fmt: skip
+    """They are told of metrics and evaluations (see `livery.training.trackers`)."""
+    project_name: str = setting(
+        "", Text("NAME"), "Project of the trackers; without it, what their own variables say.",
+        decides="",
+    )  # fmt: skip
+    max_samples: int = setting(
+        0, Integer(), "Training rows read, from the first; 0 for all.", decides="result"
+    )
+    val_split: float = setting(
+        0.0, _SHARE, "Share of the training rows held out, where there is no valid.jsonl.",
+        decides="result",
+    )  # fmt: skip
+    eval_max_samples: int = setting(
+        0, Integer(), "Validation rows evaluated; 0 for all.", decides="result"
+    )
+    """Taken at even distances."""
+    samples: int = setting(
+        4, Integer(), "Validation prompts answered at each evaluation.", decides=""
+    )
+    sample_tokens: int = setting(64, Integer(1), "Longest such answer.", decides="")
+    """In tokens."""
+    init_adapter: str | None = setting(
+        None, Text("DIR"), "Adapter folder whose weights the run starts from.",
+        key="resume_adapter_file", flags=("--init-adapter", "--resume-adapter-file"),
+        also=("init_adapter",),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "grad_accum", "max_length", "save_total"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "epochs"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0 <= self.val_split < 1:
-            raise UserError(f"val_split is {self.val_split:g}; it must be at least 0 and below 1.")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"max_steps is {self.max_steps}; it must be at least 1.")
-        read_columns(self.columns)
-        if self.quantize not in (None, 2, 3, 4, 5, 6, 8):
-            raise UserError(f"quantize is {self.quantize}; choose 2, 3, 4, 5, 6 or 8 bits.")
+        check(self)
 
     @property
     def template(self) -> TemplateSettings:
@@ -206,3 +324,18 @@ class TrainSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run_config.json and hashes."""
         return dataclasses.asdict(self)
+
+
+OPTIONS: tuple[Option, ...] = tuple(declared(TrainSettings))
+
+
+def by_name(name: str) -> Option:
+    """The option of that name."""
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def decided(settings: TrainSettings, *what: Decides) -> dict[str, Any]:
+    """The settings that decide a run's steps, or its result, as JSON would give them back."""
+    values = json.loads(json.dumps(settings.as_dict()))
+    values.update({f"lora.{key}": value for key, value in values.pop("lora").items()})
+    return {o.name: values[o.name] for o in OPTIONS if o.name in values and o.decides in what}

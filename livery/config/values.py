@@ -1,7 +1,8 @@
 """Kinds of values that a configuration file, a variable or a flag may hold, and how each is read.
 
 A kind's `read` takes what YAML or a shell gave and returns the value, or raises ValueError with
-words that complete "'four' is not …".
+words that complete "'four' is not …". Its `check`, where it has bounds, raises UserError where a
+setting's value, given from Python, is outside them.
 """
 
 from __future__ import annotations
@@ -52,16 +53,24 @@ class Integer:
     minimum: int = 0
     metavar: str = "N"
 
+    @property
+    def bounds(self) -> str:
+        return f"at least {self.minimum}"
+
+    def check(self, name: str, value: Any) -> None:
+        if not value >= self.minimum:
+            raise _out_of_bounds(name, value, self.bounds)
+
     def read(self, raw: Any) -> int:
         number = _number(raw)
         if number is None or number != int(number) or number < self.minimum:
-            raise ValueError(f"a whole number of at least {self.minimum}")
+            raise ValueError(f"a whole number of {self.bounds}")
         return int(number)
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number within [minimum, maximum]; above minimum where `above` is set."""
+    """A finite number within [minimum, maximum]; without an end where `above` or `below` is set."""
 
     minimum: float = 0.0
     maximum: float = math.inf
@@ -71,21 +80,24 @@ class Number:
 
     def read(self, raw: Any) -> float:
         number = _number(raw)
-        if (
-            number is None
-            or number < self.minimum
-            or number > self.maximum
-            or (self.above and number == self.minimum)
-            or (self.below and number == self.maximum)
-        ):
-            raise ValueError(f"a number {self._range()}")
+        if number is None or not self._holds(number):
+            raise ValueError(f"a number {'' if self.above else 'of '}{self.bounds}")
         return number
 
-    def _range(self) -> str:
-        low = f"above {self.minimum:g}" if self.above else f"of at least {self.minimum:g}"
+    def check(self, name: str, value: Any) -> None:
+        if not self._holds(value):
+            raise _out_of_bounds(name, value, self.bounds)
+
+    @property
+    def bounds(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.minimum:g}"
         if self.maximum == math.inf:
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.maximum:g}"
+
+    def _holds(self, number: float) -> bool:
+        low = number > self.minimum if self.above else number >= self.minimum
+        return low and (number < self.maximum if self.below else number <= self.maximum)
 
 
 @dataclass(frozen=True)
@@ -126,10 +138,16 @@ class Choice:
             raise ValueError(f"something Livery does: {self.refused[word]}")
         raise ValueError("one of: " + ", ".join(self.values))
 
+    def check(self, name: str, value: Any) -> None:
+        known = list(dict.fromkeys(self.values.values()))
+        if value not in known:
+            shown = ", ".join(str(one) for one in known)
+            raise _out_of_bounds(name, repr(value), f"one of: {shown}")
+
 
 @dataclass(frozen=True)
-class Words:
-    """A list of words, in a shell separated by commas."""
+class Names:
+    """A list of names, in a shell separated by commas."""
 
     metavar: str = "A,B,…"
 
@@ -144,17 +162,17 @@ class Words:
 class Several:
     """Some of a few words, in a shell separated by commas or given again; "none" is none."""
 
-    words: tuple[str, ...]
+    choices: tuple[str, ...]
 
     @property
     def metavar(self) -> str:
-        return "|".join(self.words)
+        return "|".join(self.choices)
 
     def read(self, raw: Any) -> tuple[str, ...]:
-        found = [word.lower() for word in Words().read(raw)]
+        found = [word.lower() for word in Names().read(raw)]
         found = [] if found == ["none"] else found
-        if not set(found) <= set(self.words):
-            raise ValueError("none, or some of: " + ", ".join(self.words))
+        if not set(found) <= set(self.choices):
+            raise ValueError("none, or some of: " + ", ".join(self.choices))
         return tuple(dict.fromkeys(found))
 
 
@@ -182,6 +200,9 @@ class Columns:
         except UserError as error:
             raise ValueError(f"a column mapping: {str(error).removeprefix('columns: ')}") from None
         return words
+
+    def check(self, name: str, value: Any) -> None:
+        read_columns(value)
 
 
 @dataclass(frozen=True)
@@ -221,9 +242,16 @@ class Date:
             raise ValueError("a date such as 2025-01-31") from None
 
 
+Bounded = Integer | Number | Choice | Columns
+
+
 def one_of(*words: str) -> Choice:
     """A choice among words that mean themselves."""
     return Choice({word: word for word in words})
+
+
+def _out_of_bounds(name: str, value: Any, bounds: str) -> UserError:
+    return UserError(f"{name} is {value}; it must be {bounds}.")
 
 
 def _json_or_text(text: str) -> Any:

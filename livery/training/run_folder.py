@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from livery.config.settings import TrainSettings
+from livery.config.settings import TrainSettings, decided
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors, read_json, write_json
 from livery.gguf_reader import MAGIC, open_gguf
@@ -48,25 +48,10 @@ _TOKENIZER = (
 # What a new run would replace, were it there.
 _WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *_TOKENIZER)
 
-# Settings that a run may change on the way without changing what it learns.
-_FREE = (
-    "model", "data", "output_dir", "backend", "device", "dtype", "grad_checkpoint",
-    "attention", "compile",
-    "epochs", "max_steps", "steps_per_report", "steps_per_eval", "save_every",
-    "early_stop_patience", "early_stop_min_delta", "max_samples", "val_split", "eval_max_samples",
-    "samples", "sample_tokens", "save_total", "keep", "optimizer", "check_base", "report_to",
-    "project_name",
-    # What they do to the tokens, the data's digest says.
-    "chat_template_kwargs", "template_date", "columns", "train_on", "strict",
-)  # fmt: skip
-
 
 def deciding_settings(settings: TrainSettings, total_steps: int) -> dict[str, Any]:
     """The settings that decide the numbers of a run, as plain values."""
-    values = json.loads(json.dumps(settings.as_dict()))  # tuples become lists, as when read back
-    lora = values.pop("lora")
-    values.update({f"lora.{key}": value for key, value in lora.items()})
-    return {k: v for k, v in values.items() if k not in _FREE} | {"total_steps": total_steps}
+    return decided(settings, "step") | {"total_steps": total_steps}
 
 
 _FORM = "2-"  # before the digests of today; those without it are of before

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from livery import cli
-from livery.config.options import OPTIONS
+from livery.config.settings import OPTIONS
 from livery.errors import Interrupted, TargetMissed, UserError
 
 HEAVY = ("torch", "mlx", "transformers", "numpy", "matplotlib", "tokenizers", "jsonschema")

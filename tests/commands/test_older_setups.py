@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from livery.cli import cli
 from livery.config.flags import given_flags, training_flags
+from livery.config.foreign import REFUSED_FLAGS, TRAIN_COMMAND
 from livery.config.layers import resolve
-from livery.config.older import FLAGS, TRAIN_COMMAND
 from tests import ROOT
 
 # (flag and value, setting, what it becomes)
@@ -109,13 +109,13 @@ def test_the_variables_work(variable: str, text: str, name: str, wanted: Any) ->
     assert config.values[name].source == f"environment {variable}"
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("flag", REFUSED_FLAGS)
 @pytest.mark.parametrize("command", ["train", "run"])
 def test_what_is_no_setting_is_refused_by_name(command: str, flag: str) -> None:
     done = CliRunner().invoke(cli, [command, flag, "1"], standalone_mode=False)
     error = done.exception
     assert isinstance(error, click.UsageError), done.output
-    assert f"{flag} is no flag of Livery's: " in error.message
+    assert f"{flag} is not one of Livery's flags: " in error.message
     assert len(error.message) > 60, "the way out is named"
     assert f"{flag} " not in CliRunner().invoke(cli, [command, "--help"]).output
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livery.config.layers import Config, resolve
-from livery.config.options import OPTIONS
-from livery.config.settings import LoraSettings, TrainSettings
+from livery.config.settings import OPTIONS, LoraSettings, TrainSettings
 from livery.config.values import Variables
 from livery.errors import UserError
 from livery.paths import HOME
@@ -226,3 +227,25 @@ def test_the_templates_variables_come_from_file_and_flag_and_record(tmp_path: Pa
     path.write_text("template_date: soon\n")
     with pytest.raises(UserError, match="not a date"):
         resolve(file=path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("warmup_steps", -1, "warmup_steps is -1; it must be at least 0."),
+        ("learning_rate", 0, "learning_rate is 0; it must be above 0."),
+        ("learning_rate", math.nan, "learning_rate is nan; it must be above 0."),
+        ("val_split", 1.0, "val_split is 1.0; it must be at least 0 and below 1."),
+        ("min_lr_ratio", 1.5, "min_lr_ratio is 1.5; it must be at least 0 and at most 1."),
+        ("max_steps", 0, "max_steps is 0; it must be at least 1."),
+        ("schedule", "cosin", "schedule is 'cosin'; it must be one of: constant, linear, cosine."),
+        ("quantize", 7, "quantize is 7; it must be one of: 2, 3, 4, 5, 6, 8, None."),
+        ("columns", ("prompt",), "'prompt' is not of the form"),
+        ("lora.rank", 0, "rank is 0; it must be at least 1."),
+        ("lora.alpha", 0.0, "alpha is 0.0; it must be above 0."),
+    ],
+)
+def test_python_is_held_to_the_declared_bounds(setting: str, value: Any, expected: str) -> None:
+    made = LoraSettings if setting.startswith("lora.") else TrainSettings
+    with pytest.raises(UserError, match=re.escape(expected)):
+        made(**{setting.removeprefix("lora."): value})

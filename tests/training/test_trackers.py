@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from livery.config.flags import given_flags
-from livery.config.options import by_name
+from livery.config.settings import by_name
 from livery.errors import UserError
 from livery.training import trackers
 from livery.training.events import Event, Finished, Metrics, Started, Stepped
