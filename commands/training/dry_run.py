@@ -74,7 +74,7 @@ def _as_json(config: Config, epoch: Work, steps: int, notes: list[str]) -> dict[
 
 
 def _show(name: str, value: Any) -> str:
-    if value is None:
+    if value in (None, ""):
         return "-"
     if isinstance(value, tuple):
         return ",".join(value) or ("(all linear layers)" if name == "lora.targets" else "-")

@@ -138,10 +138,10 @@ class Trackio:
     """trackio's database on this machine, or the Space that TRACKIO_SPACE_ID names."""
 
     def __init__(self, run: Run) -> None:
-        trackio: Any = importlib.import_module("trackio")
+        self._trackio: Any = importlib.import_module("trackio")
         # A run is found again by its name.
         self.id = run.id or f"{run.name}-{secrets.token_hex(3)}"
-        self._run = trackio.init(
+        self._run = self._trackio.init(
             project=run.project_or("TRACKIO_PROJECT"),
             name=self.id,
             config=dict(run.config),
@@ -153,7 +153,7 @@ class Trackio:
         self._run.log(dict(values), step=step)
 
     def close(self, status: Status) -> None:
-        self._run.finish()
+        self._trackio.finish()  # a run's own finish() is repeated, and printed, as Python exits
 
 
 class MLflow:

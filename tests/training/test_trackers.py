@@ -168,13 +168,14 @@ def test_mlflow_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlite3
 
-    pytest.importorskip("trackio")
+    context_vars: Any = pytest.importorskip("trackio.context_vars")
     monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
     name = stopped_and_resumed(tmp_path, "trackio")
     with sqlite3.connect(tmp_path / "trackio" / "fox.db") as database:
         rows = database.execute("select run_name, step, metrics from metrics order by id")
         written = [(run_name, step, json.loads(metrics)) for run_name, step, metrics in rows]
     assert {run_name for run_name, _, _ in written} == {name}
+    assert context_vars.current_run.get() is None  # or Python's exit would print to stdout
     the_same(
         {key: [(step, row[key]) for _, step, row in written if key in row]
          for key in ("train/loss", "eval/loss")},
