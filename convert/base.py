@@ -144,25 +144,32 @@ def slot(name: str, model_type: str = "") -> Slot:
 
 def _shapes(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     """Shapes from the safetensors headers, under the neutral module paths."""
+    stored = read_tensors(folder)
+    if any(name.endswith((".scales", ".absmax")) for name in stored):
+        return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
+    floats = {n: e.shape for n, e in stored.items() if e.tag in STORED or n.endswith("_blocks")}
+    return module_shapes(floats, model_type)
+
+
+def module_shapes(
+    tensors: Mapping[str, tuple[int, ...]], model_type: str
+) -> dict[str, tuple[int, ...]]:
+    """See `Base.shapes`; from the shapes of a checkpoint's tensors by their names."""
     shapes: dict[str, tuple[int, ...]] = {}
-    experts: dict[str, int] = {}
-    for name, entry in read_tensors(folder).items():
-        if name.endswith((".scales", ".absmax")):
-            return {}  # quantized (MLX, bitsandbytes): the shapes are those of packed integers
-        if name.endswith(_FUSED) and len(entry.shape) > 2:
-            shapes.update(_of_stack(name, entry.shape, model_type))
+    for name, shape in tensors.items():
+        if name.endswith(_FUSED) and len(shape) > 2:
+            shapes.update(_of_stack(name, shape, model_type))
             continue
-        if not name.endswith(".weight") or entry.tag not in STORED:
+        if not name.endswith(".weight"):
             continue
         place = slot(name, model_type)
         if is_transposed(place.module, model_type):
-            shapes[place.module] = entry.shape[::-1]
+            shapes[place.module] = shape[::-1]
         elif place.expert is None:
-            shapes[place.module] = entry.shape
+            shapes[place.module] = shape
         else:
-            count = max(experts.get(place.module, 0), place.expert + 1)
-            experts[place.module] = count
-            shapes[place.module] = (count, *entry.shape)
+            count = max(shapes.get(place.module, (0,))[0], place.expert + 1)
+            shapes[place.module] = (count, *shape)
     return shapes
 
 

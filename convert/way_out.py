@@ -68,7 +68,7 @@ def merged_form(adapter: Adapter, base: Base, source: Format) -> Extension:
     shapes = {name: entry.shape for name, entry in read_tensors(base.folder).items()}
     more = extend(base, shapes, [part])
     shapes |= {name: added.shape for name, added in more.tensors.items()}
-    if not any(name.endswith((".scales", ".absmax")) for name in shapes):
+    if not any(name.endswith((".scales", ".absmax", "_blocks")) for name in shapes):
         find_changes(base, shapes, [part], untied=more.untied)
     return more
 

@@ -5,6 +5,7 @@ The product is scaled after it is made, as PEFT does, so that both round alike.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,30 @@ class Add:
         np.multiply(delta, np.float32(self.scale), out=delta)
         with np.errstate(over="ignore", invalid="ignore"):  # counted when all is written
             np.add(rows, delta, out=rows)
+
+
+@dataclass(frozen=True)
+class AddToStack:
+    """The same for one parameter of all experts: stack[e] += scale * left[e] @ right[e].
+
+    Attributes:
+        left, right: (E, out, r) and (E, r, in).
+        part: which of a matrix's outputs they are: gate and up share a parameter.
+        input_first: the parameter is (E, in, out), else (E, out, in).
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    scale: float
+    part: slice
+    input_first: bool = False
+    whole: bool = False
+
+    def apply(self, rows: np.ndarray, first: int, space: Workspace) -> None:
+        for number, matrix in enumerate(rows, start=first):
+            target = (matrix.T if self.input_first else matrix)[self.part]
+            delta = Add(self.left[number], self.right[number], self.scale)
+            delta.apply(target, 0, space)
 
 
 @dataclass(frozen=True)
@@ -115,6 +140,32 @@ def of_pair(
         vector = pair.bias.astype(np.float32) * np.float32(scale)
         made.append((Slot(module, "bias"), AddVector(vector)))
     return made
+
+
+def of_stack(
+    module: str, pair: Pair, weight: float, places: Container[Slot], *, input_first: bool
+) -> tuple[Slot, Change] | None:
+    """What an expert pair changes where the base keeps all experts in one tensor, and which; None
+    where it has a tensor for each.
+
+    Args:
+        input_first: see `convert.base.keeps_input_first`; gate and up take turns there.
+    """
+    head, _, leaf = module.rpartition(".")
+    out = pair.b.shape[1]
+    own, part = Slot(module, "weight"), slice(None)
+    fused = Slot(head, "down_proj" if leaf == "down_proj" else "gate_up_proj")
+    if own in places:
+        place, input_first = own, False
+    elif fused in places:
+        place = fused
+        if leaf != "down_proj":
+            at = int(leaf == "up_proj")
+            part = slice(at, None, 2) if input_first else slice(at * out, (at + 1) * out)
+    else:
+        return None
+    a, b = _float(pair.a), _float(pair.b)
+    return place, AddToStack(b, a, pair.scale * weight, part, input_first)
 
 
 def replacement(name: str, array: np.ndarray, weight: float, shape: tuple[int, ...]) -> Replace:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convert.base import Base, open_shards, slot
-from convert.merge import quantized_bnb, quantized_mlx
+from convert.base import Base, module_shapes, open_shards
+from convert.merge import quantized_bnb, quantized_mlx, quantized_mxfp4
 from convert.merge.blocks import WIDTH, Computed, Job, Source, Stored, Zeros, write
 from convert.merge.changes import Part
 from convert.merge.extend import extend, write_config
@@ -52,7 +52,8 @@ def merge_dequantized(
     """Write the merged model folder in full precision; returns what was done.
 
     Args:
-        base: an MLX folder quantized by mlx-lm, or one with bitsandbytes' 4-bit weights.
+        base: an MLX folder quantized by mlx-lm, or one with bitsandbytes' 4-bit weights or MXFP4
+            experts.
         parts: what is merged into it, in this order.
         out: the new folder.
         dtype: what to write; "auto" is the dtype the base was quantized from.
@@ -67,7 +68,7 @@ def merge_dequantized(
     tensors, original = _read(base, files)
     chosen = original if dtype == "auto" else dtype
     shapes = {name: source.shape for name, source in tensors.items()}
-    known = dataclasses.replace(base, shapes=_modules(shapes))
+    known = dataclasses.replace(base, shapes=module_shapes(shapes, base.model_type))
     check_parts(known, parts)
     more = extend(known, shapes, parts)
     for name, added in more.tensors.items():
@@ -118,28 +119,14 @@ def _read(base: Base, files: list[TensorFile]) -> tuple[dict[str, Source], str]:
     if not settings:
         raise UserError(f"{base.folder}: is not quantized; merge it without --dequantize.")
     method = settings.get("quant_method", "an unnamed method")
-    if method != "bitsandbytes":
+    if method not in ("bitsandbytes", "mxfp4"):
         raise UserError(
-            f"{base.folder}: quantized by {method}; MLX's and bitsandbytes' 4-bit weights are "
-            "decoded here. Merge into the full-precision base."
+            f"{base.folder}: quantized by {method}; the 4-bit weights of MLX, bitsandbytes and "
+            "gpt-oss (MXFP4) are decoded here. Merge into the full-precision base."
         )
     dtype = config.get("dtype") or config.get("torch_dtype")
-    return quantized_bnb.sources(files, base.folder), dtype if dtype in WIDTH else "bfloat16"
-
-
-def _modules(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Module path -> shape of its weight; of a stack of experts (E, out, in). See `Base.shapes`."""
-    made: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        place = slot(name)
-        if place.kind != "weight":
-            continue
-        if place.expert is None:
-            made[place.module] = shape
-        else:
-            count = max(made.get(place.module, (0,))[0], place.expert + 1)
-            made[place.module] = (count, *shape)
-    return made
+    decode = quantized_mxfp4.sources if method == "mxfp4" else quantized_bnb.sources
+    return decode(files, base.folder), dtype if dtype in WIDTH else "bfloat16"
 
 
 def _plan(shapes: Mapping[str, tuple[int, ...]], width: int) -> dict[str, list[str]]:

@@ -15,7 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convert.base import Base, Slot, check_fits, is_transposed, open_shards, slot
+from convert.base import (
+    Base,
+    Slot,
+    check_fits,
+    is_transposed,
+    keeps_input_first,
+    open_shards,
+    slot,
+)
 from convert.merge.blocks import (
     WIDTH,
     Change,
@@ -28,7 +36,7 @@ from convert.merge.blocks import (
     Zeros,
     write,
 )
-from convert.merge.changes import Part, of_pair, replacement
+from convert.merge.changes import Part, of_pair, of_stack, replacement
 from convert.merge.extend import HEAD, Added, extend, is_embedding, write_config
 from livery.errors import UserError, shown
 from livery.outputs import Input, new_folder
@@ -171,6 +179,12 @@ def find_changes(
     made: dict[str, list[Change]] = {}
     for part in parts:
         for module, pair in part.adapter.pairs.items():
+            if pair.kind == "experts":
+                first = keeps_input_first(kind)
+                stacked = of_stack(module, pair, part.weight, places, input_first=first)
+                if stacked is not None:
+                    made.setdefault(places[stacked[0]], []).append(stacked[1])
+                    continue
             transposed = is_transposed(module, kind)
             for place, change in of_pair(module, pair, part.weight, transposed=transposed):
                 made.setdefault(_find(places, place, base), []).append(change)
@@ -187,11 +201,20 @@ def find_changes(
 
 
 def _find(places: Mapping[Slot, str], place: Slot, base: Base) -> str:
-    if place not in places:
+    if place in places:
+        return places[place]
+    lacks = f"{base.folder}: has no {place.kind} of {shown(place.module)} to merge into"
+    head = place.module.rpartition(".")[0]
+    if any(Slot(head, f"{part}_blocks") in places for part in ("gate_up_proj", "down_proj")):
         raise UserError(
-            f"{base.folder}: has no {place.kind} of {shown(place.module)} to merge into."
+            f"{lacks}: its experts are in blocks of 4 bits (MXFP4). Add --dequantize, which writes "
+            "them in full precision."
         )
-    return places[place]
+    raise UserError(
+        f"{lacks}. Give --base the model that the adapter was trained on, with the names that "
+        "transformers saves it under; or train again without this module (livery train "
+        "--lora-targets)."
+    )
 
 
 def _jobs(
