@@ -15,7 +15,7 @@ import click
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
 from livery.errors import TargetMissed, counted
-from livery.paths import EMBEDDED, name_model
+from livery.models import EMBEDDED, name_model
 from livery.progress import show_seconds
 from livery.reading import read_object
 

@@ -25,7 +25,8 @@ from livery.errors import UserError
 from livery.files import sha256, write_json
 from livery.reading import read_object
 from livery.training import run_folder
-from livery.training.run_folder import base_digest, deciding_settings
+from livery.training.run_folder import deciding_settings
+from livery.weights import base_digest
 
 Say = Callable[[str], None]
 

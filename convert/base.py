@@ -11,8 +11,7 @@ from typing import Any
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError, shown
-from livery.models import find_base as find_base
-from livery.models import read_config
+from livery.models import find_base, read_config
 from livery.safetensors_file import STORED, TensorFile, open_tensors
 from livery.weights import check_complete, read_tensors, weight_files
 
@@ -84,7 +83,7 @@ def load_base(model: str | Path) -> Base:
     Raises:
         UserError: neither is here, or the folder holds no config.json.
     """
-    folder = find_base(str(model))
+    folder = find_base(model)
     if folder is None:
         raise UserError(
             f"{model}: no such folder, and no model of that name in the local hub cache. "

@@ -24,12 +24,11 @@ from livery.engines.mlx.load import (
     as_mlx_reads,
     check_arithmetic,
     check_folder,
-    find_model,
     require_mlx,
 )
 from livery.errors import UserError, shown
 from livery.files import is_full_disk, read_json
-from livery.models import read_config
+from livery.models import download_model, read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
 from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
@@ -76,7 +75,7 @@ def write_model(
         raise UserError(f"{out}: is the model itself; write to another folder.")
     check_free(out, command=COMMAND, overwrite=overwrite, inputs=[model])
     require_mlx()
-    folder = find_model(model)
+    folder = download_model(model)
     check_folder(folder)
     _check_source(folder)
     check_arithmetic(

@@ -28,9 +28,10 @@ from livery.engines.engine import Decoding, open_engine
 from livery.errors import UserError, shown
 from livery.files import sha256
 from livery.machine import machine
-from livery.paths import HOME, name_model
+from livery.models import name_model
+from livery.paths import HOME
 from livery.skills import CORRECT, PARSED, Metric
-from livery.training.run_folder import base_digest
+from livery.weights import base_digest
 
 
 @dataclass(frozen=True)

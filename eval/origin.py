@@ -10,7 +10,7 @@ from livery.config.settings import TEMPLATE_OPTIONS, TemplateSettings
 from livery.engines.text import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json
-from livery.paths import EMBEDDED, find_model
+from livery.models import EMBEDDED, resolve_name
 from livery.training.run_folder import RUN_CONFIG
 
 
@@ -99,13 +99,13 @@ def complete_options(
     if engine == "llamacpp" and Path(model).is_file() and "tokenizer" not in options:
         brings = adapter and own_tokenizer(str(adapter_folder(adapter)))
         if not brings and origin.model:
-            options["tokenizer"] = find_model(origin.model)
+            options["tokenizer"] = resolve_name(origin.model)
     return options
 
 
 def choose_model(asked: str | None, origin: Origin) -> str:
     """The base to load: what was asked for, else the adapter's own, else the embedded one."""
-    return find_model(asked or origin.model or EMBEDDED)
+    return resolve_name(asked or origin.model or EMBEDDED)
 
 
 def _template(path: Path, settings: dict[str, Any]) -> TemplateSettings:

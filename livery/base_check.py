@@ -24,10 +24,9 @@ from livery.engines import parity
 from livery.errors import UserError
 from livery.files import read_json, write_json
 from livery.machine import memory as machine_memory
-from livery.models import find_base, read_config
-from livery.paths import EMBEDDED, cache_folder, name_model
-from livery.training.run_folder import base_digest
-from livery.weights import read_tensors
+from livery.models import find_base, is_embedded, name_model, read_config
+from livery.paths import cache_folder
+from livery.weights import base_digest, read_tensors
 
 # Of the row that is run: enough for rope, norms, windows of tiny models, experts and scalings.
 TOKENS = 64
@@ -74,7 +73,7 @@ def check_base(settings: TrainSettings, tokens: Sequence[int]) -> str:
     folder = find_base(settings.model)
     if folder is None:
         return ""
-    if wanted == "auto" and name_model(str(folder)) == EMBEDDED:
+    if wanted == "auto" and is_embedded(str(folder)):
         return ""  # tests/livery/test_base_check.py measures it
     reason = _cannot(folder)
     if reason:

@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError, shown
-from livery.paths import find_model
+from livery.paths import HOME
 from livery.reading import read_object
 
+EMBEDDED = "base_model"
 CONFIG = "config.json"
+# What of a model's repository is downloaded; code of its own (*.py) is never run.
+_DOWNLOADED = (
+    "*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jsonl", "*.jinja",
+)  # fmt: skip
 LONGEST_NAME = 4096  # characters of a base's name: no path on any system is longer
 # Where a multimodal model's config.json keeps its language model's.
 NESTED = ("text_config", "language_config", "llm_config")
@@ -30,22 +35,120 @@ NESTED = ("text_config", "language_config", "llm_config")
 # -- its folder -----------------------------------------------------------------------------------
 
 
-def find_base(model: str) -> Path | None:
-    """The folder of a model given as a folder, as a hub id that was downloaded before, or as
-    base_model, the embedded one."""
+def find_base(model: str | Path) -> Path | None:
+    """The folder of a model that is on this machine, or None.
+
+    Args:
+        model: a folder, the hub id of a model that was downloaded before, or base_model, the
+            embedded one.
+    """
+    model = str(model)
     if not model or len(model) > LONGEST_NAME or "\0" in model:
         return None
-    model = find_model(model)
-    with contextlib.suppress(OSError):  # a name too long for this system's folders
-        if (Path(model) / CONFIG).is_file():
-            return Path(model)
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    model = resolve_name(model)
+    with contextlib.suppress(OSError, RuntimeError):  # a name too long, or a "~" of nobody's
+        folder = Path(model).expanduser()
+        if (folder / CONFIG).is_file():
+            return folder
     name = "models--" + model.replace("/", "--")
     if not re.fullmatch(r"[\w.-]{1,255}", name):
         return None
-    found = sorted((hub / name / "snapshots").glob("*/config.json"), key=os.path.getmtime)
+    return _in_hub_cache(_hub_cache() / name)
+
+
+def resolve_name(model: str) -> str:
+    """`base_model` as the embedded base's folder, wherever Livery is called from; else `model`."""
+    if model.rstrip("/") == EMBEDDED and not Path(model).exists():
+        return str(HOME / EMBEDDED)
+    return model
+
+
+def name_model(model: str) -> str:
+    """What to call a model in files that outlive this folder: the reverse of `resolve_name`.
+
+    The embedded base by its name, another folder by its absolute path, a hub id as it is.
+    """
+    path = Path(model).expanduser()
+    if not path.exists():
+        return model
+    path = path.resolve()
+    return EMBEDDED if path == HOME / EMBEDDED else str(path)
+
+
+def is_embedded(model: str) -> bool:
+    """Whether `model`, however it is written, is the embedded base."""
+    return name_model(resolve_name(model)) == EMBEDDED
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps models, by its own variables."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = os.environ.get("HF_HOME") or cache / "huggingface"
+    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(hub or Path(home) / "hub").expanduser()
+
+
+def _in_hub_cache(model: Path) -> Path | None:
+    """The snapshot that transformers would load: refs/main's, else the newest."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        commit = (model / "refs" / "main").read_text(encoding="utf-8").strip()
+        if re.fullmatch(r"[\w.-]+", commit) and (model / "snapshots" / commit / CONFIG).is_file():
+            return model / "snapshots" / commit
+    found = sorted((model / "snapshots").glob(f"*/{CONFIG}"), key=os.path.getmtime)
     return found[-1].parent if found else None
+
+
+def download_model(model: str | Path) -> Path:
+    """The local folder of `model`, downloaded from the hub where it is a hub id.
+
+    Raises:
+        UserError: no such folder, no such model, or the hub is out of reach.
+    """
+    name = resolve_name(str(model))
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(
+            f"{name}: no such folder, and not a hub id (owner/name). "
+            "Give a folder with config.json and safetensors, or an id such as "
+            "mlx-community/gemma-3-270m-it-bf16."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_DOWNLOADED)))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name}: its owner asks you to accept terms first. Accept them at "
+            f"https://huggingface.co/{name}, then log in with: hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name}: the hub has no such model, or it is private. Check the spelling; for a "
+            "private one log in with: hf auth login"
+        ) from error
+    except HFValidationError as error:
+        raise UserError(f"{name}: no such folder, and not a valid hub id.") from error
+    except (
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        HfHubHTTPError,
+        OSError,
+    ) as error:
+        raise UserError(
+            f"{name}: no such folder here, and the hub cannot be reached "
+            f"({type(error).__name__}). Connect to the network, or give a local folder; "
+            "base_model comes with Livery and needs no network."
+        ) from error
 
 
 def check_files(folder: Path) -> None:

@@ -39,7 +39,7 @@ class Mutant:
 MUTANTS = [
     # -- configuration
     Mutant("the embedded base's configuration for every model", "livery/config/layers.py",
-           "if ours.is_file() and name_model(find_model(model)) == EMBEDDED", "if ours.is_file()",
+           "if ours.is_file() and is_embedded(model)", "if ours.is_file()",
            "tests/config/test_config.py -k embedded_base_alone"),
     # -- data and plan
     Mutant("loss mask reaches back over the prompt", "livery/training/plan.py",

@@ -43,8 +43,9 @@ from livery.engines.llamacpp import files as llamacpp_files
 from livery.errors import UserError
 from livery.reading import parse_json
 from livery.safetensors_file import open_tensors
-from livery.training import checkpoint, footprint, run_folder
+from livery.training import checkpoint, footprint
 from livery.training.backend import PortableState
+from livery.weights import base_digest
 from tests import ROOT
 from tests.eval.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
 from tests.hostile import Inputs, make
@@ -99,7 +100,7 @@ def gguf_base(inputs: Inputs) -> None:
         llamacpp_files.is_gguf,
         llamacpp_files.file_type,
         lambda file: llamacpp_files.check_vocabulary(file, TOKENIZER, "m"),
-        run_folder.base_digest,
+        base_digest,
     )  # fmt: skip
     refusals: list[UserError] = []
     for one in read:  # each of them is tried, also where the one before refuses

@@ -10,7 +10,7 @@ from commands.training import session
 from livery.config.layers import Config, Value
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.paths import find_model
+from livery.models import resolve_name
 from livery.training.events import Callback
 from livery.training.job import RunResult
 
@@ -44,7 +44,7 @@ def train(
     _check_choices(settings)
     if resume and overwrite:
         raise UserError("overwrite begins anew and resume goes on: choose one.")
-    settings = dataclasses.replace(settings, model=find_model(settings.model))
+    settings = dataclasses.replace(settings, model=resolve_name(settings.model))
     plain = dataclasses.asdict(settings)
     lora = plain.pop("lora")
     named = {**plain, **{f"lora.{name}": value for name, value in lora.items()}}

@@ -15,7 +15,7 @@ from livery.adapter import from_portable
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors
-from livery.paths import EMBEDDED, name_model
+from livery.models import is_embedded, name_model
 from livery.progress import show_seconds
 from livery.temporary import Scratch
 from livery.training.backend import PortableState
@@ -145,7 +145,7 @@ def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]
     }
     about = (
         "Its base is Livery's embedded one: a small synthetic model for trying things out offline."
-        if name_model(settings.model) == EMBEDDED
+        if is_embedded(settings.model)
         else ""
     )
     return {"title": Path(settings.output_dir).name, "description": about, "training": training}

@@ -11,13 +11,14 @@ from typing import Any, cast
 from convert import archive
 from convert.adapters import mlx as mlx_format
 from convert.adapters import peft as peft_format
-from convert.base import Base, check_fits, find_base, load_base
+from convert.base import Base, check_fits, load_base
 from convert.unwritable import Unwritable
 from convert.way_out import advice
 from livery.adapter import Adapter, Format
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError
 from livery.files import read_json
+from livery.models import find_base
 from livery.reading import open_file
 
 FORMATS: tuple[Format, ...] = ("peft", "mlx", "gguf")

@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.adapters import peft_config, peft_experts, record
 from convert.adapters.peft_config import CONFIG, Unit
-from convert.base import Base, find_base
+from convert.base import Base
 from convert.naming import common_order, leaf
 from convert.unwritable import Unwritable
 from livery import peft_rules
@@ -18,7 +18,7 @@ from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError, shown
 from livery.files import write_json
-from livery.models import read_config
+from livery.models import find_base, read_config
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 

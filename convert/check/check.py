@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.adapters.formats import refuse
-from convert.base import Base, check_fits, find_base, load_base
+from convert.base import Base, check_fits, load_base
 from convert.check import llamacpp as check_llamacpp
 from convert.check import mlx as check_mlx
 from convert.check import vllm as check_vllm
@@ -22,6 +22,7 @@ from convert.check.case import Case, Finding, Form, GgufBase, Runtime
 from convert.check.forms import find_forms, gguf_shapes, open_gguf_base
 from livery.adapter import LONGEST_NAME, Format
 from livery.errors import UserError
+from livery.models import find_base
 
 RUNTIMES: tuple[Runtime, ...] = ("vllm", "llamacpp", "ollama", "mlx")
 READS: Mapping[Runtime, Format] = {

@@ -19,7 +19,7 @@ import numpy as np
 from convert import archive
 from convert.adapters import formats
 from convert.archive import ABOUT, GGUF_FILES, MLX_FILES, PEFT_FILES, TOKENIZER_FILES
-from convert.base import Base, find_base, load_base
+from convert.base import Base, load_base
 from convert.check.case import Form
 from convert.check.forms import find_forms
 from convert.pack import card
@@ -28,6 +28,7 @@ from livery import outputs
 from livery.adapter import Adapter, Format, Pair
 from livery.errors import UserError
 from livery.files import CannotWrite, atomic_write, sha256
+from livery.models import find_base
 from livery.temporary import Scratch
 
 _FILES: Mapping[Format, tuple[str, ...]] = {

@@ -19,7 +19,6 @@ from livery.engines.probe import AdapterRefused
 from livery.errors import UserError
 from livery.files import CannotWrite
 from livery.machine import install
-from livery.paths import find_model
 from livery.progress import Progress
 from livery.temporary import Scratch
 
@@ -59,7 +58,7 @@ def verify(
     """
     from convert.base import load_base
 
-    known = load_base(find_model(base))
+    known = load_base(base)
     chosen, left_out = _choose(engines)
     verdict = Verdict(str(adapter), str(base), left_out=left_out, positions=POSITIONS)
     config = known.config

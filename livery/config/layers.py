@@ -23,7 +23,8 @@ from livery.config.foreign import TRAIN_COMMAND, train_command_note
 from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name
 from livery.config.values import Integer, Number
 from livery.errors import UserError, shown
-from livery.paths import EMBEDDED, HOME, find_model, name_model
+from livery.models import EMBEDDED, is_embedded, resolve_name
+from livery.paths import HOME
 from livery.reading import read_object
 
 FILE_NAME = "mlx_config.yaml"
@@ -109,7 +110,7 @@ def find_file(file: str | Path | None = None, model: str = EMBEDDED) -> Path | N
     if Path(FILE_NAME).is_file():
         return Path(FILE_NAME)
     ours = own_file()
-    return ours if ours.is_file() and name_model(find_model(model)) == EMBEDDED else None
+    return ours if ours.is_file() and is_embedded(model) else None
 
 
 def own_file() -> Path:
@@ -368,7 +369,7 @@ def _apply_length(values: dict[str, Value], layer: dict[str, Given], notes: list
 def _build(values: dict[str, Value]) -> TrainSettings:
     plain = {name: v.value for name, v in values.items() if not name.startswith("lora.")}
     lora = {n.removeprefix("lora."): v.value for n, v in values.items() if n.startswith("lora.")}
-    plain["model"] = find_model(plain["model"])
+    plain["model"] = resolve_name(plain["model"])
     return TrainSettings(lora=LoraSettings(**lora), **plain)
 
 

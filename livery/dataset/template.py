@@ -396,7 +396,7 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
         UserError: as `load_tokenizer`, or a template that is no Jinja.
     """
     settings = settings or TemplateSettings()
-    folder = find_base(str(Path(model).expanduser()))
+    folder = find_base(model)
     config = read_object(folder / "config.json") if folder else {}
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     vocabulary = size if isinstance(size, int) and not isinstance(size, bool) else None

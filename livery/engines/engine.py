@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from livery.blas import use_openblas
 from livery.errors import UserError
-from livery.paths import find_model
+from livery.models import resolve_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +214,7 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
     if name == "mlx":
         use_openblas()  # before MLX is imported
     if name != "http":
-        model = find_model(model)
+        model = resolve_name(model)
     module_name, extra = _ENGINES[name]
     try:
         module = importlib.import_module(module_name)

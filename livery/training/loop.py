@@ -30,6 +30,7 @@ from livery.training.resume import resume
 from livery.training.schedule import learning_rate
 from livery.training.self_check import settle
 from livery.training.validation import answers, evaluate, judge
+from livery.weights import base_digest
 
 
 def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
@@ -60,7 +61,7 @@ class _Run:
         self.origin = Origin(
             run_folder.deciding_settings(settings, self.total),
             job.train_digest,
-            run_folder.base_digest(settings.model),
+            base_digest(settings.model),
         )
         self.writes = backend.rank == 0
         self.progress = Progress(valid=job.valid_digest)

@@ -12,6 +12,7 @@ from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
 from livery.training.checkpoint import Checkpoint, Origin, Progress
 from livery.training.events import Callback, Note, Resumed
+from livery.weights import base_digest
 
 
 def resume(
@@ -44,7 +45,7 @@ def resume(
         tell(Note(f"{why}: starting from step 0."))
         _cut_logs(folder, backend, -1)
         return 0, progress
-    base = run_folder.base_digest(settings.model, like=found.origin.base)
+    base = base_digest(settings.model, like=found.origin.base)
     differences = dataclasses.replace(origin, base=base).differences(found.origin)
     if differences:
         text = f"{found.path}: made by another run: " + "; ".join(differences) + "."

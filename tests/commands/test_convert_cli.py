@@ -16,11 +16,12 @@ from click.testing import CliRunner
 
 from commands.convert import convert_command
 from convert.adapters import formats
-from convert.base import find_base, load_base
+from convert.base import load_base
 from convert.convert import convert
 from convert.pack.folder import write_adapter_folder
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.models import find_base
 from tests import ROOT
 from tests.convert import convert_cases as cases
 from tests.tiny_models import tiny_model
@@ -159,7 +160,7 @@ def test_formats_are_recognised_by_content(base: Path, tmp_path: Path):
         (lambda p: p.mkdir(), "no adapter here"),
         (lambda p: None, "no such file or folder"),
         (lambda p: p.write_bytes(b""), "neither a GGUF file"),
-        (lambda p: [p.mkdir(), *((p / f"{n}.gguf").touch() for n in "ab")], "name the one"),
+        (lambda p: [p.mkdir(), *((p / f"{n}.gguf").touch() for n in "ab")], "name one of them"),
     ],
 )
 def test_what_is_no_adapter(make: Any, says: str, tmp_path: Path):

@@ -30,7 +30,8 @@ from livery.dataset.raw import Source
 from livery.dataset.reader import Reader, Told
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError
-from livery.paths import EMBEDDED, HOME
+from livery.models import EMBEDDED
+from livery.paths import HOME
 from livery.training.plan import Example
 from tests.dataset import templates
 

@@ -17,8 +17,9 @@ import pytest
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.training import checkpoint, events, run_folder
+from livery.training import checkpoint, events
 from livery.training.events import Event
+from livery.weights import base_digest
 from tests import ROOT
 from tests.runs import notes, run, tiny_settings
 
@@ -329,13 +330,13 @@ def test_a_run_that_recorded_the_bases_older_digest_is_resumed(whole: Path, tmp_
     shutil.rmtree(checkpoint.folder(tmp_path / "run", 12))
     state = checkpoint.folder(tmp_path / "run", 10) / "state.json"
     facts = json.loads(state.read_text())
-    assert facts["origin"]["base"] == run_folder.base_digest(settings.model)
-    facts["origin"]["base"] = run_folder.base_digest(settings.model, like="f" * 64)
+    assert facts["origin"]["base"] == base_digest(settings.model)
+    facts["origin"]["base"] = base_digest(settings.model, like="f" * 64)
     state.write_text(json.dumps(facts))
     run(settings, resume=True)
     assert final(tmp_path) == final(whole)
     newest = checkpoint.read(checkpoint.folder(tmp_path / "run", 12))
-    assert newest.origin.base == run_folder.base_digest(settings.model)
+    assert newest.origin.base == base_digest(settings.model)
 
 
 def test_evaluations_on_other_rows_are_not_compared(tmp_path: Path) -> None:

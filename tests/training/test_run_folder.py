@@ -19,6 +19,7 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import write_jsonl
 from livery.training import checkpoint, run_folder
+from livery.weights import base_digest
 from tests.training.test_checkpoint import write
 
 # Takes the folder as often as it can; a file that must not be there yet shows a second holder.
@@ -199,15 +200,15 @@ def base_folder(folder: Path, last: int = 0) -> Path:
 
 
 def test_a_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) -> None:
-    digest = run_folder.base_digest(base_folder(tmp_path / "base"))
-    assert run_folder.base_digest(base_folder(tmp_path / "base")) == digest
-    assert run_folder.base_digest(base_folder(tmp_path / "base", last=1)) != digest
+    digest = base_digest(base_folder(tmp_path / "base"))
+    assert base_digest(base_folder(tmp_path / "base")) == digest
+    assert base_digest(base_folder(tmp_path / "base", last=1)) != digest
     # The form of before, the negative control: it sees nothing of it.
-    before = run_folder.base_digest(tmp_path / "base", like="f" * 64)
-    assert run_folder.base_digest(base_folder(tmp_path / "base"), like="f" * 64) == before
+    before = base_digest(tmp_path / "base", like="f" * 64)
+    assert base_digest(base_folder(tmp_path / "base"), like="f" * 64) == before
     assert not before.startswith("2-")
     (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen2"}')
-    assert run_folder.base_digest(tmp_path / "base") != digest
+    assert base_digest(tmp_path / "base") != digest
 
 
 def test_a_gguf_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_gguf_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) ->
         tensors["b"][-1] = last
         fields = {"general.architecture": "llama"}
         write_gguf(tmp_path / "m.gguf", fields, tensors, dict.fromkeys(tensors, "float32"))
-        digests.add(run_folder.base_digest(tmp_path / "m.gguf"))
+        digests.add(base_digest(tmp_path / "m.gguf"))
     assert len(digests) == 2
 
 
@@ -225,11 +226,11 @@ def test_a_hub_id_is_digested_where_it_was_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    by_name = run_folder.base_digest("some/model")
+    by_name = base_digest("some/model")
     snapshots = tmp_path / "models--some--model" / "snapshots"
     snapshots.mkdir(parents=True)
     folder = base_folder(snapshots / "abc")
-    assert run_folder.base_digest("some/model") == run_folder.base_digest(folder) != by_name
+    assert base_digest("some/model") == base_digest(folder) != by_name
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root")

@@ -41,7 +41,7 @@ from livery.engines.llamacpp.files import ToGguf
 from livery.engines.llamacpp.process import LlamaProcess
 from livery.engines.text import end_tokens, own_tokenizer
 from livery.errors import UserError
-from livery.paths import find_model
+from livery.models import resolve_name
 
 PACKAGE = "xllamacpp"
 CONTEXT = 2048  # tokens to begin with; a prompt that needs more gets more
@@ -95,7 +95,7 @@ class LlamaCppEngine:
             made_in = self._scratch.path
             self._adapter, _ = files.adapter_file(adapter, folder, to_gguf, made_in)
         self._model = files.model_file(model, gguf_type, to_gguf)
-        given = find_model(tokenizer) if tokenizer else None
+        given = resolve_name(tokenizer) if tokenizer else None
         source = given or _own_tokenizer(adapter) or folder
         if source is None:
             raise UserError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from livery.engines.mlx.model_config import complete, mend, other_arithmetic, with_short_factors
 from livery.errors import UserError
-from livery.models import check_files, read_config
+from livery.models import check_files, download_model, read_config
 from livery.reading import read_json
 from livery.weights import check_head, only_what_counts, read_tensors, weight_files
 
@@ -60,7 +60,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
             not supported, or nothing in it can be quantized.
     """
     require_mlx()
-    path = find_model(model)
+    path = download_model(model)
     check_folder(path)
     config = read_config(path)
     if "quantization" in config and quantize is not None:
@@ -194,60 +194,6 @@ def compiler_missing() -> str:
     if sys.platform == "linux" and on_cpu and shutil.which("g++") is None:
         return "MLX compiles with g++ on a CPU, and there is none: sudo apt install g++"
     return ""
-
-
-def find_model(model: str | Path) -> Path:
-    """The local folder of `model`, downloaded from the hub where it is a hub id.
-
-    Raises:
-        UserError: no such folder, no such model, or the hub is out of reach.
-    """
-    path = Path(model).expanduser()
-    if path.exists():
-        return path
-    name = str(model)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(
-            f"{name}: no such folder, and not a hub id (owner/name). "
-            "Give a folder with config.json and safetensors, or an id such as "
-            "mlx-community/gemma-3-270m-it-bf16."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-    from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=DEFAULT_ALLOW_PATTERNS))
-    except GatedRepoError as error:
-        raise UserError(
-            f"{name}: its owner asks you to accept terms first. Accept them at "
-            f"https://huggingface.co/{name}, then log in with: hf auth login"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"{name}: the hub has no such model, or it is private. Check the spelling; for a "
-            "private one log in with: hf auth login"
-        ) from error
-    except HFValidationError as error:
-        raise UserError(f"{name}: no such folder, and not a valid hub id.") from error
-    except (
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        OSError,
-    ) as error:
-        raise UserError(
-            f"{name}: no such folder here, and the hub cannot be reached "
-            f"({type(error).__name__}). Connect to the network, or give a local folder; "
-            "base_model comes with Livery and needs no network."
-        ) from error
 
 
 def check_folder(path: Path) -> None:

@@ -310,7 +310,7 @@ def _as_adapters_name_it(loaded: Any, model: str | Path) -> Any:
     """The language model alone, with its modules at the paths that adapters of the folder name."""
     from livery.engines.torch.text_model import text_alone, under_names_of
 
-    folder = find_base(str(Path(model).expanduser()))
+    folder = find_base(model)
     alone = text_alone(loaded, str(model))
     return under_names_of(alone, read_tensors(folder) if folder is not None else ())
 
