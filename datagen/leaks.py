@@ -39,7 +39,7 @@ def refuse_leaks(splits: Mapping[str, Sequence[Row]], names: Iterable[str] = ())
             for one, other, leak in found[:5]
         )
         raise UserError(
-            f"{counted(len(found), 'case stands', 'cases stand')} in another split too, so no data "
-            f"were written:\n{shown}\n"
+            f"{counted(len(found), 'case is', 'cases are')} also in another split, so no data "
+            f"was written:\n{shown}\n"
             "Take these sentences out of one of the splits."
         )

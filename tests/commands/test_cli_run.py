@@ -77,7 +77,7 @@ def test_every_stage_runs_then_is_skipped_then_redone_when_its_bytes_change(
     weights = (folder / "adapter_model.safetensors").read_bytes()
     (folder / "training_metadata.json").unlink()
     resumed = run("--target", "0")
-    assert "Going on from step 3" in resumed.stderr
+    assert "Resuming from step 3" in resumed.stderr
     assert (folder / "adapter_model.safetensors").read_bytes() == weights
 
     # Data that somebody edited is made again; the adapter was made from it as it is now.

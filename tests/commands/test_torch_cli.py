@@ -87,7 +87,7 @@ def test_train_write_continue_and_change_the_backend(
     shutil.rmtree(folder / "checkpoints" / "step-000006")
     changed = train("--resume", "--output-dir", "out", "--backend", "mlx")
     assert changed.returncode == 0, changed.stderr
-    assert "Going on from step 4" in changed.stderr
+    assert "Resuming from step 4" in changed.stderr
     assert "The run's backend was torch and is now mlx." in changed.stderr
     back = train("--resume", "--output-dir", "out", "--backend", "torch", "--dtype", "bfloat16")
     assert "The run's backend was mlx and is now torch." in back.stderr
@@ -120,6 +120,6 @@ def test_a_run_goes_on_where_its_framework_is_missing(monkeypatch: pytest.Monkey
     begun = TrainSettings(backend="mlx")
     settings, notes = backends.choose(begun, fall_back=True)
     assert settings.backend == "torch"
-    assert "began with mlx, which is not installed here: going on with torch" in notes[0]
+    assert "began with mlx, which is not installed here: resuming with torch" in notes[0]
     with pytest.raises(UserError, match="--backend mlx is not installed"):
         backends.choose(begun)

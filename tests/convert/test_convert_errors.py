@@ -292,7 +292,7 @@ HOSTILE_SAFETENSORS: dict[str, bytes | Any] = {
 def test_hostile_safetensors(case: str, tmp_path: Path):
     formats.write_adapter(plain(), tmp_path, "mlx", base=BASE)
     header_file(tmp_path / "adapters.safetensors", HOSTILE_SAFETENSORS[case])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         formats.read_adapter(tmp_path)
 
 
@@ -330,7 +330,7 @@ HOSTILE_GGUF = {
 @pytest.mark.parametrize("case", HOSTILE_GGUF)
 def test_hostile_gguf(case: str, tmp_path: Path):
     (tmp_path / "a.gguf").write_bytes(HOSTILE_GGUF[case])
-    with pytest.raises(UserError, match="not a whole GGUF file"):
+    with pytest.raises(UserError, match="not a complete GGUF file"):
         formats.read_adapter(tmp_path / "a.gguf")
 
 

@@ -202,7 +202,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"rms_norm_eps": "tiny"}, 'rms_norm_eps is "tiny"'),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "lacks 'factor'"),
     ("llama", {"rope_scaling": [1]}, "rope_scaling is no JSON object"),
-    ("llama", {"qk_norm": True}, "qk_norm is True, a field not known here for llama"),
+    ("llama", {"qk_norm": True}, "qk_norm is True, a field that Livery does not know for llama"),
     ("llama", {"logit_scale": 0.5}, "--ignore-field logit_scale"),
 ]
 
@@ -226,7 +226,7 @@ def test_another_name_of_a_known_number(root: Path, tmp_path: Path):
     same = changed("llama", root, tmp_path / "same", rotary_emb_base=theta)
     assert numbers(same) == numbers(tiny_model("llama", root))
     other = changed("llama", root, tmp_path / "other", rotary_emb_base=2 * theta)
-    with pytest.raises(UserError, match=r"rotary_emb_base is .* a field not known here"):
+    with pytest.raises(UserError, match=r"rotary_emb_base is .* a field that Livery does not know"):
         numbers(other)
 
 

@@ -86,7 +86,7 @@ def test_a_text_leaks_itself(texts: list[str]):
 
 def test_generation_refuses_a_planted_leak():
     splits = {"train": [row("oil the gate today", "today")], "test": [row("Oil the gate today")]}
-    with pytest.raises(UserError, match="1 case stands in another split"):
+    with pytest.raises(UserError, match="1 case is also in another split"):
         refuse_leaks(splits)
     refuse_leaks({"train": splits["train"], "test": [row("feed the geese today")]})
 

@@ -153,7 +153,7 @@ def test_rows_before_a_fault_of_the_whole_file_get_their_verdict(
         ("dropped", f"{path}:2"),
         ("form", str(path)),
     ]
-    assert "not a whole" in found[2].message
+    assert "not a complete" in found[2].message
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_run_goes_on_the_next_day_under_a_template_with_a_date(
     assert run([*command, "--iters", "2", "--resume"]) == 0
     said = capsys.readouterr().err
     assert "that is 2026-03-01 (--template-date" in said
-    assert "Going on from step 1" in said
+    assert "Resuming from step 1" in said
     assert json.loads((out / "run_config.json").read_text())["settings"]["template_date"] == (
         "2026-03-01"
     )

@@ -148,7 +148,7 @@ def suspicious(path: Path, kind: str) -> None:
     [
         ("twice", "occurs twice"), ("link", "is a link"), ("out", "leads out of it"),
         ("root", "leads out of it"), ("control", r"valid\\n.jsonl"), ("encrypted", "is encrypted"),
-        ("cut", "not a whole zip file"),
+        ("cut", "not a complete zip file"),
     ],
 )  # fmt: skip
 def test_a_zip_is_read_with_suspicion(tmp_path: Path, kind: str, message: str) -> None:
@@ -163,7 +163,7 @@ def test_damage_within_a_zip(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60:90] = bytes(30)
     path.write_bytes(data)
-    with pytest.raises(UserError, match="not a whole zip file"):
+    with pytest.raises(UserError, match="not a complete zip file"):
         list(raw_rows(find(path).train[0]))
 
 
