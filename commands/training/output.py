@@ -39,7 +39,7 @@ class TrainingOutput:
                     f"{result.gradient_difference:.0e} (allowed {result.tolerance:.0e})."
                 )
             case events.Resumed(step, path):
-                self.say(f"Going on from step {step} ({path}).")
+                self.say(f"Resuming from step {step} ({path}).")
             case events.Started():
                 self._start(event)
             case events.Stepped() if self._progress is not None:

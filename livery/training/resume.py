@@ -51,7 +51,7 @@ def resume(
         text = f"{found.path}: made by another run: " + "; ".join(differences) + "."
         if not anyway:
             raise UserError(f"{text} Add --resume-anyway to continue it regardless.")
-        tell(Note(f"{text} Going on anyway."))
+        tell(Note(f"{text} Continuing anyway."))
     for text in _changes(settings, backend, found, progress.valid):
         tell(Note(text))
     backend.set_state(found.state)

@@ -88,7 +88,7 @@ GOOD = '{"text": "a"}'
         ("x.jsonl", lines_of(GOOD, "[" * 5000), "{p}:2", "nested deeper"),
         ("x.jsonl", lines_of(GOOD, '{"text": ' + "1" * 5000 + "}"), "{p}:2", "5,000 digits"),
         ("x.jsonl", lines_of(GOOD, '{"text": "cut \\ud83d"}'), "{p}:2", "half of a character"),
-        ("x.jsonl", lines_of(GOOD, '{"text": "a", "text": "b"}'), "{p}:2", "stands twice"),
+        ("x.jsonl", lines_of(GOOD, '{"text": "a", "text": "b"}'), "{p}:2", "appears twice"),
         ("x.jsonl", b'{"text": "a"}\r{"text": "\xff"}\r', "{p}:2", "not UTF-8"),
         ("x.json", lines_of("[", GOOD, ', {"text": "cut \\ud83d"}]'), "{p} row 2", "half of a"),
         ("x.json", lines_of("[{}", ", 3]"), "{p} row 2", "a number where"),

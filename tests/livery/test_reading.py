@@ -46,9 +46,9 @@ P = Path("made/x.json")
         (rb'{"a": "\ude00\ud83d"}', r"x\.json:1: a: '\\ude00\\ud83d' holds half"),
         (rb'{"a": {"\ud83d": 1}}', r"x\.json:1: a\.a key: '\\ud83d' holds half"),
         ('{"a": "\ud83d"}', r"x\.json:1: a: '\\ud83d' holds half"),
-        (b'{"r": 8,\n"r": 16}', r"x\.json:2: the key 'r' stands twice"),
-        (b'{"r": 1, "r": true}', "the key 'r' stands twice"),
-        (b'[{"x": {"r": 1, "r": 1.0}}]', "the key 'r' stands twice"),
+        (b'{"r": 8,\n"r": 16}', r"x\.json:2: the key 'r' appears twice"),
+        (b'{"r": 1, "r": true}', "the key 'r' appears twice"),
+        (b'[{"x": {"r": 1, "r": 1.0}}]', "the key 'r' appears twice"),
     ],
 )
 def test_json_that_is_refused(data: bytes | str, message: str) -> None:
@@ -131,8 +131,8 @@ def test_a_recorded_run_with_values_no_run_has_is_refused(tmp_path: Path) -> Non
     for settings, message in (
         ("[]", "damaged: it holds no settings"),
         ('{"lora": []}', "damaged: it holds no settings"),
-        ('{"max_steps": "x"}', "max_steps: 'x' is no value that a run has"),
-        ('{"batch_size": true}', "batch_size: True is no value"),
+        ('{"max_steps": "x"}', "max_steps: 'x' is not a value that a run can have"),
+        ('{"batch_size": true}', "batch_size: True is not a value"),
         ('{"learning_rate": NaN}', "learning_rate: nan is no value"),
         ('{"schedule": ["cosine"]}', "schedule: .* is no value"),
         ('{"lora": {"rank": -1}}', "lora.rank: -1 is no value"),
