@@ -506,8 +506,8 @@ def _explained(source: Source, faults: tuple[type[Exception], ...] = ()) -> Gene
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         kind = source.packing or ("zip" if source.member else source.format)
         raise UserError(
-            f"{source}: not a complete {kind.lstrip('.')} file: {shown(reason)}. Download or make it "
-            "again."
+            f"{source}: not a complete {kind.lstrip('.')} file: {shown(reason)}. Download or make "
+            "it again."
         ) from None
 
 

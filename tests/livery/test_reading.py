@@ -133,10 +133,10 @@ def test_a_recorded_run_with_values_no_run_has_is_refused(tmp_path: Path) -> Non
         ('{"lora": []}', "damaged: it holds no settings"),
         ('{"max_steps": "x"}', "max_steps: 'x' is not a value that a run can have"),
         ('{"batch_size": true}', "batch_size: True is not a value"),
-        ('{"learning_rate": NaN}', "learning_rate: nan is no value"),
-        ('{"schedule": ["cosine"]}', "schedule: .* is no value"),
-        ('{"lora": {"rank": -1}}', "lora.rank: -1 is no value"),
-        ('{"lora": {"targets": [1]}}', r"lora.targets: \(1,\) is no value"),
+        ('{"learning_rate": NaN}', "learning_rate: nan is not a value"),
+        ('{"schedule": ["cosine"]}', "schedule: .* is not a value"),
+        ('{"lora": {"rank": -1}}', "lora.rank: -1 is not a value"),
+        ('{"lora": {"targets": [1]}}', r"lora.targets: \(1,\) is not a value"),
     ):
         record.write_text(f'{{"settings": {settings}}}')
         with pytest.raises(UserError, match=rf"run_config\.json: {message}"):
