@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from cuda_train import flex, memory
-from cuda_train.check import compare
 from cuda_train.lora import add_lora, set_dropout
 from cuda_train.loss import Loss
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer, norm_of
@@ -125,7 +124,8 @@ class TorchBackend:
     def self_check(self, batch: MicroBatch) -> CheckResult:
         with self._dropout(None), memory.explained(self.settings, self.device, self._ahead):
             note = self._choose_kernel()
-            return dataclasses.replace(compare(self.loss, batch, self.loss.route(batch)), note=note)
+            result = self.loss.check(batch, self.loss.route(batch))
+            return dataclasses.replace(result, note=note)
 
     # -- one step ----------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuda_train.check import compare
 from cuda_train.estimate import first_epoch
 from cuda_train.loss import Loss
 from cuda_train.ranks import Ranks
@@ -121,7 +120,7 @@ def try_out(loss: Loss, batch: MicroBatch, ranks: Ranks, *, timed: bool) -> Tria
 def _wrong(loss: Loss, batch: MicroBatch) -> str:
     """How far the gradients are off, of a few rows against plain ones and of all against sdpa's."""
     size = f"a tree of {shape_of(batch).places:,} places"
-    few = compare(loss, batch, "flex")
+    few = loss.check(batch, "flex")
     if math.isinf(few.gradient_difference):  # it ended in an exception, which is in the reason
         return f"could not be tried on {size}: {few.reason}"
     if not few.ok:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from cuda_train.head import Head
 from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.config.settings import TrainSettings
+from livery.training.backend import Arrays, CheckResult
 from livery.training.objective import SFT, Objective, row_arrays, rows_of
 from livery.training.plan import MicroBatch, split_batch
+from livery.training.self_check import compare
 
 
 class Loss:
@@ -88,6 +90,29 @@ class Loss:
                 loss_sum += float(total.detach())
                 count += objective.count(part)
         return loss_sum, count
+
+    def check(self, batch: MicroBatch, route: Route) -> CheckResult:
+        """Hold the gradients by `route` against the model's own, row by row; changes no state."""
+
+        def gradients(run: Callable[[], float]) -> tuple[float, Arrays]:
+            self.flat.message.zero_()
+            try:
+                loss = run()
+                grads = self.flat.split(self.flat.grads.clone())
+                return loss, {name: grad.cpu().numpy() for name, grad in grads.items()}
+            finally:
+                self.flat.message.zero_()
+
+        return compare(
+            batch,
+            fast=lambda part: gradients(lambda: self.gradient([part], route)[0]),
+            plain=lambda part: gradients(lambda: self.plain_gradient(part)),
+            dtype=self.dtype,
+            library=f"transformers ({type(self.model).__name__})",
+            route=route,
+            # bitsandbytes' 8-bit products round activations, too, by what stands beside them.
+            coarse=self.settings.quantize == 8,
+        )
 
     def plain_gradient(self, batch: MicroBatch) -> float:
         """Add each row's gradient by itself, by the model's own forward; returns the loss sum."""

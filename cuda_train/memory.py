@@ -14,6 +14,7 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import memory as machine_memory
 from livery.models import read_config
+from livery.training.forecast import is_out_of_memory
 from livery.training.plan import Example
 from livery.weights import read_tensors
 
@@ -155,16 +156,6 @@ def explained(
         if is_out_of_memory(error):
             raise UserError(out_of_memory(settings, device, ahead)) from error
         raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's memory is what this is about."""
-    # MPS and the CPU's allocator have no exception of their own.
-    text = str(error).lower()
-    said = ("out of memory", "can't allocate memory", "buffer size")
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in said)
-    )
 
 
 def out_of_memory(

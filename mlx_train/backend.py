@@ -20,12 +20,12 @@ from livery.engines.mlx.head import find_head
 from livery.engines.mlx.load import Base, compiler_missing, load_base
 from livery.engines.text import end_tokens
 from livery.errors import UserError
-from livery.training.backend import CheckResult, PortableState, StepResult
+from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
 from livery.training.objective import SFT, Objective, rows_of
 from livery.training.plan import MicroBatch
+from livery.training.self_check import compare
 from mlx_train import lora
 from mlx_train.adamw import AdamW
-from mlx_train.check import compare
 from mlx_train.checkpointing import checkpoint_blocks
 from mlx_train.loss import Inputs, Part, make_inputs, row_logprobs
 from mlx_train.machine import (
@@ -47,7 +47,8 @@ class MlxBackend:
     """See `livery.training.backend.Backend`.
 
     Attributes:
-        compiled: whether the step is compiled, and why, for the run's first lines.
+        compiled: whether the step is compiled.
+        why_compiled: or why not, for people.
     """
 
     name = "mlx"
@@ -96,7 +97,7 @@ class MlxBackend:
         self._second = mx.zeros_like(self._weights)
         self._step = 0
         self._objective = objective
-        self.compiled, self._gradient = self._choose_gradient()
+        self.compiled, self.why_compiled, self._gradient = self._choose_gradient()
 
     # -- the loss ----------------------------------------------------------------------------
 
@@ -122,12 +123,13 @@ class MlxBackend:
             gradient = self._gradient if as_trained else self._supervised
             return compare(
                 batch,
-                fast=lambda part: self._run(gradient, self._inputs(part)),
-                plain=lambda part: self._run(
+                fast=lambda part: self._gradients(gradient, self._inputs(part)),
+                plain=lambda part: self._gradients(
                     self._supervised, make_inputs(part, share=False, few_shapes=False)
                 ),
-                names=[p.name for p in self._trained],
                 dtype=self.dtype,
+                library="mlx-lm",
+                route="plain" if self._plain else "shared",
             )
 
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
@@ -248,10 +250,9 @@ class MlxBackend:
 
     def _inputs(self, batch: MicroBatch, *, share: bool | None = None) -> Inputs:
         share = not self._plain if share is None else share
-        few_shapes = self.compiled.startswith("on")
         prefix = len(batch.prefix) if share else 0
-        streams = [] if few_shapes else self._cores.streams(prefix, *batch.tokens.shape)
-        return make_inputs(batch, share=share, few_shapes=few_shapes, parts=max(1, len(streams)))
+        streams = [] if self.compiled else self._cores.streams(prefix, *batch.tokens.shape)
+        return make_inputs(batch, share=share, few_shapes=self.compiled, parts=max(1, len(streams)))
 
     def _streams(self, inputs: Inputs) -> list[Any]:
         return self._cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
@@ -264,6 +265,13 @@ class MlxBackend:
             # Tracing leaves its placeholders in the modules.
             for parameter, value in zip(self._trained, held, strict=True):
                 parameter.put(value)
+
+    def _gradients(self, gradient: _Gradient, inputs: Inputs) -> tuple[float, Arrays]:
+        loss, found = self._run(gradient, inputs)
+        mx.eval(loss, found)
+        names = [parameter.name for parameter in self._trained]
+        arrays = [np.asarray(array, np.float32) for array in found]
+        return float(np.asarray(loss)), dict(zip(names, arrays, strict=True))
 
     def _loss(self, inputs: Inputs, objective: Objective) -> mx.array:
         logprobs = row_logprobs(self._model, self._head, inputs, self._streams(inputs))
@@ -285,17 +293,18 @@ class MlxBackend:
         value, gradients = mx.value_and_grad(loss)(weights)
         return value, cast(list[mx.array], gradients)
 
-    def _choose_gradient(self) -> tuple[str, _Gradient]:
+    def _choose_gradient(self) -> tuple[bool, str, _Gradient]:
+        """(whether the step is compiled, why, the step's gradient)."""
         wanted = self._settings.compile
         missing = compiler_missing()
         if wanted == "off":
-            return "off (asked for)", self._uncompiled
+            return False, "asked for", self._uncompiled
         if missing:
             if wanted == "on":
                 print(f"compile: off, {missing}", file=sys.stderr)
-            return f"off ({missing})", self._uncompiled
+            return False, missing, self._uncompiled
         if wanted == "auto" and on_cpu():
-            return "off (on a CPU it costs half a minute and gains nothing)", self._uncompiled
+            return False, "on a CPU it costs half a minute and gains nothing", self._uncompiled
 
         def traced(
             weights: list[mx.array], prefix: mx.array | None, arrays: Any, *rows: Any
@@ -310,7 +319,7 @@ class MlxBackend:
             rows = (part.tokens, part.index, part.targets, part.places)
             return step(weights, inputs.prefix, dict(inputs.arrays), *rows)
 
-        return f"on ({'asked for' if wanted == 'on' else 'GPU'})", compiled
+        return True, "asked for" if wanted == "on" else "GPU", compiled
 
     def _put_weights(self) -> None:
         for parameter, value in zip(self._trained, self._cut(self._weights), strict=True):

@@ -7,12 +7,28 @@ that would be trained could be trusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from livery.errors import UserError
-from livery.training.backend import Backend, CheckResult
+from livery.training.backend import Arrays, Backend, CheckResult
+from livery.training.forecast import is_out_of_memory
 from livery.training.plan import MicroBatch
+
+# What rounding alone makes of a gradient, by the dtype of the base: the larger of what MLX and
+# torch were seen to need. What goes wrong silently is wrong by tenths.
+TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.2}
+# Rows compared: enough that they share a prefix, few enough that the plain side stays small.
+ROWS = 4
+# A parameter whose gradient is smaller than this part of the whole gradient's norm is measured
+# against that: A's gradient is 0 while B is, and rounding would be all there is.
+_SMALL = 1e-2
+
+# A micro-batch -> (its summed loss, gradients by name).
+Gradient = Callable[[MicroBatch], tuple[float, Arrays]]
 
 # What a family's own code may raise where it cannot be computed as asked.
 FAMILY_ERRORS = (
@@ -32,6 +48,78 @@ def broken(where: str, error: BaseException) -> UserError:
     return UserError(
         f"{where} cannot compute the loss of this model ({first_line(error)}). Nothing was "
         "trained. Try a newer version of it, the other backend, or another base."
+    )
+
+
+def compare(
+    batch: MicroBatch,
+    *,
+    fast: Gradient,
+    plain: Gradient,
+    dtype: str,
+    library: str,
+    route: str,
+    coarse: bool = False,
+) -> CheckResult:
+    """Loss and gradients of the first rows, together by `fast` and one by one by `plain`.
+
+    Args:
+        batch: its first `ROWS` rows that have supervised tokens are compared.
+        dtype: of the base; it decides what is allowed (`TOLERANCE`).
+        library: that computes `plain`, for the message where it cannot.
+        route: what `fast` is called in messages.
+        coarse: the base's products round as much as bfloat16 does, whatever its dtype.
+
+    Raises:
+        UserError: `plain` cannot be computed.
+    """
+    rows = np.flatnonzero((batch.targets >= 0).any(axis=1))[:ROWS]
+    tolerance = max(TOLERANCE[dtype], TOLERANCE["bfloat16"] if coarse else 0.0)
+    try:
+        fast_loss, got = fast(_take(batch, rows))
+    except FAMILY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        reason = f"the {route} route fails ({first_line(error)})"
+        return CheckResult(False, math.inf, math.inf, tolerance, reason)
+    plain_loss, wanted = 0.0, {name: np.zeros(g.shape) for name, g in got.items()}
+    try:
+        for row in rows:  # without its padding, as if it were alone
+            loss, gradients = plain(_take(batch, np.array([row]), int(batch.lengths[row])))
+            plain_loss += loss
+            for name, gradient in gradients.items():
+                wanted[name] += gradient
+    except FAMILY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        raise broken(library, error) from error
+    loss_difference = abs(fast_loss - plain_loss) / max(abs(plain_loss), 1e-9)
+    worst, name = gradient_difference(got, wanted)
+    finite = math.isfinite(worst) and math.isfinite(loss_difference)
+    ok = finite and worst <= tolerance and loss_difference <= tolerance
+    reason = f"by the {route} route, worst at {name}; loss {fast_loss:.6g} against {plain_loss:.6g}"
+    return CheckResult(ok, loss_difference, worst, tolerance, "" if ok else reason)
+
+
+def gradient_difference(got: Arrays, wanted: Arrays) -> tuple[float, str]:
+    """The largest ||got - wanted|| / ||wanted|| over the parameters, and whose it is.
+
+    Small gradients are measured against a hundredth of the whole; NaN counts as infinite.
+    """
+    norms = {name: float(np.linalg.norm(g.astype(np.float64))) for name, g in wanted.items()}
+    floor = _SMALL * math.hypot(*norms.values()) + 1e-12
+    worst = 0.0, ""
+    for name, norm in norms.items():
+        apart = float(np.linalg.norm(got[name] - wanted[name].astype(np.float64)))
+        share = apart / max(norm, floor)
+        worst = max(worst, (math.inf if math.isnan(share) else share, name))
+    return worst
+
+
+def _take(batch: MicroBatch, rows: np.ndarray, width: int | None = None) -> MicroBatch:
+    """Some rows of a micro-batch, cut to `width`; each counts alike, whatever it weighs."""
+    return MicroBatch(
+        batch.prefix, batch.tokens[rows, :width], batch.targets[rows, :width], batch.lengths[rows]
     )
 
 

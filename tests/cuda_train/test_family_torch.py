@@ -22,8 +22,6 @@ from livery import peft_rules
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.torch.decode import make_decoder
 from livery.errors import UserError
-from livery.training.backend import CheckResult
-from livery.training.self_check import settle
 from tests import family_runs, hf_families
 from tests.convert.convert_cases import QUIET
 
@@ -137,37 +135,3 @@ def test_a_cache_that_is_not_the_models_own_is_not_used(models: Path) -> None:
     decoder = make_decoder(model)
     assert not decoder.cached
     assert make_decoder(hf_families.load(hf_families.tiny("llama", models / "llama"))).cached
-
-
-class _Fake:
-    """A backend whose fast and plain losses hold or not."""
-
-    name = "fake"
-
-    def __init__(self, fast: bool, plain: bool, applies: bool = True) -> None:
-        self.fast, self.plain_ok, self.applies, self.plain = fast, plain, applies, ""
-
-    def fast_path(self) -> tuple[bool, str]:
-        return self.applies, "" if self.applies else "it is recurrent"
-
-    def use_plain(self, reason: str) -> None:
-        self.plain = reason
-
-    def self_check(self, batch: Any) -> CheckResult:
-        ok = self.plain_ok if self.plain else self.fast
-        return CheckResult(ok, 0.0, 0.0 if ok else 0.5, 1e-3, "" if ok else "the worst is x")
-
-
-def settled(*facts: bool) -> Any:
-    return settle(_Fake(*facts), family_runs.draw())  # pyright: ignore[reportArgumentType]
-
-
-def test_a_loss_that_holds_in_no_way_is_refused() -> None:
-    assert settled(True, True).shares
-    slow = settled(False, True)
-    assert (slow.shares, slow.result.ok) == (False, False), "it tells of the one that failed"
-    assert slow.notes[0].startswith("Training without the fast path: the fast gradients differ")
-    assert settled(True, True, False).notes == ("Prompts are not shared: it is recurrent.",)
-    for facts in ((False, False), (True, False, False)):
-        with pytest.raises(UserError, match=r"fake cannot train this model.*Nothing was trained"):
-            settled(*facts)
