@@ -45,7 +45,9 @@ Examples:
 )
 @options.new_folder
 @click.option(
-    "--dequantize", is_flag=True, help="Decode a 4-bit base (MLX, bitsandbytes) to full precision."
+    "--dequantize",
+    is_flag=True,
+    help="Decode a 4-bit base (MLX, bitsandbytes, MXFP4) to full precision.",
 )
 @click.option(
     "--dtype",

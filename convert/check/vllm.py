@@ -11,13 +11,13 @@ import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from convert.adapters.peft_config import faults, start_of
 from convert.check import vllm_models
 from convert.check.case import Case, Finding, Form, peft_halves
 from convert.naming import leaf
-from livery.errors import shown
+from livery.errors import counted, shown
 
 # What --max-lora-rank may be.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -121,7 +121,7 @@ def findings(case: Case) -> Iterator[Finding]:
             yield Finding(rule.name, True, f"{rule.why}.", rule.mend(case))
     for rule in (
         _architecture, _types, _required, _rank, _names, _halves, _embeddings, _mixtral, _experts,
-        _scales,
+        _dense_parameters, _scales,
     ):  # fmt: skip
         yield from rule(case, form)
 
@@ -299,6 +299,23 @@ def _experts(case: Case, form: Form) -> Iterator[Finding]:
             "the experts are adapted as one fused parameter (3D), which vLLM reads only when told.",
             _serve(case, case.max_lora_rank, mixed_moe=True),
         )
+
+
+def _dense_parameters(case: Case, form: Form) -> Iterator[Finding]:
+    """Dense layers among experts (`livery.peft_rules`): vLLM finds their tensors by name; PEFT
+    wraps the parameter, which a base in 4 bits keeps as packed bytes."""
+    listed = form.config.get("target_parameters")
+    names: list[Any] = cast("list[Any]", listed) if isinstance(listed, list) else []
+    dense = [name for name in names if isinstance(name, str) and name.endswith(".weight")]
+    if not dense:
+        return
+    packed = bool(case.base and case.base.config.get("quantization_config"))
+    why = (
+        f"{counted(len(dense), 'dense layer')} ({shown(dense[0])}) in target_parameters, as PEFT "
+        "needs on such models; on a base loaded in 4 bits PEFT has no form for them"
+        + (", and this base is quantized." if packed else ".")
+    )
+    yield Finding("peft-4bit", False, why, case.merge() + " --dequantize" * packed)
 
 
 def _scales(case: Case, form: Form) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from livery.dataset.fields import (
     UnknownField,
 )  # fmt: skip
 from livery.dataset.turns import ROLES, is_dialogue, is_turns
-from livery.errors import UserError
+from livery.errors import UserError, shown
 
 Try = Callable[[Columns], None]
 
@@ -51,9 +51,13 @@ class Advice:
         row: as it is in the file.
         columns: as the user named them.
         attempt: raises RowError where the row cannot be trained on under these columns.
+        table: its names are those of a table's first line.
     """
 
-    def __init__(self, row: Mapping[str, Any], columns: Columns, attempt: Try) -> None:
+    def __init__(
+        self, row: Mapping[str, Any], columns: Columns, attempt: Try, *, table: bool = False
+    ) -> None:
+        self.names = [*row] if table else []
         self.row = {key: value for key, value in row.items() if value not in (None, "", [], {})}
         self.given = words_of(columns)
         self.attempt = attempt
@@ -102,6 +106,11 @@ class Advice:
 
     def nothing(self) -> str:
         """What to do with a row of which no prompt and answer are known."""
+        if data := next((name for name in self.names if _is_data(name)), ""):
+            return (
+                f"The first line looks like data ({shown(data, 60)!r}), and it must name the "
+                "columns: put such a line above it, as prompt,completion."
+            )
         texts = [k for k, v in self.row.items() if isinstance(v, str) and k not in self.used()]
         talks = [k for k, v in self.row.items() if is_turns(v) or is_dialogue(v)]
         unknown = [k for k in texts if k.strip().lower() not in _CORE]
@@ -233,6 +242,14 @@ def _opens(turns: Sequence[Mapping[str, Any]]) -> bool:
     """Whether turns begin a conversation, rather than answer one."""
     role = str(turns[0].get("role", turns[0].get("from"))).strip().lower()
     return ROLES.get(role) in ("system", "user")
+
+
+def _is_data(name: str) -> bool:
+    """Whether a table's first line, where it has such a name, is hardly one of names."""
+    words = name.split()
+    sentence = len(words) > 1 and name.rstrip()[-1] in ".?!…:;\"'"
+    number = re.fullmatch(r"[-+]?\d+([.,]\d+)*%?", name.strip())
+    return bool(sentence or number or len(words) > 8 or "\n" in name.strip() or name[:1] in "[{")
 
 
 def _not_answer(name: str) -> bool:

@@ -6,6 +6,7 @@ Nothing in a row is lost in silence (see `livery.dataset.fields`). docs/data.md 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turn
 from livery.errors import shown
 
 TrainOn = Literal["all", "last"]
+# Where a row of a table stands, as `livery.dataset.raw` says it.
+_TABLE = re.compile(r"\.[ct]sv(\.\w+)? row \d+$", re.I)
 
 
 def read_row(
@@ -51,7 +54,8 @@ def read_row(
         RowError: the row has none of the shapes, has two of them, or holds what is not understood.
     """
     columns, say = columns or Columns(), say or _unheard
-    advice = Advice(row, columns, lambda tried: _read_and_learn(row, where, tried))
+    table = bool(_TABLE.search(where))
+    advice = Advice(row, columns, lambda tried: _read_and_learn(row, where, tried), table=table)
     try:
         found = _read(row, where, columns, say)
     except UnknownField as error:

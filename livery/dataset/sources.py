@@ -28,6 +28,7 @@ _ALIASES = {"validation": "valid", "val": "valid", "dev": "valid", "eval": "vali
 _ENDING = "(?:{})(?:{})?".format(
     "|".join(map(re.escape, FORMATS)), "|".join(map(re.escape, (*PACKED, ".zstd")))
 )
+_UNPACKED = re.compile("(?:{})$".format("|".join(map(re.escape, (*PACKED, ".zstd")))))
 _SPLIT = r"(?P<split>train|valid|validation|val|dev|eval|test)"
 # train.jsonl, train-00000-of-00002.parquet, also with the hash that hubs append.
 _FILE = re.compile(
@@ -129,9 +130,11 @@ def _split(where: str, split: str, files: Mapping[str, Source]) -> tuple[Source,
             continue
         folder = str(PurePosixPath(name).parent)
         stem = match["split"].lower() if match["shard"] else name
-        group = (folder, stem, match["ending"].lower())
+        # Parts may be packed, or not, each by itself.
+        ending = _UNPACKED.sub("", match["ending"].lower()) if match["shard"] else match["ending"]
+        group = (folder, stem, ending)
         if match["shard"] is None and match.re is _IN_FOLDER:
-            group = (folder, match["split"].lower(), match["ending"].lower())
+            group = (folder, match["split"].lower(), _UNPACKED.sub("", match["ending"].lower()))
         groups.setdefault(group, []).append((int(match["shard"] or 0), name))
         totals.setdefault(group, set()).update({int(match["of"])} if match["of"] else ())
     if len(groups) > 1:
@@ -149,6 +152,13 @@ def _split(where: str, split: str, files: Mapping[str, Source]) -> tuple[Source,
                     f"{where}: the {split} split has {total} files, of which number {missing[0]} "
                     "is missing. Download or copy it again."
                 )
+        numbers = [number for number, _ in shards]
+        twice = [name for number, name in sorted(shards) if number and numbers.count(number) > 1]
+        if twice:
+            raise UserError(
+                f"{where}: holds both {shown(twice[0])} and {shown(twice[1])}, the same part of "
+                f"the {split} split. Take one away."
+            )
         return tuple(files[name] for _, name in sorted(shards))
     return ()
 

@@ -294,6 +294,27 @@ def test_fused_experts(root: Path, tmp_path: Path) -> None:
     assert ask(tmp_path, base=model, mixed_moe=True)["vllm"].taken
 
 
+def test_dense_layers_among_experts_have_no_form_on_4_bits(root: Path, tmp_path: Path) -> None:
+    """PEFT wraps their parameter, which bitsandbytes packs."""
+    model = shutil.copytree(tiny_model("deepseek_v3", root), tmp_path / "base")
+    one = adapter(model, only="layers.0.mlp.down_proj")
+    formats.write_adapter(one, tmp_path / "a", "peft", base=load_base(model))
+    finding = the(ask(tmp_path / "a", base=model)["vllm"], "peft-4bit")
+    assert not finding.refused
+    assert "1 dense layer (mlp.down_proj.weight) in target_parameters" in finding.why
+    assert "livery merge" in finding.remedy
+    assert "--dequantize" not in finding.remedy
+    plain = adapter(model, only="o_proj")
+    formats.write_adapter(plain, tmp_path / "b", "peft", base=load_base(model))
+    assert "peft-4bit" not in notes(ask(tmp_path / "b", base=model)["vllm"])
+    config = json.loads((model / "config.json").read_text())
+    packed = {**config, "quantization_config": {"quant_method": "bitsandbytes"}}
+    (model / "config.json").write_text(json.dumps(packed))
+    finding = the(ask(tmp_path / "a", base=model)["vllm"], "peft-4bit")
+    assert "this base is quantized" in finding.why
+    assert "--dequantize" in finding.remedy
+
+
 @pytest.mark.parametrize("only", ["experts.down_proj", "mlp.gate"])
 def test_mixtrals_experts_are_named_otherwise_in_vllm(
     only: str, root: Path, tmp_path: Path

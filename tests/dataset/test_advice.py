@@ -224,3 +224,29 @@ def test_a_dialogue_in_a_text_becomes_turns() -> None:
         "Hello", "Good day", "I said:\nAssistant: x", "Oh"
     ]  # fmt: skip
     assert found.learn == (False, True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("first", "data"),
+    [
+        (["What is 2+2?", "It is 4."], True),
+        (["17", "ant"], True),
+        (["name the capital city of the country called France", "Paris"], True),
+        (["Is this a Good Reply?", "y"], True),
+        (["topic", "remark"], False),
+        (["My question", "My reply"], False),
+    ],
+)
+def test_a_table_without_a_line_of_names(first: list[str], data: bool) -> None:
+    row = dict(zip(first, ["What is 3+3?", "It is 6."], strict=True))
+    for where in ("x.csv row 1", "data.zip: train.TSV row 2", "x.csv.gz row 3"):
+        with pytest.raises(RowError) as caught:
+            read_row(row, where)
+        said = caught.value.reason
+        assert ("The first line looks like data" in said and "prompt,completion" in said) == data
+        assert ("--columns" in said) != data
+    with pytest.raises(RowError, match="Name the columns"):
+        read_row(row, "x.jsonl:1")
+    # What the user says of the columns counts.
+    columns = read_columns([f"prompt={first[0]}", f"completion={first[1]}"])
+    assert read_row(row, "x.csv row 1", columns).where == "x.csv row 1"
