@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.config.settings import TEMPLATE_OPTIONS, TemplateSettings
-from livery.engines.text import own_tokenizer
+from livery.engines.folders import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json
 from livery.models import EMBEDDED, resolve_name
@@ -90,14 +90,14 @@ def complete_options(
         options["template_kwargs"] = kwargs
     else:
         template = asked["chat_template"]
-        if template is None and not (adapter and own_tokenizer(str(adapter_folder(adapter)))):
+        if template is None and own_tokenizer(adapter) is None:
             template = known.template  # an adapter that brings its tokenizer has it there
         date = asked["template_date"] or known.date
         options["template"] = TemplateSettings(template, kwargs, date)
     if engine in ("mlx", "torch") and options.get("quantize") is None:
         options["quantize"] = origin.quantize
     if engine == "llamacpp" and Path(model).is_file() and "tokenizer" not in options:
-        brings = adapter and own_tokenizer(str(adapter_folder(adapter)))
+        brings = own_tokenizer(adapter)
         if not brings and origin.model:
             options["tokenizer"] = resolve_name(origin.model)
     return options

@@ -14,11 +14,11 @@ from mlx_lm.utils import get_total_parameters
 
 from livery.config.settings import TrainSettings
 from livery.dataset.template import load_chat
+from livery.engines.folders import end_tokens
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
 from livery.engines.mlx.head import find_head
 from livery.engines.mlx.load import Base, compiler_missing, load_base
-from livery.engines.text import end_tokens
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
 from livery.training.objective import SFT, Objective, rows_of

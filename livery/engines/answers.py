@@ -1,25 +1,21 @@
-"""What every engine that decodes in batches shares, whatever its framework: answers and their rows.
+"""How a batch of prompts becomes answers, a token a row at a time, whatever the framework.
 
-prompts that begin alike -> one prefix -> a batch of rows -> answers, a token a row at a time
+A framework brings `Rows` (arrays of logits, and how the model goes on); `Course` says what the
+grammar, the temperature and the seed make of them; `answer_rows` is the loop of every decoder.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from livery.engines.constrain import RowMatcher, TokenMasks
-from livery.engines.engine import (
-    Decoding,
-    Generation,
-    Grammar,
-    OnText,
-    Progress,
-    Prompt,
-)
+from livery.engines.engine import Decoding, Generation, Grammar
+from livery.engines.sampling import noise_keys
 
 # (row, token), as each token is chosen; the end token is not handed on.
 OnToken = Callable[[int, int], None]
@@ -38,47 +34,45 @@ class Answer:
     finished: bool = False
 
 
-def take(
-    answers: Sequence[Answer],
-    rows: Sequence[int],
-    tokens: Sequence[int],
-    stop: set[int],
-    on_token: OnToken | None,
-) -> list[int]:
-    """Write a step's tokens (B',) to the answers of `rows`; returns the places that go on."""
-    keep: list[int] = []
-    for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-        if token in stop:
-            answers[row].finished = True
-            continue
-        answers[row].tokens.append(token)
-        if on_token is not None:
-            on_token(row, token)
-        keep.append(place)
-    return keep
+class Rows(Protocol):
+    """B' rows on their way in one framework, with the logits (B', vocab) of what comes next."""
 
+    @property
+    def width(self) -> int:
+        """Logits a row."""
+        ...
 
-def grammars_of(prompts: Sequence[Prompt], decoding: Decoding) -> list[Grammar | None]:
-    """Each prompt's own grammar, else the decoding's."""
-    return [prompt.grammar or decoding.grammar for prompt in prompts]
+    def forbid(self, allowed: np.ndarray) -> None:
+        """Set the logits where `allowed` (B', vocab) is False to -inf."""
+        ...
 
+    def wait(self) -> None:
+        """Until the logits are computed."""
+        ...
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Leading tokens that all prompts share; at least one token of each is left over."""
-    if len(prompts) < 2:
-        return 0
-    low, high = min(map(list, prompts)), max(map(list, prompts))
-    limit = min(len(prompt) for prompt in prompts) - 1
-    shared = 0
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return shared
+    def likeliest(self) -> list[int]:
+        """A token (B',) a row."""
+        ...
+
+    def draw(self, keys: np.ndarray, temperature: float, top_p: float) -> list[int]:
+        """A token (B',) a row from its softmax, by the noise of `keys` (B', 2)."""
+        ...
+
+    def select(self, places: Sequence[int]) -> None:
+        """Keep these rows alone."""
+        ...
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Run one token a row."""
+        ...
 
 
 class Course:
-    """A batch on its way: the clock of each row, and what the grammar allows next.
+    """A batch on its way: the clock of each row, and how its next token is chosen.
 
     Attributes:
+        decoding: how to draw.
+        rows: the prompts' numbers within the whole call; they seed the sampling.
         seconds: of each row, from the start of the batch to the logits of its last token.
     """
 
@@ -90,8 +84,6 @@ class Course:
         masks: Callable[[int], TokenMasks],
     ):
         """Args:
-        rows: the prompts' numbers within the whole call; they seed the sampling.
-        decoding: how to draw.
         grammars: each row's; None leaves it free.
         masks: logits' width -> token masks; called where there is a grammar to keep to.
         """
@@ -100,6 +92,21 @@ class Course:
         self._matchers: list[RowMatcher | None] = []
         self._began = time.monotonic()
         self.seconds = [0.0] * len(rows)
+
+    def choose(
+        self, rows: Sequence[int], so_far: Sequence[Sequence[int]], state: Rows
+    ) -> list[int]:
+        """The next token (B',) of these rows, which count within the batch."""
+        allowed = self.allowed(rows, so_far, state.width)
+        if allowed is not None:
+            state.forbid(allowed)
+        state.wait()
+        self.tick(rows)
+        if not self.decoding.temperature:
+            return state.likeliest()
+        places = [(self.rows[row], len(tokens)) for row, tokens in zip(rows, so_far, strict=True)]
+        keys = noise_keys(self.decoding.seed, places)
+        return state.draw(keys, self.decoding.temperature, self.decoding.top_p)
 
     def allowed(
         self, rows: Sequence[int], so_far: Sequence[Sequence[int]], width: int
@@ -141,43 +148,52 @@ class Course:
         }
 
 
-class Pieces:
-    """Hands an answer's text on as its tokens come; an `OnToken`."""
-
-    def __init__(self, text: Callable[[Sequence[int]], str], on_text: OnText) -> None:
-        self._text, self._on_text = text, on_text
-        self._so_far: list[int] = []
-        self._shown = 0
-
-    def __call__(self, _: int, token: int) -> None:
-        self._so_far.append(token)
-        text = self._text(self._so_far)
-        # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
-        if not text.endswith("\ufffd"):
-            self.show(text)
-
-    def show(self, text: str) -> None:
-        """Hand on what of the answer's `text` was not shown yet."""
-        if len(text) > self._shown:
-            self._on_text(text[self._shown :])
-            self._shown = len(text)
-
-
-def in_batches(
-    tokens: Sequence[Sequence[int]],
-    size: int,
-    answer: Callable[[list[int]], Mapping[int, Generation]],
-    progress: Progress | None,
-) -> list[Generation]:
-    """All prompts' answers, those of like length together, in the prompts' order.
+def answer_rows(
+    state: Rows,
+    rows: Sequence[int],
+    answers: Sequence[Answer],
+    *,
+    max_tokens: int,
+    stop: Collection[int],
+    course: Course | None,
+    on_token: OnToken | None,
+) -> None:
+    """Fill in the answers of `rows`, which stand in `state`; rows that have ended leave it.
 
     Args:
-        answer: the generations of these rows, by row.
+        answers: of the whole batch, by row.
+        stop: tokens that end an answer.
+        course: chooses the tokens; the likeliest where it is None.
+        on_token: hears of every token but the end token.
     """
-    found: dict[int, Generation] = {}
-    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-    for start in range(0, len(order), size):
-        found.update(answer(order[start : start + size]))
-        if progress is not None:
-            progress(len(found), len(tokens))
-    return [found[row] for row in range(len(tokens))]
+    active = list(rows)
+    for step in range(max_tokens):
+        so_far = [answers[row].tokens for row in active]
+        tokens = course.choose(active, so_far, state) if course else state.likeliest()
+        keep: list[int] = []
+        for place, (row, token) in enumerate(zip(active, tokens, strict=True)):
+            if token in stop:
+                answers[row].finished = True
+                continue
+            answers[row].tokens.append(token)
+            if on_token is not None:
+                on_token(row, token)
+            keep.append(place)
+        if not keep or step == max_tokens - 1:
+            return
+        if len(keep) < len(active):
+            state.select(keep)
+            tokens, active = [tokens[at] for at in keep], [active[at] for at in keep]
+        state.advance(tokens)
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Leading tokens that all prompts share; at least one token of each is left over."""
+    if len(prompts) < 2:
+        return 0
+    low, high = min(map(list, prompts)), max(map(list, prompts))
+    limit = min(len(prompt) for prompt in prompts) - 1
+    shared = 0
+    while shared < limit and low[shared] == high[shared]:
+        shared += 1
+    return shared

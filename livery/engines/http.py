@@ -12,8 +12,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -31,14 +34,13 @@ from livery.engines.engine import (
     Prompt,
     Tools,
 )
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.reading import parse_json
 
-TIMEOUT = 300.0
+TIMEOUT = 300.0  # seconds for a whole answer
 ATTEMPTS = 4
-# Answers asked for at once, whatever the batch size: servers queue the rest anyway.
-LARGEST_ANSWER = 64 << 20  # bytes
-PARALLEL = 16
+LARGEST_ANSWER = 8 << 20  # bytes
+PARALLEL = 16  # answers asked for at once, whatever the batch size: servers queue the rest anyway
 _AGAIN = {408, 429, 500, 502, 503, 504}
 
 
@@ -61,8 +63,13 @@ def open(
     Raises:
         UserError: `url` is no http address.
     """
-    if not url.startswith(("http://", "https://")):
-        raise UserError(f"{url}: not an http address, such as http://127.0.0.1:8000/v1")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        good = False
+    if not good or not (url.isascii() and url.isprintable()) or " " in url:
+        raise UserError(f"{shown(url)}: not an http address, such as http://127.0.0.1:8000/v1")
     return HTTPEngine(model, adapter, url.rstrip("/"), template_kwargs or {})
 
 
@@ -160,11 +167,12 @@ class HTTPEngine:
             choice = found["choices"][0]
             text = _said(choice["message"])
             finished = choice.get("finish_reason") != "length"
-            count = int((found.get("usage") or {}).get("completion_tokens") or 0)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+            count = (found.get("usage") or {}).get("completion_tokens") or 0
+            if type(count) is not int or not 0 <= count <= LARGEST_ANSWER:
+                raise TypeError
+        except (KeyError, IndexError, TypeError, AttributeError, UserError):
             raise UserError(
-                f"{self._url}: answered with something other than a chat completion: "
-                f"{_short(found)}"
+                f"{self._url}: answered with something other than a chat completion: {shown(found)}"
             ) from None
         return Generation((), text, finished, time.monotonic() - began, count)
 
@@ -172,31 +180,84 @@ class HTTPEngine:
         """POST to /chat/completions, patiently where the endpoint is busy."""
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("OPENAI_API_KEY"):
+            if not (key.isascii() and key.isprintable()):
+                raise UserError("OPENAI_API_KEY holds characters that no key has; set it again.")
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(
             f"{self._url}/chat/completions", json.dumps(body).encode(), headers
         )
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-                    answer = response.read(LARGEST_ANSWER + 1)
-                if len(answer) > LARGEST_ANSWER:
-                    raise UserError(f"{self._url}: answered more than {LARGEST_ANSWER >> 20} MB.")
-                return _parse(answer, self._url)
-            except urllib.error.HTTPError as error:
-                said = error.read(500).decode("utf-8", "replace")
-                if error.code not in _AGAIN or attempt == ATTEMPTS:
-                    raise UserError(
-                        f"{self._url}: refused the request ({error.code}): {_short(said)}"
-                    ) from None
-            except (OSError, http.client.HTTPException) as error:
+                code, answer = _exchange(request)
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = getattr(error, "reason", error)
+                if isinstance(reason, TimeoutError):
+                    raise UserError(
+                        f"{self._url}: no whole answer within {TIMEOUT:g} seconds."
+                    ) from None
                 if attempt == ATTEMPTS or isinstance(reason, ConnectionRefusedError):
                     raise UserError(
-                        f"{self._url}: cannot be reached ({reason}). Is the server running?"
+                        f"{self._url}: cannot be reached ({shown(reason)}). Is the server running?"
                     ) from None
+            else:
+                if 200 <= code < 300:
+                    return self._parse(answer)
+                if code not in _AGAIN or attempt == ATTEMPTS:
+                    said = " ".join(answer[:500].decode("utf-8", "replace").split())
+                    raise UserError(f"{self._url}: refused the request ({code}): {shown(said)}")
             time.sleep(0.25 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def _parse(self, answer: bytes) -> Any:
+        if len(answer) > LARGEST_ANSWER:
+            raise UserError(f"{self._url}: answered more than {LARGEST_ANSWER >> 20} MB.")
+        try:
+            return parse_json(answer, "its answer")
+        except UserError as error:
+            raise UserError(f"{self._url}: did not answer in JSON. ({error})") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would go on without the question, and hand the key to whatever address is named."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str):
+        return None
+
+
+def _exchange(request: urllib.request.Request) -> tuple[int, bytes]:
+    """(status, at most LARGEST_ANSWER + 1 bytes) of one request.
+
+    Raises:
+        TimeoutError: not all of it came within TIMEOUT. The socket's own limit begins anew with
+            each byte, so the request runs in a thread that is left to itself.
+        OSError, HTTPException: what urllib raises for the connection.
+    """
+    outcome: queue.SimpleQueue[tuple[int, bytes] | Exception] = queue.SimpleQueue()
+    opener = urllib.request.build_opener(_NoRedirects)
+
+    def run() -> None:
+        try:
+            try:
+                response = opener.open(request, timeout=TIMEOUT)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                code, place = int(response.status or 0), response.headers.get("Location")
+                if 300 <= code < 400:
+                    outcome.put((code, f"it names another address: {place}".encode()))
+                else:
+                    outcome.put((code, response.read(LARGEST_ANSWER + 1)))
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found = outcome.get(timeout=TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _said(message: dict[str, Any]) -> str:
@@ -204,29 +265,18 @@ def _said(message: dict[str, Any]) -> str:
     of its own.
 
     Raises:
-        TypeError, KeyError, AttributeError, ValueError: it is no message.
+        TypeError, KeyError, AttributeError: it is no message.
+        UserError: a call's arguments are not JSON.
     """
     calls: list[str] = []
     for call in message.get("tool_calls") or ():
         function = call["function"]
         arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
-            arguments = json.loads(arguments)
+            arguments = parse_json(arguments, "a call's arguments")
         said = {"name": function["name"], "arguments": arguments}
         calls.append(json.dumps(said, ensure_ascii=False))
     text = (message.get("content") if calls else message["content"]) or ""
     if not isinstance(text, str):
         raise TypeError
     return "\n".join([text, *calls] if text.strip() else calls) if calls else text
-
-
-def _parse(answer: bytes, url: str) -> Any:
-    try:
-        return parse_json(answer, "its answer")
-    except UserError as error:
-        raise UserError(f"{url}: did not answer in JSON. ({error})") from None
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 200 else text[:197] + "..."

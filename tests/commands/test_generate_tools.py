@@ -109,5 +109,5 @@ def test_a_call_that_is_none(call: Any) -> None:
     body = {"choices": [{"message": {"content": None, "tool_calls": [call]}}]}
     with server(lambda *_: (200, body)) as (url, _):
         engine = open_engine("http", "m", url=url)
-        with pytest.raises(UserError, match="no chat completion"):
+        with pytest.raises(UserError, match="other than a chat completion"):
             engine.generate([engine.prompt([ASKED])], Decoding())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import resource
 import socket
 import subprocess
 import sys
@@ -15,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from livery.engines import http
 from livery.engines.engine import Decoding, Grammar, open_engine
 from livery.errors import UserError
+from tests.test_fuzz import EXAMPLES, change_bytes, change_json
 
 Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, Any]]
 
@@ -127,8 +133,8 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch):
     [
         (lambda *_: (404, {"error": "no such model"}), r"refused the request \(404\).*no such"),
         (lambda *_: (200, b"<html>hello</html>"), "did not answer in JSON"),
-        (lambda *_: (200, {"object": "list"}), "no chat completion"),
-        (lambda *_: (200, {"choices": []}), "no chat completion"),
+        (lambda *_: (200, {"object": "list"}), "other than a chat completion"),
+        (lambda *_: (200, {"choices": []}), "other than a chat completion"),
     ],
 )
 def test_a_server_that_is_none(answer: Answer, complaint: str):
@@ -160,6 +166,177 @@ def test_nobody_there_and_what_cannot_be_done():
         engine.logprobs([], [])
     with pytest.raises(UserError, match="not an http address"):
         open_engine("http", "base", url="localhost:8000")
+
+
+Script = list[tuple[bytes, float, int]]  # (bytes, seconds to wait behind them, times)
+
+
+@contextmanager
+def hostile(scripts: Iterator[Script]) -> Iterator[str]:
+    """A server that says what its script says, a script a connection, and hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    closing = threading.Event()
+
+    def serve(peer: socket.socket, script: Script) -> None:
+        with peer, contextlib.suppress(OSError):
+            peer.settimeout(2)
+            peer.recv(1 << 16)
+            for data, wait, times in script:
+                for _ in range(times):
+                    peer.sendall(data)
+                    if wait and closing.wait(wait):
+                        return
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = listening.accept()
+                threading.Thread(target=serve, args=(peer, next(scripts)), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        closing.set()
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(5)
+
+
+CALL = {"function": {"name": "f", "arguments": '{"city": "Oslo"}'}}
+GOOD = json.dumps({
+    "id": "x",
+    "choices": [{
+        "message": {"content": "hé", "tool_calls": [CALL]}, "finish_reason": "stop", "index": 0,
+    }],
+    "usage": {"completion_tokens": 7},
+}).encode()  # fmt: skip
+
+
+def head(length: int, status: str = "200 OK", *more: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {length}", "Connection: close", *more]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def odd_script(dice: random.Random) -> Script:
+    """One of the ways in which servers and what stands before them go wrong."""
+    body = change_json(GOOD, dice) if dice.random() < 0.7 else change_bytes(GOOD, dice)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status = dice.choice(["201 X", "204 X", "302 X", "307 X", "400 X", "404 X", "500 X", "503 X"])
+    place = dice.choice(["Location: http://127.0.0.1:9/", "Location: file:///etc/passwd", "X: y"])
+    whole = head(len(GOOD)) + GOOD
+    cut = dice.randrange(len(whole))
+    return dice.choice([
+        [(head(len(body)) + body, 0, 1)],
+        [(head(len(body)) + body, 0, 1)],
+        [(whole, 0, 1)],
+        [(whole[:cut], 0, 1)],
+        [(whole[:cut], 9, 1)],
+        [(bytes([byte]), 0.05, 1) for byte in whole],
+        [(change_bytes(whole, dice), 0, 1)],
+        [(head(len(body), status, place) + body, 0, 1)],
+        [(head(1 << 40) + b'{"x": "', 0, 1), (b"y" * 65536, 0, 200)],
+        [(b"HTTP/1.1 200 OK\r\n\r\n", 0, 1), (b"[" * 65536, 0, 200)],
+        [(b"HTTP/1.1 100 Continue\r\n\r\n", 0.01, 10**6)],
+        [(b"HTTP/1.1 200 OK\r\n", 0, 1), (b"X: " + b"y" * 9000 + b"\r\n", 0, 300)],
+        [(chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), 0, 1)],
+        [(chunked + b"%x\r\n%b\r\n" % (len(body), body), 0, 1)],
+        [(chunked + dice.choice([b"zz\r\n", b"-5\r\n", b"ffffffffffff\r\nx", b""]), 0, 1)],
+        [(dice.randbytes(dice.randrange(300)), 0, 1)],
+        [],
+    ])  # fmt: skip
+
+
+def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pytest.MonkeyPatch):
+    """Within bounded time and memory."""
+    monkeypatch.setattr(http, "TIMEOUT", 0.4)
+    monkeypatch.setattr(http.time, "sleep", lambda _: None)
+    dice = random.Random(0)
+    seen = {"answers": 0, "errors": 0}
+
+    def scripts() -> Iterator[Script]:
+        while True:
+            yield odd_script(dice)
+
+    with hostile(scripts()) as url:
+        engine = open_engine("http", "base", url=url)
+        asked = ask(engine, "x")
+
+        @settings(max_examples=EXAMPLES * 2, derandomize=True, deadline=None, database=None,
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(seed=st.integers(0, 2**32))
+        def one(seed: int) -> None:
+            dice.seed(seed)
+            began = time.monotonic()
+            said, count = "", 0
+            try:
+                [answer] = engine.generate(asked, Decoding())
+                seen["answers"] += 1
+                answer.text.encode()
+                count = answer.count
+            except UserError as error:
+                said = str(error)
+                seen["errors"] += 1
+            assert len(said) < 1000
+            assert said.isprintable()
+            assert not said or url in said
+            assert 0 <= count < 1 << 30
+            assert time.monotonic() - began < 10
+
+        one()
+    assert min(seen.values()) > EXAMPLES // 5, seen
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2000 << 10
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [(b"HTTP/1.1 100 Continue\r\n\r\n", 0.01, 10**6)],
+        [(head(10**6), 0, 1), (b" ", 0.05, 10**6)],
+        [(b"HTTP/1.1 200 OK\r\n", 0, 1), (b"X", 0.05, 10**6)],
+        [(b"HTTP/1.1 500 X\r\n\r\n", 0, 1), (b"X", 0.05, 10**6)],
+    ],
+)
+def test_an_answer_that_trickles_is_given_up(script: Script, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http, "TIMEOUT", 0.5)
+    with hostile(iter([script] * 9)) as url:
+        engine = open_engine("http", "base", url=url)
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"no whole answer within 0.5 seconds"):
+            engine.generate(ask(engine, "x"), Decoding())
+        assert time.monotonic() - began < 3
+
+
+def test_a_redirect_is_told_and_not_followed(monkeypatch: pytest.MonkeyPatch):
+    """Elsewhere the question would not arrive, and the key would."""
+    monkeypatch.setenv("OPENAI_API_KEY", "abc")
+    with server(shout) as (other, seen):
+        moved = head(0, "302 Found", f"Location: {other}/chat/completions")
+        with hostile(iter([[(moved, 0, 1)]])) as url:
+            engine = open_engine("http", "base", url=url)
+            with pytest.raises(UserError, match=rf"\(302\): it names another address: {other}"):
+                engine.generate(ask(engine, "x"), Decoding())
+        assert seen == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http://[::1", "http://h:port/v1", "http://h/\u00e9", "http://h/a b", "ftp://h/v1",
+     "http://h\r\nX: y"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(url: str):
+    with pytest.raises(UserError, match="not an http address"):
+        open_engine("http", "base", url=url)
+
+
+def test_a_key_that_no_header_holds_is_not_shown(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret\n")
+    engine = open_engine("http", "base", url="http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="set it again") as caught:
+        engine.generate(ask(engine, "x"), Decoding())
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.slow

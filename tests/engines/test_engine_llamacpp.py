@@ -65,7 +65,7 @@ def engine(llama: Path, adapter: Path) -> Iterator[Any]:
         "llamacpp", str(llama), str(adapter), gguf_type="f32", to_gguf=gguf_conversions()
     )
     yield made
-    made.close()
+    made.runtime.process.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def torch_margin(torch_engine: Any, prompt: Prompt, tokens: tuple[int, ...]) -> 
     """How far, at the worst, torch's logit of a token lies below its likeliest."""
     import torch
 
-    model = torch_engine._decoder.model
+    model = torch_engine.runtime.model
     ids = torch.tensor([[*prompt.tokens, *tokens]])
     with torch.no_grad():
         logits = model(ids).logits[0, len(prompt.tokens) - 1 : -1]
@@ -130,7 +130,7 @@ def test_seeds_decide_samples(engine: Any):
 
 def test_bytes_amid_a_character_are_told(engine: Any, torch_engine: Any):
     """The case in which llama.cpp leaves out steps: one position is then asked after the other."""
-    llama: LlamaProcess = engine._process
+    llama: LlamaProcess = engine.runtime.process
     grammar = Grammar("regex", "[éξ好]{3}")
     engine.use_adapter(True)
     torch_engine.use_adapter(True)
@@ -268,10 +268,12 @@ def test_longer_prompts_get_more_room(engine: Any, monkeypatch: pytest.MonkeyPat
     long = Prompt((), tuple(range(5, 205)))
     decoding = Decoding(max_tokens=4)
     wanted = engine.generate([long], decoding)[0].tokens
-    engine._process.close()
-    engine._process = LlamaProcess(engine._model, engine._adapter, context=64)
+    engine.runtime.process.close()
+    engine.runtime.process = LlamaProcess(
+        engine.runtime._model, engine.runtime._adapter, context=64
+    )
     assert engine.generate([long], decoding)[0].tokens == wanted
-    assert engine._process.context >= 204
+    assert engine.runtime.process.context >= 204
     with pytest.raises(UserError, match="made for 2048"):
         engine.generate([Prompt((), (5,) * 2048)], decoding)
 
@@ -383,7 +385,7 @@ def test_prompts_that_share_a_beginning_are_answered_as_alone(
     for prompt, answer in zip(asked, engine.generate(asked, decoding), strict=True):
         tokens = (*answer.tokens, EOS_ID) if answer.finished else answer.tokens
         assert torch_margin(torch_engine, prompt, tokens) < 0.1
-    engine.close()
+    engine.runtime.process.close()
 
 
 def test_the_embedded_base_keeps_to_the_skill_s_grammar():
@@ -398,4 +400,4 @@ def test_the_embedded_base_keeps_to_the_skill_s_grammar():
         if answer.finished:
             skill.parse(answer.text)
     assert engine.facts().dtype == "F16"
-    engine.close()
+    engine.runtime.process.close()

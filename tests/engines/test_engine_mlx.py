@@ -325,5 +325,5 @@ def test_what_goes_beyond_a_window_that_mlx_has_not_is_refused(root: Path) -> No
         engine.stream(prompt, Decoding(max_tokens=5), lambda text: None)
     short = Prompt((), tuple(range(3, 8)))
     assert len(engine.logprobs([short], ["a"])) == 1
-    with pytest.raises(UserError, match="the prompt with its answer"):
+    with pytest.raises(UserError, match="a prompt of 5 tokens with an answer of"):
         engine.logprobs([short], ["remind me of the report " * 9])

@@ -14,9 +14,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from livery.engines.answers import Answer, OnToken
-from livery.engines.constrain import RowMatcher, TokenMasks
-from livery.engines.engine import Decoding, Grammar
+from livery.engines.answers import Answer, Course, OnToken
+from livery.engines.engine import Decoding
 from livery.engines.llamacpp.process import LlamaProcess, Step
 from livery.engines.sampling import host_gumbel, nucleus
 
@@ -29,61 +28,53 @@ SHOWN = 4  # the same, where somebody watches them come
 def decode(
     llama: LlamaProcess,
     prompt: Sequence[int],
-    decoding: Decoding,
+    course: Course,
+    place: int,
     *,
     scale: float,
-    row: int,
     stop: Collection[int],
-    grammar: Grammar | None = None,
-    masks: TokenMasks | None = None,
     on_token: OnToken | None = None,
 ) -> Answer:
     """Answer one prompt.
 
     Args:
+        course: of its batch, in which it has this place.
         scale: of the adapter, 1 or 0.
-        row: the prompt's number within the whole call; it seeds the sampling.
         stop: tokens that end an answer.
-        grammar: to keep to; None leaves the model free.
-        masks: of the tokenizer, where there is a grammar.
-        on_token: hears of every (row, token) but the end token.
+        on_token: hears of every (place, token) but the end token.
 
     Raises:
         UserError: no token continues the grammar, or llama.cpp died.
     """
-    answer = Answer()
-    matcher: RowMatcher | None = None
-    if masks is not None and grammar is not None:
-        [matcher] = masks.start(grammar, 1)
+    answer, decoding, size = Answer(), course.decoding, llama.vocabulary
     ahead = 1 if decoding.temperature else SHOWN if on_token else AHEAD
     source = _Source(llama, list(prompt), scale, ahead=ahead)
     while len(answer.tokens) < decoding.max_tokens:
-        allowed = masks.allowed([matcher])[0] if masks is not None and matcher is not None else None
+        mask = course.allowed([place], [answer.tokens], size)
+        allowed = None if mask is None else mask[0]
         noise = None
         if decoding.temperature:
-            count = len(answer.tokens)
-            noise = host_gumbel(llama.vocabulary, decoding.seed, row, count)
-            noise = noise * decoding.temperature
+            at = course.rows[place], len(answer.tokens)
+            noise = host_gumbel(size, decoding.seed, *at) * decoding.temperature
         token = _only(allowed)
         if token is None and noise is not None and decoding.top_p < 1:
-            step = source.wider(llama.vocabulary)
-            token = choose(step, llama.vocabulary, _likeliest(step, allowed, decoding), noise)
+            step = source.wider(size)
+            token = choose(step, size, _likeliest(step, allowed, decoding), noise)
         if token is None:
             step = source.step(decoding.max_tokens - len(answer.tokens))
-            token = choose(step, llama.vocabulary, allowed, noise)
+            token = choose(step, size, allowed, noise)
         top = TOP
         while token is None:
-            top = min(top * WIDER, llama.vocabulary)
-            token = choose(source.wider(top), llama.vocabulary, allowed, noise)
+            top = min(top * WIDER, size)
+            token = choose(source.wider(top), size, allowed, noise)
+        course.tick([place])
         if token in stop:
             answer.finished = True
             break
         answer.tokens.append(token)
         source.take(token)
-        if matcher is not None:
-            matcher.advance(token)
         if on_token is not None:
-            on_token(row, token)
+            on_token(place, token)
     return answer
 
 

@@ -7,7 +7,7 @@ ended leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,10 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from livery.engines.answers import Answer, OnToken, common_prefix, take
+from livery.engines.answers import Answer, Course, OnToken, answer_rows, common_prefix
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx.head import Head, find_head, largest
-
-# (rows (B',), answers so far by row, logits (B', vocab)) -> logits. Rows count within the call.
-Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], mx.array], mx.array]
-# (rows (B',), answers so far by row, logits (B', vocab)) -> tokens (B',).
-Choose = Callable[[Sequence[int], Sequence[Sequence[int]], mx.array], mx.array]
+from livery.engines.sampling import gumbel, nucleus
 
 
 @dataclass(frozen=True)
@@ -67,11 +63,10 @@ def decode(
     max_tokens: int,
     stop: Collection[int],
     prefix: Prefix | None = None,
-    adjust: Adjust | None = None,
-    choose: Choose | None = None,
+    course: Course | None = None,
     on_token: OnToken | None = None,
 ) -> list[Answer]:
-    """Answer every prompt; greedy unless `choose` says otherwise.
+    """Answer every prompt.
 
     Args:
         prompts: token ids, none empty.
@@ -79,14 +74,17 @@ def decode(
         stop: tokens that end an answer.
         prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
             share beyond it is run once here.
-        adjust: changes the logits before a token is chosen (a grammar's mask, say).
-        choose: draws the tokens; the likeliest where it is None.
+        course: chooses the tokens; the likeliest where it is None.
         on_token: hears of every token.
     """
     answers = [Answer() for _ in prompts]
     for rows in _groups(decoder, prompts):
-        _decode_group(decoder, prompts, rows, answers, max_tokens, set(stop), prefix, adjust,
-                      choose, on_token)  # fmt: skip
+        logits, caches = prefill(decoder, [prompts[row] for row in rows], prefix)
+        state = _Rows(decoder.model, caches, logits)
+        answer_rows(
+            state, rows, answers, max_tokens=max_tokens, stop=stop, course=course,
+            on_token=on_token,
+        )  # fmt: skip
     return answers
 
 
@@ -101,34 +99,40 @@ def _groups(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Iterator[list
     yield from by_length.values()
 
 
-def _decode_group(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    rows: list[int],
-    answers: list[Answer],
-    max_tokens: int,
-    stop: set[int],
-    prefix: Prefix | None,
-    adjust: Adjust | None,
-    choose: Choose | None,
-    on_token: OnToken | None,
-) -> None:
-    logits, caches = prefill(decoder, [prompts[row] for row in rows], prefix)
-    active = rows
-    for step in range(max_tokens):
-        so_far = [answers[row].tokens for row in active]
-        if adjust is not None:
-            logits = adjust(active, so_far, logits)
-        tokens = choose(active, so_far, logits) if choose else mx.argmax(logits, axis=-1)
-        keep = take(answers, active, _ints(tokens), stop, on_token)
-        if not keep or step == max_tokens - 1:
-            return
-        if len(keep) < len(active):
-            chosen = mx.array(keep)
-            mlx_cache.select(caches, chosen)
-            tokens = tokens[chosen]
-            active = [active[place] for place in keep]
-        logits = decoder.model(tokens[:, None], cache=caches)[:, -1]
+@dataclass
+class _Rows:
+    """See `livery.engines.answers.Rows`."""
+
+    model: nn.Module
+    caches: list[Any]
+    logits: mx.array
+
+    @property
+    def width(self) -> int:
+        return self.logits.shape[-1]
+
+    def forbid(self, allowed: np.ndarray) -> None:
+        self.logits = mx.where(mx.array(allowed), self.logits, -mx.inf)
+
+    def wait(self) -> None:
+        mx.eval(self.logits)
+
+    def likeliest(self) -> list[int]:
+        return _ints(mx.argmax(self.logits, axis=-1))
+
+    def draw(self, keys: np.ndarray, temperature: float, top_p: float) -> list[int]:
+        scaled = self.logits.astype(mx.float32) / temperature
+        if top_p < 1:
+            kept = nucleus(np.asarray(scaled), top_p)
+            scaled = mx.where(mx.array(kept), scaled, -mx.inf)
+        ids = mx.arange(self.width, dtype=mx.int32)
+        return _ints(mx.argmax(scaled + gumbel(ids, mx.array(keys), mx.log), axis=-1))
+
+    def select(self, places: Sequence[int]) -> None:
+        mlx_cache.select(self.caches, mx.array(list(places)))
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        self.logits = self.model(mx.array(list(tokens))[:, None], cache=self.caches)[:, -1]
 
 
 def run_prefix(decoder: Decoder, tokens: Sequence[int], after: Prefix | None = None) -> Prefix:

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from livery import peft_rules
+from livery.engines.folders import adapter_files, incomplete
 from livery.errors import UserError
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 
 
 class SwitchedAdapter:
@@ -39,28 +37,6 @@ class SwitchedAdapter:
         self.on = on
 
 
-def adapter_folder(adapter: str | Path) -> Path:
-    """The folder that PEFT reads.
-
-    Raises:
-        UserError: there is no adapter, or none in PEFT's format.
-    """
-    path = Path(adapter).expanduser()
-    if not path.is_dir():
-        raise UserError(f"{path}: no such adapter folder.")
-    if (path / WEIGHTS).is_file():
-        if not (path / CONFIG).is_file():
-            raise UserError(f"{path}: has {WEIGHTS} but no {CONFIG}; copy that too.")
-        return path
-    for place in (path, path / "mlx"):
-        if (place / "adapters.safetensors").is_file():
-            raise UserError(
-                f"{path}: is an MLX adapter without PEFT weights. Make them with: "
-                f"livery convert {place} {path} --to peft"
-            )
-    raise UserError(f"{path}: holds no adapter weights ({WEIGHTS}). Did its training end?")
-
-
 def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
     """Load `adapter` onto `model`; it is on afterwards.
 
@@ -70,13 +46,14 @@ def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    folder = adapter_folder(adapter)
+    config, weights = adapter_files(adapter, "peft")
+    folder = weights.parent
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             loaded: Any = PeftModel.from_pretrained(model, str(folder))
     except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}).") from error
+        raise UserError(f"{weights}: cannot be read ({error}).") from error
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"{folder}: does not fit this base model. Was it trained on another one?\n"
@@ -84,9 +61,9 @@ def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
         ) from error
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{folder / CONFIG}: PEFT cannot read it ({type(error).__name__}: {error})."
+            f"{config}: PEFT cannot read it ({type(error).__name__}: {error})."
         ) from error
-    _refuse_missing(loaded, folder)
+    _refuse_missing(loaded, weights)
     # PEFT renames tensors for some families; what it then does not find, it only warns of.
     for text in (str(warning.message) for warning in said):
         if "missing adapter keys" in text:
@@ -98,24 +75,19 @@ def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
     return SwitchedAdapter(loaded)
 
 
-def _refuse_missing(loaded: Any, folder: Path) -> None:
-    """PEFT leaves a tensor that the file lacks at its random or zero start, with a warning."""
+def _refuse_missing(loaded: Any, weights: Path) -> None:
+    """PEFT only warns of what the file lacks."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     model_type = str(loaded.get_base_model().config.model_type)
     needed = {peft_rules.tensor_name(model_type, n) for n in get_peft_model_state_dict(loaded)}
-    with safe_open(folder / WEIGHTS, "np") as file:  # pyright: ignore[reportUnknownVariableType]
+    with safe_open(weights, "np") as file:  # pyright: ignore[reportUnknownVariableType]
         held = set(file.keys())
     if missing := sorted(needed - held):
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"{folder / WEIGHTS}: lacks {len(missing)} of the {len(needed)} tensors that {CONFIG} "
-            f"calls for ({shown}). The file is incomplete, or the configuration is of another "
-            "adapter."
-        )
+        raise incomplete(weights, missing, len(needed))
     if strange := sorted(held - needed):
         raise UserError(
-            f"{folder / WEIGHTS}: holds {len(strange)} tensors that fit no module of this base "
+            f"{weights}: holds {len(strange)} tensors that fit no module of this base "
             f"({strange[0]}). Was it trained on another one?"
         )

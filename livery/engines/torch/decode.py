@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from livery.engines.answers import Answer, OnToken, common_prefix, take
+from livery.engines.answers import Answer, Course, OnToken, answer_rows, common_prefix
+from livery.engines.sampling import gumbel, nucleus
 from livery.engines.torch.attention import Attention, read_attention
 from livery.training.self_check import FAMILY_ERRORS
-
-# (rows (B',), answers so far by row, logits (B', vocab)) -> logits. Rows count within the call.
-Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
-# (rows (B',), answers so far by row, logits (B', vocab)) -> tokens (B',).
-Choose = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def _holds(decoder: Decoder) -> bool:
         found: list[torch.Tensor] = []
         for group in groups:
             state = _prefill(decoder, group, None)
-            state.advance(torch.full((len(group),), new, device=model.device))
+            state.advance([new] * len(group))
             found += list(state.logits)
     except FAMILY_ERRORS as error:
         if isinstance(error, torch.OutOfMemoryError):
@@ -122,11 +119,10 @@ def decode(
     max_tokens: int,
     stop: Collection[int],
     prefix: Prefix | None = None,
-    adjust: Adjust | None = None,
-    choose: Choose | None = None,
+    course: Course | None = None,
     on_token: OnToken | None = None,
 ) -> list[Answer]:
-    """Answer every prompt; greedy unless `choose` says otherwise.
+    """Answer every prompt.
 
     Args:
         prompts: token ids, none empty.
@@ -134,8 +130,7 @@ def decode(
         stop: tokens that end an answer.
         prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
             share beyond it is run once here.
-        adjust: changes the logits before a token is chosen (a grammar's mask, say).
-        choose: draws the tokens; the likeliest where it is None.
+        course: chooses the tokens; the likeliest where it is None.
         on_token: hears of every token.
     """
     answers = [Answer() for _ in prompts]
@@ -144,13 +139,16 @@ def decode(
     groups = [[row] for row in range(len(prompts))] if alone else [list(range(len(prompts)))]
     for rows in groups if prompts else []:
         state = _prefill(decoder, [prompts[row] for row in rows], None if alone else prefix)
-        _decode_group(state, rows, answers, max_tokens, set(stop), adjust, choose, on_token)
+        answer_rows(
+            state, rows, answers, max_tokens=max_tokens, stop=stop, course=course,
+            on_token=on_token,
+        )  # fmt: skip
     return answers
 
 
 @dataclass
-class _State:
-    """Rows on the way.
+class _Rows:
+    """See `livery.engines.answers.Rows`.
 
     Attributes:
         cache: transformers', of K places.
@@ -165,48 +163,46 @@ class _State:
     positions: torch.Tensor
     logits: torch.Tensor
 
-    def select(self, places: torch.Tensor) -> None:
-        """Keep these rows alone."""
-        self.tokens = self.tokens[places]
-        self.cache.batch_select_indices(places)
-        self.positions = self.positions[places]
+    @property
+    def width(self) -> int:
+        return self.logits.shape[-1]
 
-    def advance(self, tokens: torch.Tensor) -> None:
-        """Run one token (B,) a row."""
-        new = self.positions.amax(1, keepdim=True) + 1
-        self.positions = torch.cat([self.positions, new], dim=1)
-        self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
-        now = tokens[:, None] if self.decoder.cached else self.tokens
+    def forbid(self, allowed: np.ndarray) -> None:
+        wanted = torch.from_numpy(allowed).to(self.logits.device)
+        self.logits = self.logits.masked_fill(~wanted, -torch.inf)
+
+    def wait(self) -> None:
+        if self.logits.device.type == "cuda":
+            torch.cuda.synchronize(self.logits.device)
+
+    def likeliest(self) -> list[int]:
+        return self.logits.argmax(-1).tolist()
+
+    def draw(self, keys: np.ndarray, temperature: float, top_p: float) -> list[int]:
+        device, scaled = self.logits.device, self.logits / temperature
+        if top_p < 1:
+            kept = torch.from_numpy(nucleus(scaled.cpu().numpy(), top_p))
+            scaled = scaled.masked_fill(~kept.to(device), -torch.inf)
+        ids = torch.arange(self.width, dtype=torch.int32, device=device)
+        noise: torch.Tensor = gumbel(ids, torch.from_numpy(keys).to(device), torch.log)
+        return (scaled + noise).argmax(-1).tolist()
+
+    def select(self, places: Sequence[int]) -> None:
+        kept = torch.tensor(places, device=self.logits.device)
+        self.tokens = self.tokens[kept]
+        self.cache.batch_select_indices(kept)
+        self.positions = self.positions[kept]
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        new = torch.tensor(tokens, device=self.logits.device)[:, None]
+        place = self.positions.amax(1, keepdim=True) + 1
+        self.positions = torch.cat([self.positions, place], dim=1)
+        self.tokens = torch.cat([self.tokens, new], dim=1)
+        now = new if self.decoder.cached else self.tokens
         self.logits = _forward(self.decoder, now, self.positions, self.cache)[:, -1]
 
 
-def _decode_group(
-    state: _State,
-    rows: list[int],
-    answers: list[Answer],
-    max_tokens: int,
-    stop: set[int],
-    adjust: Adjust | None,
-    choose: Choose | None,
-    on_token: OnToken | None,
-) -> None:
-    active = rows
-    for step in range(max_tokens):
-        so_far = [answers[row].tokens for row in active]
-        logits = state.logits if adjust is None else adjust(active, so_far, state.logits)
-        tokens = choose(active, so_far, logits) if choose else logits.argmax(-1)
-        keep = take(answers, active, tokens.tolist(), stop, on_token)
-        if not keep or step == max_tokens - 1:
-            return
-        if len(keep) < len(active):
-            chosen = torch.tensor(keep, device=tokens.device)
-            state.select(chosen)
-            tokens = tokens[chosen]
-            active = [active[place] for place in keep]
-        state.advance(tokens)
-
-
-def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> _State:
+def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> _Rows:
     from transformers import DynamicCache
 
     count, device = len(prompts), decoder.model.device
@@ -229,7 +225,7 @@ def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix 
         positions[row, width - len(rest) :] = torch.arange(shared, len(prompt), device=device)
     positions = torch.cat([before[None].expand(count, -1), positions], dim=1)
     logits = _forward(decoder, suffixes, positions, cache)[:, -1]
-    return _State(decoder, cache, suffixes, positions, logits)
+    return _Rows(decoder, cache, suffixes, positions, logits)
 
 
 @torch.no_grad()

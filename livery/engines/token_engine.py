@@ -1,0 +1,199 @@
+"""The engine over tokens: conversations in, answers out, on any runtime that decodes here.
+
+    engine = open_engine("torch", "base_model", "adapters/date-keys")
+    prompts = [engine.prompt([{"role": "user", "content": "wake me at seven am"}])]
+    [answer] = engine.generate(prompts, Decoding(max_tokens=32))
+
+What all prompts begin with runs once for the whole call, what a batch shares beyond it once a
+batch; prompts of like length are decoded together, and answers that have ended leave their batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from livery.dataset.template import ChatTemplate
+from livery.engines.answers import Answer, Course, OnToken, common_prefix
+from livery.engines.constrain import TokenMasks
+from livery.engines.engine import (
+    Conversation,
+    Decoding,
+    Facts,
+    Generation,
+    OnText,
+    Progress,
+    Prompt,
+    Tools,
+)
+from livery.errors import UserError
+
+
+class Runtime(Protocol):
+    """A base in one framework, with at most one adapter on it: what differs between engines."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """Prompts are best answered singly, each behind the one that it shares most with."""
+        ...
+
+    def use_adapter(self, on: bool) -> None:
+        """Switch the adapter; asked only where there is one."""
+        ...
+
+    def check_room(self, prompt: int, answer: int) -> None:
+        """Raises UserError where a prompt and an answer of so many tokens are too long."""
+        ...
+
+    def run_prefix(self, tokens: Sequence[int]) -> Any:
+        """Run what many prompts begin with: for `decode` and `score`; None where it cannot."""
+        ...
+
+    def decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        course: Course,
+        stop: Sequence[int],
+        prefix: Any,
+        on_token: OnToken | None,
+    ) -> list[Answer]:
+        """Answer a batch of prompts, as its course says."""
+        ...
+
+    def score(self, prompt: Sequence[int], answer: Sequence[int], prefix: Any) -> np.ndarray:
+        """(T,) float32: natural log-probability of each token of the answer."""
+        ...
+
+    def facts(self, model: str, adapter: str | None) -> Facts:
+        """What answered; `adapter` where it is on."""
+        ...
+
+
+class TokenEngine:
+    """See `livery.engines.engine.Engine`.
+
+    Attributes:
+        runtime: what computes.
+        tokenizer: of the adapter where it brings its own, else of the base.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        chat: ChatTemplate,
+        stop: Sequence[int],
+        model: str,
+        adapter: str | None,
+    ):
+        """Args:
+        stop: tokens that end an answer; the first one ends a scored one.
+        model, adapter: their names, for reports.
+        """
+        self.runtime, self.tokenizer = runtime, chat.tokenizer
+        self._chat, self._stop = chat, tuple(stop)
+        self._model, self._adapter, self._on = model, adapter, adapter is not None
+        self._masks: TokenMasks | None = None
+
+    @property
+    def has_adapter(self) -> bool:
+        return self._adapter is not None
+
+    def use_adapter(self, on: bool) -> None:
+        """See Engine."""
+        if self._adapter is not None:
+            self.runtime.use_adapter(on)
+        elif on:
+            raise UserError("There is no adapter to switch on; open the engine with one.")
+        self._on = on
+
+    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
+        """See Engine."""
+        return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+    ) -> list[Generation]:
+        """See Engine."""
+        tokens = [prompt.tokens for prompt in prompts]
+        self.runtime.check_room(max(map(len, tokens), default=0), decoding.max_tokens)
+        if self.runtime.one_by_one:
+            size, order = 1, sorted(range(len(tokens)), key=lambda row: tokens[row])
+        else:
+            size = decoding.batch_size
+            order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+        prefix = self._run_prefix(tokens) if len(tokens) > size else None
+        found: dict[int, Generation] = {}
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            found.update(self._answer(prompts, rows, decoding, prefix))
+            if progress is not None:
+                progress(len(found), len(tokens))
+        return [found[row] for row in range(len(tokens))]
+
+    def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
+        """See Engine."""
+        self.runtime.check_room(len(prompt.tokens), decoding.max_tokens)
+        tokens: list[int] = []
+        shown = 0
+
+        def show(text: str) -> None:
+            nonlocal shown
+            if len(text) > shown:
+                on_text(text[shown:])
+                shown = len(text)
+
+        def on_token(_: int, token: int) -> None:
+            tokens.append(token)
+            text = self._text(tokens)
+            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
+            if not text.endswith("\ufffd"):
+                show(text)
+
+        answer = self._answer([prompt], [0], decoding, None, on_token)[0]
+        show(answer.text)
+        return answer
+
+    def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
+        """See Engine; the end-of-turn token is the last of each answer."""
+        tokens = [prompt.tokens for prompt in prompts]
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in answers]
+        wanted = [(*answer, self._stop[0]) for answer in ids]
+        for prompt, answer in zip(tokens, wanted, strict=True):
+            self.runtime.check_room(len(prompt), len(answer))
+        prefix = self._run_prefix(tokens)
+        pairs = zip(tokens, wanted, strict=True)
+        return [self.runtime.score(prompt, answer, prefix) for prompt, answer in pairs]
+
+    def facts(self) -> Facts:
+        """See Engine."""
+        return self.runtime.facts(self._model, self._adapter if self._on else None)
+
+    def _run_prefix(self, tokens: Sequence[Sequence[int]]) -> Any:
+        shared = common_prefix(tokens)
+        return self.runtime.run_prefix(tokens[0][:shared]) if shared else None
+
+    def _answer(
+        self,
+        prompts: Sequence[Prompt],
+        rows: Sequence[int],
+        decoding: Decoding,
+        prefix: Any,
+        on_token: OnToken | None = None,
+    ) -> dict[int, Generation]:
+        asked = [prompts[row] for row in rows]
+        grammars = [prompt.grammar or decoding.grammar for prompt in asked]
+        course = Course(rows, decoding, grammars, self._grammar_masks)
+        tokens = [prompt.tokens for prompt in asked]
+        answers = self.runtime.decode(tokens, course, self._stop, prefix, on_token)
+        return course.generations(answers, self._text)
+
+    def _grammar_masks(self, width: int) -> TokenMasks:
+        if self._masks is None or self._masks.width != width:
+            self._masks = TokenMasks(self.tokenizer, width, self._stop)
+        return self._masks
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        # Special tokens stay visible: an answer that contains one is not a clean answer.
+        return self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
