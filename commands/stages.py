@@ -7,7 +7,7 @@ the hashes of adapter and cases.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,19 +20,16 @@ from livery.blas import use_openblas
 from livery.config.layers import Config
 from livery.config.settings import TrainSettings
 from livery.dataset.raw import Source, raw_rows
-from livery.dataset.sources import digest, find
+from livery.dataset.sources import find
 from livery.errors import UserError
 from livery.files import sha256, write_json
 from livery.reading import read_object
-from livery.training import run_folder
-from livery.training.run_folder import deciding_settings
-from livery.weights import base_digest
+from livery.training import origin, run_folder
 
 Say = Callable[[str], None]
 
 # What the training of an adapter folder was made from; beside it, for the next `livery run`.
 MADE_FROM = "made_from.json"
-DATA_SEED = 7
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -72,32 +69,6 @@ def _count(sources: Sequence[Source]) -> int:
 
 # -- training ----------------------------------------------------------------------------------
 
-# Settings that older records do not name, with what they were then.
-_SINCE: dict[str, Any] = {
-    "max_samples": 0, "val_split": 0.0, "eval_max_samples": 0, "attention": "auto", "columns": [],
-    "train_on": "all", "chat_template_kwargs": {}, "template_date": "",
-}  # fmt: skip
-
-
-def made_from(settings: TrainSettings) -> dict[str, Any]:
-    """What decides the adapter's bytes, as far as it is known before the data is encoded."""
-    splits = find(settings.data)
-    deciding = deciding_settings(settings, settings.max_steps or 0)
-    return json.loads(
-        json.dumps(
-            {
-                **deciding,
-                "epochs": settings.epochs,
-                "dtype": settings.dtype,
-                "keep": settings.keep,
-                **{name: getattr(settings, name) for name in _SINCE},
-                "train": digest(splits.train),
-                "valid": digest(splits.valid) if splits.valid else None,
-                "base": base_digest(settings.model),
-            }
-        )
-    )
-
 
 def training_is_done(settings: TrainSettings) -> bool:
     """Whether the output folder holds a finished run made from the same.
@@ -113,16 +84,23 @@ def training_is_done(settings: TrainSettings) -> bool:
             f"{folder}: holds a run that `livery run` did not make. Choose another --output-dir, "
             "or add --fresh to start over in its place."
         )
-    now, then = made_from(settings), {**_SINCE, **read_object(folder / MADE_FROM)}
-    now["base"] = base_digest(settings.model, like=str(then.get("base")))
-    changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
+    before = _read_origin(folder / MADE_FROM)
+    changed = origin.of_adapter(settings, before.base).differences(before)
     if changed:
-        shown = "; ".join(f"{k} is {now.get(k)!r} and was {then.get(k)!r}" for k in changed[:3])
         raise UserError(
-            f"{folder}: holds a run made with other settings ({shown}). Add --fresh to start over "
-            "in its place, or name another --output-dir."
+            f"{folder}: holds a run made from something else ({'; '.join(changed[:3])}). Add "
+            "--fresh to start over in its place, or name another --output-dir."
         )
     return (folder / run_folder.METADATA).exists()
+
+
+def _read_origin(path: Path) -> origin.Origin:
+    try:
+        return origin.read(read_object(path))
+    except TypeError as error:
+        raise UserError(
+            f"{path}: not a record of what a run was made from: {error}. Add --fresh to start over."
+        ) from None
 
 
 def train(config: Config, *, fresh: bool, resume_command: str) -> None:
@@ -130,7 +108,7 @@ def train(config: Config, *, fresh: bool, resume_command: str) -> None:
     folder = Path(config.settings.output_dir)
     resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
     settings, _ = backends.choose(config.settings)
-    record = None if resume else made_from(settings)
+    record = None if resume else dataclasses.asdict(origin.of_adapter(settings))
     with TrainingOutput() as output:
         training.train(
             config,

@@ -93,7 +93,7 @@ def train(config: Config, request: Request) -> RunResult:
         for note in (*config.notes, *substitutions):
             output(Note(note))
         if first_process():
-            # Refused now rather than after the model was loaded; the loop asks again.
+            # Now rather than after the model was loaded.
             run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
             check_inputs(settings, overwrite=request.overwrite)
         settings, date_note = fix_date(settings, resume=request.resume)

@@ -28,6 +28,7 @@ from livery.errors import UserError
 from livery.files import atomic_directory, sha256
 from livery.reading import read_object
 from livery.training.backend import Arrays, PortableState
+from livery.training.origin import Origin
 
 FORMAT = 1
 _FILES = ("state.safetensors", "state.json")
@@ -36,34 +37,6 @@ _PARTS = {"weight": "weights", "first": "first_moment", "second": "second_moment
 
 class OtherFormat(UserError):
     """A checkpoint that is whole, and that another version of Livery reads."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a run is made from; a checkpoint of another origin is not continued by accident.
-
-    Attributes:
-        settings: those settings that decide the numbers (see `livery.training.run_folder`).
-        data: digest of the encoded training examples.
-        base: digest of the base model.
-    """
-
-    settings: dict[str, Any]
-    data: str
-    base: str
-
-    def differences(self, other: Origin) -> list[str]:
-        """What differs, for people; empty where nothing does."""
-        found: list[str] = []
-        for key in sorted({*self.settings, *other.settings}):
-            mine, theirs = self.settings.get(key), other.settings.get(key)
-            if mine != theirs:
-                found.append(f"{key} is {mine!r} and was {theirs!r}")
-        if self.data != other.data:
-            found.append(f"the training data's hash is {self.data[:12]} and was {other.data[:12]}")
-        if self.base != other.base:
-            found.append(f"the base model's hash is {self.base[:12]} and was {other.base[:12]}")
-        return found
 
 
 @dataclass(frozen=True)

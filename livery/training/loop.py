@@ -7,7 +7,6 @@ or that changes machine or framework, ends as one left alone.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -21,16 +20,16 @@ from livery.errors import Interrupted, UserError
 from livery.files import write_json
 from livery.training import checkpoint, events, run_folder
 from livery.training.backend import Backend, StepResult
-from livery.training.checkpoint import Origin, Progress
+from livery.training.checkpoint import Progress
 from livery.training.events import Event, Note
 from livery.training.interrupts import Interrupts
 from livery.training.job import Job, RunResult
+from livery.training.origin import of_steps
 from livery.training.plan import Plan, shard, work
 from livery.training.resume import resume
 from livery.training.schedule import learning_rate
 from livery.training.self_check import settle
 from livery.training.validation import answers, evaluate, judge
-from livery.weights import base_digest
 
 
 def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
@@ -41,9 +40,9 @@ def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     folder = Path(settings.output_dir)
-    if backend.rank:
+    if backend.rank or job.held:
         return _Run(settings, backend, job, folder).go()
-    with contextlib.nullcontext() if job.held else run_folder.locked(folder):
+    with run_folder.locked(folder):
         run_folder.claim(folder, resume=job.resume, overwrite=job.overwrite)
         return _Run(settings, backend, job, folder).go()
 
@@ -58,11 +57,7 @@ class _Run:
             settings.share_prefix,
         )  # fmt: skip
         self.total = settings.max_steps or self.plan.total_steps(settings.epochs)
-        self.origin = Origin(
-            run_folder.deciding_settings(settings, self.total),
-            job.train_digest,
-            base_digest(settings.model),
-        )
+        self.origin = of_steps(settings, self.total, job.train_digest)
         self.writes = backend.rank == 0
         self.progress = Progress(valid=job.valid_digest)
         self.callbacks = (run_folder.log_events(folder), *job.callbacks)

@@ -10,8 +10,9 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
-from livery.training.checkpoint import Checkpoint, Origin, Progress
+from livery.training.checkpoint import Checkpoint, Progress
 from livery.training.events import Callback, Note, Resumed
+from livery.training.origin import Origin
 from livery.weights import base_digest
 
 

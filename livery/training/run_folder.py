@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from livery.config.settings import TrainSettings, decided
+from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors, read_json, write_json
 from livery.training import checkpoint
@@ -41,11 +41,6 @@ _TOKENIZER = (
 )  # fmt: skip
 # What a new run would replace, were it there.
 _WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *_TOKENIZER)
-
-
-def deciding_settings(settings: TrainSettings, total_steps: int) -> dict[str, Any]:
-    """The settings that decide the numbers of a run, as plain values."""
-    return decided(settings, "step") | {"total_steps": total_steps}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
 from livery.training import checkpoint
 from livery.training.backend import PortableState
-from livery.training.checkpoint import Origin, OtherFormat, Progress
+from livery.training.checkpoint import OtherFormat, Progress
+from livery.training.origin import Origin
 
 ORIGIN = Origin({"seed": 1, "lora.rank": 4}, "d" * 64, "b" * 64)
 MADE_BY = {"backend": "mlx", "dtype": "float32", "optimizer": "adamw"}
