@@ -36,7 +36,6 @@ from livery.weights import read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets
 BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
 _POLL = 0.5  # seconds between looks at how much has been written
 
 Progress = Callable[[int, int], None]

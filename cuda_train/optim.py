@@ -95,10 +95,10 @@ class AdamW:
         self.flat.values.mul_(1.0 - learning_rate * s.weight_decay)
         self.first.lerp_(grads, 1.0 - s.beta1)
         self.second.mul_(s.beta2).addcmul_(grads, grads, value=1.0 - s.beta2)
-        corrected = math.sqrt(1.0 - s.beta2**step)
-        scale = (self.second.sqrt() / corrected).add_(s.eps)
+        bias_correction = math.sqrt(1.0 - s.beta2**step)  # of the second moment's root
+        denominator = (self.second.sqrt() / bias_correction).add_(s.eps)
         rate = learning_rate / (1.0 - s.beta1**step)
-        self.flat.values.addcdiv_(self.first, scale, value=-rate)
+        self.flat.values.addcdiv_(self.first, denominator, value=-rate)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.first, self.second

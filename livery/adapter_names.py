@@ -23,7 +23,6 @@ import numpy as np
 
 # MLX's leaf -> the neutral one.
 LEAVES = {"lora_a": "lora_A", "lora_b": "lora_B", "m": "lora_magnitude"}
-_BACK = {neutral: leaf for leaf, neutral in LEAVES.items()}
 
 _MULTIMODAL_HF = "model.language_model."
 _MULTIMODAL_MLX = "language_model.model."
@@ -130,12 +129,6 @@ def mlx_to_portable(parameter: str, model_type: str = "") -> str:
     """
     module, _, leaf = parameter.rpartition(".")
     return f"{mlx_to_hf(module, model_type)}.{LEAVES[leaf]}"
-
-
-def portable_to_mlx(name: str, model_type: str = "") -> str:
-    """`…q_proj.lora_A` -> `…q_proj.lora_a`: `mlx_to_portable` backwards."""
-    path, _, leaf = name.rpartition(".")
-    return f"{hf_to_mlx(path, model_type)}.{_BACK[leaf]}"
 
 
 def swap_layout(array: np.ndarray) -> np.ndarray:

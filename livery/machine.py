@@ -92,7 +92,7 @@ def machine() -> dict[str, Any]:
     return {
         "chip": chip(),
         "architecture": platform.machine(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory": total,
         "memory_available": available,
         "disk_free": shutil.disk_usage(Path.cwd()).free,
@@ -256,7 +256,8 @@ def install(extra: str) -> str:
     return f"{sys.executable} -m pip install 'livery[{extra}]'"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processors that the system lets this process use, where it says; else all there are."""
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -56,9 +56,9 @@ class AdamW:
             scale = scale * mx.minimum(1.0, self.max_norm / (norm + 1e-6))
         first = self.beta1 * first + ((1.0 - self.beta1) * scale) * summed
         second = self.beta2 * second + ((1.0 - self.beta2) * scale * scale) * squared
-        width = (1.0 - self.beta2**step) ** 0.5
-        size = learning_rate / (1.0 - self.beta1**step)
+        bias_correction = (1.0 - self.beta2**step) ** 0.5  # of the second moment's root
+        rate = learning_rate / (1.0 - self.beta1**step)
         if self.weight_decay:
             weights = weights * (1.0 - learning_rate * self.weight_decay)
-        moved = (size * width) * first / (mx.sqrt(second) + self.eps * width)
-        return weights - moved, first, second, norm
+        update = (rate * bias_correction) * first / (mx.sqrt(second) + self.eps * bias_correction)
+        return weights - update, first, second, norm

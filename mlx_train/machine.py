@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import mlx.core as mx
 
 from livery.blas import LIBRARY
 from livery.errors import UserError
+from livery.machine import cores
 from livery.reading import read_json
 
 # Fewer rows than this in a stream of their own cost more in overhead than the core they win.
@@ -114,7 +114,6 @@ def _openblas() -> Any:
 
 
 def _allowed() -> int:
-    """Cores this process may run on; sched_getaffinity is Linux's alone."""
+    """Cores this process may run on, by the system and by OMP_NUM_THREADS."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+    return min(cores(), int(asked)) if asked.isdigit() and int(asked) else cores()

@@ -101,7 +101,7 @@ def _by_program(
     """By llama-quantize, from a file that holds every weight exactly."""
     from convert.gguf import llama_quantize
     from convert.gguf.model import exact_kind
-    from livery.cores import cores
+    from livery.machine import cores
 
     if not shutil.which(llama_quantize.PROGRAM):
         raise UserError(

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from livery.cores import cores
 from livery.errors import UserError
 from livery.gguf_reader import TYPES
+from livery.machine import cores
 
 _CHUNK = 1 << 20  # values that a thread quantizes at a time
 # Mean error over mean size that each type stays below on normally distributed numbers.

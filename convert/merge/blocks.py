@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from livery.blas import numpy_on_one_thread
-from livery.cores import cores
+from livery.machine import cores
 from livery.progress import Moved
 from livery.safetensors_file import Entry, TensorFile, encode
 

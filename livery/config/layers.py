@@ -79,7 +79,8 @@ def resolve(
     if recorded is not None:
         _apply_record(values, recorded)
         environment = {}
-    from_environment, said = read_environment(os.environ if environment is None else environment)
+    variables = os.environ if environment is None else environment
+    from_environment, environment_notes = read_environment(variables)
     layers = [from_environment, _from_flags(flags or {})]
     notes: list[str] = []
     decay_steps = None
@@ -89,7 +90,7 @@ def resolve(
         layers.insert(0, _with_peak(reading))
         notes += reading.notes
         decay_steps = reading.decay_steps
-    notes += said
+    notes += environment_notes
     for layer in layers:
         _apply(values, _flatten(layer), notes)
     for name in ("lora.scale", "iters"):  # other ways to write alpha and max_steps

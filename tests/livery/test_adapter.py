@@ -62,9 +62,10 @@ def test_multimodal_names():
 
 
 def test_parameter_names_round_trip():
-    for leaf in ("lora_A", "lora_B", "lora_magnitude"):
-        name = f"model.layers.0.mlp.experts.gate_proj.{leaf}"
-        assert names.mlx_to_portable(names.portable_to_mlx(name, "mixtral"), "mixtral") == name
+    module = "model.layers.0.mlp.experts.gate_proj"
+    written = names.hf_to_mlx(module, "mixtral")
+    for mlx, ours in (("lora_a", "lora_A"), ("lora_b", "lora_B"), ("m", "lora_magnitude")):
+        assert names.mlx_to_portable(f"{written}.{mlx}", "mixtral") == f"{module}.{ours}"
     with pytest.raises(KeyError):
         names.mlx_to_portable("model.layers.0.self_attn.q_proj.weight")
 
