@@ -191,12 +191,6 @@ def write_jsonl(path: str | Path, rows: Any) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raises UserError where `path` is there already and may not be replaced."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists. Add --overwrite to replace it.")
-
-
 def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from commands import stages
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.dataset.sources import digest, find
-from livery.files import write_jsonl
-from livery.training import origin
+from livery.errors import UserError
+from livery.files import write_json, write_jsonl
+from livery.training import origin, run_folder
 from livery.weights import base_digest
 from tests.training.test_run_folder import base_folder
 
@@ -71,3 +73,21 @@ def test_a_checkpoint_is_not_told_apart_by_what_changes_no_step(settings: TrainS
     assert origin.of_steps(seeded, 5, "d" * 64).differences(made) == ["seed is 3 and was 0"]
     with pytest.raises(TypeError):
         origin.read({"settings": {}, "of": 1})
+
+
+def test_livery_run_knows_its_own_adapter(settings: TrainSettings, tmp_path: Path) -> None:
+    made = dataclasses.replace(settings, output_dir=str(tmp_path / "out"))
+    folder = Path(made.output_dir)
+    assert not stages.training_is_done(made)
+    run_folder.write_run_config(folder, made, {})
+    with pytest.raises(UserError, match="did not make"):
+        stages.training_is_done(made)
+    write_json(folder / stages.MADE_FROM, dataclasses.asdict(origin.of_adapter(made)))
+    assert not stages.training_is_done(made), "it was begun, not finished"
+    write_json(folder / run_folder.METADATA, {})
+    assert stages.training_is_done(made)
+    with pytest.raises(UserError, match=r"keep is 'last' and was 'best'.*--fresh"):
+        stages.training_is_done(dataclasses.replace(made, keep="last"))
+    write_json(folder / stages.MADE_FROM, {"settings": {}, "made": "up"})
+    with pytest.raises(UserError, match="not a record of what a run was made from"):
+        stages.training_is_done(made)
