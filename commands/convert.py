@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands import adapter_options as options
-from livery.errors import printable, shown
+from livery.errors import counted, printable, shown
 
 if TYPE_CHECKING:
     from convert.convert import Dtype, Target
@@ -109,7 +109,8 @@ def convert_command(
 
 def _print_report(report: dict[str, Any], destination: Path) -> None:
     click.echo(
-        f"{report['from']} → {', '.join(report['formats'])}: {report['modules']} modules, "
+        f"{report['from']} → {', '.join(report['formats'])}: "
+        f"{counted(report['modules'], 'module')}, "
         f"{report['parameters']:,} parameters → {shown(destination)} ({report['seconds']:.2f} s)"
     )
     for note in report["notes"]:

@@ -10,7 +10,7 @@ import click
 
 from commands import adapter_options as options
 from convert.gguf.convert import KINDS, convert_model
-from livery.errors import printable, shown
+from livery.errors import counted, printable, shown
 from livery.progress import megabytes
 
 EPILOG = """\b
@@ -79,6 +79,6 @@ def gguf_command(
     for dtype in sorted(set(fallbacks.values())):
         names = [name for name in fallbacks if fallbacks[name] == dtype]
         click.echo(
-            f"note: {len(names)} tensors whose rows are not a multiple of the block are stored as "
-            f"{dtype}: {shown(names[0])}{' …' if len(names) > 1 else ''}"
+            f"note: {counted(len(names), 'tensor')} with rows that are not a multiple of the block "
+            f"stored as {dtype}: {shown(names[0])}{' …' if len(names) > 1 else ''}"
         )

@@ -23,7 +23,7 @@ from convert.gguf.names import Architecture
 from convert.naming import common_order, leaf
 from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
-from livery.errors import UserError
+from livery.errors import UserError, counted
 from livery.gguf_reader import GgufFile, open_gguf
 from livery.safetensors_file import stored_dtype
 
@@ -173,7 +173,8 @@ def _reorder(
     count = heads[0] if leaf(module) == "q_proj" else heads[1]
     if pair.b.shape[0] % (2 * count):
         raise UserError(
-            f"{where}: {module}: {pair.b.shape[0]} rows do not split into {count} heads."
+            f"{where}: {module}: {counted(pair.b.shape[0], 'row')} cannot be split into "
+            f"{counted(count, 'head')}."
         )
     order = gguf_names.unpermute if back else gguf_names.permute
     return Pair(pair.a, order(pair.b, count), pair.alpha, pair.rslora, pair.kind)
@@ -249,7 +250,10 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
     dtypes = {name: _stored(array, adapter.dtype) for name, array in tensors.items()}
     write_gguf(path, metadata, tensors, dtypes)
     if folded:
-        return [f"GGUF has one alpha: the scale of {len(folded)} modules was folded into lora_b."]
+        return [
+            f"GGUF has one alpha: the scale of {counted(len(folded), 'module')} was folded into "
+            "lora_b."
+        ]
     return []
 
 
@@ -305,7 +309,7 @@ def _check_experts(pairs: Mapping[str, Pair], base: Base | None) -> None:
         wanted = count if wanted is None else wanted
         if count != wanted:
             whose = "the base has" if base else "other modules have"
-            raise UserError(f"{module}: {count} experts, {whose} {wanted}.")
+            raise UserError(f"{module}: {counted(count, 'expert')}, {whose} {wanted}.")
 
 
 def _refuse_kinds(adapter: Adapter) -> None:

@@ -20,7 +20,7 @@ from convert.naming import common_order, leaf
 from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
-from livery.errors import UserError, shown
+from livery.errors import UserError, counted, shown
 from livery.files import write_json
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
@@ -241,7 +241,9 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     write_json(folder / CONFIG, config)
     notes: list[str] = []
     if folded:
-        notes.append(f"MLX has one scale: that of {len(folded)} modules was folded into lora_b.")
+        notes.append(
+            f"MLX has one scale: that of {counted(len(folded), 'module')} was folded into lora_b."
+        )
     if len(adapter.ranks) > 1:
         notes.append(f"MLX has one rank: {min(adapter.ranks)} and up were filled to {rank}.")
     return notes

@@ -13,7 +13,7 @@ from typing import Any
 from convert.check.case import Case, Finding, Form, Shape, suffix_halves
 from convert.check.forms import gguf_shapes
 from convert.gguf import names as gguf_names
-from livery.errors import UserError
+from livery.errors import UserError, counted
 
 # Architectures that Ollama runs on its own engine, which answers "loras are not yet implemented"
 # (fs/ggml's OllamaEngineRequired, runner/ollamarunner): all versions since 0.7, and newer ones.
@@ -185,8 +185,8 @@ def _misfit(
         return Finding("absent-tensor", True, why, case.merge_gguf() if fused else other_base)
     if len(wanted) == 3 and len(a) == 3 and a[0] != wanted[0]:
         why = (
-            f"{tensor}: the adapter has {a[0]} experts, the base {wanted[0]}; llama.cpp does not "
-            "check this and would write beyond its memory."
+            f"{tensor}: the adapter has {counted(a[0], 'expert')}, the base {wanted[0]}; llama.cpp "
+            "does not check this and would write beyond its memory."
         )
         return Finding("experts", True, why, other_base)
     if _adapted(tensor, a, b) != wanted:

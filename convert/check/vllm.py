@@ -311,8 +311,8 @@ def _dense_parameters(case: Case, form: Form) -> Iterator[Finding]:
         return
     packed = bool(case.base and case.base.config.get("quantization_config"))
     why = (
-        f"{counted(len(dense), 'dense layer')} ({shown(dense[0])}) in target_parameters, as PEFT "
-        "needs on such models; on a base loaded in 4 bits PEFT has no form for them"
+        f"dense layers stand in target_parameters ({shown(dense[0])}), as PEFT needs them on such "
+        "models; on a base loaded in 4 bits PEFT has no form for them"
         + (", and this base is quantized." if packed else ".")
     )
     yield Finding("peft-4bit", False, why, case.merge() + " --dequantize" * packed)
@@ -333,7 +333,8 @@ def _scales(case: Case, form: Form) -> Iterator[Finding]:
         yield Finding(
             "scale-patterns",
             False,
-            f"{len(other)} modules have another scale than {scale:g} (rank_pattern, alpha_pattern; "
+            f"another scale than {scale:g} for {counted(len(other), 'module')} (rank_pattern, "
+            "alpha_pattern; "
             f"{shown(other[0])}: {adapter.pairs[other[0]].scale:g}). vLLM 0.33 gives each its own; "
             "0.30 and older give all of them the same. Merge for those.",
             case.merge(),

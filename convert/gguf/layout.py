@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from convert.gguf.names import Architecture
-from livery.errors import UserError
+from livery.errors import UserError, counted
 
 LINEAR_ATTENTION = ".linear_attn."
 _SPLIT = "in_proj_qkvz"
@@ -121,7 +121,9 @@ def join(
         rows = np.concatenate(split_rows(module, architecture, config))
         b = np.concatenate([first[".lora_b"], second[".lora_b"]])
         if len(b) != len(rows):
-            raise UserError(f"{name}: {len(b)} rows, the base has {len(rows)}. Is --base right?")
+            raise UserError(
+                f"{name}: {counted(len(b), 'row')}, the base has {len(rows)}. Is --base right?"
+            )
         made[head + _WHOLE] = {".lora_a": first[".lora_a"], ".lora_b": b[np.argsort(rows)]}
     return made
 

@@ -301,7 +301,7 @@ def test_dense_layers_among_experts_have_no_form_on_4_bits(root: Path, tmp_path:
     formats.write_adapter(one, tmp_path / "a", "peft", base=load_base(model))
     finding = the(ask(tmp_path / "a", base=model)["vllm"], "peft-4bit")
     assert not finding.refused
-    assert "1 dense layer (mlp.down_proj.weight) in target_parameters" in finding.why
+    assert "stand in target_parameters (mlp.down_proj.weight)" in finding.why
     assert "livery merge" in finding.remedy
     assert "--dequantize" not in finding.remedy
     plain = adapter(model, only="o_proj")

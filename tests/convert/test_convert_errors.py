@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Adapter, str, str, Base | None]] = {
     ),
     "alora to mlx": (plain(alora_invocation_tokens=(1,)), "mlx", "activated LoRA", BASE),
     "unknown architecture": (
-        plain().replace(model_type="mamba"), "gguf", "'mamba'.*not known", None
+        plain().replace(model_type="mamba"), "gguf", "'mamba'.*does not know", None
     ),
     "no architecture": (Adapter({Q: pair()}), "gguf", "--base", None),
     "no head counts": (plain().replace(heads=None), "gguf", "head counts.*--base", None),

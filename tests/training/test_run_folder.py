@@ -236,11 +236,13 @@ def test_a_hub_id_is_digested_where_it_was_downloaded(
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root")
 def test_a_folder_that_may_not_be_written_is_refused_in_one_line() -> None:
     """As another user, in a current folder that is not theirs; /usr is nobody's to write."""
-    command = "from pathlib import Path; from livery import run_folder as r, errors\n" + (
+    command = (
+        "from pathlib import Path; from livery import errors\n"
+        "from livery.training import run_folder as r\n"
         "try:\n r.locked(Path('run')).__enter__()\nexcept errors.UserError as e: print(e)"
     )
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    root = str(Path(run_folder.__file__).parents[1])
+    root = str(Path(run_folder.__file__).parents[2])
     done = subprocess.run(
         [*as_nobody, sys.executable, "-c", command], cwd="/usr", capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": root}, check=False,

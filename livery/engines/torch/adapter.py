@@ -12,7 +12,7 @@ from typing import Any
 
 from livery import peft_rules
 from livery.engines.folders import adapter_files, incomplete
-from livery.errors import UserError
+from livery.errors import UserError, counted
 
 
 class SwitchedAdapter:
@@ -88,6 +88,6 @@ def _refuse_missing(loaded: Any, weights: Path) -> None:
         raise incomplete(weights, missing, len(needed))
     if strange := sorted(held - needed):
         raise UserError(
-            f"{weights}: holds {len(strange)} tensors that fit no module of this base "
+            f"{weights}: holds {counted(len(strange), 'tensor')} with no module in this base "
             f"({strange[0]}). Was it trained on another one?"
         )
