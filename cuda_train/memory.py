@@ -13,7 +13,7 @@ from cuda_train.forecast import MARGIN, Forecast
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import memory as machine_memory
-from livery.models import read_config
+from livery.models import find_base, read_config
 from livery.training.forecast import is_out_of_memory
 from livery.training.plan import Example
 from livery.weights import read_tensors
@@ -45,25 +45,11 @@ def forecast(
     settings: TrainSettings, device: torch.device, dtype: str, examples: Sequence[Example]
 ) -> Forecast | None:
     """What the run will need; None where the model is not on this machine yet."""
-    folder = model_folder(settings.model)
+    folder = find_base(settings.model)
     if folder is None:
         return None
     config = read_config(folder)
     return Forecast(settings, config, folder, examples, dtype, device.type)
-
-
-def model_folder(model: str) -> Path | None:
-    """Where a model's config.json lies: its folder, or the hub's cache."""
-    folder = Path(model).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
-    try:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # a path, which is no hub id
-        return None
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def preflight(
@@ -81,7 +67,7 @@ def preflight(
     free = free_memory(device)
     if free is None:
         return ""
-    folder = model_folder(settings.model)
+    folder = find_base(settings.model)
     sizes = tensor_sizes(folder) if folder is not None else {}
     if sizes and weight_bytes(sizes, dtype, settings.quantize) > free:
         raise UserError(_weights_too_large(settings, device, dtype, sizes, free))
