@@ -346,7 +346,8 @@ def test_mlx_lms_own_server(tmp_path: Path):
     Its sampler is greedy at temperature 0 too, so the answers must be the same.
     """
     pytest.importorskip("mlx.core")
-    from tests.engines.test_engine_mlx import conversation, make_adapter
+    from tests.engines.asked import conversation
+    from tests.engines.test_engine_mlx import make_adapter
     from tests.tiny_models import tiny_model
 
     model = tiny_model("llama", tmp_path / "models")

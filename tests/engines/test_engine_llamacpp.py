@@ -118,16 +118,6 @@ def test_constrained_answers_are_those_of_torch(engine: Any, torch_engine: Any, 
         assert set(answer.text) <= set("abcdefghijklmnopqrstuvwxyzé !")
 
 
-def test_seeds_decide_samples(engine: Any):
-    [asked] = prompts(engine)[:1]
-    free = Decoding(max_tokens=8, temperature=1.0, seed=1)
-    first, again, other = (
-        engine.generate([asked], decoding)[0].tokens
-        for decoding in (free, free, dataclasses.replace(free, seed=2))
-    )
-    assert first == again != other
-
-
 def test_bytes_amid_a_character_are_told(engine: Any, torch_engine: Any):
     """The case in which llama.cpp leaves out steps: one position is then asked after the other."""
     llama: LlamaProcess = engine.runtime.process
@@ -158,16 +148,6 @@ def test_logprobs_are_those_of_torch(engine: Any, torch_engine: Any):
         for one, other in zip(found, wanted, strict=True):
             assert one.shape == other.shape
             assert np.abs(one - other).max() < 0.05
-
-
-def test_stream_hands_on_the_whole_text(engine: Any):
-    engine.use_adapter(True)
-    pieces: list[str] = []
-    [asked] = prompts(engine)[:1]
-    decoding = Decoding(max_tokens=12)
-    answer = engine.stream(asked, decoding, pieces.append)
-    assert "".join(pieces) == answer.text == engine.generate([asked], decoding)[0].text
-    assert len(pieces) > 1
 
 
 def test_choosing_from_a_few_is_choosing_from_all():

@@ -18,21 +18,11 @@ from mlx_lm.generate import generate_step
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import load_model
 
-from livery.engines.engine import Decoding, Grammar, Prompt, open_engine
+from livery.engines.engine import Decoding, Prompt, open_engine
 from livery.errors import UserError
-from livery.skills import date_keys
+from tests.engines.asked import COMMANDS, conversation
 from tests.tiny_models import EOS_ID, tiny_model
 
-SYSTEM = "Answer with what was asked, and be short about it: one word will do. " * 3
-COMMANDS = [
-    "turn off the kitchen lights",
-    "play",
-    "remind me tomorrow morning to call the station about the meeting report",
-    "what is the weather on monday",
-    "set an alarm at seven",
-    "open the garden door in twenty minutes",
-    "stop the music",
-]
 # A tied random gemma3 says its last token for ever; untied, what it says depends on the prompt.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -40,10 +30,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3": {"tie_word_embeddings": False},
     "mixtral": {},
 }
-
-
-def conversation(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
 
 
 def make_adapter(model: Path, folder: Path, kind: str = "lora", **changes: Any) -> Path:
@@ -130,47 +116,6 @@ def test_switched_off_the_base_answers(kind: str, llama: Path, tmp_path: Path):
     assert [a.tokens for a in again] != base
 
 
-def test_an_engine_without_adapter(llama: Path):
-    engine = open_engine("mlx", str(llama))
-    assert not engine.has_adapter
-    engine.use_adapter(False)
-    with pytest.raises(UserError, match="no adapter to switch on"):
-        engine.use_adapter(True)
-    assert engine.generate([], Decoding()) == []
-
-
-def test_constrained_answers_parse_and_free_ones_do_not(llama: Path):
-    engine = open_engine("mlx", str(llama))
-    prompts = [engine.prompt(date_keys.messages(text)) for text in COMMANDS]
-    grammar = Grammar("lark", date_keys.grammar())
-    seen: set[str] = set()
-    for temperature in (0.0, 1.0, 50.0):
-        decoding = Decoding(max_tokens=200, grammar=grammar, temperature=temperature, batch_size=3)
-        for answer in engine.generate(prompts, decoding):
-            assert answer.finished
-            date_keys.parse(answer.text)
-            seen.add(answer.text)
-    assert len(seen) > 3
-    free = engine.generate(prompts, Decoding(max_tokens=20))
-    for answer in free:
-        with pytest.raises(ValueError):
-            date_keys.parse(answer.text)
-
-
-def test_sampling_is_seeded_and_does_not_depend_on_the_batch(llama: Path):
-    engine = open_engine("mlx", str(llama))
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-
-    def draw(seed: int, batch_size: int) -> list[tuple[int, ...]]:
-        decoding = Decoding(max_tokens=12, temperature=1.0, seed=seed, batch_size=batch_size)
-        return [answer.tokens for answer in engine.generate(prompts, decoding)]
-
-    assert draw(1, 64) == draw(1, 2)
-    assert draw(1, 64) != draw(2, 64)
-    greedy = [answer.tokens for answer in engine.generate(prompts, Decoding(max_tokens=12))]
-    assert draw(1, 64) != greedy
-
-
 def test_sampling_follows_the_temperature(llama: Path):
     """First tokens drawn 400 times occur as often as the model's probabilities say."""
     engine = open_engine("mlx", str(llama))
@@ -183,28 +128,6 @@ def test_sampling_follows_the_temperature(llama: Path):
     answers = engine.generate([prompt] * 400, Decoding(max_tokens=1, temperature=0.5))
     got = sum((a.tokens or (EOS_ID,))[0] == likeliest for a in answers) / 400
     assert abs(got - share) < 4 * (share * (1 - share) / 400) ** 0.5
-
-
-def test_progress_counts_and_time_is_told(llama: Path):
-    engine = open_engine("mlx", str(llama))
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-    seen: list[tuple[int, int]] = []
-    answers = engine.generate(
-        prompts, Decoding(max_tokens=4, batch_size=3), lambda *at: seen.append(at)
-    )
-    assert seen == [(3, 7), (6, 7), (7, 7)]
-    assert all(0 < answer.seconds < 60 and 1 <= answer.count <= 4 for answer in answers)
-    assert all(answer.finished == (len(answer.tokens) < answer.count) for answer in answers)
-
-
-def test_streamed_pieces_make_the_answer(llama: Path):
-    engine = open_engine("mlx", str(llama))
-    pieces: list[str] = []
-    prompt = engine.prompt(conversation("play"))
-    answer = engine.stream(prompt, Decoding(max_tokens=30), pieces.append)
-    assert "".join(pieces) == answer.text
-    assert len(pieces) > 3
-    assert answer.tokens == engine.generate([prompt], Decoding(max_tokens=30))[0].tokens
 
 
 def test_logprobs_are_the_models_own(llama: Path):

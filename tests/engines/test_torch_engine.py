@@ -14,21 +14,11 @@ peft = pytest.importorskip("peft")
 
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-from livery.engines.engine import Decoding, Grammar, Prompt, open_engine  # noqa: E402
+from livery.engines.engine import Decoding, Prompt, open_engine  # noqa: E402
 from livery.errors import UserError  # noqa: E402
-from livery.skills import date_keys  # noqa: E402
+from tests.engines.asked import COMMANDS, conversation  # noqa: E402
 from tests.tiny_models import EOS_ID, PAD_ID, VOCAB, tiny_model  # noqa: E402
 
-SYSTEM = "Answer with what was asked, and be short about it: one word will do. " * 3
-COMMANDS = [
-    "turn off the kitchen lights",
-    "play",
-    "remind me tomorrow morning to call the station about the meeting report",
-    "what is the weather on monday",
-    "set an alarm at seven",
-    "open the garden door in twenty minutes",
-    "stop the music",
-]
 # A tied random model says its last token for ever; untied, what it says depends on the prompt.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -48,10 +38,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def llama(models: Path) -> Path:
     return tiny_model("llama", models)
-
-
-def conversation(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
 
 
 def make_adapter(model: Path, folder: Path, **changes: Any) -> Path:
@@ -141,63 +127,6 @@ def test_switched_off_the_base_answers(dora: bool, llama: Path, tmp_path: Path) 
     again = engine.generate(prompts, decoding)
     assert [a.tokens for a in again] == [a.tokens for a in tuned]
     assert [a.tokens for a in again] != base
-
-
-def test_an_engine_without_adapter(llama: Path) -> None:
-    engine = open_engine("torch", str(llama), device="cpu")
-    assert not engine.has_adapter
-    engine.use_adapter(False)
-    with pytest.raises(UserError, match="no adapter to switch on"):
-        engine.use_adapter(True)
-    assert engine.generate([], Decoding()) == []
-    facts = engine.facts()
-    assert (facts.engine, facts.device, facts.dtype) == ("torch", "cpu", "float32")
-
-
-def test_constrained_answers_parse_and_free_ones_do_not(llama: Path) -> None:
-    engine = open_engine("torch", str(llama), device="cpu")
-    prompts = [engine.prompt(date_keys.messages(text)) for text in COMMANDS]
-    grammar = Grammar("lark", date_keys.grammar())
-    seen: set[str] = set()
-    for temperature in (0.0, 50.0):
-        decoding = Decoding(max_tokens=200, grammar=grammar, temperature=temperature, batch_size=3)
-        for answer in engine.generate(prompts, decoding):
-            assert answer.finished
-            date_keys.parse(answer.text)
-            seen.add(answer.text)
-    assert len(seen) > 3
-    for answer in engine.generate(prompts, Decoding(max_tokens=20)):
-        with pytest.raises(ValueError):
-            date_keys.parse(answer.text)
-
-
-def test_sampling_is_seeded_and_does_not_depend_on_the_batch(llama: Path) -> None:
-    engine = open_engine("torch", str(llama), device="cpu")
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-
-    def draw(seed: int, batch_size: int) -> list[tuple[int, ...]]:
-        decoding = Decoding(max_tokens=12, temperature=1.0, seed=seed, batch_size=batch_size)
-        return [answer.tokens for answer in engine.generate(prompts, decoding)]
-
-    assert draw(1, 64) == draw(1, 2)
-    assert draw(1, 64) != draw(2, 64)
-    assert draw(1, 64) != [a.tokens for a in engine.generate(prompts, Decoding(max_tokens=12))]
-
-
-def test_progress_time_and_streamed_pieces(llama: Path) -> None:
-    engine = open_engine("torch", str(llama), device="cpu")
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-    seen: list[tuple[int, int]] = []
-    answers = engine.generate(
-        prompts, Decoding(max_tokens=4, batch_size=3), lambda *at: seen.append(at)
-    )
-    assert seen == [(3, 7), (6, 7), (7, 7)]
-    assert all(0 < answer.seconds < 60 and 1 <= answer.count <= 4 for answer in answers)
-    pieces: list[str] = []
-    streamed = engine.stream(prompts[1], Decoding(max_tokens=30), pieces.append)
-    assert "".join(pieces) == streamed.text
-    assert len(pieces) > 3
-    assert streamed.tokens == engine.generate([prompts[1]], Decoding(max_tokens=30))[0].tokens
 
 
 def test_both_engines_answer_alike(llama: Path, tmp_path: Path) -> None:
