@@ -31,7 +31,6 @@ from livery.machine import machine
 from livery.models import name_model
 from livery.paths import HOME
 from livery.skills import CORRECT, PARSED, Metric
-from livery.weights import base_digest
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,8 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
     Raises:
         UserError: cases, adapter, model or training file are wrong.
     """
+    from livery.weights import base_digest  # numpy, which `python -m eval --help` does without
+
     began = time.monotonic()
     scorer = get_scorer(request.skill)
     check_targets(request.targets, (PARSED, *scorer.METRICS))

@@ -267,19 +267,19 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "absolute": (lambda p: make(p, ("/etc/adapter_config.json", b"{}")), "leads out"),
     "a drive": (lambda p: make(p, ("C:adapter_config.json", b"{}")), "leads out"),
     "backslashes": (lambda p: make(p, ("mlx\\..\\..\\x", b"{}")), "leads out"),
-    "a control character": (lambda p: make(p, ("a\x1b[2Jb", b"{}")), "no plain name"),
+    "a control character": (lambda p: make(p, ("a\x1b[2Jb", b"{}")), "not a plain file name"),
     "a link": (lambda p: make(p, ("adapter_config.json", b"/etc/passwd"), change=link), "a link"),
-    "growing": (lambda p: make(p, ("adapter_config.json", bytes(80 << 20))), "would grow"),
+    "growing": (lambda p: make(p, ("adapter_config.json", bytes(80 << 20))), "would unpack"),
     "twice": (
         lambda p: make(p, ("adapter_config.json", b"{}"), ("Adapter_Config.json", b"{}")),
         "twice",
     ),
     "empty": (lambda p: make(p), "no adapter here"),
     "something else": (lambda p: make(p, ("word/document.xml", b"x")), "no adapter here"),
-    "cut off": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(40)), "not a whole zip"),
+    "cut off": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(40)), "not a complete zip"),
     "many files": (
         lambda p: make(p, *((f"{number}", b"") for number in range(10_001))),
-        "an adapter has a dozen",
+        "an adapter has about a dozen",
     ),
 }
 

@@ -137,7 +137,7 @@ def file_type(path: Path) -> str:
     does not say, or says a number that nothing here has a name for.
 
     Raises:
-        UserError: the file is not a whole GGUF file.
+        UserError: the file is not a complete GGUF file.
     """
     from gguf import LlamaFileType
 
