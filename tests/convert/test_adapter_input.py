@@ -305,7 +305,7 @@ def test_alpha_beside_scale_is_said(tmp_path: Path) -> None:
     report = convert(tmp_path / "a", tmp_path / "b", "peft")
     assert {p.scale for p in formats.read_adapter(tmp_path / "b").pairs.values()} == {10.0}
     (note,) = [note for note in report["notes"] if "2024" in note]
-    assert "takes the scale 10" in note
+    assert "uses the scale 10" in note
     assert "scale·alpha/rank = 80" in note
     (verdict,) = check(tmp_path / "a", runtimes=["mlx"])
     assert any(f.rule == "scale" and "80" in f.why for f in verdict.findings)

@@ -223,7 +223,7 @@ def test_the_multimodal_folder_s_adapter_is_the_text_model_s(root: Path, tmp_pat
         ("olmo3", {"layer_types": ["full_attention", *["sliding_attention"] * 3]}, "no period"),
         ("olmo2", {"tie_word_embeddings": True}, "tie_word_embeddings is True"),
         ("lfm2", {"conv_bias": True}, "conv_bias is True"),
-        ("lfm2", {"layer_types": ["conv"]}, "layer_types is not known"),
+        ("lfm2", {"layer_types": ["conv"]}, "layer_types has unknown values"),
         ("qwen3_5", {"rms_norm_eps": 1e-5}, "rms_norm_eps is 1e-05"),
         ("qwen3_5", {"layer_types": ["full_attention"] * 4}, "no period of both kinds"),
         ("qwen3_5", {"linear_key_head_dim": 8}, "llama.cpp wants one size"),
@@ -233,7 +233,7 @@ def test_the_multimodal_folder_s_adapter_is_the_text_model_s(root: Path, tmp_pat
         ("gemma4", {"use_bidirectional_attention": "all"}, "use_bidirectional_attention is 'all'"),
         ("gemma4", {"vocab_size_per_layer_input": 99}, "vocab_size_per_layer_input is not"),
         ("gemma4", {"per_layer_config": {"1": {"head_dim": 8}}}, "other heads than llama.cpp"),
-        ("gemma4", {"per_layer_config": {"9": {"head_dim": 8}}}, "makes no sense"),
+        ("gemma4", {"per_layer_config": {"9": {"head_dim": 8}}}, "an impossible value"),
     ],
 )
 def test_what_llama_cpp_has_no_form_of(
@@ -262,7 +262,7 @@ def test_adapters_of_gpt_oss(root: Path, tmp_path: Path):
     first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
     assert first.keys() == again.keys()
     assert all((first[name] == again[name]).all() for name in first)
-    with pytest.raises(UserError, match="adapters alone are converted here"):
+    with pytest.raises(UserError, match="Livery converts only adapters"):
         write_model(base, tmp_path / "w.gguf", "f32")
 
     # The adapter names its base, which is here.

@@ -183,7 +183,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma2", {"layer_types": [FULL, SLIDING]}, "layer_types follow no period"),
     ("gemma2", {"layer_types": [FULL]}, "layer_types names 1 layers"),
     ("gemma2", {"layer_types": [FULL, "chunked_attention"]}, "chunked_attention"),
-    ("gemma2", {"sliding_window": None}, "sliding layers without sliding_window"),
+    ("gemma2", {"sliding_window": None}, "has sliding layers but no sliding_window"),
     ("gemma2", {"query_pre_attn_scalar": 7}, "query_pre_attn_scalar is 7"),
     ("gemma2", {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
     ("gemma3", {"attn_logit_softcapping": 5.0}, "attn_logit_softcapping is 5.0"),
@@ -201,7 +201,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"intermediate_size": ...}, "lacks 'intermediate_size'"),
     ("llama", {"rms_norm_eps": "tiny"}, 'rms_norm_eps is "tiny"'),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "lacks 'factor'"),
-    ("llama", {"rope_scaling": [1]}, "rope_scaling is no JSON object"),
+    ("llama", {"rope_scaling": [1]}, "rope_scaling is not a JSON object"),
     ("llama", {"qk_norm": True}, "qk_norm is True, a field that Livery does not know for llama"),
     ("llama", {"logit_scale": 0.5}, "--ignore-field logit_scale"),
 ]

@@ -219,7 +219,7 @@ def test_the_preflight_refuses_warns_or_is_silent(
         return memory.preflight(ahead.settings, device, "bfloat16", ahead)
 
     assert ask(need) == ""
-    assert "Trying all the same" in ask(int(0.9 * need))
+    assert "Trying anyway" in ask(int(0.9 * need))
     with pytest.raises(UserError, match=r"by estimate.*fits with --batch-size"):
         ask(need // 2)
     with pytest.raises(UserError, match="its weights take"):

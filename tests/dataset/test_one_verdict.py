@@ -206,7 +206,7 @@ def test_strict_refuses_what_is_left_out(tmp_path: Path, model: str) -> None:
     path.write_bytes(line(GOOD) + b"\n" + line({"messages": [USER]}))
     lenient = TrainSettings(model=model, data=str(path))
     assert len(load_data(lenient).train.dropped) == 1
-    with pytest.raises(UserError, match=r"x\.jsonl:2: no assistant turn.*With strict no row"):
+    with pytest.raises(UserError, match=r"x\.jsonl:2: no assistant turn.*With --strict no row"):
         load_data(dataclasses.replace(lenient, strict=True))
     assert run(["data", "check", str(path)]) == 0
     assert run(["data", "check", str(path), "--strict"]) == 1
