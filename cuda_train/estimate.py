@@ -8,14 +8,15 @@ fitted to 180 measured peaks (`tests/cuda_train/test_torch_memory.py` measures s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper, shape_of
 from livery.config.settings import TrainSettings
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.training.plan import Example, MicroBatch, Plan, make_batch
+from livery.training.forecast import first_epoch
+from livery.training.plan import Example
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
 LOGITS_BYTES = 48 << 20
@@ -26,16 +27,6 @@ _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 def shapes_of(examples: Sequence[Example], settings: TrainSettings) -> set[Shape]:
     """The shapes of `first_epoch`."""
     return {shape_of(batch) for batch in first_epoch(examples, settings)}
-
-
-def first_epoch(examples: Sequence[Example], settings: TrainSettings) -> Iterator[MicroBatch]:
-    """The micro-batches of a run's first epoch; rows beyond max_length are left out."""
-    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
-    if kept:
-        plan = Plan(
-            kept, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
-        )
-        yield from (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
 
 
 def estimate(

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuda_train.estimate import first_epoch
 from cuda_train.loss import Loss
 from cuda_train.ranks import Ranks
 from cuda_train.route import Route, shape_of
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from livery.training.forecast import first_epoch
 from livery.training.plan import Example, MicroBatch
 
 # Shorter trees are not worth the compilation, half a minute and more.

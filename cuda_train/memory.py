@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from cuda_train.forecast import MARGIN, Forecast
+from cuda_train.estimate import estimate, shapes_of
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import memory as machine_memory
 from livery.models import find_base, read_config
-from livery.training.forecast import is_out_of_memory
+from livery.training.footprint import Estimate
+from livery.training.forecast import MARGIN, Forecast, is_out_of_memory
 from livery.training.plan import Example
 from livery.weights import read_tensors
 
@@ -49,7 +50,12 @@ def forecast(
     if folder is None:
         return None
     config = read_config(folder)
-    return Forecast(settings, config, folder, examples, dtype, device.type)
+
+    def need(changed: TrainSettings) -> Estimate:
+        return estimate(changed, config, shapes_of(examples, changed), dtype=dtype, folder=folder)
+
+    on_cuda = device.type == "cuda"
+    return Forecast(settings, need, [len(e.tokens) for e in examples], on_cuda, on_cuda)
 
 
 def preflight(

@@ -8,12 +8,15 @@ checkpointing; the tests hold the estimate to within a third of the measured pea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from livery.config.settings import TrainSettings
+from livery.models import find_base, read_config
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
+from livery.training.forecast import Forecast, first_epoch
+from livery.training.plan import Example
 
 # (prefix P, rows B, suffix S, supervised positions N) of a micro-batch.
 Shape = tuple[int, int, int, int]
@@ -58,6 +61,26 @@ def estimate(
         activations = max(activations, int(floats * (4 + width) / 2))
         logits = max(logits, int(4.25 * 4 * shape[3] * sizes.vocabulary))
     return Estimate(weights, 6 * 4 * trained, activations, logits)
+
+
+def forecast(
+    settings: TrainSettings, examples: Sequence[Example], *, on_cpu: bool
+) -> Forecast | None:
+    """What the run will need; None where the model is not on this machine yet."""
+    folder = find_base(settings.model)
+    if folder is None:
+        return None
+    config = read_config(folder)
+
+    def need(changed: TrainSettings) -> Estimate:
+        shapes = {
+            (len(batch.prefix), *batch.tokens.shape, batch.supervised)
+            for batch in first_epoch(examples, changed)
+        }
+        return estimate(changed, config, shapes, folder=folder, on_cpu=on_cpu)
+
+    quantizes = "quantization" not in config
+    return Forecast(settings, need, [len(e.tokens) for e in examples], quantizes, False)
 
 
 def _activations(sizes: Sizes, shape: Shape, *, checkpoint: bool) -> float:

@@ -11,8 +11,9 @@ from typing import Literal
 from livery.blas import REMEDY, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.machine import install
+from livery.machine import install, memory
 from livery.training.backend import Backend
+from livery.training.forecast import Forecast
 from livery.training.plan import Example
 
 _OTHER: dict[str, Literal["mlx", "torch"]] = {"mlx": "torch", "torch": "mlx"}
@@ -65,6 +66,23 @@ def load(
 
     backend = TorchBackend(settings, examples=examples)
     return backend, backend.notes
+
+
+def forecast(settings: TrainSettings, examples: Sequence[Example]) -> tuple[Forecast | None, int]:
+    """(what the run needs, None while the model is not on this machine; bytes that are free)."""
+    if settings.backend == "mlx":
+        use_openblas()
+        from mlx_train.machine import on_cpu
+        from mlx_train.memory import forecast as of_mlx
+
+        return of_mlx(settings, examples, on_cpu=on_cpu()), memory()[1]
+    from cuda_train.memory import forecast as of_torch
+    from cuda_train.memory import free_memory
+    from livery.engines.torch.load import choose_dtype, find_device
+
+    device = find_device(settings.device)
+    ahead = of_torch(settings, device, choose_dtype(settings.dtype, device), examples)
+    return ahead, free_memory(device) or memory()[1]
 
 
 def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:

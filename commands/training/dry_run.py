@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands.training import backends, memory
+from commands.training import backends
 from commands.training import session as training
 from commands.training.output import describe_work
 from livery.config.layers import Config
@@ -39,8 +39,10 @@ def show(config: Config, *, as_json: bool) -> None:
     epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
     notes = [*substitutions, *training.describe_dropped(data)]
-    needed = memory.estimate(settings, plan)
+    ahead, available = backends.forecast(settings, plan.examples)
     if as_json:
+        need = ahead.need() if ahead else None
+        needed = need and {**need.parts(), "total": need.total, "available": available}
         click.echo(
             json.dumps({**_as_json(config, epoch, steps, notes), "memory": needed}, indent=2)
         )
@@ -50,7 +52,8 @@ def show(config: Config, *, as_json: bool) -> None:
     click.echo(f"\nbackend      {settings.backend}")
     click.echo(f"plan         {describe_work(epoch, steps)}")
     click.echo(f"shapes       {epoch.shapes} distinct micro-batches")
-    for number, line in enumerate(memory.describe(needed, settings, plan)):
+    nothing = ["no estimate: the model is not downloaded yet"]
+    for number, line in enumerate(ahead.describe(available) if ahead else nothing):
         click.echo(f"{'' if number else 'memory':<12} {line}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from commands.training.memory import describe
 from livery import cli
 from livery.config.settings import TrainSettings
 from livery.files import read_jsonl
 from livery.paths import HOME
-from livery.training.plan import Example, Plan
+from livery.training.footprint import Estimate
+from livery.training.forecast import Forecast
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -190,13 +190,22 @@ def test_dry_run_shows_plan_and_savings_and_writes_nothing(here: Path, livery: L
 
 
 def test_what_does_not_fit_says_what_would() -> None:
-    parts = {"weights": 9, "activations": 1, "total": 10, "available": 5}
-    settings = TrainSettings(batch_size=8, backend="mlx")
-    row = Example(np.arange(4, dtype=np.int32), np.array([False, False, True, True]))
-    plan = Plan([row], 8, 1, 0, True)
-    said = describe(parts, settings, plan)[1]
-    assert "smaller with --quantize 4, --batch-size 4 --grad-accum 2, --grad-checkpoint" in said
-    assert len(describe({**parts, "available": 50}, settings, plan)) == 1
+    """Each way is tried on the backend's own estimate."""
+
+    def estimate(run: TrainSettings) -> Estimate:
+        halved = 2 if run.grad_checkpoint else 1
+        return Estimate(1000 * (run.quantize or 16), 0, 1000 * run.batch_size // halved, 0)
+
+    ahead = Forecast(TrainSettings(batch_size=8), estimate, [100], True, False)
+    assert ahead.describe(24_000) == ["about 0 MB (weights 0 MB, adapter 0 MB, activations 0 MB, "
+                                      "logits 0 MB)"]  # fmt: skip
+    assert [way.split(" (")[0] for way in ahead.remedies(20_000)] == [
+        "--batch-size 4 --grad-accum 2", "--grad-checkpoint", "--load-in-4bit"
+    ]  # fmt: skip
+    assert "it fits with --load-in-4bit (about" in ahead.describe(12_000)[1]
+    assert "together" in ahead.remedies(6_000)[0]
+    assert not any("4bit" in way for way in dataclasses.replace(ahead, quantizes=False)
+                   .remedies(6_000))  # fmt: skip
 
 
 @pytest.mark.parametrize(

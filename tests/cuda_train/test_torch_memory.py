@@ -23,11 +23,11 @@ from cuda_train import memory
 from cuda_train.backend import TorchBackend
 from cuda_train.body import find_body
 from cuda_train.estimate import _Step, estimate, shapes_of
-from cuda_train.forecast import Forecast
 from cuda_train.route import Shape
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from livery.training.footprint import BYTES, read_sizes
+from livery.training.forecast import Forecast
 from livery.training.plan import Example
 from tests.cuda_train.test_torch_loss import draw
 from tests.tiny_models import tiny_model
@@ -146,7 +146,7 @@ def examples(rows: int = 64, length: int = 200, shared: int = 150) -> list[Examp
 
 
 def test_it_needs_no_torch_and_takes_the_route_that_training_takes(llama: Path) -> None:
-    code = "import sys, cuda_train.forecast; sys.exit('torch' in sys.modules)"
+    code = "import sys, cuda_train.estimate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     made = TorchBackend(TrainSettings(model=str(llama)), device="cpu")
     config = json.loads((llama / "config.json").read_text())
@@ -180,8 +180,9 @@ def test_what_makes_a_run_smaller_makes_the_estimate_smaller(llama: Path) -> Non
 
 def forecast(folder: Path, device: str = "cuda", **changes: Any) -> Forecast:
     settings = TrainSettings(model=str(folder), **changes)
-    config = json.loads((folder / "config.json").read_text())
-    return Forecast(settings, config, folder, examples(), "bfloat16", device)
+    found = memory.forecast(settings, torch.device(device), "bfloat16", examples())
+    assert found is not None
+    return found
 
 
 def test_every_remedy_fits_by_the_estimate(llama: Path) -> None:
