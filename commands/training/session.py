@@ -266,7 +266,7 @@ def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:
     dropped = [row for part in parts for row in part.dropped]
     if settings.strict and dropped:
         raise UserError(
-            f"{dropped[0].where}: {sentence(dropped[0].reason)} With strict no row may be left "
+            f"{dropped[0].where}: {sentence(dropped[0].reason)} With --strict no row may be left "
             f"out; {len(dropped)} would be (`livery data check` lists them)."
         )
 
