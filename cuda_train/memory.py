@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import memory as machine_memory
 from livery.models import find_base, read_config
+from livery.training import forecast as forecasts
 from livery.training.footprint import Estimate
-from livery.training.forecast import MARGIN, Forecast, is_out_of_memory
+from livery.training.forecast import MARGIN, Forecast
 from livery.training.plan import Example
 from livery.weights import read_tensors
 
@@ -137,17 +138,11 @@ def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-@contextlib.contextmanager
 def explained(
     settings: TrainSettings, device: torch.device, ahead: Forecast | None = None
-) -> Generator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Turn the device's "out of memory" into a message that says which flags would fit."""
-    try:
-        yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise UserError(out_of_memory(settings, device, ahead)) from error
-        raise
+    return forecasts.explained(lambda: out_of_memory(settings, device, ahead))
 
 
 def out_of_memory(
@@ -157,14 +152,7 @@ def out_of_memory(
     if ahead is None:
         ways = "; ".join(remedies(settings, device))
         return f"{device}: out of memory. Try, in this order: {ways}."
-    # Whatever the estimate said, this much was too much.
-    need, held = ahead.need().total, room(device)
-    limit = int(min(held or need, 0.85 * need))
-    return (
-        f"{device}: out of memory. By estimate the run takes {_gb(need)}"
-        + (f", and {_gb(held)} are free" if held else "")
-        + f". Any of these would fit: {'; or '.join(ahead.remedies(limit))}."
-    )
+    return ahead.out_of_memory(str(device), room(device))
 
 
 def room(device: torch.device) -> int:

@@ -20,9 +20,11 @@ from livery.engines.mlx import decode as mlx_decode
 from livery.engines.mlx.head import find_head
 from livery.engines.mlx.load import Base, compiler_missing, load_base
 from livery.errors import UserError
+from livery.machine import memory as machine_memory
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
+from livery.training.forecast import explained
 from livery.training.objective import SFT, Objective, rows_of
-from livery.training.plan import MicroBatch
+from livery.training.plan import Example, MicroBatch
 from livery.training.self_check import compare
 from mlx_train import lora
 from mlx_train.adamw import AdamW
@@ -35,6 +37,7 @@ from mlx_train.machine import (
     set_memory_limits,
     work_side_by_side,
 )
+from mlx_train.memory import forecast
 
 # Cached buffers beyond this are given back between steps: varying shapes would pile them up.
 _CACHE_LIMIT = 2 << 30
@@ -54,14 +57,19 @@ class MlxBackend:
     name = "mlx"
 
     def __init__(
-        self, settings: TrainSettings, base: Base | None = None, objective: Objective = SFT
+        self,
+        settings: TrainSettings,
+        base: Base | None = None,
+        objective: Objective = SFT,
+        examples: Sequence[Example] = (),
     ) -> None:
-        """`base` is loaded from `settings.model` where it is not given."""
+        """`base` is loaded from `settings.model` where it is not given; `examples` are the training
+        rows, for what the run needs of memory."""
         if settings.optimizer != "adamw":
             raise UserError(
                 f"optimizer is {settings.optimizer}; the MLX backend has adamw (float32 moments)."
             )
-        self._settings = settings
+        self._settings, self._examples = settings, examples
         work_side_by_side()
         self._base = base or load_base(
             settings.model, dtype=settings.dtype, quantize=settings.quantize
@@ -117,7 +125,7 @@ class MlxBackend:
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
         """See Backend."""
-        with _without_dropout(self._model):
+        with _without_dropout(self._model), explained(self._out_of_memory):
             # Rows are compared one by one, so by an objective that adds over them.
             as_trained = self._objective is SFT and not self._settings.lora.dropout
             gradient = self._gradient if as_trained else self._supervised
@@ -155,13 +163,14 @@ class MlxBackend:
         total = mx.zeros_like(self._weights)
         loss = mx.array(0.0)
         tokens = sum(self._objective.count(batch) for batch in batches)
-        for number, batch in enumerate(batches):
-            inputs = self._inputs(batch)
-            part, slopes = self._run(self._gradient, inputs)
-            loss = loss + part
-            total = total + _flatten(slopes) if number else _flatten(slopes)
-            with self._cores.shared_between(len(inputs.parts)):
-                mx.eval(total, loss)  # one micro-batch's activations at a time
+        with explained(self._out_of_memory):
+            for number, batch in enumerate(batches):
+                inputs = self._inputs(batch)
+                part, slopes = self._run(self._gradient, inputs)
+                loss = loss + part
+                total = total + _flatten(slopes) if number else _flatten(slopes)
+                with self._cores.shared_between(len(inputs.parts)):
+                    mx.eval(total, loss)  # one micro-batch's activations at a time
         if self.world > 1:
             loss, tokens, total = self._sum_over_ranks(loss, tokens, total)
         if not tokens:
@@ -245,6 +254,13 @@ class MlxBackend:
     def peak_memory(self) -> int:
         """See Backend."""
         return int(mx.get_peak_memory())
+
+    def _out_of_memory(self) -> str:
+        """For Metal, whose errors can be caught; on a CPU MLX ends the process itself."""
+        ahead = forecast(self._settings, self._examples, on_cpu=on_cpu())
+        if ahead is None or not self._examples:
+            return "MLX: out of memory. Try a smaller --batch-size, or --grad-checkpoint."
+        return ahead.out_of_memory("MLX", machine_memory()[1])
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def load(
         notes = () if use_openblas() else (slow,)
         from mlx_train.backend import MlxBackend
 
-        return MlxBackend(settings), notes
+        return MlxBackend(settings, examples=examples), notes
     from cuda_train.backend import TorchBackend
 
     backend = TorchBackend(settings, examples=examples)

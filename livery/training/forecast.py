@@ -6,11 +6,13 @@ fit. Nothing is loaded and no framework is imported.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from livery.config.settings import TrainSettings
+from livery.errors import UserError
 from livery.progress import show_bytes
 from livery.training.footprint import Estimate
 from livery.training.plan import Example, MicroBatch, Plan, make_batch
@@ -74,6 +76,17 @@ class Forecast:
                     alone.append(f"{change.flags} ({_about(total)}; {change.price})")
                     break
         return alone or self._together(room)
+
+    def out_of_memory(self, device: str, held: int) -> str:
+        """What to say when a step did not fit; `held`: bytes there are for it, 0 if unknown."""
+        # Whatever the estimate said, this much was too much.
+        need = self.need().total
+        limit = int(min(held or need, 0.85 * need))
+        return (
+            f"{device}: out of memory. By estimate the run takes {show_bytes(need)}"
+            + (f", and {show_bytes(held)} are free" if held else "")
+            + f". Any of these would fit: {'; or '.join(self.remedies(limit))}."
+        )
 
     def _together(self, room: int) -> list[str]:
         """One line: flags that are enough together, or how far they come."""
@@ -164,6 +177,17 @@ def _small_rank(settings: TrainSettings) -> list[_Change]:
 
 def _about(size: int) -> str:
     return f"about {show_bytes(size)}"
+
+
+@contextlib.contextmanager
+def explained(say: Callable[[], str]) -> Generator[None]:
+    """Turn a device's "out of memory" into a UserError with what `say` gives."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise UserError(say()) from error
+        raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from livery.config.settings import LoraSettings, TrainSettings
+from livery.errors import UserError
+from livery.training.plan import Example
 from mlx_train.backend import MlxBackend
 from mlx_train.memory import Shape, estimate
 from tests.mlx_train.mlx_exact import micro_batch
@@ -77,3 +80,24 @@ def test_what_makes_a_run_smaller_makes_the_estimate_smaller(tmp_path: Path) -> 
 def test_the_estimate_needs_no_mlx() -> None:
     code = "import sys, mlx_train.memory; sys.exit(any(m.startswith('mlx.') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_out_of_memory_names_flags_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_model("llama", tmp_path)
+    rows = [Example(np.arange(5, 45, dtype=np.int32), np.arange(40) > 30)] * 16
+    made = MlxBackend(TrainSettings(model=str(folder)), examples=rows)
+
+    def full(*_: Any) -> None:
+        # Metal's text; on a CPU MLX ends the process itself, so that nothing can be said.
+        raise RuntimeError("[metal::malloc] Unable to allocate 99 bytes.")
+
+    monkeypatch.setattr(made, "_run", full)
+    batch = micro_batch(8, (8, 8), (2, 2), pad=0)
+    for act in (
+        lambda: made.train_step([batch], step=1, learning_rate=0.1),
+        lambda: made.self_check(batch),
+    ):
+        with pytest.raises(UserError, match=r"MLX: out of memory.*would fit: --batch-size 8"):
+            act()
