@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args, get_origin, get_type_hints
 
 from commands.training import session
 from livery.config.layers import Config, Value
@@ -41,7 +40,6 @@ def train(
         UserError: data, model, folder or settings are wrong.
         Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` goes on.
     """
-    _check_choices(settings)
     if resume and overwrite:
         raise UserError("overwrite begins anew and resume goes on: choose one.")
     settings = dataclasses.replace(settings, model=resolve_name(settings.model))
@@ -56,12 +54,3 @@ def train(
         callbacks=callbacks,
     )
     return session.train(Config(settings, values, (), None), request)
-
-
-def _check_choices(settings: TrainSettings) -> None:
-    """Raises UserError where a setting is none of the words that it may be."""
-    for name, kind in get_type_hints(TrainSettings).items():
-        value = getattr(settings, name)
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            words = ", ".join(repr(word) for word in get_args(kind))
-            raise UserError(f"{name} is {value!r}; choose one of: {words}.")

@@ -141,8 +141,8 @@ class Choice:
     def check(self, name: str, value: Any) -> None:
         known = list(dict.fromkeys(self.values.values()))
         if value not in known:
-            shown = ", ".join(str(one) for one in known)
-            raise _out_of_bounds(name, repr(value), f"one of: {shown}")
+            shown = ", ".join(repr(one) for one in known)
+            raise UserError(f"{name} is {value!r}; choose one of: {shown}.")
 
 
 @dataclass(frozen=True)
