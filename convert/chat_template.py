@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery.errors import UserError
+from livery.errors import UserError, sentence
 from livery.reading import read_object, read_text
 
 Message = Mapping[str, str]
@@ -134,5 +134,5 @@ def unknown(tokenizer: Tokenizer, why: str) -> UserError:
     """The error for a template that has no form in Ollama."""
     return UserError(
         f"{tokenizer.folder}: its chat template has no equivalent in Ollama that Livery can prove: "
-        f"{why}. Write one in Go's template language and give it with --template FILE."
+        f"{sentence(why)} Write one in Go's template language and give it with --template FILE."
     )

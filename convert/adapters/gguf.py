@@ -60,8 +60,9 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
     pairs: dict[str, Pair] = {}
     believed = True
     config = base.config if base else None
+    halves = _halves(file, allow_nonfinite)
     try:
-        found = gguf_layout.join(_halves(file, allow_nonfinite), architecture, config)
+        found = gguf_layout.join(halves, architecture, config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     for tensor, arrays in found.items():

@@ -278,7 +278,7 @@ def test_flag_and_tensors_agree(key: str, tmp_path: Path) -> None:
     """PEFT starts a missing magnitude anew, from the base's norms, and drops one not announced."""
     formats.write_adapter(plain(), tmp_path / "a", "peft", base=BASE)
     edit_config(tmp_path / "a", **{key: True})
-    with pytest.raises(UserError, match=rf"{key} is true, but .*k_proj has not"):
+    with pytest.raises(UserError, match=rf"{key} is true, but .*k_proj does not have"):
         formats.read_adapter(tmp_path / "a")
     part = {"use_dora": "magnitude", "lora_bias": "bias"}[key]
     more: Any = {part: None}

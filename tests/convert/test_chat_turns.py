@@ -160,7 +160,7 @@ def test_a_template_without_end_is_stopped(template: str, says: str) -> None:
 
 def test_a_template_cannot_reach_out() -> None:
     code = "{{ messages.__class__.__mro__[1].__subclasses__() }}{{ messages[0]['content'] }}"
-    with pytest.raises(UserError, match="no form in Ollama"):
+    with pytest.raises(UserError, match="no equivalent in Ollama"):
         derive(Tokenizer(Path("odd"), code, {}, (), False))
 
 

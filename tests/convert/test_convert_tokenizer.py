@@ -184,7 +184,7 @@ def test_what_the_model_writer_refuses(root: Path, tmp_path: Path):
         with pytest.raises(UserError, match=says):
             write_model(base, tmp_path / "m.gguf")
 
-    refused("'mamba'.*not known", model_type="mamba")
+    refused("'mamba'.*does not know", model_type="mamba")
     refused("norm_topk_prob", norm_topk_prob=False)
     refused("mlp_only_layers", mlp_only_layers=[0])
     refused("rope scaling 'dynamic'", rope_scaling={"rope_type": "dynamic", "factor": 2.0})

@@ -294,7 +294,7 @@ def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
     settings = TrainSettings(model=str(base), output_dir=str(tmp_path / "out"), lora=lora)
     tokenizer = load_tokenizer(str(base), None)
     export(settings, tokenizer, made.get_state(), facts, lambda text: None)
-    wanted, plain = logprobs(made.model), logprobs(cases.torch_base(base))
+    wanted, plain = logprobs(made.loss.model), logprobs(cases.torch_base(base))
     write_model(base, tmp_path / "m.gguf", "f32")
     file = tmp_path / "out" / "gguf" / "adapter.gguf"
     found = on_llama_cpp(tmp_path, file)

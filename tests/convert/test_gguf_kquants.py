@@ -331,7 +331,7 @@ def test_the_command_names_what_did_not_fit(quantizer: ggml.Quantizer, root: Pat
     shown = CliRunner().invoke(
         gguf_command, [*arguments, "--out", str(tmp_path / "a.gguf")], catch_exceptions=False
     )
-    assert "not a multiple of the block are stored as float16: blk.0.ffn_down" in shown.output
+    assert "not a multiple of the block stored as float16: blk.0.ffn_down" in shown.output
     assert "stored as q5_0" in shown.output
     as_json = CliRunner().invoke(
         gguf_command, [*arguments, "--out", str(tmp_path / "b.gguf"), "--json"]

@@ -193,7 +193,7 @@ def test_what_is_not_there_is_said(
         verifying.verify(tmp_path / "nowhere", str(llama), engines=["torch", "mlx"])
     code, _, said = run("verify", tmp_path, "--base", llama, "--engines", "tf")
     assert code == 2
-    assert "is none of torch" in said
+    assert "is not one of torch" in said
     needs = dict.fromkeys(verifying.ENGINES, (("surely_not_installed",), "cuda"))
     monkeypatch.setattr(verifying, "_NEEDS", needs)
     with pytest.raises(UserError, match="takes two of"):
