@@ -265,7 +265,7 @@ class TorchBackend:
         if strange:
             raise UserError(
                 f"The {what} to resume from belong to another adapter: {strange[0]} is in only one "
-                "of the two alone. Use the same targets, rank and base as the run that wrote them."
+                "of the two. Use the same targets, rank and base as the run that wrote them."
             )
         for name, view in views.items():
             if arrays[name].shape != tuple(view.shape):

@@ -194,6 +194,6 @@ def test_errors_name_what_is_wrong(root: Path, tmp_path: Path):
     refused("cannot convert this model: ValueError", tmp_path / "odd")
     file = tmp_path / "odd" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    refused("damaged", tmp_path / "odd")
+    refused("not a complete safetensors file", tmp_path / "odd")
     assert run(["mlx", "--model", str(tmp_path / "odd"), "--out", str(tmp_path / "out")]) == 1
     assert run(["mlx", "--model", "x", "--out", "y", "--quantize", "7"]) == 2

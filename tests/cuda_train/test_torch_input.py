@@ -159,7 +159,7 @@ def test_a_state_of_another_adapter(llama: Path) -> None:
     made = backend(llama)
     weights = made.get_state().weights
     first = min(weights)
-    with pytest.raises(UserError, match="of another adapter"):
+    with pytest.raises(UserError, match="belong to another adapter"):
         made.set_state(PortableState({k: v for k, v in weights.items() if k != first}))
     with pytest.raises(UserError, match=rf"{first} is \(2, 2\)"):
         made.set_state(PortableState({**weights, first: np.zeros((2, 2), np.float32)}))

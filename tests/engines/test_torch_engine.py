@@ -168,7 +168,7 @@ def test_what_is_wrong_with_an_adapter_is_said(llama: Path, models: Path, tmp_pa
     assert "lacks 1 of the 12 tensors" in complaint(partial)
 
     deeper = tiny_model("llama", models, num_hidden_layers=3)
-    assert "fit no module of this base" in complaint(make_adapter(deeper, tmp_path / "deeper"))
+    assert "with no module in this base" in complaint(make_adapter(deeper, tmp_path / "deeper"))
     wider = tiny_model("llama", models, hidden_size=128)
     assert "Was it trained on another one?" in complaint(make_adapter(wider, tmp_path / "wider"))
 

@@ -46,7 +46,7 @@ def test_trains_exactly(models: Path, family: str, tmp_path: Path) -> None:
     [
         ("gpt_oss", "takes its experts in blocks of 4 bits, and these are whole (mlp.experts."),
         ("minicpm3", "does not scale down what a tied head is given (dim_model_base"),
-        ("ernie4_5_moe", r"otherwise than the model's own code does: it leaves out e_score"),
+        ("ernie4_5_moe", r"differently from the model's own code does: it leaves out e_score"),
         ("glm", r"it rotates whole heads, where partial_rotary_factor is 0.5"),
         ("jamba", r"it weighs a token's experts among themselves"),
     ],
