@@ -170,7 +170,11 @@ class Advice:
         value = self.row[key]
         asked = [k for k in self.row if k.strip().lower() in (*CONVERSATION, *ASKED, *CONTEXT)]
         if is_dialogue(value) or (is_turns(value) and _opens(value)):
-            again = [k for k in asked if self.row[k] == value[: len(self.row[k])]]
+            again = [
+                k
+                for k in asked
+                if isinstance(said := self.row[k], str | list) and said == value[: len(said)]
+            ]
             yield [f"messages={key}", *(f"ignore={k}" for k in again)]
             yield [f"messages={key}", *(f"ignore={k}" for k in asked)]
             return

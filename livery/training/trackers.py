@@ -98,7 +98,10 @@ class TensorBoard:
         module: Any = importlib.import_module(
             "tensorboardX" if found else "torch.utils.tensorboard"
         )
-        self._writer = module.SummaryWriter(str(run.folder / run_folder.TENSORBOARD))
+        # Its files are named by the second: a run resumed within one would replace its own.
+        self._writer = module.SummaryWriter(
+            str(run.folder / run_folder.TENSORBOARD), filename_suffix=f".{time.time_ns()}"
+        )
         if not run.id:
             lines = (f"    {key}: {value}" for key, value in run.config.items())
             self._writer.add_text("settings", "\n".join(lines), 0)
