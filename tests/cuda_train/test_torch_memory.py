@@ -108,8 +108,8 @@ def test_the_estimate_is_near_what_the_kernel_counts(tmp_path: Path) -> None:
         assert guess.weights == got["weights"], case
         if not case.lora.get("dora"):  # its magnitudes are left out, and experts
             assert guess.adapter == 24 * got["trainable"], case
-    # Of float32 rows behind a cache the estimate is a half too high since the loss is summed by rows,
-    # which frees more on the way: said here until the constants are fitted again.
+    # Of float32 rows behind a cache the estimate is a half too high since the loss is summed by
+    # rows, which frees more on the way: said here until the constants are fitted again.
     high = {n: 0.6 if CASES[n].route == "cache" else TOLERANCE for n in off}
     far = {f"{CASES[n]}": f"{v:+.0%}" for n, v in off.items() if not -TOLERANCE <= v <= high[n]}
     assert not far, far
