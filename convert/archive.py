@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import atomic_write, explain_os_errors
 from livery.reading import open_file
 from livery.temporary import Scratch
@@ -196,7 +196,10 @@ def _copy(path: Path, source: IO[bytes], target: Path, entry: zipfile.ZipInfo) -
 
 
 def _broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: not a complete zip file: {why}. Download or pack it again.")
+    # zipfile quotes a damaged header whole.
+    return UserError(
+        f"{path}: not a complete zip file: {shown(why, 200)}. Download or pack it again."
+    )
 
 
 def copy_file(source: Path, target: Path) -> None:

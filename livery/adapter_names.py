@@ -7,6 +7,7 @@ alike; what differs:
     L.mlp.experts.gate_proj                L.mlp.switch_mlp.gate_proj
     L.mlp.experts.gate_proj  (mixtral)     L.block_sparse_moe.switch_mlp.gate_proj
     L.mlp.gate               (mixtral)     L.block_sparse_moe.gate
+    L.mlp.experts.gate_proj  (gpt_oss)     L.mlp.experts.gate_proj
     model.language_model.X   (multimodal)  language_model.model.X
     lm_head                  (multimodal)  language_model.lm_head
 
@@ -115,7 +116,8 @@ def hf_to_mlx(path: str, model_type: str = "") -> str:
         path = _MULTIMODAL_MLX + path.removeprefix(_MULTIMODAL_HF)
     elif path == "lm_head" and model_type in MULTIMODAL:
         path = "language_model.lm_head"
-    path = path.replace(".mlp.experts.", ".mlp.switch_mlp.")
+    if model_type != "gpt_oss":
+        path = path.replace(".mlp.experts.", ".mlp.switch_mlp.")
     if model_type == "mixtral":
         path = path.replace(".mlp.", ".block_sparse_moe.")
     return path

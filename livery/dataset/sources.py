@@ -190,7 +190,8 @@ def _members(path: Path) -> dict[str, Source]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
         raise UserError(
-            f"{shown(path, 1000)}: not a complete zip file: {error}. Download or pack it again."
+            f"{shown(path, 1000)}: not a complete zip file: {shown(error, 200)}. Download or pack "
+            "it again."
         ) from None
     where = shown(path, 1000)
     if len(entries) > _MOST_ENTRIES:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -282,6 +283,17 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
         "an adapter has about a dozen",
     ),
 }
+
+
+def test_a_damaged_zip_is_not_quoted_whole(tmp_path: Path) -> None:
+    """zipfile writes both names of an entry whose header and directory differ into its message."""
+    path = make(tmp_path / "x.zip", ("adapter_config.json", b"{}"), ("README.md", os.urandom(5000)))
+    raw = bytearray(path.read_bytes())
+    raw[26:28] = struct.pack("<H", 3000)  # of the name in the first entry's header
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="not a complete zip") as caught:
+        check(path)
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

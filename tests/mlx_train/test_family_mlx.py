@@ -77,6 +77,7 @@ def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path
         ("lfm2_moe", "model.layers.0.feed_forward.up_proj", "model.layers.0.feed_forward.w3"),
         ("laguna", "model.layers.1.mlp.shared_expert.up_proj",
          "model.layers.1.mlp.shared_experts.up_proj"),
+        ("gpt_oss", "model.layers.0.mlp.experts.up_proj", "model.layers.0.mlp.experts.up_proj"),
         ("llama", "model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
     ],
 )  # fmt: skip
