@@ -1,6 +1,6 @@
 """Write the parts of the documentation that the code knows best.
 
-    python docs/make.py          # after changing a command, a flag or a setting
+    python -m docs.make          # after changing a command, a flag or a setting
 
 docs/cli.md is every command's --help; docs/configuration.md has the table of settings between two
 marks. A test holds both to what this program writes.
@@ -29,7 +29,7 @@ def cli_page() -> str:
     parts = [
         "# The command line",
         "",
-        "Every command's `--help`, as `python docs/make.py` wrote it. `python -m mlx_train`,",
+        "Every command's `--help`, as `python -m docs.make` wrote it. `python -m mlx_train`,",
         "`python -m datagen`, `python -m eval` are the commands `train`, `data` and `eval`.",
         "",
         "Exit codes: 0 done, 1 your data or input is wrong, 2 usage, 3 a target was missed,",

@@ -39,12 +39,12 @@ def test_the_help_texts_are_those_of_the_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=HOME, capture_output=True, encoding="utf-8", check=True
     )
-    assert written == done.stdout, "run: python docs/make.py"
+    assert written == done.stdout, "run: python -m docs.make"
 
 
 def test_the_settings_are_those_of_the_table() -> None:
     written = (HOME / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert written == make().configuration_page(written), "run: python docs/make.py"
+    assert written == make().configuration_page(written), "run: python -m docs.make"
 
 
 def test_no_help_text_types_a_default() -> None:
