@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant("metrics: lower is never better", "eval/metrics.py",
            '(difference > 0) == (metric.better == "higher")', "difference > 0",
            "tests/eval/test_eval_runner.py -k metrics_have"),
-    Mutant("grammar of a prompt is passed over", "livery/engines/answers.py",
+    Mutant("grammar of a prompt is passed over", "livery/engines/token_engine.py",
            "[prompt.grammar or decoding.grammar for", "[decoding.grammar for",
            "tests/engines/test_prompt_grammars.py"),
     Mutant("each step takes the next one's batches", "livery/training/loop.py",
