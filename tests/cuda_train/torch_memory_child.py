@@ -34,7 +34,7 @@ def measure(root: Path, case: dict[str, Any]) -> dict[str, Any]:
         backend="torch",
     )
     backend = TorchBackend(settings, device="cpu")
-    vars(backend)["_route"] = lambda batch: case["route"]  # pyright: ignore[reportUnknownLambdaType]
+    backend.loss.route = lambda batch: case["route"]  # pyright: ignore
     batch = draw(*case["shape"], vocabulary=case["sizes"].get("vocab_size", 512))
     backend.train_step([batch], step=1, learning_rate=1e-3)  # oneDNN keeps what it made for a shape
     gc.collect()
