@@ -18,9 +18,6 @@ from livery.training.backend import Arrays, Backend, CheckResult
 from livery.training.forecast import is_out_of_memory
 from livery.training.plan import MicroBatch
 
-# What rounding alone makes of a gradient, by the dtype of the base: the larger of what MLX and
-# torch were seen to need. What goes wrong silently is wrong by tenths.
-TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.2}
 # Rows compared: enough that they share a prefix, few enough that the plain side stays small.
 ROWS = 4
 # A parameter whose gradient is smaller than this part of the whole gradient's norm is measured
@@ -56,25 +53,23 @@ def compare(
     *,
     fast: Gradient,
     plain: Gradient,
-    dtype: str,
+    tolerance: float,
     library: str,
     route: str,
-    coarse: bool = False,
 ) -> CheckResult:
     """Loss and gradients of the first rows, together by `fast` and one by one by `plain`.
 
     Args:
         batch: its first `ROWS` rows that have supervised tokens are compared.
-        dtype: of the base; it decides what is allowed (`TOLERANCE`).
+        tolerance: what rounding alone makes of loss and gradients on this backend and dtype, as a
+            share; what goes wrong silently is wrong by tenths.
         library: that computes `plain`, for the message where it cannot.
         route: what `fast` is called in messages.
-        coarse: the base's products round as much as bfloat16 does, whatever its dtype.
 
     Raises:
         UserError: `plain` cannot be computed.
     """
     rows = np.flatnonzero((batch.targets >= 0).any(axis=1))[:ROWS]
-    tolerance = max(TOLERANCE[dtype], TOLERANCE["bfloat16"] if coarse else 0.0)
     try:
         fast_loss, got = fast(_take(batch, rows))
     except FAMILY_ERRORS as error:

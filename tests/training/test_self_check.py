@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cuda_train.loss import tolerance
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult
 from livery.training.plan import MicroBatch
-from livery.training.self_check import ROWS, TOLERANCE, Gradient, compare, settle
+from livery.training.self_check import ROWS, Gradient, compare, settle
 from tests import family_runs
 
 
@@ -22,25 +23,30 @@ def rows_sum(batch: MicroBatch, off: float = 0.0) -> tuple[float, Arrays]:
     return sum(sums), {"a": np.full((2, 2), sum(sums) * (1 + off)), "b": tiny * (1 + 100 * off)}
 
 
-def check(
-    off: float = 0.0, dtype: str = "float32", *, coarse: bool = False, **functions: Gradient
-) -> CheckResult:
+def check(off: float = 0.0, tolerance: float = 1e-3, **functions: Gradient) -> CheckResult:
     given: dict[str, Gradient] = {"fast": lambda b: rows_sum(b, off), "plain": rows_sum}
     return compare(
         family_runs.draw(rows=9), **(given | functions),
-        dtype=dtype, library="x", route="tree", coarse=coarse,
+        tolerance=tolerance, library="x", route="tree",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_each_dtype_has_its_tolerance(dtype: str) -> None:
-    assert check(0.9 * TOLERANCE[dtype], dtype).ok  # b is too small to count, and 100 times as far
-    wrong = check(1.1 * TOLERANCE[dtype], dtype)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("backend", ["mlx", "torch"])
+def test_each_dtype_has_its_tolerance(backend: str, dtype: str) -> None:
+    if backend == "torch":
+        allowed = tolerance(dtype, None)
+    else:
+        allowed = pytest.importorskip("mlx_train.backend").TOLERANCE[dtype]
+    assert check(0.9 * allowed, allowed).ok  # b is too small to count, and 100 times as far
+    wrong = check(1.1 * allowed, allowed)
     assert not wrong.ok
-    assert wrong.tolerance == TOLERANCE[dtype]
+    assert wrong.tolerance == allowed
     assert "by the tree route, worst at a; loss" in wrong.reason
-    assert wrong.gradient_difference == pytest.approx(1.1 * TOLERANCE[dtype])
-    assert check(0.9 * TOLERANCE["bfloat16"], dtype, coarse=True).ok
+    assert wrong.gradient_difference == pytest.approx(1.1 * allowed)
+    coarse = tolerance(dtype, 8)  # products of 8 bits round as bfloat16 does
+    assert coarse == tolerance("bfloat16", None)
+    assert check(0.9 * coarse, coarse).ok
 
 
 def test_the_first_supervised_rows_are_compared_each_without_its_padding() -> None:
@@ -52,7 +58,7 @@ def test_the_first_supervised_rows_are_compared_each_without_its_padding() -> No
 
     whole = family_runs.draw(rows=9)
     whole.targets[0] = -1
-    assert compare(whole, fast=rows_sum, plain=plain, dtype="float32", library="x", route="r").ok
+    assert compare(whole, fast=rows_sum, plain=plain, tolerance=1e-3, library="x", route="r").ok
     assert len(seen) == ROWS
     for batch, row in zip(seen, range(1, 1 + ROWS), strict=True):
         length = int(whole.lengths[row])
