@@ -47,9 +47,7 @@ def make_data(folder: Path, skill: str, seed: int) -> None:
 
     get_generator(skill)  # a fault in it touches nothing in the folder
     for name in set_edited_aside(folder):
-        print(
-            f"note: {folder / name} was edited and is used as it is.", file=sys.stderr, flush=True
-        )
+        print(f"note: what was edited is kept as {folder / name}.", file=sys.stderr, flush=True)
     make(skill, folder, seed)
 
 

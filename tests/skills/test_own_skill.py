@@ -97,7 +97,7 @@ def test_the_example_from_data_to_report(
     again = ["run", skill, "--max-steps", "3", "--output-dir", "adapters/run", "--target", "0"]
     again += ["--model", str(model)]
     assert cli.run(again) == 0, capsys.readouterr().err
-    assert "train.jsonl was edited" not in capsys.readouterr().err
+    assert "train.jsonl.edited" not in capsys.readouterr().err
     assert cli.run([*again, "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
     assert all(stage["skipped"] for stage in stages.values())
