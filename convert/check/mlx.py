@@ -175,7 +175,7 @@ def _inner(module: str) -> tuple[int, str] | None:
 
 
 def _experts(case: Case, form: Form) -> Iterator[Finding]:
-    stacked = any(".switch_mlp." in module for module in suffix_halves(form))
+    stacked = any(".experts." in mlx_to_hf(module) for module in suffix_halves(form))
     if stacked and form.config.get("fine_tune_type") == "dora":
         why = "mlx-lm has no DoRA on experts."
         yield Finding("dora-experts", True, why, case.merge())

@@ -981,11 +981,12 @@ def test_an_activated_lora_goes_to_llama_cpp(base: Path, tmp_path: Path) -> None
     assert ask(tmp_path, base=base, runtimes=["llamacpp"])["llamacpp"].taken
 
 
-def test_mlx_lm_has_no_dora_on_experts(root: Path, tmp_path: Path) -> None:
-    mixtral = tiny_model("mixtral", root)
-    one = adapter(mixtral, only="experts.down_proj")
-    formats.write_adapter(one, tmp_path, "mlx", base=load_base(mixtral))
-    assert ask(tmp_path, base=mixtral)["mlx"].taken
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss"])  # switch_mlp, and a name of its own
+def test_mlx_lm_has_no_dora_on_experts(family: str, root: Path, tmp_path: Path) -> None:
+    base = tiny_model(family, root)
+    one = adapter(base, only="experts.down_proj")
+    formats.write_adapter(one, tmp_path, "mlx", base=load_base(base))
+    assert ask(tmp_path, base=base)["mlx"].taken
     edit_config(tmp_path / "adapter_config.json", fine_tune_type="dora")
-    assert rules(ask(tmp_path, base=mixtral)["mlx"]) == ["dora-experts"]
-    assert not mlx_takes(mixtral, tmp_path)
+    assert rules(ask(tmp_path, base=base)["mlx"]) == ["dora-experts"]
+    assert not mlx_takes(base, tmp_path)
