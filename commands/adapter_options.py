@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,3 +23,14 @@ allow_nonfinite = click.option(
     help="Carry NaN and infinite values over instead of refusing them.",
 )
 replace_folder = click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+
+
+def dtype(text: str) -> Callable[[Any], Any]:
+    """`--dtype`, with what it decides in this command."""
+    return click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help=text,
+    )

@@ -39,13 +39,7 @@ Examples:
     help="DST with --to gguf, as llama.cpp's script names it.",
 )
 @click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="How to store the tensors; auto keeps what SRC has.",
-)
+@options.dtype("How to store the tensors; auto keeps what SRC has.")
 @click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
 @options.allow_nonfinite
 @click.option("--verify", is_flag=True, help="Run SRC and DST in every runtime and compare.")

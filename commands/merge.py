@@ -49,13 +49,7 @@ Examples:
     is_flag=True,
     help="Decode a 4-bit base (MLX, bitsandbytes, MXFP4) to full precision.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Dtype that --dequantize writes; auto is what the base was quantized from.",
-)
+@options.dtype("Dtype that --dequantize writes; auto is what the base was quantized from.")
 @options.replace_folder
 @options.allow_nonfinite
 @options.as_json

@@ -36,13 +36,7 @@ Examples:
     show_default=True,
     help="Weights that share a scale.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Dtype of what is not quantized; auto keeps the stored one.",
-)
+@options.dtype("Dtype of what is not quantized; auto keeps the stored one.")
 @options.allow_nonfinite
 @options.replace_folder
 @options.as_json
