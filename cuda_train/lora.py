@@ -15,6 +15,7 @@ from torch import nn
 
 from cuda_train import experts
 from livery import peft_rules
+from livery.adapter_names import is_router
 from livery.config.settings import LoraSettings
 from livery.errors import UserError
 from livery.training.lora_init import initial_a
@@ -28,11 +29,7 @@ _LEAVES = {
     f"lora_magnitude_vector.{_ADAPTER}.weight": "lora_magnitude",
 }
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
-# Not adapted unless asked for: routers decide by small differences, and experts are trained on few
-# tokens each.
-_LEFT_OUT = re.compile(
-    r"(?:^|\.)(?:gate|wg|router|shared_expert_gate|e_router|router_gate|classifier|experts\.\d+\..*)$"
-)
+_EXPERT = re.compile(r"(?:^|\.)experts\.\d+\.")
 
 
 def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Parameter]:
@@ -126,7 +123,9 @@ def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
             if not any(_names(path, target) for path in chosen):
                 raise UserError(_no_such_target(model, target, linear))
     else:
-        chosen = [p for p in linear if p in dense and _BLOCK.search(p) and not _LEFT_OUT.search(p)]
+        # Routers decide by small differences, and experts are trained on few tokens each.
+        chosen = [p for p in linear if p in dense and _BLOCK.search(p)]
+        chosen = [p for p in chosen if not is_router(p) and not _EXPERT.search(p)]
         chosen = [p for p in chosen if not peft_rules.refused(model_type, p)]
     if lora.num_layers > 0:
         blocks = [int(m.group(1)) for path in linear if (m := _BLOCK.search(path))]

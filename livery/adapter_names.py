@@ -8,6 +8,7 @@ alike; what differs:
     L.mlp.experts.gate_proj  (mixtral)     L.block_sparse_moe.switch_mlp.gate_proj
     L.mlp.gate               (mixtral)     L.block_sparse_moe.gate
     L.mlp.experts.gate_proj  (gpt_oss)     L.mlp.experts.gate_proj
+    L.experts.gate_proj      (gemma4)      L.experts.switch_glu.gate_proj
     model.language_model.X   (multimodal)  language_model.model.X
     lm_head                  (multimodal)  language_model.lm_head
 
@@ -76,6 +77,19 @@ _MLX: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+# Last path elements under which families keep the layer that chooses the experts.
+_ROUTERS = frozenset(
+    ("gate", "router", "shared_expert_gate", "e_router", "router_gate", "classifier", "wg")
+)
+
+
+def is_router(path: str) -> bool:
+    """Whether a module chooses experts, by its name: itself, or what a module called router holds
+    (`router.proj`)."""
+    owner, _, name = path.rpartition(".")
+    return name in _ROUTERS or owner.rpartition(".")[2] == "router"
+
+
 def stored_to_hf(module: str, model_type: str) -> str:
     """The path in transformers of a module as the family's checkpoints name it."""
     return _respelled(module, _STORED.get(model_type, ()))
@@ -101,7 +115,7 @@ def mlx_to_hf(module: str, model_type: str = "") -> str:
         module = _MULTIMODAL_HF + module.removeprefix(_MULTIMODAL_MLX)
     elif module == "language_model.lm_head":
         module = "lm_head"
-    module = module.replace(".block_sparse_moe.", ".mlp.")
+    module = module.replace(".block_sparse_moe.", ".mlp.").replace(".switch_glu.", ".")
     return module.replace(".switch_mlp.", ".experts.")
 
 
@@ -116,6 +130,8 @@ def hf_to_mlx(path: str, model_type: str = "") -> str:
         path = _MULTIMODAL_MLX + path.removeprefix(_MULTIMODAL_HF)
     elif path == "lm_head" and model_type in MULTIMODAL:
         path = "language_model.lm_head"
+    if model_type.startswith("gemma4"):
+        path = path.replace(".experts.", ".experts.switch_glu.")
     if model_type != "gpt_oss":
         path = path.replace(".mlp.experts.", ".mlp.switch_mlp.")
     if model_type == "mixtral":

@@ -20,15 +20,13 @@ from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 from livery import peft_rules
-from livery.adapter_names import mlx_to_hf, mlx_to_portable, swap_layout
+from livery.adapter_names import is_router, mlx_to_hf, mlx_to_portable, swap_layout
 from livery.config.settings import LoraSettings
 from livery.errors import UserError
 from livery.training.lora_init import initial_a
 
 _DENSE = (nn.Linear, nn.QuantizedLinear)
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
-# Last path elements under which families keep the layer that chooses the experts.
-_ROUTERS = ("gate", "router", "shared_expert_gate", "e_router", "router_gate", "classifier", "wg")
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,13 @@ def _choose(model: nn.Module, settings: LoraSettings, model_type: str) -> dict[s
             if not peft_rules.refused(model_type, path)
         }
     chosen: dict[str, nn.Module] = {}
+    names = {path: mlx_to_hf(path, model_type) for path in allowed}  # torch's, for the same targets
     for target in settings.targets:
-        fitting = {p: m for p, m in allowed.items() if p == target or p.endswith("." + target)}
+        fitting = {
+            path: module
+            for path, module in allowed.items()
+            if any(f".{name}".endswith(f".{target}") for name in (path, names[path]))
+        }
         if not fitting:
             raise UserError(_no_such_target(target, everything, allowed))
         if refused := [why for p in fitting if (why := peft_rules.refused(model_type, p))]:
@@ -148,7 +151,7 @@ def _choose(model: nn.Module, settings: LoraSettings, model_type: str) -> dict[s
 
 def _routers(modules: dict[str, nn.Module]) -> set[str]:
     """Paths of the linear layers that choose experts: found by their width, else by name."""
-    found: set[str] = set()
+    found = {path for path in modules if path.rpartition(".")[0].endswith(".router")}
     for path, module in modules.items():
         if not isinstance(module, _EXPERTS):
             continue
@@ -157,8 +160,7 @@ def _routers(modules: dict[str, nn.Module]) -> set[str]:
         for other, candidate in modules.items():
             if not other.startswith(owner + ".") or not isinstance(candidate, _DENSE):
                 continue
-            named = other.rpartition(".")[2] in _ROUTERS
-            if named or candidate.weight.shape[0] in (experts, 1):
+            if is_router(other) or candidate.weight.shape[0] in (experts, 1):
                 found.add(other)
     return found
 

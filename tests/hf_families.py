@@ -102,6 +102,11 @@ OWN: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 
+# Changes that make gemma4_text the mixture of experts that it is in its 26B size.
+GEMMA4_EXPERTS: dict[str, Any] = {
+    "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32,
+    "hidden_size_per_layer_input": 0,
+}  # fmt: skip
 
 # All that can be built so; what is missing needs a large model, or two models, or no decoder.
 FAMILIES = """

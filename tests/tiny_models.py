@@ -272,6 +272,19 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+MORE["gemma4_moe"] = (
+    "Gemma4ForCausalLM",
+    {
+        **MORE["gemma4"][1],
+        "num_kv_shared_layers": 0,
+        "use_double_wide_mlp": False,
+        "hidden_size_per_layer_input": 0,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 32,
+    },
+)
 MORE["qwen3_5_moe"] = (
     "Qwen3_5MoeForCausalLM",
     {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.adapters import record, scales
+from convert.adapters import gate_up, record, scales
 from convert.base import Base
 from convert.gguf import fields as gguf_fields
 from convert.gguf import layout as gguf_layout
@@ -79,6 +79,7 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
         pairs[module] = made
     if not pairs:
         raise UserError(f"{path}: holds no LoRA tensors.")
+    pairs = gate_up.part(pairs, known)
     try:
         _check_experts(pairs, base)
     except UserError as error:
@@ -213,11 +214,14 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
     base = gguf_fields.complete(base) if base else None
     architecture = refuse(adapter, base)
     heads = (base.heads, base.kv_heads) if base else adapter.heads
-    numerators = {m: _numerator(pair) for m, pair in adapter.pairs.items()}
+    folded: dict[str, tuple[float, str]] = {}
+    pairs = adapter.pairs
+    if architecture.joined:
+        pairs, folded = gate_up.join(pairs)
+    numerators = {m: _numerator(pair) for m, pair in pairs.items()}
     alpha = scales.most_common(value for value in numerators.values() if value)
     tensors: dict[str, np.ndarray] = {}
-    folded: dict[str, tuple[float, str]] = {}
-    for module, pair in adapter.pairs.items():
+    for module, pair in pairs.items():
         name = gguf_names.to_gguf(module, architecture) + ".weight"
         reordered = pair
         if architecture.permuted and leaf(module) in _ROPE:
@@ -247,7 +251,7 @@ def write(adapter: Adapter, path: Path, base: Base | None = None) -> list[str]:
             metadata["general.base_model.0.repo_url"] = url
     if adapter.alora_invocation_tokens is not None:
         metadata[_ALORA] = list(adapter.alora_invocation_tokens)
-    metadata[_RECORD] = record.describe(adapter, folded)
+    metadata[_RECORD] = record.describe(adapter.replace(pairs={**adapter.pairs, **pairs}), folded)
     dtypes = {name: _stored(array, adapter.dtype) for name, array in tensors.items()}
     write_gguf(path, metadata, tensors, dtypes)
     if folded:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.adapters import peft_config, record, scales
+from convert.adapters import gate_up, peft_config, record, scales
 from convert.adapters.peft_config import Unit
 from convert.base import keeps_input_first
 from livery.adapter import Adapter, Pair
@@ -77,7 +77,7 @@ def read(
                     "up take turns, in other families one is before the other. Give --base the "
                     "base model's folder."
                 )
-            pairs.update(_split(head, pair, known))
+            pairs.update(gate_up.split(head, pair, known))
     for path, members in singles.items():
         pairs[path] = _stack(path, members, config, where)
     return pairs
@@ -128,42 +128,6 @@ def _unflatten(target: str, arrays: Arrays, config: Mapping[str, Any], where: st
         bool(config.get("use_rslora")),
         "experts",
     )
-
-
-def _split(head: str, fused: Pair, known: record.Record) -> dict[str, Pair]:
-    """gate and up of a fused pair: as they were where the record tells, else with A in common."""
-    half = fused.b.shape[1] // 2
-    halves = {"gate_proj": fused.b[:, :half], "up_proj": fused.b[:, half:]}
-    common = {
-        f"{head}.{part}": Pair(fused.a, b, fused.alpha, fused.rslora, "experts")
-        for part, b in halves.items()
-    }
-    originals = {part: known.pairs.get(f"{head}.{part}") for part in halves}
-    ranks = [original.rank for original in originals.values() if original]
-    if not ranks:
-        return common
-    block = sum(ranks) == fused.rank and len(ranks) == 2
-    made: dict[str, Pair] = {}
-    at = 0
-    for part, b in halves.items():
-        original = originals[part]
-        if original is None:
-            if b.any():
-                return common
-            continue
-        rows = slice(at, at + original.rank) if block else slice(None)
-        if block:
-            rest = np.delete(b, np.arange(fused.rank)[rows], axis=2)
-            if rest.any():
-                return common
-            at += original.rank
-        a = fused.a[:, rows]
-        alpha = scales.alpha_for(fused.scale, a.shape[1])
-        pair = record.undo(Pair(a, b[:, :, rows], alpha, False, "experts"), original, fused.scale)
-        if pair is None:
-            return common
-        made[f"{head}.{part}"] = pair
-    return made
 
 
 def _stack(
@@ -229,7 +193,7 @@ def write(adapter: Adapter, rslora: bool) -> Written:
         gate, up, down = (parts.get(part) for part in _PARTS)
         place = head
         if gate or up:
-            fused, folded = _fuse(head, gate, up, rslora)
+            fused, folded = gate_up.fuse(head, gate, up, rslora)
             doubled = doubled or bool(gate and up and fused.rank == gate.rank + up.rank)
             made.folded.update(folded)
             if keeps_input_first(adapter.model_type):
@@ -251,36 +215,6 @@ def alpha_of(pair: Pair, rslora: bool) -> float:
     if pair.rslora == rslora:
         return pair.alpha
     return scales.alpha_for(pair.scale, pair.rank, rslora=rslora)
-
-
-def _fuse(
-    head: str, gate: Pair | None, up: Pair | None, rslora: bool
-) -> tuple[Pair, dict[str, tuple[float, str]]]:
-    """One pair for gate_up_proj, B (E, 2*I, R)."""
-    if gate is None or up is None:
-        one = gate or up
-        assert one is not None
-        zero = np.zeros_like(one.b)
-        b = np.concatenate([one.b, zero] if gate else [zero, one.b], axis=1)
-        return Pair(one.a, b, one.alpha, one.rslora, "experts"), {}
-    if gate.b.shape[1] != up.b.shape[1]:
-        raise UserError(f"{head}: gate and up differ in size: {gate.b.shape}, {up.b.shape}.")
-    same = gate.scale == up.scale
-    if same and gate.rank == up.rank and np.array_equal(gate.a, up.a):
-        b = np.concatenate([gate.b, up.b], axis=1)
-        return Pair(gate.a, b, gate.alpha, gate.rslora, "experts"), {}
-    factor = up.scale / gate.scale if gate.scale else 1.0
-    if not gate.scale and up.scale:
-        raise UserError(f"{head}: gate has scale 0 and up does not: PEFT has one scale for both.")
-    up_b = scales.fold(f"{head}.up_proj", up.b, factor)
-    folded = {f"{head}.up_proj": (factor, scales.missing(up.b, up_b, factor))}
-    a = np.concatenate([gate.a, up.a], axis=1)
-    experts, half, rank = gate.b.shape
-    b = np.zeros((experts, 2 * half, rank + up.rank), np.result_type(gate.b, up_b))
-    b[:, :half, :rank] = gate.b
-    b[:, half:, rank:] = up_b
-    alpha = scales.alpha_for(gate.scale, rank + up.rank, rslora=rslora)
-    return Pair(a, b, alpha, rslora, "experts"), folded if factor != 1.0 else {}
 
 
 def _flatten(

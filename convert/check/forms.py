@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from convert import archive
+from convert.adapters import gate_up
 from convert.adapters import mlx as mlx_format
 from convert.adapters import peft as peft_format
 from convert.adapters.formats import detect
@@ -169,6 +170,11 @@ def gguf_shapes(base: Base) -> dict[str, Shape] | None:
     made: dict[str, Shape] = {}
     for module, shape in base.shapes.items():
         path = module.replace("model.language_model.", "model.", 1)
+        if architecture.joined and path.endswith((gate_up.GATE, gate_up.UP)):
+            path, shape = (
+                path.rpartition(".")[0] + ".gate_up_proj",
+                (shape[0], 2 * shape[1], shape[2]),
+            )
         name = gguf_names.model_tensor(path, architecture)
         if name and not (module == "lm_head" and base.tied):
             names = gguf_layout.split_names(f"{name}.weight", architecture)

@@ -142,20 +142,24 @@ def _fits(case: Case, form: Form) -> Iterator[Finding]:
 
 
 def _passed_over(case: Case, form: Form) -> Iterator[Finding]:
-    """LoRA that is loaded and not computed with."""
+    """LoRA that is loaded and not computed with, or not as it was trained."""
     try:
         architecture = gguf_names.by_name(str(form.config.get("general.architecture")))
     except UserError:
         return
     names = [tensor.removesuffix(".weight") for tensor in suffix_halves(form)]
-    lost = [name for name in names if gguf_names.passes_over(name, architecture)]
-    if lost:
-        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-        why = (
-            f"{lost[0]}{more}: llama.cpp loads LoRA on it and then computes {architecture.name} "
-            "models without."
-        )
-        yield Finding("passed-over", False, why, case.merge_gguf())
+    for rule, holds, how in (
+        ("passed-over", gguf_names.passes_over, "without"),
+        ("unscaled", gguf_names.leaves_unscaled, "without the experts' own scales in it"),
+    ):
+        lost = [name for name in names if holds(name, architecture)]
+        if lost:
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            why = (
+                f"{lost[0]}{more}: llama.cpp loads LoRA on it and then computes "
+                f"{architecture.name} models {how}."
+            )
+            yield Finding(rule, False, why, case.merge_gguf())
 
 
 def _misfit(

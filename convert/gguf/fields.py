@@ -318,12 +318,12 @@ TABLE: dict[str, Fields] = {
         | {"per_layer_config", "global_head_dim", "num_global_key_value_heads",
            "final_logit_softcapping", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
            "attention_k_eq_v", "num_kv_shared_layers", "use_double_wide_mlp",
-           "num_experts", "num_local_experts", "top_k_experts", "moe_intermediate_size"},
+           "enable_moe_block", "num_experts", "num_local_experts", "top_k_experts",
+           "moe_intermediate_size"},
         {
             "hidden_activation": _TANH,
             **_UNBIASED,
             "use_bidirectional_attention": (None, "vision"),  # between pictures' tokens
-            "enable_moe_block": _NONE,
         },
         {
             "rms_norm_eps": 1e-6,

@@ -39,6 +39,17 @@ OUTPUTS = {
 }
 
 
+# What gemma4 has beside weights and biases.
+_GEMMA4_NAMES = {
+    "layer_scalar": "layer_output_scale.weight",
+    "router.scale": "ffn_gate_inp.scale",
+    "router.per_expert_scale": "ffn_down_exps.scale",
+    "experts.gate_up_proj": "ffn_gate_up_exps.weight",
+    "experts.down_proj": "ffn_down_exps.weight",
+}
+_GEMMA4 = re.compile(rf"^model\.layers\.(\d+)\.({'|'.join(map(re.escape, _GEMMA4_NAMES))})$")
+
+
 def write_model(
     model: str | Path,
     path: Path,
@@ -196,9 +207,8 @@ def _special(
     """What is stored in another shape, or as another function of itself."""
     file, name = place
     shape = file.entries[name].shape
-    if where.kind == "layer_scalar" and architecture.name == "gemma4":
-        number = where.module.removeprefix("model.layers.")
-        return {f"blk.{number}.layer_output_scale.weight": Lazy(shape, lambda: file.read(name))}
+    if architecture.name == "gemma4" and (found := _GEMMA4.match(f"{where.module}.{where.kind}")):
+        return {f"blk.{found[1]}.{_GEMMA4_NAMES[found[2]]}": Lazy(shape, lambda: file.read(name))}
     layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", where.module)
     if layer is None:
         return {}

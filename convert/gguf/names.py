@@ -44,7 +44,15 @@ _DEEPSEEK = (
     *_EXPERTS,
     *(f"mlp.shared_experts.{n}_proj" for n in ("gate", "up", "down")),
 )
-_GEMMA4 = (*_ATTENTION, *_GATED, "per_layer_input_gate", "per_layer_projection")
+_GEMMA4 = (
+    *_ATTENTION,
+    *_GATED,
+    "per_layer_input_gate",
+    "per_layer_projection",
+    "router.proj",
+    "experts.gate_up_proj",
+    "experts.down_proj",
+)
 _OUTER = ("model.embed_tokens", "lm_head")
 
 
@@ -61,6 +69,9 @@ class Architecture:
             (`convert.gguf.layout`).
         passed_over: modules whose weight llama.cpp (b11549) multiplies by without looking for an
             adapter: it loads LoRA on them, and answers as without.
+        scaled: experts whose products llama.cpp (b11549) multiplies by a number for each expert
+            before it adds LoRA's, where transformers multiplies the sum.
+        joined: gate and up of all experts are one tensor, as transformers has them.
         model_types: the config.json model types that become it; the first is what a file of this
             architecture is taken for where nothing says more.
     """
@@ -72,6 +83,8 @@ class Architecture:
     model_types: tuple[str, ...]
     value_heads: bool = False
     passed_over: frozenset[str] = frozenset()
+    scaled: frozenset[str] = frozenset()
+    joined: bool = False
 
 
 _TABLE = (
@@ -96,7 +109,15 @@ _TABLE = (
     Architecture("mistral3", "MISTRAL3", (*_ATTENTION, *_GATED), True, ("ministral3",)),
     Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
     Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
-    Architecture("gemma4", "GEMMA4", _GEMMA4, False, ("gemma4_text", "gemma4")),
+    Architecture(
+        "gemma4",
+        "GEMMA4",
+        _GEMMA4,
+        False,
+        ("gemma4_text", "gemma4"),
+        scaled=frozenset({"experts.down_proj"}),
+        joined=True,
+    ),
     Architecture(
         "qwen3next",
         "QWEN3NEXT",
@@ -179,12 +200,21 @@ def to_gguf(module: str, architecture: Architecture) -> str:
     path = module.replace("model.language_model.", "model.", 1)
     layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", path)
     inner = layer[2] if layer else path
+    if architecture.joined and inner in ("experts.gate_proj", "experts.up_proj"):
+        inner = "experts.gate_up_proj"
     name = _names(architecture).get(inner)
     if inner in architecture.passed_over:
         raise UserError(
             f"{module}: llama.cpp runs {architecture.name} models without looking for LoRA on it: "
             "it would load the adapter and answer as if this module had none. Merge the adapter "
             "into the base instead (livery merge), or train without it (--lora-targets)."
+        )
+    if inner in architecture.scaled:
+        raise UserError(
+            f"{module}: llama.cpp runs {architecture.name} models with LoRA on it unscaled: it "
+            "would load the adapter and leave out the experts' own scales (per_expert_scale), by "
+            "which only the weight's part is multiplied. Merge the adapter into the base instead "
+            "(livery merge), or train without it (--lora-targets)."
         )
     if inner == "self_attn.kv_b_proj" and architecture.name == "deepseek2":
         raise UserError(
@@ -202,9 +232,18 @@ def to_gguf(module: str, architecture: Architecture) -> str:
 
 def passes_over(name: str, architecture: Architecture) -> bool:
     """Whether llama.cpp loads LoRA on this tensor (`blk.3.attn_q_a`) and then leaves it out."""
+    return _among(name, architecture, architecture.passed_over)
+
+
+def leaves_unscaled(name: str, architecture: Architecture) -> bool:
+    """Whether llama.cpp loads LoRA on this tensor and then leaves the experts' scales out of it."""
+    return _among(name, architecture, architecture.scaled)
+
+
+def _among(name: str, architecture: Architecture, modules: frozenset[str]) -> bool:
     layer = _LAYER.match(name)
     names = _names(architecture)
-    return any(names.get(i) == (layer[2] if layer else name) for i in architecture.passed_over)
+    return any(names.get(inner) == (layer[2] if layer else name) for inner in modules)
 
 
 def from_gguf(name: str, architecture: Architecture, model_type: str) -> str | None:

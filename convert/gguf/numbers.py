@@ -370,6 +370,10 @@ def _gemma4(base: Base, values: dict[str, Value]) -> None:
     values["rope.dimension_count"], values["rope.dimension_count_swa"] = size, head_size(base)
     values["rope.freq_base"], values["rope.freq_base_swa"] = rope.theta, local.theta
     values["embedding_length_per_layer_input"] = per_layer
+    if config.get("enable_moe_block"):
+        values["expert_count"] = int(config.get("num_local_experts") or config["num_experts"])
+        values["expert_used_count"] = int(config["top_k_experts"])
+        values["expert_feed_forward_length"] = int(config["moe_intermediate_size"])
     if config.get("final_logit_softcapping"):
         values["final_logit_softcapping"] = float(config["final_logit_softcapping"])
 

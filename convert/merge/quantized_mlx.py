@@ -86,7 +86,7 @@ def sources(
     if model_type not in KNOWN or model_type in MULTIMODAL:
         raise UserError(
             f"{folder}: model type {model_type!r}: how mlx-lm rearranges its tensors is not known "
-            f"to here (known: {', '.join(KNOWN)}). Merge into the full-precision base."
+            f"here (known: {', '.join(KNOWN)}). Merge into the full-precision base."
         )
     settings: Any = config["quantization"]
     made: dict[str, Source] = {}

@@ -17,6 +17,7 @@ from convert.check import forms as check_forms
 from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
 from convert.gguf.file import write_gguf
+from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
@@ -146,6 +147,51 @@ def test_what_llama_cpp_passes_over_is_refused(
     assert [finding.rule for finding in verdict.findings] == ["passed-over"]
     assert "(and 6 more): llama.cpp loads LoRA on it" in verdict.findings[0].why
     assert "livery merge" in verdict.findings[0].remedy
+
+
+def test_experts_of_gemma4(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Gate and up are one tensor there, and down has a scale for each expert, which llama.cpp
+    leaves out of LoRA: seen here, so that a version which takes it in shows."""
+    base = load_base(tiny_model("gemma4_moe", root))
+    write_model(base.folder, tmp_path / "m.gguf", "f32")
+    modules = ("experts.gate_proj", "experts.up_proj", "router.proj", "mlp.down_proj")
+    adapter, wanted = drawn(base, modules)
+    file = tmp_path / "a.gguf"
+    gguf_format.write(adapter, file, base)
+    found = on_llama_cpp(tmp_path, file)
+    plain = logprobs(cases.torch_base(base.folder))
+    assert np.abs(found["base"] - plain).max() < 2e-2
+    assert np.abs(found["adapted"] - wanted).max() < 5e-2
+    assert np.abs(wanted - plain).max() > 1
+    back = gguf_format.read(file, base)
+    assert back.pairs.keys() == adapter.pairs.keys()
+    for module, pair in adapter.pairs.items():
+        assert (back.pairs[module].a == pair.a).all(), module
+        assert (back.pairs[module].b == pair.b).all(), module
+        assert back.pairs[module].scale == pair.scale
+    (verdict,) = check.check(file, base=base.folder, runtimes=("llamacpp",))
+    assert verdict.taken
+    assert not verdict.findings
+
+    # Each alone: one of the two halves leaves the other as it was.
+    for module in ("experts.up_proj", "experts.gate_proj"):
+        lone, wanted = drawn(base, (module,))
+        gguf_format.write(lone, file, base)
+        assert np.abs(on_llama_cpp(tmp_path, file)["adapted"] - wanted).max() < 2e-2, module
+        assert gguf_format.read(file, base).pairs.keys() == lone.pairs.keys()
+
+    down, wanted = drawn(base, ("experts.down_proj",))
+    with pytest.raises(
+        UserError, match=r"layers\.0\.experts\.down_proj: .*per_expert_scale.*merge"
+    ):
+        gguf_format.write(down, file, base)
+    known = dataclasses.replace(gguf_names.by_name("gemma4"), scaled=frozenset())
+    monkeypatch.setattr(gguf_names, "for_model_type", lambda _: known)
+    gguf_format.write(down, file, base)
+    monkeypatch.undo()
+    assert np.abs(on_llama_cpp(tmp_path, file)["adapted"] - wanted).max() > 1
+    (verdict,) = check.check(file, base=base.folder, runtimes=("llamacpp",))
+    assert [finding.rule for finding in verdict.findings] == ["unscaled"]
 
 
 def test_queries_keys_values_and_gates_of_qwen3_next(root: Path, tmp_path: Path):

@@ -66,6 +66,20 @@ def test_refused_by_name(models: Path, family: str, said: str, tmp_path: Path) -
     assert said in found.refusal
 
 
+def test_experts_of_gemma4(tmp_path: Path) -> None:
+    """Its router and experts lie beside the mlp."""
+    folder = hf_families.tiny("gemma4_text", tmp_path / "base", **hf_families.GEMMA4_EXPERTS)
+    found = family_runs.try_torch(folder, tmp_path / "plain")
+    assert (found.refusal, found.fault) == ("", "")
+    assert "proj" not in found.targets, "the router is left alone unless named"
+    asked = ("router.proj", "experts.gate_proj", "experts.up_proj")
+    found = family_runs.try_torch(folder, tmp_path / "out", targets=asked)
+    assert (found.refusal, found.fault, found.left_out) == ("", "", "")
+    assert found.moved > 0.1
+    assert found.peft is not None
+    assert found.peft < 1e-4 * found.moved
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.FAMILIES)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:

@@ -57,6 +57,24 @@ def test_refused_by_name(models: Path, family: str, said: str, tmp_path: Path) -
     assert said in found.refusal
 
 
+def test_experts_of_gemma4(tmp_path: Path) -> None:
+    """Its router and experts lie beside the mlp, and mlx-lm names the experts otherwise; targets
+    are given as on torch."""
+    folder = hf_families.tiny("gemma4_text", tmp_path / "base", **hf_families.GEMMA4_EXPERTS)
+    found = family_runs.try_mlx(folder, tmp_path / "plain")
+    assert (found.refusal, found.fault) == ("", "")
+    assert "proj" not in found.targets, "the router is left alone unless named"
+    asked = ("router.proj", *(f"experts.{name}_proj" for name in ("gate", "up", "down")))
+    found = family_runs.try_mlx(folder, tmp_path / "out", targets=asked)
+    assert (found.refusal, found.fault) == ("", "")
+    assert "gguf: model.layers.0.experts.down_proj: llama.cpp" in found.left_out
+    assert found.moved > 0.1
+    assert found.peft is not None
+    assert found.mlx is not None
+    assert found.peft < 1e-3 * found.moved
+    assert found.mlx < 1e-4 * found.moved
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.ON_MLX)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:
@@ -78,6 +96,10 @@ def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path
         ("laguna", "model.layers.1.mlp.shared_expert.up_proj",
          "model.layers.1.mlp.shared_experts.up_proj"),
         ("gpt_oss", "model.layers.0.mlp.experts.up_proj", "model.layers.0.mlp.experts.up_proj"),
+        ("gemma4_text", "model.layers.0.experts.switch_glu.up_proj",
+         "model.layers.0.experts.up_proj"),
+        ("gemma4", "language_model.model.layers.0.experts.switch_glu.up_proj",
+         "model.language_model.layers.0.experts.up_proj"),
         ("llama", "model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
     ],
 )  # fmt: skip
