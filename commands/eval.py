@@ -126,8 +126,8 @@ def eval_command(
     """
     if bool(data) + bool(cases) + second_set > 1:
         raise click.UsageError("--data, --set and --second-set each name the cases: choose one.")
-    from eval.against_trained import against_trained
     from eval.evaluate import Request, evaluate
+    from eval.record import against_trained
     from livery.engines.engine import Decoding
     from livery.files import write_json
 

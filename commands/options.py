@@ -1,8 +1,9 @@
-"""Options that `livery eval` and `livery generate` share: which engine, and how it decodes."""
+"""Options that several commands share: of engines and decoding, and of conversions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -111,3 +112,31 @@ def _apply(command: Command, *options: Callable[[Command], Command]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+new_folder = click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The new folder.",
+)
+allow_nonfinite = click.option(
+    "--allow-nonfinite",
+    is_flag=True,
+    help="Carry NaN and infinite values over instead of refusing them.",
+)
+replace_folder = click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+
+
+def dtype(text: str) -> Callable[[Any], Any]:
+    """`--dtype`, with what it decides in this command."""
+    return click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help=text,
+    )

@@ -127,7 +127,7 @@ def train(config: Config, *, fresh: bool, resume_command: str) -> None:
 def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | None:
     """The record of an evaluation of these weights on these cases, with the base beside it."""
     from eval import record
-    from eval.hashes import adapter_hashes
+    from eval.record import adapter_hashes
     from eval.scorers import find_set
     from livery.skills import get_skill
 

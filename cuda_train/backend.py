@@ -32,7 +32,7 @@ from livery.engines.torch.load import (
 )
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
-from livery.training.objective import SFT, Objective
+from livery.training.numerics import SFT, Objective
 from livery.training.plan import Example, MicroBatch
 
 # What `livery.engines.torch.load.load_base` is asked for; flex is put on top of sdpa.

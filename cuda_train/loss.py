@@ -16,7 +16,7 @@ from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, shape_of
 from livery.config.settings import TrainSettings
 from livery.training.backend import Arrays, CheckResult
-from livery.training.objective import SFT, Objective, row_arrays, rows_of
+from livery.training.numerics import SFT, Objective, row_arrays, rows_of
 from livery.training.plan import MicroBatch, split_batch
 from livery.training.self_check import compare
 

@@ -9,8 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from datagen.folder import read_manifest
-from datagen.leaks import split_leaks
+from datagen.folder import read_manifest, split_leaks
 from livery.collecting import few_collections
 from livery.config.settings import TrainSettings
 from livery.dataset.columns import read_columns

@@ -32,7 +32,7 @@ class Generator(Protocol):
         (a part of train, another evaluation set). The same seed gives the same rows.
 
         Raises:
-            UserError: a split gives another away (`datagen.leaks.refuse_leaks`).
+            UserError: a split gives another away (`datagen.folder.refuse_leaks`).
         """
         ...
 

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from datagen.leaks import index, normalise, refuse_leaks
+from datagen.folder import index, normalise, refuse_leaks
 from livery.dataset.leaks import row_text
 from livery.errors import UserError
 from livery.files import read_jsonl

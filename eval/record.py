@@ -1,6 +1,7 @@
 """An evaluation as one JSON-able record: what `--output-json` writes and reports are made from.
 
-docs/evaluation.md describes its keys; `FORMAT` counts changes that break readers.
+docs/evaluation.md describes its keys; `FORMAT` counts changes that break readers. The record names
+the bytes that were evaluated, so a later one of the same weights can be compared with it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval import metrics as metrics_of
+from eval import stats as metrics_of
 from eval.cases import Case, CaseResult
 from eval.runner import ArmRun
 from eval.stats import compare, wilson
 from livery.errors import UserError, shown
-from livery.files import read_json
+from livery.files import read_json, sha256
 from livery.skills import CORRECT, PARSED, Metric
 
 FORMAT = 1
@@ -242,3 +243,57 @@ def _answer(run: ArmRun, index: int) -> dict[str, Any]:
 def _order(cases: Sequence[Case], categories: Sequence[str]) -> list[str]:
     present = {case.category for case in cases}
     return [c for c in categories if c in present] + sorted(present - set(categories))
+
+
+# Weights only: the configuration shows in the run's own facts.
+_WEIGHTS = (
+    "adapter_model.safetensors",
+    "adapters.safetensors",
+    "mlx/adapters.safetensors",
+    "gguf/adapter.gguf",
+)
+
+
+def adapter_hashes(folder: str | Path | None) -> dict[str, str]:
+    """{file within the folder: hex SHA-256} of the adapter's weights in every format it holds; of a
+    single file its own."""
+    if folder is None:
+        return {}
+    if Path(folder).is_file():
+        return {Path(folder).name: sha256(folder)}
+    return {
+        name: sha256(Path(folder) / name) for name in _WEIGHTS if (Path(folder) / name).is_file()
+    }
+
+
+def against_trained(found: Record, folder: Path) -> dict[str, Any] | None:
+    """What changed since the evaluation that the folder holds; None where there is none of the same
+    cases and weights.
+
+    Returns:
+        {"engine", "arms": {arm: {"won": [ids], "lost": [ids], "same_text": n, "total": n}}}
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    trained = read(path)
+    mine, theirs = found["facts"]["adapter_sha256"], trained["facts"]["adapter_sha256"]
+    if trained["set"]["sha256"] != found["set"]["sha256"] or mine != theirs:
+        return None
+    before = {case["id"]: case["answers"] for case in trained["cases"]}
+    arms: dict[str, Any] = {}
+    for name in found["arms"]:
+        if name not in trained["arms"]:
+            continue
+        pairs = [
+            (case["id"], before[case["id"]][name], case["answers"][name])
+            for case in found["cases"]
+            if case["id"] in before
+        ]
+        arms[name] = {
+            "won": [i for i, old, new in pairs if new["correct"] and not old["correct"]],
+            "lost": [i for i, old, new in pairs if old["correct"] and not new["correct"]],
+            "same_text": sum(old["answer"] == new["answer"] for _, old, new in pairs),
+            "total": len(pairs),
+        }
+    return {"engine": trained["facts"]["engine"], "arms": arms} if arms else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from livery.engines.mlx.sums import sum_last
+from livery.engines.mlx.head import sum_last
 
 
 @dataclass(frozen=True)

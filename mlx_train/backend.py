@@ -23,7 +23,7 @@ from livery.errors import UserError
 from livery.machine import memory as machine_memory
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
 from livery.training.forecast import explained
-from livery.training.objective import SFT, Objective, rows_of
+from livery.training.numerics import SFT, Objective, rows_of
 from livery.training.plan import Example, MicroBatch
 from livery.training.self_check import compare
 from mlx_train import lora

@@ -23,7 +23,7 @@ from livery import peft_rules
 from livery.adapter_names import is_router, mlx_to_hf, mlx_to_portable, swap_layout
 from livery.config.settings import LoraSettings
 from livery.errors import UserError
-from livery.training.lora_init import initial_a
+from livery.training.numerics import initial_a
 
 _DENSE = (nn.Linear, nn.QuantizedLinear)
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)

@@ -19,9 +19,8 @@ import numpy as np
 from mlx import nn
 
 from livery.engines.mlx import cache as mlx_cache
-from livery.engines.mlx.head import Head
-from livery.engines.mlx.sums import sum_last
-from livery.training.objective import row_arrays
+from livery.engines.mlx.head import Head, sum_last
+from livery.training.numerics import row_arrays
 from livery.training.plan import MicroBatch, bucket
 
 # Logits (rows times vocabulary) held at a time: 32 M are 128 MB in float32, a few times over.
@@ -53,7 +52,7 @@ class Inputs:
         prefix: (1, P) int32, or None where nothing runs ahead of the rows.
         parts: the rows; several parts where they run side by side.
         order: (B,) int32, where each of the batch's rows stands in the parts; None: as they are.
-        arrays: (B,) float32 by name, see `livery.training.objective.row_arrays`.
+        arrays: (B,) float32 by name, see `livery.training.numerics.row_arrays`.
     """
 
     prefix: mx.array | None

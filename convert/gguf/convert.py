@@ -99,13 +99,13 @@ def _by_program(
     progress: Moved | None,
 ) -> dict[str, Any]:
     """By llama-quantize, from a file that holds every weight exactly."""
-    from convert.gguf import llama_quantize
+    from convert.gguf import ggml
     from convert.gguf.model import exact_kind
     from livery.machine import cores
 
-    if not shutil.which(llama_quantize.PROGRAM):
+    if not shutil.which(ggml.PROGRAM):
         raise UserError(
-            f"{kind} needs ggml: {why}, and there is no {llama_quantize.PROGRAM} on PATH. "
+            f"{kind} needs ggml: {why}, and there is no {ggml.PROGRAM} on PATH. "
             "Install it (pip install xllamacpp), put llama.cpp's programs on PATH, or use "
             "--type q8_0."
         )
@@ -123,14 +123,14 @@ def _by_program(
         exact = scratch / "exact.gguf"
         whole = exact_kind(base)
         made = write(exact, whole, progress=first_half)
-        llama_quantize.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
+        ggml.quantize_file(exact, out, kind, threads=cores(), progress=second_half)
     kept = {key: made[key] for key in ("architecture", "tensors", "notes")}
     return {
         "path": str(out),
         **kept,
         "type": kind,
         "bytes": out.stat().st_size,
-        "quantizer": llama_quantize.PROGRAM,
+        "quantizer": ggml.PROGRAM,
     }
 
 

@@ -1,4 +1,4 @@
-"""ggml's own quantizer, reached in the shared library that the xllamacpp package carries.
+"""ggml's quantizer: in the shared library of the xllamacpp package, or llama.cpp's own program.
 
 `ggml_quantize_chunk` is exported there but no part of that package's interface, so nothing is taken
 for granted: the library and the function may be missing, and before use each type has to encode
@@ -11,6 +11,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from livery.errors import UserError
+from livery.files import disk_full, explain_os_errors, says_full_disk
 from livery.gguf_reader import TYPES
 from livery.machine import cores
+from livery.temporary import Scratch
 
 _CHUNK = 1 << 20  # values that a thread quantizes at a time
 # Mean error over mean size that each type stays below on normally distributed numbers.
@@ -120,3 +125,58 @@ def _quantize(function: Any, array: np.ndarray, dtype: str) -> np.ndarray:
         for _ in pool.map(part, range(0, len(rows), step)):
             pass
     return out.reshape(*array.shape[:-1], -1)
+
+
+PROGRAM = "llama-quantize"
+_STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+
+
+def quantize_file(
+    source: Path,
+    out: Path,
+    mix: str,
+    *,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Quantize a GGUF file of full precision; `out` is either whole or not there.
+
+    Args:
+        source: the file to read.
+        out: the file to write.
+        mix: a key of `k_quants.MIXES`.
+        threads: for the program.
+        progress: called with (tensors done, tensors in all).
+
+    Raises:
+        UserError: the program is not on PATH or fails; its last lines are in the message.
+    """
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise UserError(f"{PROGRAM} is not on PATH.")
+    with (
+        explain_os_errors(out, "quantizing"),
+        Scratch("quantize", beside=out) as folder,
+    ):
+        fresh = folder / "quantized.gguf"
+        command = [program, str(source), str(fresh), mix.upper(), str(threads)]
+        last: list[str] = []
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as child:
+            for line in child.stdout or ():
+                last = [*last[-19:], line]
+                step = _STEP.match(line)
+                if step and progress:
+                    progress(int(step[1]), int(step[2]))
+        if child.returncode or not fresh.exists():
+            if says_full_disk("".join(last)):
+                raise disk_full(out, "quantizing")
+            raise UserError(
+                f"{program} ended with code {child.returncode}:\n{''.join(last).strip()}"
+            )
+        fresh.replace(out)

@@ -14,7 +14,7 @@ from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from convert.check import check
 from convert.check import vllm as check_vllm
-from convert.pack import card, card_loading
+from convert.pack import card
 from livery.adapter import Adapter
 from livery.errors import UserError
 from livery.files import CannotWrite, atomic_write, explain_os_errors
@@ -95,7 +95,7 @@ def verdicts_on(adapter: Adapter, folder: Path, base: Base | None) -> list[check
         case = check.gather(folder, base.folder if base else None, check_vllm.RANKS[-1], True)
     except UserError:  # other adapters lie beside it
         return []
-    name = card_loading.base_name(adapter)
+    name = card.base_name(adapter)
     return check.judge(dataclasses.replace(case, path=Path(), base_name=name))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from datagen.date_keys.compose import CATEGORIES, draft
 from datagen.date_keys.said import Source
 from datagen.date_keys.words import POOLS
-from datagen.leaks import index, normalise, refuse_leaks
+from datagen.folder import index, normalise, refuse_leaks
 from livery.files import read_jsonl
 from livery.skills import date_keys
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from eval.hashes import adapter_hashes
-from eval.record import Record
+from eval.record import Record, adapter_hashes
 from eval.report import html, markdown
 from eval.report.run_data import RunData, evaluation_files, read_run
 from livery.errors import UserError, shown

@@ -11,14 +11,17 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from livery.dataset.columns import Columns, as_truth, read_columns, words_of
-from livery.dataset.fields import (
+from livery.dataset.columns import (
     ANSWERED,
     ASKED,
     CONTEXT,
     CONVERSATION,
     SYSTEM,
+    Columns,
     UnknownField,
+    as_truth,
+    read_columns,
+    words_of,
 )  # fmt: skip
 from livery.dataset.turns import ROLES, is_dialogue, is_turns
 from livery.errors import UserError, shown

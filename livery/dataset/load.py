@@ -17,11 +17,11 @@ import numpy as np
 from livery.collecting import few_collections
 from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.encode import BATCH, Encoded, encode_batches
-from livery.dataset.length import too_long
 from livery.dataset.raw import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import question
 from livery.dataset.template import ChatTemplate
+from livery.dataset.tokens import too_long
 from livery.errors import UserError, sentence
 from livery.training.plan import Example
 

@@ -1,6 +1,6 @@
 """A row of training data in any usual shape -> what it says.
 
-Nothing in a row is lost in silence (see `livery.dataset.fields`). docs/data.md shows every shape.
+Nothing in a row is lost in silence (see `livery.dataset.columns`). docs/data.md shows every shape.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from livery.dataset.advice import Advice
-from livery.dataset.columns import Columns
-from livery.dataset.conversation import Conversation, Message, Pair, Row, RowError, Text
-from livery.dataset.fields import (
+from livery.dataset.columns import (
     ANSWERED,
     ASKED,
     CONTEXT,
     CONVERSATION,
     REASONING,
     SYSTEM,
+    Columns,
     Fields,
     Say,
     UnknownField,
 )  # fmt: skip
+from livery.dataset.conversation import Conversation, Message, Pair, Row, RowError, Text
 from livery.dataset.reasoning import unanswered
 from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turns, text_of
 from livery.errors import shown

@@ -1,10 +1,13 @@
-"""What a training run is given beside its settings, and what it gives back."""
+"""What a run is given beside its settings, how it is asked to stop, and what it gives back."""
 
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType, TracebackType
 from typing import Any
 
 from livery.training.backend import PortableState
@@ -60,3 +63,34 @@ class RunResult:
     kept_step: int
     eval_loss: float | None
     facts: dict[str, Any]
+
+
+class Interrupts:
+    """While the block runs, the first signal only sets `requested`.
+
+    Outside the main thread, where Python delivers no signals, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,7 +1,7 @@
 """The one training loop: steps, evaluation, early stop, checkpoints. No framework here.
 
 A run is a function of its settings, data and base: `livery.training.plan` gives the order,
-`livery.training.schedule` the learning rate, the portable state all else. So a run that was killed,
+`livery.training.numerics` the learning rate, the portable state all else. So a run that was killed,
 or that changes machine or framework, ends as one left alone.
 """
 
@@ -22,12 +22,11 @@ from livery.training import checkpoint, events, run_folder
 from livery.training.backend import Backend, StepResult
 from livery.training.checkpoint import Progress
 from livery.training.events import Event, Note
-from livery.training.interrupts import Interrupts
-from livery.training.job import Job, RunResult
+from livery.training.job import Interrupts, Job, RunResult
+from livery.training.numerics import learning_rate
 from livery.training.origin import of_steps
 from livery.training.plan import Plan, shard, work
 from livery.training.resume import resume
-from livery.training.schedule import learning_rate
 from livery.training.self_check import settle
 from livery.training.validation import answers, evaluate, judge
 

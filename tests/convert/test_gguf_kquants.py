@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from commands.gguf import gguf_command
 from convert.base import load_base
-from convert.gguf import ggml, k_quants, llama_quantize
+from convert.gguf import ggml, k_quants
 from convert.gguf import model as gguf_model
 from convert.gguf.convert import convert_model
 from convert.gguf.k_quants import Facts, choose
@@ -287,7 +287,7 @@ def without_ggml(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 def program(folder: Path, body: str) -> None:
     """A stand-in for llama-quantize, which is not installed here: Python that gets sys.argv."""
-    file = folder / llama_quantize.PROGRAM
+    file = folder / ggml.PROGRAM
     file.write_text(f"#!{sys.executable}\nimport shutil, sys\n{body}\n")
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 

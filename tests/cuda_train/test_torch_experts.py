@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("peft")
 
 from cuda_train.backend import TorchBackend
-from cuda_train.experts import AdaptedExperts
+from cuda_train.lora import AdaptedExperts
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from tests.cuda_train.test_torch_loss import apart, draw, fast, make, reference

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.check import check
-from datagen.leaks import refuse_leaks
+from datagen.folder import refuse_leaks
 from livery.cli import run
 from livery.dataset.leaks import count_leaks, find_leaks, index, normalise
 from livery.errors import UserError

@@ -7,9 +7,8 @@ import re
 
 import pytest
 
-from livery.dataset.columns import FIELDS, read_columns
+from livery.dataset.columns import ANNOTATIONS, FIELDS, read_columns
 from livery.dataset.conversation import RowError
-from livery.dataset.fields import ANNOTATIONS
 from livery.dataset.raw import FORMATS, PACKED
 from livery.dataset.rows import nothing_to_learn, read_row
 from livery.dataset.turns import ROLES

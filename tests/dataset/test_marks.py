@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from livery.dataset import encode as encoding
 from livery.dataset.conversation import Row, RowError
 from livery.dataset.encode import Encoded, encode_batches
-from livery.dataset.marks import Marks
 from livery.dataset.rows import read_row
 from livery.dataset.template import ChatTemplate
+from livery.dataset.tokens import Marks
 from livery.errors import UserError
 from tests.dataset.templates import FAMILIES, TOOLS, tokenizer, trl_templates
 

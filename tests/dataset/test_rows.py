@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livery.dataset.columns import Columns, read_columns
+from livery.dataset.columns import ANNOTATIONS, Columns, read_columns
 from livery.dataset.conversation import Conversation, Pair, Row, RowError, Text
-from livery.dataset.fields import ANNOTATIONS
 from livery.dataset.rows import asked_and_answered, nothing_to_learn, read_row
 from livery.errors import UserError
 

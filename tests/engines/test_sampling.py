@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands.engine_files import gguf_conversions
+from livery.engines.answers import gumbel, host_gumbel, noise_keys, nucleus
 from livery.engines.engine import Decoding, open_engine
-from livery.engines.sampling import gumbel, host_gumbel, noise_keys, nucleus
 from livery.errors import UserError
 from tests.tiny_models import EOS_ID, tiny_model
 

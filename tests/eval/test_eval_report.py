@@ -172,7 +172,7 @@ def test_the_same_run_gives_the_same_bytes(run_folder: Path, tmp_path: Path):
 
 
 def test_changed_weights_make_an_evaluation_stale(run_folder: Path):
-    from eval.hashes import adapter_hashes
+    from eval.record import adapter_hashes
 
     path = run_folder / "evaluation.json"
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -232,10 +232,10 @@ def test_a_log_that_a_kill_cut_off(run_folder: Path):
 def test_a_clean_record_says_so():
     cases = [make_case("a"), make_case("b")]
     found = make_record(cases, [make_run(TUNED, cases, "yy"), make_run(BASE, cases, "yn")])
-    from eval.report import html_cases
+    from eval.report import html
 
-    assert "nothing that the base had right is wrong now" in html_cases.regressions(found)
-    assert "None." in html_cases.failures(found)
+    assert "nothing that the base had right is wrong now" in html.regressions(found)
+    assert "None." in html.failures(found)
     assert words.leaks(found).startswith("The training file is unknown")
 
 

@@ -14,7 +14,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from livery.config.settings import LoraSettings, TrainSettings
-from livery.training.objective import SFT
+from livery.training.numerics import SFT
 from livery.training.plan import MicroBatch
 from mlx_train.backend import MlxBackend
 

@@ -19,7 +19,7 @@ from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.mlx.load import load_base
 from livery.errors import UserError
 from livery.training.backend import Backend, PortableState
-from livery.training.lora_init import initial_a
+from livery.training.numerics import initial_a
 from livery.training.plan import MicroBatch
 from mlx_train.backend import MlxBackend
 from tests import ROOT

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from livery.config.settings import LoraSettings, TrainSettings
-from livery.training.objective import SFT, Objective, Rows
+from livery.training.numerics import SFT, Objective, Rows
 from livery.training.plan import MicroBatch, shard, split_batch
 from tests.mlx_train.mlx_exact import backend as mlx_backend
 from tests.tiny_models import VOCAB, tiny_model

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from livery.config.settings import Schedule, TrainSettings
-from livery.training.schedule import learning_rate
+from livery.training.numerics import learning_rate
 
 
 def rates(schedule: Schedule, total: int, warm: int, least: float = 0.1) -> list[float]:

@@ -14,10 +14,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from livery.engines.answers import Answer, Course, OnToken
+from livery.engines.answers import Answer, Course, OnToken, host_gumbel, nucleus
 from livery.engines.engine import Decoding
 from livery.engines.llamacpp.process import LlamaProcess, Step
-from livery.engines.sampling import host_gumbel, nucleus
 
 TOP = 16  # tokens a position to begin with
 WIDER = 32  # times as many, when they do not decide

@@ -15,10 +15,17 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from livery.engines.answers import Answer, Course, OnToken, answer_rows, common_prefix
+from livery.engines.answers import (
+    Answer,
+    Course,
+    OnToken,
+    answer_rows,
+    common_prefix,
+    gumbel,
+    nucleus,
+)
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx.head import Head, find_head, largest
-from livery.engines.sampling import gumbel, nucleus
 
 
 @dataclass(frozen=True)

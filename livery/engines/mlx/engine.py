@@ -17,9 +17,9 @@ from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
 from livery.engines.mlx.adapter import SwitchedAdapter, put_on
+from livery.engines.mlx.head import sum_last
 from livery.engines.mlx.load import Base, load_base
 from livery.engines.mlx.model_config import longest_exact
-from livery.engines.mlx.sums import sum_last
 from livery.engines.token_engine import TokenEngine
 from livery.errors import UserError
 from livery.models import read_config

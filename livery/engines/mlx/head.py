@@ -1,4 +1,4 @@
-"""The head of a model, computed for chosen positions only.
+"""The head of a model, computed for chosen positions only, and exact sums over its logits.
 
 Of a prompt's logits nobody needs more than the last, of a training example's none but those before
 its supervised tokens; in small models the head is most of the work. The rows are picked inside the
@@ -17,6 +17,24 @@ import numpy as np
 from mlx import nn
 
 from livery.training.self_check import FAMILY_ERRORS, broken
+
+_BLOCK = 64
+
+
+def sum_last(x: mx.array) -> mx.array:
+    """Sum over the last axis, (…, n) -> (…), in blocks of 64 and then blocks of their sums.
+
+    On a CPU MLX adds a row up in one running float32: over a million squares that is 5e-4 short,
+    over a vocabulary of 262,144 it moves a log-probability by 1e-4. Blocks stay within 1e-7.
+    """
+    while x.shape[-1] > _BLOCK:
+        rest = x.shape[-1] % _BLOCK
+        whole = x if not rest else x[..., :-rest]
+        sums = whole.reshape(*x.shape[:-1], -1, _BLOCK).sum(axis=-1)
+        if rest:
+            sums = mx.concatenate([sums, x[..., -rest:].sum(axis=-1, keepdims=True)], axis=-1)
+        x = sums
+    return x.sum(axis=-1)
 
 
 class Head:

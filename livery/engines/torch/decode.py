@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from livery.engines.answers import Answer, Course, OnToken, answer_rows, common_prefix
-from livery.engines.sampling import gumbel, nucleus
+from livery.engines.answers import (
+    Answer,
+    Course,
+    OnToken,
+    answer_rows,
+    common_prefix,
+    gumbel,
+    nucleus,
+)
 from livery.engines.torch.attention import Attention, read_attention
 from livery.training.self_check import FAMILY_ERRORS
 

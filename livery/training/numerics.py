@@ -1,7 +1,7 @@
-"""What a run minimises, as a function of its rows: one for both backends.
+"""What every backend computes alike: the objective, a step's learning rate, LoRA's first weights.
 
-A backend gives each row of a micro-batch one number that carries a gradient, the summed
-log-probability of its supervised tokens. An objective makes them one loss:
+An objective is a function of a micro-batch's rows. A backend gives each row one number that carries
+a gradient, the summed log-probability of its supervised tokens; the objective makes them one loss:
 
     sft:  sum over rows of -weight * logprob, divided over a step by its supervised tokens
 
@@ -12,12 +12,15 @@ constant of each row.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from livery.config.settings import TrainSettings
 from livery.training.plan import MicroBatch
 
 
@@ -74,3 +77,37 @@ def _supervised_loss(rows: Rows) -> Any:
 
 
 SFT = Objective("sft", _supervised_loss, lambda batch: batch.supervised)
+
+
+def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
+    """Learning rate of optimizer step `step` (counted from 1) of `total`.
+
+    Linear from 0 over `warmup_steps`, then constant, or linear or half a cosine down to
+    `min_lr_ratio` of the peak at the last step.
+    """
+    peak, warm = settings.learning_rate, min(settings.warmup_steps, total - 1)
+    if step <= warm:
+        return peak * step / (warm + 1)
+    if settings.schedule == "constant":
+        return peak
+    done = min(1.0, (step - warm - 1) / max(1, total - warm))
+    left = 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    return peak * (settings.min_lr_ratio + (1.0 - settings.min_lr_ratio) * left)
+
+
+def initial_a(seed: int, module: str, rank: int, in_features: int) -> np.ndarray:
+    """LoRA's initial A (rank, in_features), float32, of the module with this Hugging Face path.
+
+    Uniform on (-1/sqrt(in), 1/sqrt(in)), as PEFT (Kaiming-uniform with a = sqrt 5) and mlx-lm draw
+    it. The draw depends on the seed and the module's name alone, so every backend starts from the
+    same numbers, and adapting one module more leaves the others as they were.
+
+    Args:
+        seed: of the run.
+        module: e.g. "model.layers.0.self_attn.q_proj".
+    """
+    key = hashlib.sha256(f"{seed}\n{module}".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+    bound = 1.0 / math.sqrt(in_features)
+    # Drawn as float64 and rounded: numpy's float32 stream is not promised to stay as it is.
+    return generator.uniform(-bound, bound, (rank, in_features)).astype(np.float32)
