@@ -32,7 +32,7 @@ import torch
 from benchmarks.cases import CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
 from livery.config.settings import TrainSettings
-from livery.dataset.template import load_tokenizer
+from livery.dataset.tokenizer import load_tokenizer
 from livery.paths import HOME
 from livery.training.plan import Example, Plan
 

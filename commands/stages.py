@@ -19,7 +19,8 @@ from commands.training.output import TrainingOutput
 from livery.blas import use_openblas
 from livery.config.layers import Config
 from livery.config.settings import TrainSettings
-from livery.dataset.raw import Source, raw_rows
+from livery.dataset.packed import Source
+from livery.dataset.raw import raw_rows
 from livery.dataset.sources import find
 from livery.errors import UserError
 from livery.files import sha256, write_json

@@ -102,11 +102,11 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
     """
     import jinja2
 
-    from livery.dataset import sandbox
+    from livery.dataset import bounds, sandbox
 
     try:
         template = sandbox.Template(tokenizer.template)
-    except sandbox.Refused as error:
+    except bounds.Refused as error:
         raise unknown(tokenizer, str(error)) from None
 
     def render(messages: Sequence[Message], prompt: bool) -> str:
@@ -122,9 +122,9 @@ def renderer(tokenizer: Tokenizer) -> Callable[[Sequence[Message], bool], str]:
         }
         try:
             return template.render(variables)
-        except sandbox.OutOfBounds as error:  # no other conversation is tried
+        except bounds.OutOfBounds as error:  # no other conversation is tried
             raise unknown(tokenizer, str(error)) from None
-        except sandbox.Refused as error:
+        except bounds.Refused as error:
             raise Refused(str(error)) from None
 
     return render

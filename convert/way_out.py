@@ -11,6 +11,7 @@ from typing import Literal
 
 from convert.base import Base
 from convert.gguf import fields as gguf_fields
+from convert.gguf.field_table import TABLE
 from convert.merge.changes import Part
 from convert.merge.extend import (
     BIASED_IN_MLX,
@@ -84,7 +85,7 @@ def loads(base: Base, more: Extension, runtime: Runtime | Literal[""]) -> bool:
         biased = more.config.keys() - {"tie_word_embeddings"}
         headless = more.untied and model_type in HEADLESS_IN_MLX
         return not headless and not (biased and model_type not in BIASED_IN_MLX)
-    if runtime in ("llamacpp", "ollama") and model_type in gguf_fields.TABLE:
+    if runtime in ("llamacpp", "ollama") and model_type in TABLE:
         config = {**base.config, **more.config}
         try:
             gguf_fields.check(gguf_fields.complete(replace(base, config=config)))

@@ -14,7 +14,7 @@ from livery.collecting import few_collections
 from livery.config.settings import TrainSettings
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import Dropped, Row, RowError, none_left
-from livery.dataset.raw import Source
+from livery.dataset.packed import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import asked_and_answered, question
 from livery.dataset.sources import SPLITS, digest, find

@@ -25,7 +25,7 @@ from livery.dataset.columns import read_columns
 from livery.dataset.conversation import Conversation
 from livery.dataset.encode import encode
 from livery.dataset.load import Dataset
-from livery.dataset.raw import Source
+from livery.dataset.packed import Source
 from livery.dataset.reader import Reader
 from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat

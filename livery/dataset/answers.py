@@ -16,10 +16,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from livery.dataset.bounds import Refused
 from livery.dataset.conversation import Conversation
-from livery.dataset.reasoning import split_reasoning
-from livery.dataset.sandbox import Refused
-from livery.dataset.template import EMPTY_BLOCK, OPEN_BLOCK, ChatTemplate, closing
+from livery.dataset.reasoning import EMPTY_BLOCK, OPEN_BLOCK, closing, split_reasoning
+from livery.dataset.template import ChatTemplate
 
 # Answers of one conversation up to which the prompt of each is rendered and compared.
 EACH = 24

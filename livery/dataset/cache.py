@@ -31,7 +31,7 @@ import numpy as np
 from livery import __version__, reading
 from livery.dataset.conversation import Dropped
 from livery.dataset.load import Dataset, load_dataset
-from livery.dataset.raw import Source
+from livery.dataset.packed import Source
 from livery.dataset.reader import Reader, Told
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError

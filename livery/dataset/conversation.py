@@ -7,7 +7,8 @@ token ids and masks. Nothing here knows files or tokenizers. A row with nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,3 +88,27 @@ def none_left(count: int, which: str = "") -> str:
     one = f"its only row{f' {which}' if which else ''} cannot be trained on"
     rows = f"{count:,} rows{f' {which}' if which else ''}"
     return one if count == 1 else f"none of its {rows} can be trained on"
+
+
+def system_in_user(messages: Sequence[Message]) -> list[Message]:
+    """For templates without a system role: its text opens the first user turn."""
+    system, *rest = messages
+    for at, message in enumerate(rest):
+        if message["role"] == "user":
+            text = f"{system['content']}\n\n{message['content']}"
+            return [*rest[:at], {**message, "content": text}, *rest[at + 1 :]]
+    return [{"role": "user", "content": system["content"]}, *rest]
+
+
+def as_parts(text: str) -> list[dict[str, str]]:
+    """Content as the list of parts that templates of models with images take."""
+    return [{"type": "text", "text": text}]
+
+
+def with_json_text(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call with its arguments as JSON text."""
+    function = call["function"]
+    if isinstance(function.get("arguments"), str):
+        return dict(call)
+    text = json.dumps(function.get("arguments", {}), ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}

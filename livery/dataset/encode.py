@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from livery.dataset.answers import Rendering, find_answers
+from livery.dataset.bounds import Refused
 from livery.dataset.conversation import Conversation, Dropped, Message, Pair, Row, Text
 from livery.dataset.noticed import ControlTokens, left_out, says_nothing
 from livery.dataset.reasoning import contradicted, left_open, split_reasoning
 from livery.dataset.rows import nothing_to_learn
-from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
 from livery.dataset.tokens import Marks
 from livery.errors import UserError, counted

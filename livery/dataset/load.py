@@ -17,7 +17,7 @@ import numpy as np
 from livery.collecting import few_collections
 from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.encode import BATCH, Encoded, encode_batches
-from livery.dataset.raw import Source
+from livery.dataset.packed import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import question
 from livery.dataset.template import ChatTemplate

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from livery.dataset.answers import Rendering
+from livery.dataset.bounds import Refused
 from livery.dataset.conversation import Conversation, Message
 from livery.dataset.reasoning import split_reasoning, without_switches
-from livery.dataset.sandbox import Refused
 from livery.dataset.template import ChatTemplate
 
 _BLOCK = re.compile(r"<([A-Za-z_]+)>\s*</\1>|</?think>")

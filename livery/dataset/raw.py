@@ -1,5 +1,4 @@
-"""Files of rows, whatever their format: JSON lines, JSON arrays, CSV and TSV, Parquet, compressed
-or within a zip.
+"""Files of rows, whatever their format: JSON lines, JSON arrays, CSV and TSV, Parquet.
 
 Rows are read as a stream: of a file of any size one chunk and one row are held. A row that cannot
 be read is a `RowError` in its place; where no more rows can be found after a fault, the file ends
@@ -8,38 +7,30 @@ with a `UserError`.
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from livery.dataset.conversation import RowError
-from livery.errors import UserError, counted, shown
-from livery.reading import LONGEST_LINE, decode, kind_of, open_file, parse_json, parse_row
+from livery.dataset.packed import (
+    ReadSoFar,
+    Source,
+    bomb,
+    explained,
+    import_pyarrow,
+    most_bytes,
+    read_chunks,
+    seekable,
+)
+from livery.errors import UserError, counted
+from livery.reading import LONGEST_LINE, decode, kind_of, parse_json, parse_row
 
 RawRow = tuple[str, dict[str, Any] | RowError]
-ReadSoFar = Callable[[int], None]
 
-FORMATS = {
-    ".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "table", ".tsv": "table",
-    ".parquet": "parquet",
-}  # fmt: skip
-PACKED = (".gz", ".zst", ".bz2", ".xz")
-# Text may grow to so many times its packed size, and to so many bytes more: rows that share a long
-# prompt shrink some fiftyfold.
-_GROWTH, _FLOOR = 200, 64 << 20
-_CHUNK = 1 << 20
 _BATCH = 256  # rows of a Parquet file held at a time, if they cannot take more than
 _HELD = 1 << 30  # so many bytes
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -51,50 +42,6 @@ _DISGUISES = (
     (b"PK\x03\x04", "a zip file or a spreadsheet", ""), (b"SQLite format 3", "a database", ""),
     (b"%PDF-", "a PDF", ""), (b"\x89PNG", "a picture", ""),
 )  # fmt: skip
-_FAULTS = (
-    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
-    RuntimeError, ValueError,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of rows: on the disk, or a member of a zip.
-
-    Attributes:
-        path: of the file, or of the zip that holds it.
-        member: its name within the zip; "" for a file of its own.
-    """
-
-    path: Path
-    member: str = ""
-
-    def __str__(self) -> str:
-        return shown(f"{self.path}/{self.member}" if self.member else self.path, 1000)
-
-    def size(self) -> int:
-        """Bytes that it takes on the disk."""
-        if self.member:
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.getinfo(self.member).compress_size
-        return self.path.stat().st_size
-
-    @property
-    def format(self) -> str:
-        """One of the values of FORMATS; a name of no known ending is taken for JSON lines."""
-        return FORMATS.get(Path(self.plain_name).suffix.lower(), "lines")
-
-    @property
-    def packing(self) -> str:
-        """One of PACKED, or ""."""
-        suffix = Path(self.member or self.path.name).suffix.lower()
-        return {".zstd": ".zst"}.get(suffix, suffix if suffix in PACKED else "")
-
-    @property
-    def plain_name(self) -> str:
-        """The file's name without the ending of its packing."""
-        name = self.member or self.path.name
-        return name[: -len(Path(name).suffix)] if self.packing else name
 
 
 def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[RawRow]:
@@ -111,7 +58,7 @@ def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[Ra
     if source.format == "parquet":
         yield from _parquet(source, read)
         return
-    chunks = _chunks(source, read)
+    chunks = read_chunks(source, read)
     first = next(chunks, b"")
     _check_text(first, source)
     chunks = _chain(first, chunks)
@@ -348,29 +295,29 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
 
 
 def _parquet(source: Source, read: ReadSoFar) -> Iterator[RawRow]:
-    arrow = _pyarrow(source, "Parquet files")
-    with _seekable(source) as file, _explained(source, (arrow.ArrowException,)):
+    arrow = import_pyarrow(source, "Parquet files")
+    with seekable(source) as file, explained(source, (arrow.ArrowException,)):
         from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
         number = 0
         packed = file.seek(0, io.SEEK_END)
         table = parquet.ParquetFile(file)
         said, largest = _parquet_sizes(table.metadata)
-        if said > _most(packed):
-            raise _bomb(source, packed)
+        if said > most_bytes(packed):
+            raise bomb(source, packed)
         # A value that the file holds once may stand in every row.
-        held = min(_HELD, _most(packed))
+        held = min(_HELD, most_bytes(packed))
         count = max(1, min(_BATCH, held // max(1, largest)))
         size, total = source.size(), 0
         for batch in table.iter_batches(batch_size=count):
-            if batch.nbytes > _most(packed):  # the metadata may say anything
-                raise _bomb(source, packed)
+            if batch.nbytes > most_bytes(packed):  # the metadata may say anything
+                raise bomb(source, packed)
             read(size * number // max(1, table.metadata.num_rows))
             for row in batch.to_pylist():
                 number += 1
                 total += _bytes(row)
-                if total > _most(packed):
-                    raise _bomb(source, packed)
+                if total > most_bytes(packed):
+                    raise bomb(source, packed)
                 # A schema gives every row all fields of all others, as null.
                 yield f"{source} row {number}", _without_null(row)
 
@@ -397,118 +344,12 @@ def _bytes(value: Any) -> int:
     return len(value) if isinstance(value, str | bytes) else 1
 
 
-def _most(packed: int) -> int:
-    """Bytes that a file of so many packed bytes may grow to."""
-    return _GROWTH * packed + _FLOOR
-
-
-def _bomb(source: Source, packed: int) -> UserError:
-    remedy = "Write its rows as JSON lines" if source.format == "parquet" else "Unpack it yourself"
-    return UserError(
-        f"{source}: grows from {packed:,} to more than {_most(packed):,} bytes, which no data do: "
-        f"a bomb, or damaged. {remedy} if it is what you meant."
-    )
-
-
 def _without_null(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_null(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
         return [_without_null(v) for v in value]
     return value
-
-
-def _pyarrow(source: Source, what: str) -> Any:
-    try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            f"{source}: {what} are read with pyarrow, which cannot be imported ({error}). Install "
-            "it with: pip install 'livery[data]'"
-        ) from None
-    return pyarrow
-
-
-def _chunks(source: Source, read: ReadSoFar = lambda size: None) -> Generator[bytes]:
-    """The file's bytes, unpacked."""
-    with _opened(source) as (file, size, position), _explained(source):
-        most = _most(size)
-        packed = bool(source.packing or source.member)
-        total = 0
-        read_some: Any = getattr(file, "read1", file.read)  # what comes before a fault is kept
-        while chunk := read_some(_CHUNK):
-            total += len(chunk)
-            if packed and total > most:
-                raise _bomb(source, size)
-            read(position())
-            yield chunk
-
-
-@contextmanager
-def _opened(source: Source) -> Generator[tuple[IO[bytes], int, Callable[[], int]]]:
-    """(the unpacked stream, its size while packed, how much of that is read)."""
-    with open_file(source.path) as file, _explained(source):
-        size = source.path.stat().st_size
-        stream: Any = file
-        position = file.tell
-        if source.member:
-            archive = zipfile.ZipFile(file)
-            entry = archive.getinfo(source.member)
-            member = stream = archive.open(entry)
-            size = entry.compress_size
-
-            def position() -> int:
-                return size * member.tell() // max(1, entry.file_size)
-
-        yield _UNPACK[source.packing](stream, source) if source.packing else stream, size, position
-
-
-@contextmanager
-def _seekable(source: Source) -> Generator[IO[bytes]]:
-    if not (source.member or source.packing):
-        with open_file(source.path) as file:
-            yield file
-        return
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        for chunk in _chunks(source):
-            file.write(chunk)
-        file.seek(0)
-        yield file
-
-
-def _zstd(file: IO[bytes], source: Source) -> Any:
-    try:
-        from compression import zstd  # Python 3.14  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        arrow = _pyarrow(source, ".zst files")
-        return arrow.CompressedInputStream(arrow.PythonFile(file, mode="r"), "zstd")
-    return zstd.ZstdFile(file)
-
-
-_UNPACK: dict[str, Callable[[IO[bytes], Source], Any]] = {
-    ".gz": lambda file, source: gzip.GzipFile(fileobj=file),
-    ".bz2": lambda file, source: bz2.BZ2File(file),
-    ".xz": lambda file, source: lzma.LZMAFile(file),  # noqa: SIM115
-    ".zst": _zstd,
-}
-
-
-@contextmanager
-def _explained(source: Source, faults: tuple[type[Exception], ...] = ()) -> Generator[None]:
-    """Turn a reader's refusals of a damaged file into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (*_FAULTS, *faults) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        kind = source.packing or ("zip" if source.member else source.format)
-        raise UserError(
-            f"{source}: not a complete {kind.lstrip('.')} file: {shown(reason)}. Download or make "
-            "it again."
-        ) from None
 
 
 def _fault(where: str, prefix: str, error: UserError) -> RawRow:

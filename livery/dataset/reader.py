@@ -13,7 +13,8 @@ from typing import Any
 
 from livery.dataset.columns import Columns, as_truth
 from livery.dataset.conversation import Dropped, Row, RowError
-from livery.dataset.raw import Source, raw_rows
+from livery.dataset.packed import Source
+from livery.dataset.raw import raw_rows
 from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
 from livery.errors import UserError, counted, sentence
 from livery.progress import Progress

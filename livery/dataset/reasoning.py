@@ -101,3 +101,13 @@ def contradicted(messages: Sequence[Message], at: int) -> str:
     if asked == "/think" and not reasons:
         return "answers without reasoning although /think before them asks for it"
     return ""
+
+
+# A generation prompt that ends within a block of reasoning, or after an empty one.
+OPEN_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*\Z")
+EMPTY_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*</\1>\s*\Z")
+
+
+def closing(prompt: str, tag: str) -> str:
+    """What ends a block of reasoning that a prompt has opened and left empty."""
+    return f"\n</{tag}>\n\n" if prompt.endswith("\n") else f"</{tag}>"

@@ -1,7 +1,7 @@
 """Where a data set's rows stand: a file, a folder, a zip, or a data set of the hub.
 
 A folder (or zip) holds splits by name: train, valid (validation, val, dev, eval) and test, each one
-file of any format of `livery.dataset.raw` or shards of one (train-00000-of-00002.parquet), at its
+file of a format in `packed.FORMATS` or shards of one (train-00000-of-00002.parquet), at its
 top, in its folder `data`, or in folders of these names. A folder with one single file of rows holds
 training data, whatever the file's name.
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from livery.dataset.raw import FORMATS, PACKED, Source
+from livery.dataset.packed import FORMATS, PACKED, Source
 from livery.errors import UserError, shown
 from livery.files import sha256
 from livery.reading import open_file

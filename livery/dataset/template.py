@@ -9,34 +9,23 @@ One `ChatTemplate` serves training and every engine, so that a model is prompted
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from livery.config.settings import TemplateSettings
-from livery.dataset.conversation import Message
-from livery.dataset.reasoning import BLOCKS, split_reasoning
-from livery.dataset.sandbox import Refused, Template, compiled
+from livery.dataset.bounds import Refused
+from livery.dataset.conversation import Message, as_parts, system_in_user, with_json_text
+from livery.dataset.reasoning import BLOCKS, EMPTY_BLOCK, OPEN_BLOCK, closing, split_reasoning
+from livery.dataset.sandbox import Template, compiled, read_date
+from livery.dataset.tokenizer import load_tokenizer, token_ids
 from livery.errors import UserError, sentence
-from livery.models import check_files, find_base
-from livery.reading import read_object, read_text
+from livery.models import find_base
+from livery.reading import read_object
 
-# Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
-    "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 _ASKS, _ANSWERS, _SYSTEM = "LIVERYASKS", "LIVERYANSWERS", "LIVERYSYSTEM"
 _REASONS = "LIVERYREASONS"
-
-# A generation prompt that ends within a block of reasoning, or after an empty one.
-OPEN_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*\Z")
-EMPTY_BLOCK = re.compile(r"\s*<([A-Za-z_]+)>\s*</\1>\s*\Z")
 
 
 class ChatTemplate:
@@ -258,14 +247,14 @@ class ChatTemplate:
 
     def _probed(self, messages: Sequence[Message]) -> str:
         if self.wants_parts:
-            messages = [{**m, "content": _as_parts(m["content"])} for m in messages]
+            messages = [{**m, "content": as_parts(m["content"])} for m in messages]
         return self._render(messages, (), self.settings.kwargs, True)
 
     @cached_property
     def wants_parts(self) -> bool:
         """The template takes content as a list of parts alone, as those of models that see do."""
         outcomes: list[bool] = []
-        for wrap in (lambda text: text, _as_parts):  # pyright: ignore[reportUnknownLambdaType]
+        for wrap in (lambda text: text, as_parts):  # pyright: ignore[reportUnknownLambdaType]
             turns = [{**m, "content": wrap(m["content"])} for m in _probe(_ASKS, _ANSWERS)]
             try:
                 text = self._render(turns, (), self.settings.kwargs, False)
@@ -374,12 +363,12 @@ class ChatTemplate:
             if (reasoning := message.get("reasoning_content")) is not None:
                 message.setdefault("thinking", reasoning)  # the name in gpt-oss's template
             if message.get("tool_calls") and self.wants_json_text:
-                message["tool_calls"] = [_with_json_text(call) for call in message["tool_calls"]]
+                message["tool_calls"] = [with_json_text(call) for call in message["tool_calls"]]
             made.append(message)
         if made and made[0]["role"] == "system" and self.merges_system:
             made = system_in_user(made)
         if self.wants_parts:
-            made = [{**message, "content": _as_parts(message["content"])} for message in made]
+            made = [{**message, "content": as_parts(message["content"])} for message in made]
         return made
 
     def _reasoning_apart(self, message: Message) -> Message:
@@ -403,99 +392,6 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
     return ChatTemplate(load_tokenizer(model, settings.template), settings, vocabulary)
 
 
-def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
-    """The model's tokenizer, with a chat template.
-
-    Args:
-        model: folder or hub id.
-        chat_template: "chatml", the name of one of the tokenizer's templates, or a file that holds
-            a Jinja template; None keeps the model's own.
-
-    Raises:
-        UserError: there is no tokenizer, or no such template; or a pipe lies in the folder.
-    """
-    from transformers import AutoTokenizer
-
-    if Path(model).is_dir():
-        check_files(Path(model))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
-    except Exception as error:  # transformers raises a dozen types here, for as many causes
-        raise UserError(
-            f"{model}: its tokenizer could not be loaded: {str(error).splitlines()[0]}. "
-            "Give a folder that holds tokenizer.json, or a model id that this machine can reach."
-        ) from error
-    own: Any = tokenizer.chat_template
-    named: dict[str, str] = own if isinstance(own, dict) else {}
-    if chat_template is None:
-        if named and "default" not in named:
-            raise UserError(
-                f"{model}: brings the chat templates {', '.join(sorted(named))}, and none called "
-                f"default. Choose one: --chat-template {min(named)}."
-            )
-    elif chat_template in named:
-        tokenizer.chat_template = named[chat_template]
-    elif chat_template == "chatml":
-        tokenizer.chat_template = CHATML
-        missing = [t for t in ("<|im_start|>", "<|im_end|>") if len(token_ids(tokenizer, t)) != 1]
-        if missing:
-            raise UserError(
-                f"{model}: --chat-template chatml needs {' and '.join(missing)} as a token of the "
-                "vocabulary. Give a template of your own made of tokens that it has."
-            )
-    elif not (chat_template == "default" and own):
-        path = Path(chat_template)
-        if not path.is_file():
-            has = f", or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
-            raise UserError(f"{chat_template}: no such template file (or say chatml{has}).")
-        tokenizer.chat_template = read_text(path)
-    return tokenizer
-
-
-def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text, nothing added."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def read_date(text: str) -> datetime.datetime | None:
-    """The date of TemplateSettings; None for today. Raises UserError where it is none."""
-    if not text:
-        return None
-    try:
-        return datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(
-            f"template_date is {text!r}; it must be a date such as 2025-01-31."
-        ) from None
-
-
-def closing(prompt: str, tag: str) -> str:
-    """What ends a block of reasoning that a prompt has opened and left empty."""
-    return f"\n</{tag}>\n\n" if prompt.endswith("\n") else f"</{tag}>"
-
-
-def system_in_user(messages: Sequence[Message]) -> list[Message]:
-    """For templates without a system role: its text opens the first user turn."""
-    system, *rest = messages
-    for at, message in enumerate(rest):
-        if message["role"] == "user":
-            text = f"{system['content']}\n\n{message['content']}"
-            return [*rest[:at], {**message, "content": text}, *rest[at + 1 :]]
-    return [{"role": "user", "content": system["content"]}, *rest]
-
-
 def _probe(*texts: str) -> list[Message]:
     roles = ("user", "assistant")
     return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
-
-
-def _as_parts(text: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text}]
-
-
-def _with_json_text(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    if isinstance(function.get("arguments"), str):
-        return dict(call)
-    text = json.dumps(function.get("arguments", {}), ensure_ascii=False)
-    return {**call, "function": {**function, "arguments": text}}

@@ -281,7 +281,7 @@ def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
     """The GGUF file that a run on torch exports: experts, and attention beside them."""
     from commands.training.export import export
     from livery.config.settings import LoraSettings, TrainSettings
-    from livery.dataset.template import load_tokenizer
+    from livery.dataset.tokenizer import load_tokenizer
     from tests.cuda_train.test_torch_loss import make
 
     base = tiny_model(family, root)

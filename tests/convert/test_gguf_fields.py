@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from commands.gguf import gguf_command
 from convert.base import load_base
+from convert.gguf import field_table
 from convert.gguf import fields as gguf_fields
 from convert.gguf import numbers as gguf_numbers
 from convert.gguf import rope as gguf_rope
@@ -58,19 +59,19 @@ def transformers_class(model_type: str) -> Any:
     return CONFIG_MAPPING[model_type]
 
 
-@pytest.mark.parametrize("model_type", gguf_fields.TABLE)
+@pytest.mark.parametrize("model_type", field_table.TABLE)
 def test_every_field_of_transformers_is_in_the_table(model_type: str):
     """A field that a later transformers adds has to be looked at before this passes again."""
     config = transformers_class(model_type)()
     fields = set(config.to_dict()) | set(config.attribute_map or {})
-    known = gguf_fields.TABLE[model_type]
-    handled = gguf_fields.NO_EFFECT | gguf_fields.SIZES | known.written | set(known.constants)
+    known = field_table.TABLE[model_type]
+    handled = field_table.NO_EFFECT | field_table.SIZES | known.written | set(known.constants)
     assert fields - handled == set()
-    with_effect = (known.written | set(known.constants) | gguf_fields.SIZES) & gguf_fields.NO_EFFECT
+    with_effect = (known.written | set(known.constants) | field_table.SIZES) & field_table.NO_EFFECT
     assert not with_effect
 
 
-@pytest.mark.parametrize("model_type", gguf_fields.TABLE)
+@pytest.mark.parametrize("model_type", field_table.TABLE)
 def test_what_an_absent_field_means_is_what_transformers_takes(model_type: str):
     kind = transformers_class(model_type)
     own = {f.name: f.default for f in dataclasses.fields(kind)}
@@ -83,13 +84,13 @@ def test_what_an_absent_field_means_is_what_transformers_takes(model_type: str):
         "rope_local_base_freq": local,
         "num_experts": own.get("num_experts", own.get("num_local_experts")),
     }
-    for name, value in gguf_fields.TABLE[model_type].absent.items():
+    for name, value in field_table.TABLE[model_type].absent.items():
         assert value == (special[name] if name in special else own[name]), name
     # Those that a file needs, and that stand in no size of the model.
     for name in ("rms_norm_eps", "layer_norm_eps", "hidden_act", "hidden_activation", "head_dim",
                  "num_key_value_heads", "sliding_window", "query_pre_attn_scalar"):  # fmt: skip
         if own.get(name) is not None and (name, model_type) != ("num_key_value_heads", "phi"):
-            assert gguf_fields.TABLE[model_type].absent.get(name) == own[name], name
+            assert field_table.TABLE[model_type].absent.get(name) == own[name], name
 
 
 @pytest.mark.parametrize("family", ONCE)
@@ -98,7 +99,7 @@ def test_what_is_said_to_have_no_effect_has_none(family: str, root: Path, tmp_pa
     kind = transformers_class(FAMILIES[family][1]["model_type"])
     odd: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        if field.name in gguf_fields.NO_EFFECT:
+        if field.name in field_table.NO_EFFECT:
             default = field.default
             if isinstance(default, bool):
                 odd[field.name] = not default
@@ -347,4 +348,4 @@ def test_what_is_known_is_data():
     known = gguf_fields.support()
     assert known["gemma3"] == {"architecture": "gemma3", "adapter": True, "model": False}
     assert known["qwen3_5_text"] == {"architecture": "qwen35", "adapter": True, "model": True}
-    assert {name for name, entry in known.items() if entry["model"]} == set(gguf_fields.TABLE)
+    assert {name for name, entry in known.items() if entry["model"]} == set(field_table.TABLE)

@@ -121,7 +121,7 @@ def test_both_backends_agree(models: Path, family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_adapter_answers_alike_in_peft(models: Path, family: str, tmp_path: Path) -> None:
     from commands.training.export import export
-    from livery.dataset.template import load_tokenizer
+    from livery.dataset.tokenizer import load_tokenizer
     from livery.engines.torch.adapter import put_on
     from livery.engines.torch.load import load_base
 

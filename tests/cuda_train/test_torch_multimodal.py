@@ -80,7 +80,7 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
     from peft import PeftModel
 
     from commands.training.export import export
-    from livery.dataset.template import load_tokenizer
+    from livery.dataset.tokenizer import load_tokenizer
     from livery.engines.torch.adapter import put_on
 
     folder, model = whole

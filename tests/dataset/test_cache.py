@@ -26,7 +26,7 @@ from livery.dataset import cache as caching
 from livery.dataset.cache import Cache, Kept, default_cache, load_cached
 from livery.dataset.columns import read_columns
 from livery.dataset.load import Dataset
-from livery.dataset.raw import Source
+from livery.dataset.packed import Source
 from livery.dataset.reader import Reader, Told
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError

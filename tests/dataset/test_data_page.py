@@ -9,7 +9,7 @@ import pytest
 
 from livery.dataset.columns import ANNOTATIONS, FIELDS, read_columns
 from livery.dataset.conversation import RowError
-from livery.dataset.raw import FORMATS, PACKED
+from livery.dataset.packed import FORMATS, PACKED
 from livery.dataset.rows import nothing_to_learn, read_row
 from livery.dataset.turns import ROLES
 from livery.paths import HOME

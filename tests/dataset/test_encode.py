@@ -19,7 +19,8 @@ from livery.dataset.conversation import Conversation
 from livery.dataset.encode import encode
 from livery.dataset.load import digest, load_dataset
 from livery.dataset.rows import read_row
-from livery.dataset.template import ChatTemplate, load_chat, load_tokenizer
+from livery.dataset.template import ChatTemplate, load_chat
+from livery.dataset.tokenizer import load_tokenizer
 from livery.errors import UserError
 from livery.training.plan import Example
 from tests.tiny_models import EOS_ID, tiny_model

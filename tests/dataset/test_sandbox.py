@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from livery.dataset.sandbox import OutOfBounds, Refused, Template, compiled
+from livery.dataset.bounds import OutOfBounds, Refused
+from livery.dataset.sandbox import Template, compiled
 from tests.dataset.templates import FAMILIES, TOOLS, trl_templates
 
 TURNS = [
@@ -113,8 +114,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_template_hangs_or_floods(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livery.dataset.sandbox.SECONDS", 0.5)
-    monkeypatch.setattr("livery.dataset.sandbox.STEPS", 200_000)
+    monkeypatch.setattr("livery.dataset.bounds.SECONDS", 0.5)
+    monkeypatch.setattr("livery.dataset.bounds.STEPS", 200_000)
     template = Template(HOSTILE[name])
     began = time.thread_time()
     with pytest.raises(Refused) as caught:
@@ -162,7 +163,7 @@ def test_what_is_no_template_or_reaches_out_is_refused(source: str) -> None:
 
 
 def test_out_of_bounds_is_told_from_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livery.dataset.sandbox.STEPS", 10_000)
+    monkeypatch.setattr("livery.dataset.bounds.STEPS", 10_000)
     with pytest.raises(OutOfBounds, match="steps"):
         Template(HOSTILE["a branching macro"]).render(variables())
     with pytest.raises(Refused, match="no roles here") as caught:
@@ -177,7 +178,7 @@ def test_a_short_rendering_does_not_ask_for_the_processors_time(
     template = Template(FAMILIES["chatml"])
     asked: list[float] = []
     monkeypatch.setattr(
-        "livery.dataset.sandbox.time.thread_time", lambda: asked.append(0.0) or asked[-1]
+        "livery.dataset.bounds.time.thread_time", lambda: asked.append(0.0) or asked[-1]
     )
     turns = [{"role": ("user", "assistant")[i % 2], "content": "word"} for i in range(64)]
     assert template.render(variables(messages=turns)).count("word") == 64

@@ -48,7 +48,7 @@ def on_mlx(folder: Path) -> np.ndarray:
 
 
 def tokenizer(folder: Path) -> object:
-    from livery.dataset.template import load_tokenizer
+    from livery.dataset.tokenizer import load_tokenizer
 
     return load_tokenizer(folder)
 
