@@ -69,9 +69,12 @@ class Base:
     @property
     def tied(self) -> bool:
         """Whether the head is the embedding's transpose: what the config says, or else whether the
-        head has no weights of its own."""
-        if self.config.get("tie_word_embeddings") is not None:
-            return bool(self.config["tie_word_embeddings"])
+        head has no weights of its own. (A multimodal model's may say otherwise of its language part
+        than of the whole, which counts.)"""
+        said = self.config.get("tie_word_embeddings")
+        nested = "text_config" in self.config and bool(self.shapes)
+        if said is not None and not (nested and not said and "lm_head" not in self.shapes):
+            return bool(said)
         if self.shapes:
             return "lm_head" not in self.shapes
         return str(self.config.get("model_type", "")).startswith("gemma")

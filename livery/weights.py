@@ -253,6 +253,42 @@ def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) ->
         )
 
 
+def check_tied_head(config: Mapping[str, Any], folder: Path) -> None:
+    """Raises UserError where config.json ties the head to the embedding and the weights hold a head
+    that differs from it: transformers 5 then computes with that head, other runtimes without."""
+    if True not in [part.get("tie_word_embeddings") for part in (config, *nested_parts(config))]:
+        return
+    found: dict[str, tuple[Path, Any]] = {}
+    for file in weight_files(folder):
+        for name, entry in open_tensors(file).entries.items():
+            part = name.removesuffix(".weight").rpartition(".")[2]
+            if name.endswith(".weight") and part in ("lm_head", "embed_tokens"):
+                found[part] = file, entry
+    if len(found) == 2 and not _same_bytes(*found.values()):
+        raise UserError(
+            f"{shown(folder / CONFIG)}: tie_word_embeddings is true, but the weights hold a head "
+            "(lm_head.weight) that is not the embedding. transformers 5 computes with that head, "
+            "mlx-lm and others with the embedding. Set tie_word_embeddings to false, or take "
+            "lm_head.weight out of the weights."
+        )
+
+
+def _same_bytes(one: tuple[Path, Any], other: tuple[Path, Any]) -> bool:
+    (first, a), (second, b) = one, other
+    if (a.tag, a.shape) != (b.tag, b.shape):
+        return False
+    with open_file(first) as left, open_file(second) as right:
+        left.seek(a.start)
+        right.seek(b.start)
+        rest = a.end - a.start
+        while rest > 0:
+            size = min(rest, 1 << 22)
+            if left.read(size) != right.read(size):
+                return False
+            rest -= size
+    return True
+
+
 def _by_layer(names: Iterable[str]) -> tuple[dict[int, set[str]], list[str]]:
     """Modules by the number of their layer, of the longest stack of layers; and what else there is.
 

@@ -179,9 +179,11 @@ def peft_logits(folder: Path, adapter: Path) -> tuple[np.ndarray, np.ndarray]:
     """(24, V) of the base and of the adapter on it, by transformers and PEFT alone."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    text_only = type(AutoConfig.from_pretrained(folder)) in AutoModelForCausalLM._model_mapping
+    kind: Any = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
     tokens = torch.tensor(TOKENS)
     with torch.no_grad():
         plain = model(input_ids=tokens).logits[0].numpy()

@@ -19,8 +19,8 @@ PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- families: python -m tests.family_table -->", "<!-- end of families -->"
 # What people ask for; `tests.hf_families` holds the rest.
 ASKED = """
-    llama mistral mixtral ministral ministral3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next
-    qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3_text gemma4_text phi phi3 phimoe smollm3
+    llama mistral mixtral ministral ministral3 mistral3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next
+    qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3_text gemma4_text gemma4_moe phi phi3 phimoe smollm3
     granite granitemoe
     granitemoehybrid glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa olmo2 olmo3 olmo_hybrid olmoe
     flex_olmo cohere cohere2 cohere2_moe stablelm internlm3 ernie4_5 ernie4_5_moe hunyuan_v1_dense
@@ -40,12 +40,25 @@ HEAD = (
 _ALIKE = 1e-3
 
 
+# Rows that are no model type of transformers' causal models.
+_BUILT = ("mistral3", "gemma4_moe")
+
+
+def _folder(family: str, folder: Path) -> Path:
+    if family == "mistral3":
+        hf_families.mistral3(folder)
+        return folder
+    if family == "gemma4_moe":
+        return hf_families.tiny("gemma4_text", folder, **hf_families.GEMMA4_EXPERTS)
+    return hf_families.tiny(family, folder)
+
+
 def row(family: str, root: Path) -> str:
     """One line of the table."""
-    folder = hf_families.tiny(family, root / family)
+    folder = _folder(family, root / family)
     torch = family_runs.try_torch(folder, root / f"{family}-torch")
     mlx = None
-    if family in hf_families.ON_MLX:
+    if family in (*hf_families.ON_MLX, *_BUILT):
         mlx = family_runs.try_mlx(folder, root / f"{family}-mlx")
     made = [o for o in (torch, mlx) if o is not None and o.trains]
     formats = {name for outcome in made for name in outcome.formats}

@@ -168,6 +168,40 @@ def tiny(family: str, folder: Path, **changes: Any) -> Path:
     return folder
 
 
+_MISTRAL3_YARN: dict[str, Any] = {
+    "type": "yarn", "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+    "original_max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0,
+    "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
+
+
+def mistral3(folder: Path, text: str = "ministral3", **changes: Any) -> Any:
+    """Write the multimodal model with a language model of type `text`, and return it.
+
+    Its configuration ties the head for the whole and not for the language model, as transformers
+    writes it where nobody says otherwise; `changes` are of the whole.
+    """
+    import torch
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    rope = {"rope_parameters": _MISTRAL3_YARN} if text == "ministral3" else {}
+    known = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+             "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
+             "bos_token_id", "eos_token_id", "pad_token_id")  # fmt: skip
+    inner = {"model_type": text, **{key: COMMON[key] for key in known}, **rope}
+    vision = {
+        "model_type": "pixtral", "hidden_size": 32, "intermediate_size": 64, "head_dim": 16,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    config: Any = Mistral3Config(text_config=inner, vision_config=vision, **changes)
+    torch.manual_seed(0)
+    model: Any = Mistral3ForConditionalGeneration(config).eval()
+    draw(model)
+    model.save_pretrained(folder)
+    _write_tokenizer(folder)
+    return model
+
+
 def draw(model: Any) -> None:
     """Weights with enough variance that a wrong adapter shows in the logits."""
     import torch

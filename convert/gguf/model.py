@@ -26,8 +26,9 @@ from convert.gguf.names import Architecture
 from convert.naming import leaf
 from livery.errors import UserError
 from livery.gguf_reader import TYPES
+from livery.models import read_config
 from livery.safetensors_file import TensorFile, open_tensors
-from livery.weights import weight_files
+from livery.weights import check_tied_head, weight_files
 
 # What can be asked for -> (type of the matrices, llama.cpp's number for the mix).
 OUTPUTS = {
@@ -80,7 +81,8 @@ def write_model(
     if gguf_names.multimodal(base.model_type):
         raise UserError(
             f"{base.folder}: a multimodal model: its vision part has no place in a single GGUF "
-            "file. Convert it with llama.cpp's own script."
+            "file. Convert it with llama.cpp's own script (livery gguf does, where LLAMA_CPP_DIR "
+            "names a checkout)."
         )
     if not gguf_fields.writes(base):
         raise UserError(
@@ -89,6 +91,7 @@ def write_model(
             "names a checkout)."
         )
     gguf_fields.check(base, ignored)
+    check_tied_head(read_config(base.folder), base.folder)
     mix = k_quants.MIXES.get(kind)
     assert mix is None or quantize, "K-quants need a quantizer"
     with gguf_numbers.explained(base):

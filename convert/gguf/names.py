@@ -106,7 +106,7 @@ _TABLE = (
     Architecture("smollm3", "SMOLLM3", (*_ATTENTION, *_GATED), True, ("smollm3",)),
     Architecture("granite", "GRANITE", (*_ATTENTION, *_GATED), True, ("granite",)),
     Architecture("olmo2", "OLMO2", (*_ATTENTION, *_GATED), False, ("olmo2", "olmo3")),
-    Architecture("mistral3", "MISTRAL3", (*_ATTENTION, *_GATED), True, ("ministral3",)),
+    Architecture("mistral3", "MISTRAL3", (*_ATTENTION, *_GATED), True, ("ministral3", "mistral3")),
     Architecture("glm4", "GLM4", _GLM4, False, ("glm4",)),
     Architecture("lfm2", "LFM2", _LFM2, False, ("lfm2",)),
     Architecture(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from convert.adapters import gguf as gguf_format
 from convert.base import load_base
@@ -20,6 +22,7 @@ from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
+from tests import hf_families
 from tests.convert import convert_cases as cases
 from tests.convert import gguf_bases
 from tests.convert.test_gguf_fields import changed
@@ -116,8 +119,6 @@ def test_model_and_adapter_on_llama_cpp(family: str, root: Path, tmp_path: Path)
     assert np.abs(found["adapted"] - wanted).max() < tolerance(family)
     assert np.abs(wanted - plain).max() > 0.5  # the adapter does something
     convert(tmp_path / "a.gguf", tmp_path / "back", "peft", base=base)
-    from safetensors.numpy import load_file
-
     first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
     assert first.keys() == again.keys()
     assert all((first[name] == again[name]).all() for name in first)
@@ -216,6 +217,49 @@ def test_the_multimodal_folder_s_adapter_is_the_text_model_s(root: Path, tmp_pat
     assert list(gguf_format.read(tmp_path / "a.gguf", base).pairs) == [f"model.{part}"]
 
 
+@pytest.mark.parametrize("text", ["ministral3", "mistral"])
+def test_the_adapter_of_multimodal_mistral3(text: str, root: Path, tmp_path: Path):
+    """llama.cpp has one architecture for the whole's language models. What PEFT trained on the
+    whole answers there, on a file of its language model, as on the whole."""
+    from peft import LoraConfig, get_peft_model
+
+    base, alone = tmp_path / "base", tmp_path / "alone"
+    whole = hf_families.mistral3(base, text, tie_word_embeddings=False)
+    plain = logprobs(whole)
+    model: Any = get_peft_model(
+        whole,
+        LoraConfig(r=4, lora_alpha=8, target_modules=r".*language_model.*_proj",
+                   rank_pattern={"v_proj": 2}, alpha_pattern={"q_proj": 13}),
+    )  # fmt: skip
+    cases.randomise(model)
+    model.save_pretrained(str(tmp_path / "peft"))
+    wanted = logprobs(model)
+    convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
+
+    alone.mkdir()
+    for file in base.iterdir():
+        shutil.copy(file, alone / file.name)
+    config = json.loads((base / "config.json").read_text())["text_config"]
+    # Mistral's is the same arithmetic without a window and without scaled queries.
+    config |= {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3"}
+    (alone / "config.json").write_text(json.dumps({**config, "sliding_window": None}))
+    stored = load_file(base / "model.safetensors")
+    tensors = {n.removeprefix("language_model."): t for n, t in stored.items()
+               if n.startswith("language_model.")}  # fmt: skip
+    save_file(tensors, alone / "model.safetensors", {"format": "pt"})
+    write_model(alone, tmp_path / "m.gguf", "f32")
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
+    assert np.abs(found["base"] - plain).max() < 1e-3
+    assert np.abs(found["adapted"] - wanted).max() < 1e-3
+    assert np.abs(wanted - plain).max() > 0.5
+    convert(tmp_path / "a.gguf", tmp_path / "back", "peft", base=base)
+    first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
+    assert first.keys() == again.keys()
+    assert all((first[name] == again[name]).all() for name in first)
+    with pytest.raises(UserError, match=r"a multimodal model.*LLAMA_CPP_DIR"):
+        write_model(base, tmp_path / "w.gguf", "f32")
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "says"),
     [
@@ -258,8 +302,6 @@ def test_adapters_of_gpt_oss(root: Path, tmp_path: Path):
     assert np.abs(wanted - plain).max() > 0.5
     assert any("ffn_gate_exps" in name for name in open_gguf(tmp_path / "a.gguf").entries)
     convert(tmp_path / "a.gguf", tmp_path / "back", "peft", base=base)
-    from safetensors.numpy import load_file
-
     first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("peft", "back"))
     assert first.keys() == again.keys()
     assert all((first[name] == again[name]).all() for name in first)

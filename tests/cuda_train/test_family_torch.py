@@ -80,6 +80,17 @@ def test_experts_of_gemma4(tmp_path: Path) -> None:
     assert found.peft < 1e-4 * found.moved
 
 
+@pytest.mark.parametrize("text", ["ministral3", "mistral"])
+def test_mistral3_of_both_kinds(text: str, tmp_path: Path) -> None:
+    hf_families.mistral3(tmp_path / "base", text)
+    found = family_runs.try_torch(tmp_path / "base", tmp_path / "out")
+    assert (found.refusal, found.fault, found.left_out) == ("", "", "")
+    assert found.formats == ("peft", "mlx", "gguf")
+    assert found.moved > 0.1
+    assert found.peft is not None
+    assert found.peft < 1e-4 * found.moved
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.FAMILIES)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:

@@ -17,9 +17,18 @@ from convert.base import load_base as known_base
 from convert.base import open_shards
 from convert.mlx_model import write_model
 from livery.errors import UserError
+from livery.gguf_reader import open_gguf
 from livery.models import check_config, read_config
 from livery.training.footprint import stored
-from livery.weights import INDEX, SINGLE, check_complete, read_tensors, weight_files
+from livery.weights import (
+    INDEX,
+    SINGLE,
+    check_complete,
+    check_tied_head,
+    read_tensors,
+    weight_files,
+)
+from tests import hf_families
 from tests.tiny_models import tiny_model
 
 TOKENS = np.random.default_rng(0).integers(3, 512, 12).tolist()
@@ -233,3 +242,39 @@ def test_sizes_within_a_multimodal_configuration() -> None:
     rope = {"full_attention": {"rope_theta": "1e6"}}
     with pytest.raises(UserError, match="rope_theta"):
         check_config({"model_type": "gemma3_text", "rope_parameters": rope}, Path("x.json"))
+
+
+def test_a_head_that_is_not_the_embedding_it_is_said_to_be(root: Path, tmp_path: Path) -> None:
+    """transformers 5 takes the stored one, mlx-lm the embedding: answers that differ by 8."""
+    from convert.gguf.model import write_model as write_gguf
+    from livery.engines.mlx.load import check_folder
+
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model("llama_tied", root), folder)
+    weights = load_file(folder / SINGLE)
+    embedding = weights["model.embed_tokens.weight"]
+    config = json.loads((folder / "config.json").read_text())
+
+    def store(head: np.ndarray, tied: bool) -> None:
+        save_file({**weights, "lm_head.weight": head}, folder / SINGLE, {"format": "pt"})
+        (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
+
+    store(embedding * 2, tied=True)
+    with pytest.raises(UserError, match=r"tie_word_embeddings is true.*lm_head.*Set tie_word"):
+        check_tied_head(json.loads((folder / "config.json").read_text()), folder)
+    with pytest.raises(UserError, match=r"tie_word_embeddings is true"):
+        write_gguf(folder, tmp_path / "m.gguf", "f32")
+    with pytest.raises(UserError, match=r"tie_word_embeddings is true"):
+        check_folder(folder)
+    for head, tied in ((embedding * 2, False), (embedding, True)):
+        store(head, tied)
+        check_folder(folder)
+        write_gguf(folder, tmp_path / "m.gguf", "f32")
+        assert ("output.weight" in open_gguf(tmp_path / "m.gguf").entries) != tied
+
+
+def test_who_says_whether_a_head_is_tied(tmp_path: Path) -> None:
+    """The whole's configuration, where that of its language model says otherwise."""
+    for tied in (True, False):
+        hf_families.mistral3(tmp_path / f"{tied}", tie_word_embeddings=tied)
+        assert known_base(tmp_path / f"{tied}").tied is tied

@@ -75,6 +75,23 @@ def test_experts_of_gemma4(tmp_path: Path) -> None:
     assert found.mlx < 1e-4 * found.moved
 
 
+@pytest.mark.parametrize(
+    ("text", "tied"), [("ministral3", True), ("mistral", False), ("mistral", True)]
+)
+def test_mistral3_of_both_kinds(text: str, tied: bool, tmp_path: Path) -> None:
+    """Multimodal: its configuration says of the whole, not of the language model, that the head is
+    the embedding."""
+    hf_families.mistral3(tmp_path / "base", text, tie_word_embeddings=tied)
+    found = family_runs.try_mlx(tmp_path / "base", tmp_path / "out")
+    assert (found.refusal, found.fault, found.left_out) == ("", "", "")
+    assert found.base is not None
+    assert found.peft is not None
+    assert found.mlx is not None
+    assert found.base < 1e-4
+    assert found.peft < 1e-4 * found.moved
+    assert found.mlx < 1e-4 * found.moved
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("family", hf_families.ON_MLX)
 def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:

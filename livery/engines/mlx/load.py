@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from livery.engines.mlx.model_config import complete, mend, other_arithmetic, with_short_factors
+from livery.engines.mlx.model_config import (
+    complete,
+    mend,
+    other_arithmetic,
+    tie_as_the_whole,
+    with_short_factors,
+)
 from livery.errors import UserError
 from livery.models import check_files, download_model, read_config
 from livery.reading import read_json
-from livery.weights import check_head, only_what_counts, read_tensors, weight_files
+from livery.weights import check_head, check_tied_head, only_what_counts, read_tensors, weight_files
 
 if TYPE_CHECKING:
     from mlx import nn
@@ -124,6 +130,7 @@ def as_mlx_reads(path: Path, *, short: bool = False) -> Generator[Path]:
     from mlx_lm.utils import load_config
 
     config = complete(load_config(path))
+    tie_as_the_whole(config, read_tensors(path))
     with only_what_counts(path, with_short_factors(config) if short else config) as staged:
         yield staged
 
@@ -218,6 +225,7 @@ def check_folder(path: Path) -> None:
     if (path / "generation_config.json").exists():
         read_json(path / "generation_config.json")
     check_head(config, read_tensors(path), path)
+    check_tied_head(config, path)
 
 
 def default_dtype() -> str | None:

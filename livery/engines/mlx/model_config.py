@@ -248,6 +248,14 @@ def complete(config: Mapping[str, Any]) -> Config:
     return mended
 
 
+def tie_as_the_whole(config: Config, tensors: Iterable[str]) -> None:
+    """Tie the head of a multimodal model's language part, in place, where the whole's configuration
+    ties it and no head is stored: transformers asks the whole's, mlx-lm the part's."""
+    if config.get("tie_word_embeddings") and not any("lm_head" in name for name in tensors):
+        for part in _parts(config):
+            part["tie_word_embeddings"] = True
+
+
 def _drop_unread(mended: Config, config: Mapping[str, Any]) -> None:
     """Take out the other names that `mend` gave and that this family's model does not read.
 
