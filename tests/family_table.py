@@ -20,8 +20,8 @@ BEGIN, END = "<!-- families: python -m tests.family_table -->", "<!-- end of fam
 # What people ask for; `tests.hf_families` holds the rest.
 ASKED = """
     llama mistral mixtral ministral ministral3 mistral3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next
-    qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3_text gemma4_text gemma4_moe phi phi3 phimoe smollm3
-    granite granitemoe
+    qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3_text gemma4_text gemma4_moe phi phi3 phimoe
+    smollm3 granite granitemoe
     granitemoehybrid glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa olmo2 olmo3 olmo_hybrid olmoe
     flex_olmo cohere cohere2 cohere2_moe stablelm internlm3 ernie4_5 ernie4_5_moe hunyuan_v1_dense
     hunyuan_v1_moe exaone4 exaone_moe deepseek_v2 deepseek_v3 deepseek_v32 dots1 gpt_oss lfm2
