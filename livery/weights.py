@@ -185,7 +185,8 @@ def only_what_counts(folder: Path, config: Mapping[str, Any] | None = None) -> G
             (view / (f"model-{path.name}" if renamed else path.name)).symlink_to(path)
         if files and not indexed:
             places = {name: file.name for file in files for name in read_header(file)}
-            (view / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+            index = {"metadata": {}, "weight_map": places}
+            (view / INDEX).write_text(json.dumps(index), encoding="utf-8")
         if config is not None:
             (view / CONFIG).write_text(json.dumps(config), encoding="utf-8")
         yield view

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,6 +20,17 @@ os.environ.setdefault("LIVERY_CACHE", "off")
 from livery.blas import use_openblas
 
 use_openblas()
+
+# The same examples in every run, however fast the machine is: what is found by chance would be
+# found in somebody else's change. With LIVERY_FUZZ they are drawn anew each time.
+settings.register_profile(
+    "livery",
+    max_examples=60,
+    deadline=None,
+    derandomize="LIVERY_FUZZ" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("livery")
 
 
 @pytest.fixture(scope="session")

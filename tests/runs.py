@@ -2,7 +2,8 @@
 
 As a program (`python -m tests.runs FOLDER BACKEND key=value …`) it trains in a process of its own,
 which tests kill. `kills=[N, …]` has it killed as often, each time when it is about to change the
-run's files for the Nth time, and resumed, in processes forked from one that has loaded everything.
+run's files for the Nth time, and resumed, in processes forked from one that has loaded everything;
+`"step N"` among them kills it where it has said so.
 """
 
 from __future__ import annotations
@@ -138,8 +139,8 @@ def main() -> int:
     return forked(Path(folder), backend, changes, 0)
 
 
-def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int) -> int:
-    """`one` in a child, killed at its `kill`th change; returns the child's exit status."""
+def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int | str) -> int:
+    """`one` in a child, killed at its `kill`th change or line; returns the child's exit status."""
     for module in ("mlx.core", "mlx_lm", "transformers"):
         importlib.import_module(module)  # once, for all children
     child = os.fork()
@@ -147,16 +148,16 @@ def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int) -> in
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        if kill:
+        if isinstance(kill, int) and kill:
             die_at(kill, folder / "run")
         resume = (folder / "run" / "run_config.json").exists()
-        code = one(folder, backend, {**changes, "resume": resume})
+        code = one(folder, backend, {**changes, "resume": resume}, str(kill))
     finally:
         os._exit(code)
 
 
-def one(folder: Path, backend: str, changes: dict[str, Any]) -> int:
-    """One run in this process; returns its exit code."""
+def one(folder: Path, backend: str, changes: dict[str, Any], last: str = "") -> int:
+    """One run in this process, which dies of the line `last`; returns its exit code."""
     from livery.errors import LiveryError
 
     changes = dict(changes)
@@ -164,7 +165,10 @@ def one(folder: Path, backend: str, changes: dict[str, Any]) -> int:
 
     def show(event: Event) -> None:
         if isinstance(event, Stepped | CheckpointSaved):
-            print("step" if isinstance(event, Stepped) else "checkpoint", event.step, flush=True)
+            kind = "step" if isinstance(event, Stepped) else "checkpoint"
+            print(kind, event.step, flush=True)
+            if f"{kind} {event.step}" == last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     try:
         run(tiny_settings(folder, **changes), backend, callbacks=(show,), **job)

@@ -150,7 +150,7 @@ conversations = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(conversations)
 def test_prompt_tokens_are_a_prefix(tokenizer: Any, messages: list[dict[str, str]]) -> None:
     def ids(part: list[dict[str, str]], prompt: bool) -> list[int]:

@@ -181,7 +181,7 @@ def test_what_is_changed_is_read_or_refused(
 
     @settings(
         max_examples=EXAMPLES // 10 or 1 if target == "evaluation" else EXAMPLES,  # it draws plots
-        derandomize=True, deadline=None, database=None,
+        derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(seed=st.integers(0, 2**32))
@@ -274,7 +274,7 @@ def test_a_record_in_a_file_is_believed_or_not() -> None:
     adapter = Adapter({"model.layers.0.self_attn.q_proj": pair}, base_model="b")
     good = record.describe(adapter, {}).encode()
 
-    @settings(max_examples=EXAMPLES * 4, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=EXAMPLES * 4, derandomize=True, database=None)
     @given(seed=st.integers(0, 2**32))
     def one(seed: int) -> None:
         found = record.parse(change_json(good, random.Random(seed)).decode())

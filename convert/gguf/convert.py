@@ -147,7 +147,9 @@ def _by_checkout(checkout: Path, folder: Path, out: Path, kind: str) -> dict[str
         fresh = scratch / out.name
         command = [sys.executable, str(script), str(folder), "--outfile", str(fresh),
                    "--outtype", kind]  # fmt: skip
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if ended.returncode or not fresh.exists():
             if says_full_disk(ended.stderr):
                 raise disk_full(out, "converting")

@@ -165,7 +165,7 @@ def quantize_file(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
         ) as child:
             for line in child.stdout or ():

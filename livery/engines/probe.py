@@ -109,7 +109,7 @@ def _child(
             [sys.executable, "-m", "livery.engines.probe"],
             input=json.dumps(job),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             check=False,
             env={**os.environ, "PYTHONPATH": path},

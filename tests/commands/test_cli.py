@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from livery import cli
 from livery.config.settings import OPTIONS
 from livery.errors import Interrupted, TargetMissed, UserError
+from tests import PATIENCE
 
 HEAVY = ("torch", "mlx", "transformers", "numpy", "matplotlib", "tokenizers", "jsonschema")
 
@@ -25,7 +26,7 @@ def livery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "livery", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "COLUMNS": "100", **environment},
     )

@@ -22,6 +22,7 @@ from livery.files import read_jsonl
 from livery.paths import HOME
 from livery.training.footprint import Estimate
 from livery.training.forecast import Forecast
+from tests import PATIENCE
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -149,13 +150,13 @@ def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) ->
         cwd=here, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     metrics = here / "stopped" / "training_metrics.jsonl"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and not (
         metrics.exists() and '"step": 10,' in metrics.read_text()
     ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     shown = said.strip().splitlines()[-1].split("To go on: ")[1]
     assert shown.endswith("train --resume --output-dir stopped")
@@ -163,7 +164,7 @@ def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) ->
     resumed = subprocess.run(
         [sys.executable, "-m", "livery", *shown.split("livery ")[-1].split(), "--resume-anyway",
          "--max-steps", "12", "--dry-run", "--json"],
-        cwd=here, capture_output=True, text=True, timeout=300, check=False,
+        cwd=here, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     plan = json.loads(resumed.stdout)
@@ -270,7 +271,7 @@ def test_mlx_lms_own_trainer_takes_our_configuration_as_it_stands(here: Path) ->
             "--model", (here / "model.txt").read_text(), "--data", "more",
             "--adapter-path", "theirs", "--iters", "2",
         ],
-        cwd=here, capture_output=True, text=True, timeout=400, check=False, env=os.environ,
+        cwd=here, capture_output=True, text=True, timeout=PATIENCE, check=False, env=os.environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     config = json.loads((here / "theirs" / "adapter_config.json").read_text())

@@ -22,7 +22,7 @@ from convert.pack.folder import write_adapter_folder
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.models import find_base
-from tests import ROOT
+from tests import PATIENCE, ROOT
 from tests.convert import convert_cases as cases
 from tests.tiny_models import tiny_model
 
@@ -53,7 +53,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

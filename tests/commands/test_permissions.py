@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import ROOT, hostile
+from tests import PATIENCE, ROOT, hostile
 from tests.convert import convert_cases as cases
 
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -61,7 +61,7 @@ def as_nobody(place: Path, words: str, out: str) -> subprocess.CompletedProcess[
     preload = {"LD_PRELOAD": "libopenblas.so.0"} if words.startswith("mlx") else {}
     return subprocess.run(
         [*AS_NOBODY, sys.executable, "-m", "livery", *words.split()],
-        cwd=place / "open", capture_output=True, text=True, check=False, timeout=120,
+        cwd=place / "open", capture_output=True, text=True, check=False, timeout=PATIENCE,
         env={**os.environ, **preload, "PYTHONPATH": str(ROOT), "HOME": str(place / "open")},
     )  # fmt: skip
 

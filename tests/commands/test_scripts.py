@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from livery.paths import HOME
+from tests import PATIENCE
 
 SCRIPTS = ["train_mac.sh", "train_cuda.sh", "test.sh", "scripts/setup.sh", ".ci/run"]
 
@@ -24,7 +25,7 @@ def bash(
     environment = {"PATH": path or os.environ["PATH"], "HOME": str(cwd), **more}
     return subprocess.run(
         [shutil.which("bash") or "bash", "-c", code],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

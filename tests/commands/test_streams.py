@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from livery import faults
+from tests import PATIENCE
 
 
 def shell(line: str, cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
@@ -19,7 +20,7 @@ def shell(line: str, cwd: Path | None = None, **environment: str) -> tuple[int, 
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"],
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         cwd=cwd,
         env={**os.environ, "LIVERY": f"{sys.executable} -m livery", **environment},

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import ROOT
+from tests import PATIENCE, ROOT
 from tests.tiny_models import FAMILIES, VOCAB, tiny_model
 
 MOE = ("mixtral", "qwen3_moe")
@@ -155,7 +155,7 @@ def llama_cpp(folder: Path, **job: Any) -> Any:
         text=True,
         cwd=ROOT,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads((folder / "answer.json").read_text())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.adapters import formats, peft_config, record
@@ -324,7 +324,6 @@ FACTS = (
 ROWS = st.lists(st.sampled_from([1, 2, 0, -1, "x", None, 2.0, True, 10**400, NAN]) | VALUES)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_records_are_not_believed(data: st.DataObject, tmp_path_factory: Any) -> None:
     """An adapter whose record was damaged is read for what its tensors are."""
@@ -445,7 +444,7 @@ NAMES = st.text(max_size=20) | st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=2000)
+@settings(max_examples=100)
 @given(
     header=st.dictionaries(NAMES, ENTRIES | ODD | st.dictionaries(st.text(), ODD), max_size=6),
     data=st.binary(max_size=400),
@@ -470,7 +469,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=5000)
+@settings(max_examples=100)
 @given(changes=st.dictionaries(st.sampled_from([*WRONG, "peft_type"]), JSON, min_size=1))
 def test_configs_are_read_or_refused(changes: dict[str, Any]) -> None:
     """Read, the adapter is one that every format writes or refuses by name."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.check import check_command
@@ -32,7 +32,7 @@ from livery.cli import COMMANDS, LazyGroup, cli
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors, write_tensors
-from tests import ROOT
+from tests import PATIENCE, ROOT
 from tests.convert import convert_cases as cases
 from tests.tiny_models import FAMILIES, tiny_model
 
@@ -147,7 +147,7 @@ def run_remedy(command: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 
@@ -553,7 +553,7 @@ def accepts(model: Path, file: Path, folder: Path) -> bool:
         text=True,
         cwd=ROOT,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     return done.returncode == 0
 
@@ -815,7 +815,6 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.dictionaries(KEYS, JSON, min_size=1, max_size=5), parameters=JSON)
 def test_odd_configs_are_judged(
     changes: dict[str, Any], parameters: Any, base: Path, tmp_path_factory: Any
@@ -884,7 +883,6 @@ def test_a_bias_that_has_no_place_is_not_merged(base: Path, root: Path, tmp_path
         assert finding.remedy.startswith(way)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     metadata=st.dictionaries(
         st.sampled_from(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
@@ -348,9 +348,6 @@ def test_every_truncation_is_noticed(target: str, tmp_path: Path):
 
 
 @given(data=st.data())
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @pytest.mark.parametrize("target", ["peft", "mlx", "gguf"])
 def test_damage_is_read_or_refused(target: str, data: st.DataObject, tmp_path: Path):
     """Flipped bytes give an adapter or a UserError: never another exception, never a crash."""
@@ -383,9 +380,6 @@ MLX_KEYS = ["model", "fine_tune_type", "num_layers", "lora_parameters"]
 
 
 @given(data=st.data())
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @pytest.mark.parametrize("target", ["peft", "mlx"])
 def test_odd_configs_are_read_or_refused(target: str, data: st.DataObject, tmp_path: Path):
     kind: Any = target

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGUFReader
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -23,10 +23,6 @@ from convert.base import Base, load_base
 from livery.adapter import Adapter, Kind, Pair
 from livery.safetensors_file import open_tensors, round_to, write_tensors
 from tests.tiny_models import FAMILIES, tiny_model
-
-SETTINGS = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +124,6 @@ def trip(adapter: Adapter, base: Base, route: Sequence[str], folder: Path) -> Ad
 
 
 @given(data=st.data())
-@SETTINGS
 def test_every_route_is_the_identity(data: st.DataObject, bases: dict[str, Base]):
     base, adapter = data.draw(adapters(bases))
     routes = [list(p) for p in itertools.permutations(["peft", "mlx", "gguf"])]
@@ -166,7 +161,7 @@ def test_peft_files_come_back_as_they_were(family: str, bases: dict[str, Base], 
 
 
 @given(exponent=st.integers(-20, 20), factor=st.floats(1e-3, 1e3), seed=st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_unfolding_is_exact(exponent: int, factor: float, seed: int):
     b = np.random.default_rng(seed).normal(size=(16, 8)).astype(np.float32) * 2.0**exponent
     b = b.astype(np.float32)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.pack import pack_command
@@ -341,7 +341,6 @@ def test_an_encrypted_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_zips_are_read_or_refused(data: st.DataObject, tmp_path_factory: Any) -> None:
     root = tmp_path_factory.mktemp("fuzz")

@@ -28,6 +28,7 @@ from livery.engines import parity
 from livery.engines.parity import Logits
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
+from tests import PATIENCE
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
@@ -305,7 +306,7 @@ def test_the_program_prints_nothing_else_with_json(llama: Path, peft: Path):
     ended = subprocess.run(
         [sys.executable, "-m", "livery", "verify", str(peft), "--base", str(llama),
          "--engines", "mlx,llamacpp", "--json"],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     found = json.loads(ended.stdout)
     assert ended.returncode == 0

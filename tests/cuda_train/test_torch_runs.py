@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from livery.training.events import Stepped
-from tests import ROOT
+from tests import PATIENCE, ROOT
 from tests.runs import run, tiny_settings, write_data
 
 pytest.importorskip("peft")
@@ -60,7 +60,7 @@ def test_two_processes_equal_one(
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "tests.runs", str(tmp_path / "two"), "torch", *pairs]
     )  # fmt: skip
-    printed, errors = both.communicate(timeout=120)
+    printed, errors = both.communicate(timeout=PATIENCE)
     assert both.returncode == 0, errors
     assert printed.count("step 9") == 1, "rank 0 alone speaks"
     got, wanted = final(tmp_path / "two"), final(tmp_path / "one")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.check import check
@@ -18,9 +18,6 @@ from livery.cli import run
 from livery.dataset.leaks import count_leaks, find_leaks, index, normalise
 from livery.errors import UserError
 from livery.skills import date_keys
-
-# The machine may be busy: no deadline for one example.
-UNHURRIED = settings(deadline=None, max_examples=60)
 
 
 def row(text: str, *keys: str) -> dict:
@@ -73,7 +70,6 @@ def test_planted_leaks_are_found_and_clean_data_are_not_accused():
     assert count_leaks([row(t) for t in planted], [row(t) for t in cases]) == 2
 
 
-@UNHURRIED
 @given(st.lists(st.text("abc d", min_size=1).filter(str.strip), min_size=1, max_size=5))
 def test_a_text_leaks_itself(texts: list[str]):
     prepared = index(texts)

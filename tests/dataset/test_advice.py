@@ -161,7 +161,7 @@ def test_advice_keeps_the_columns_that_were_named_and_quotes_names() -> None:
     assert 'columns: {ignore: "a, b"} in a configuration file' in reason
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     row=st.dictionaries(
         st.sampled_from(["prompt", "chosen", "rejected", "label", "messages", "a b", "its", "x,y",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.training.session import describe_dropped, load_data
@@ -124,9 +124,6 @@ odd_rows = st.lists(
 )
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(odd_rows, st.booleans(), st.integers(0, 3))
 def test_odd_data_come_back_as_they_were(
     rows: list[dict[str, Any]], questions: bool, first: int

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from livery.dataset.conversation import Conversation
@@ -53,9 +53,6 @@ words = st.text(
 ).filter(lambda s: s.strip() and "<|" not in s)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(turns=st.lists(words, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0))
 def test_supervised_tokens_are_the_answers_and_their_ends(
     tokenizer: ChatTemplate, turns: list[str]

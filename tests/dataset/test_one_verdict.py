@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.training.session import load_data
@@ -118,9 +118,6 @@ def test_each_odd_row(
         assert refusal.startswith(f"{path}:2: ")
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     rows=st.lists(st.sampled_from([row for _, row in ODD]), max_size=6),
     train_on=st.sampled_from(["all", "last"]),

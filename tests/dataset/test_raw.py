@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from livery.dataset import packed, raw
@@ -245,9 +245,6 @@ def test_lines_are_counted_whatever_ends_them(tmp_path: Path) -> None:
     assert [where.rpartition(":")[2] for where, _ in read(path)] == ["1", "3", "4", "7"]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     pieces=st.lists(st.sampled_from(['{"a": 1}', " ", "\n", "\r", "\r\n", "\n\n"]), max_size=30),
     chunk=st.integers(1, 9),
@@ -265,9 +262,6 @@ def test_lines_do_not_depend_on_chunks(
     assert [where for where, _ in read(path)] == expected
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     rows=st.lists(st.dictionaries(st.text(max_size=5), st.text() | st.floats(-9, 9)), max_size=5),
     chunk=st.integers(1, 40),

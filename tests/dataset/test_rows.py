@@ -333,7 +333,7 @@ def test_annotations_stand_aside_and_are_told_of() -> None:
 KEYS = st.text("abcdefgh_", min_size=3, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     shape=st.sampled_from([
         {"messages": HELLO}, {"prompt": "Hello", "completion": "Good day"},

@@ -14,6 +14,8 @@ import sys
 import urllib.request
 from typing import Any
 
+from tests import PATIENCE
+
 
 def main() -> None:
     import xllamacpp
@@ -64,7 +66,7 @@ def tokenize(server: Any, text: str) -> list[int]:
     request = urllib.request.Request(
         f"{server.listening_address}/tokenize", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)["tokens"]
 
 

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from livery.engines import http
 from livery.engines.engine import Decoding, Grammar, open_engine
 from livery.errors import UserError
+from tests import PATIENCE
 from tests.test_fuzz import EXAMPLES, change_bytes, change_json
 
 Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, Any]]
@@ -264,7 +265,7 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pyte
         engine = open_engine("http", "base", url=url)
         asked = ask(engine, "x")
 
-        @settings(max_examples=EXAMPLES * 2, derandomize=True, deadline=None, database=None,
+        @settings(max_examples=EXAMPLES * 2, derandomize=True, database=None,
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(seed=st.integers(0, 2**32))
         def one(seed: int) -> None:
@@ -283,7 +284,7 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pyte
             assert said.isprintable()
             assert not said or url in said
             assert 0 <= count < 1 << 30
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < PATIENCE
 
         one()
     assert min(seen.values()) > EXAMPLES // 5, seen
@@ -306,7 +307,7 @@ def test_an_answer_that_trickles_is_given_up(script: Script, monkeypatch: pytest
         began = time.monotonic()
         with pytest.raises(UserError, match=r"no whole answer within 0.5 seconds"):
             engine.generate(ask(engine, "x"), Decoding())
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PATIENCE  # of the hours that it would take
 
 
 def test_a_redirect_is_told_and_not_followed(monkeypatch: pytest.MonkeyPatch):
@@ -363,7 +364,7 @@ def test_mlx_lms_own_server(tmp_path: Path):
     try:
         local = open_engine("mlx", str(model), str(adapter))
         served = open_engine("http", "default_model", url=f"http://127.0.0.1:{port}/v1")
-        for _ in range(600):
+        for _ in range(10 * PATIENCE):
             assert process.poll() is None, log.read_text()
             with socket.socket() as knock:
                 if knock.connect_ex(("127.0.0.1", port)) == 0:
@@ -379,4 +380,4 @@ def test_mlx_lms_own_server(tmp_path: Path):
         assert not any(answer.finished for answer in got)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)

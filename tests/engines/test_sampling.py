@@ -104,7 +104,7 @@ def test_the_noise_is_gumbels_and_of_its_place_alone() -> None:
 
 
 @given(st.integers(-(2**70), 2**70), st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 99))))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_library_computes_the_same_noise(seed: int, places: list[tuple[int, int]]) -> None:
     torch, mx = pytest.importorskip("torch"), pytest.importorskip("mlx.core")
     places = [*places, (0, 0)]

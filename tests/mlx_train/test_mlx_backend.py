@@ -22,7 +22,8 @@ from livery.training.backend import Backend, PortableState
 from livery.training.numerics import initial_a
 from livery.training.plan import MicroBatch
 from mlx_train.backend import MlxBackend
-from tests import ROOT
+from tests import PATIENCE, ROOT
+from tests.mlx_train import mlx_processes
 from tests.mlx_train.mlx_exact import backend, micro_batch, plain
 from tests.tiny_models import tiny_model
 
@@ -226,19 +227,17 @@ def test_a_state_of_another_run_is_refused(llama: Path) -> None:
 # -- processes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(llama: Path, tmp_path: Path) -> None:
-    script = ["-m", "tests.mlx_train.mlx_processes", str(llama)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
+    mlx_processes.main(str(llama), str(one))
     launch = Path(sys.executable).parent / "mlx.launch"
-    for command in (
-        [sys.executable, *script, str(one)],
-        [str(launch), "-n", "2", "--", sys.executable, *script, str(two)],
-    ):
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
+    command = [str(launch), "-n", "2", "--", sys.executable, "-m", mlx_processes.__name__]
+    done = subprocess.run(
+        [*command, str(llama), str(two)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     a, b = np.load(one), np.load(two)
     assert (int(a["world"]), int(b["world"])) == (1, 2)
     np.testing.assert_allclose(a["results"], b["results"], rtol=1e-6)

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
@@ -277,7 +277,6 @@ def test_control_training_the_padding_changes_the_gradient(models: Path) -> None
     assert gradient > 0.05
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 60), min_size=4, max_size=16), st.integers(2, 4), st.integers(0, 400)
 )

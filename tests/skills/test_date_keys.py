@@ -9,16 +9,13 @@ import re
 import jsonschema
 import llguidance
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.scorers import date_keys as scorer
 from livery.errors import UserError
 from livery.skills import AnswerError, date_keys, get_skill, skill_names
 from tests import ROOT
-
-# The machine may be busy: no deadline for one example.
-UNHURRIED = settings(deadline=None, max_examples=60)
 
 CLOCK = st.builds(
     lambda h, m, half: f"at_{h}_{m:02}{half}",
@@ -71,14 +68,12 @@ def test_dynamic_patterns_give_the_numbers(key: str, numbers: tuple[str, ...]):
     assert [m.groups() for m in found] == [numbers]
 
 
-@UNHURRIED
 @given(KEYS)
 def test_a_key_is_static_or_matches_one_pattern(key: str):
     dynamic = sum(bool(re.search(p["regex"], key)) for p in date_keys.DYNAMIC_PATTERNS)
     assert (key in date_keys.STATIC_KEYS) + dynamic == 1
 
 
-@UNHURRIED
 @given(LISTS)
 def test_render_parse_schema_and_grammar_agree(keys: list[str]):
     text = date_keys.render(keys)
@@ -136,7 +131,6 @@ def test_render_refuses_what_parse_would():
             date_keys.render(keys)
 
 
-@UNHURRIED
 @given(st.integers(0, 23), st.integers(0, 59))
 def test_time_keys_are_keys_and_never_twelve(hour: int, minute: int):
     key = date_keys.time_key(hour, minute)

@@ -6,14 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from livery.skills.date_keys import STATIC_KEYS, resolve, resolve_all
 from livery.skills.date_keys.contract import WEEKDAYS
-
-# The machine may be busy: no deadline for one example.
-UNHURRIED = settings(deadline=None, max_examples=60)
 
 LONDON = ZoneInfo("Europe/London")
 EVERY = (*STATIC_KEYS, "in_45_minutes", "in_3_days", "at_3_30pm", "at_12_05am")
@@ -34,7 +31,6 @@ def at(text: str, year: int = 2026) -> datetime:
     return datetime.strptime(f"{year} {text}", "%Y %d %b %H:%M")
 
 
-@UNHURRIED
 @given(st.sampled_from(EVERY), REFERENCES, st.sampled_from(["monday", "sunday", "saturday"]))
 def test_every_key_has_an_interval_in_the_references_zone(key, reference, week_start):
     start, end = resolve(key, reference, week_start)
@@ -50,7 +46,6 @@ def test_no_key_is_forgotten():
             assert start < end
 
 
-@UNHURRIED
 @given(st.sampled_from(EVERY), MOMENTS)
 def test_a_week_later_everything_but_months_is_a_week_later(key, reference):
     if key.endswith(("_month", "_year")):
@@ -60,14 +55,12 @@ def test_a_week_later_everything_but_months_is_a_week_later(key, reference):
     assert resolve(key, reference + week) == (start + week, end + week)
 
 
-@UNHURRIED
 @given(st.sampled_from(EVERY), MOMENTS, st.integers(0, 60 * 24 * 40))
 def test_a_later_reference_never_means_an_earlier_moment(key, reference, minutes):
     later = reference + timedelta(minutes=minutes)
     assert resolve(key, reference) <= resolve(key, later)
 
 
-@UNHURRIED
 @given(st.integers(1, 99_999), REFERENCES)
 def test_minutes_are_elapsed_time(minutes, reference):
     start, end = resolve(f"in_{minutes}_minutes", reference)
@@ -75,14 +68,12 @@ def test_minutes_are_elapsed_time(minutes, reference):
     assert instant(end) - instant(start) == timedelta(minutes=1)
 
 
-@UNHURRIED
 @given(st.integers(1, 9_999), REFERENCES)
 def test_days_are_calendar_days(days, reference):
     start, _ = resolve(f"in_{days}_days", reference)
     assert start.date() - reference.date() == timedelta(days=days)
 
 
-@UNHURRIED
 @given(st.sampled_from(WEEKDAYS), REFERENCES, st.sampled_from(WEEKDAYS))
 def test_weekdays(day, reference, week_start):
     this, following, last = (
@@ -99,7 +90,6 @@ def test_weekdays(day, reference, week_start):
     assert first.weekday() == WEEKDAYS.index(week_start)
 
 
-@UNHURRIED
 @given(st.sampled_from(["week", "weekend", "month", "year"]), REFERENCES)
 def test_periods_are_ordered_and_this_one_is_not_over(period, reference):
     last, this, following = (
@@ -112,7 +102,6 @@ def test_periods_are_ordered_and_this_one_is_not_over(period, reference):
         assert (last[1], this[1]) == (this[0], following[0])
 
 
-@UNHURRIED
 @given(st.sampled_from([k for k in EVERY if k.startswith("at_")]), REFERENCES)
 def test_a_bare_time_is_the_first_not_over(key, reference):
     start, end = resolve(key, reference)
@@ -210,7 +199,6 @@ def test_keys_of_one_command_compose(keys, starts):
     assert [k for m in found for k in m.keys] == keys
 
 
-@UNHURRIED
 @given(st.lists(st.sampled_from(EVERY), max_size=8), REFERENCES)
 def test_resolve_all_takes_any_list(keys, reference):
     found = resolve_all(keys, reference)
@@ -218,7 +206,6 @@ def test_resolve_all_takes_any_list(keys, reference):
     assert all(instant(m.start) < instant(m.end) for m in found)
 
 
-@UNHURRIED
 @given(st.sampled_from(EVERY), REFERENCES)
 def test_one_key_alone_is_resolve(key, reference):
     [moment] = resolve_all([key], reference)

@@ -155,39 +155,35 @@ def test_it_stops_early_when_evaluation_does_not_improve(tmp_path: Path) -> None
     assert any("Stopped early" in text for text in notes(told))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_killed_at_a_random_step_and_resumed_it_ends_in_the_same_bytes(
+def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
     tmp_path: Path, dropout: float
 ) -> None:
     options = ["lora=" + json.dumps({"dropout": dropout}), "save_every=1"]
-    done = spawn(tmp_path / "undisturbed", *options)
-    assert done.wait() == 0, done.communicate()
-    for _ in range(2):
-        folder = tmp_path / f"killed-{random.randrange(10**9)}"
-        process = spawn(folder, *options)
-        assert process.stdout is not None
-        stop_at = random.randrange(2, 11)
-        for line in process.stdout:
-            if line.startswith(f"step {stop_at}"):
-                process.send_signal(signal.SIGKILL)
-                break
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
-        assert not (folder / "run" / "final.safetensors").exists()
-        resumed = spawn(folder, *options, "resume=true")
-        out, err = resumed.communicate()
-        assert resumed.returncode == 0, err
-        assert out.startswith(("step", "checkpoint"))
-        assert final(folder) == final(tmp_path / "undisturbed"), f"killed at step {stop_at}"
-        for name in ("training_metrics.jsonl", "samples.jsonl"):
-            ours, theirs = (
-                [
-                    (r["step"], r.get("loss"), r.get("eval_loss"), r.get("answer"))
-                    for r in lines(f / "run" / name)
-                ]
-                for f in (folder, tmp_path / "undisturbed")
-            )
-            assert ours == theirs
+    whole = spawn(tmp_path / "whole", *options, "kills=[]")
+    assert whole.wait() == 0, whole.communicate()
+    steps = sorted(random.sample(range(2, 12), 2))
+    killed = spawn(
+        tmp_path / "killed", *options, f"kills={json.dumps([f'step {n}' for n in steps])}"
+    )
+    said, err = killed.communicate()
+    assert killed.returncode == 0, err
+    first, second = steps  # said before they are saved, so taken again
+    taken = [*range(1, first + 1), *range(first, second + 1), *range(second, 13)]
+    assert [line for line in said.splitlines() if line.startswith("step ")] == [
+        f"step {n}" for n in taken
+    ]
+    assert final(tmp_path / "killed") == final(tmp_path / "whole"), steps
+    for name in ("training_metrics.jsonl", "samples.jsonl"):
+        ours, theirs = (
+            [
+                (r["step"], r.get("loss"), r.get("eval_loss"), r.get("answer"))
+                for r in lines(tmp_path / folder / "run" / name)
+            ]
+            for folder in ("killed", "whole")
+        )
+        assert ours == theirs, steps
 
 
 @pytest.mark.slow
@@ -273,6 +269,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     undisturbed: Path, tmp_path: Path, number: signal.Signals
@@ -289,7 +286,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     found, _ = checkpoint.newest(tmp_path / "run")
     assert found is not None
     assert found.state.step >= 5
-    assert spawn(tmp_path, "save_every=100", "resume=true").wait() == 0
+    run(tiny_settings(tmp_path, save_every=100), resume=True)
     assert final(tmp_path) == final(undisturbed)
 
 

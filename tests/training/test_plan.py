@@ -40,7 +40,7 @@ def example_sets(draw: st.DrawFn) -> list[Example]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(example_sets(), st.integers(1, 6), st.integers(1, 3), st.booleans(), st.integers(0, 2))
 def test_every_example_stands_once_in_an_epoch_whole(
     examples: list[Example], batch: int, accum: int, share: bool, epoch: int
@@ -65,7 +65,6 @@ def test_every_example_stands_once_in_an_epoch_whole(
     assert sorted(seen) == list(range(len(examples)))
 
 
-@settings(max_examples=50, deadline=None)
 @given(example_sets(), st.integers(1, 5), st.integers(1, 4))
 def test_shards_cover_a_step_exactly(examples: list[Example], batch: int, world: int) -> None:
     plan = Plan(examples, batch, 2)

@@ -67,7 +67,9 @@ class LlamaProcess:
             UserError: llama.cpp refuses model or adapter, or dies of them.
         """
         self._files = f"{model}" + (f" with {adapter}" if adapter else "")
-        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._log = tempfile.TemporaryFile(  # noqa: SIM115
+            "w+", encoding="utf-8", errors="replace"
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "livery.engines.llamacpp.child"],
             stdin=subprocess.PIPE,
