@@ -286,7 +286,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     found, _ = checkpoint.newest(tmp_path / "run")
     assert found is not None
     assert found.state.step >= 5
-    run(tiny_settings(tmp_path, save_every=100), resume=True)
+    assert spawn(tmp_path, "save_every=100", "resume=true").wait() == 0
     assert final(tmp_path) == final(undisturbed)
 
 
