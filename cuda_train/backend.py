@@ -134,9 +134,9 @@ class TorchBackend:
     ) -> StepResult:
         self.loss.flat.message.zero_()
         with self._dropout(step), memory.explained(self.settings, self.device, self._ahead):
-            loss_sum, tokens = self.loss.gradient(batches, objective=self._objective)
-            loss_sum, tokens = self._sum_up(loss_sum, tokens)
-            grads = self.loss.flat.grads.div_(max(1, tokens))
+            loss_sum, count = self.loss.gradient(batches, objective=self._objective)
+            loss_sum, count = self._sum_up(loss_sum, count)
+            grads = self.loss.flat.grads.div_(max(1, count))
             norm = norm_of(grads)
             limit = self.settings.max_grad_norm
             if limit > 0 and norm > limit:
@@ -144,7 +144,7 @@ class TorchBackend:
             if np.isfinite(norm):
                 self._optimizer.step(learning_rate, step)
         self._steps = step
-        return StepResult(loss_sum, tokens, norm)
+        return StepResult(loss_sum, count, norm)
 
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
         with (
@@ -220,12 +220,12 @@ class TorchBackend:
         if why:
             raise UserError(f"attention is flex, but {why}. Leave --attention flex out.")
 
-    def _sum_up(self, loss_sum: float, tokens: int) -> tuple[float, int]:
-        """One all-reduce of gradients, token count and loss."""
+    def _sum_up(self, loss_sum: float, count: int) -> tuple[float, int]:
+        """One all-reduce of gradients, count and loss."""
         if self.world == 1:
-            return loss_sum, tokens
+            return loss_sum, count
         message = self.loss.flat.message
-        message[-2], message[-1] = tokens, loss_sum
+        message[-2], message[-1] = count, loss_sum
         self._ranks.sum_(message)
         return float(message[-1]), round(float(message[-2]))
 

@@ -14,6 +14,7 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import memory as machine_memory
 from livery.models import find_base, read_config
+from livery.resident import peak_resident
 from livery.training import forecast as forecasts
 from livery.training.footprint import Estimate
 from livery.training.forecast import MARGIN, Forecast
@@ -31,10 +32,11 @@ def count_parameters(model: Any) -> int:
 
 
 def peak(device: torch.device) -> int:
-    """Peak bytes on a GPU since loading; 0 on devices that keep no such count."""
+    """Peak bytes of the run: on CUDA what torch held of the GPU since loading, elsewhere what the
+    whole process ever held of the machine (on MPS the GPU's memory is the machine's)."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return 0
+    return peak_resident()
 
 
 def forget_peak(device: torch.device) -> None:

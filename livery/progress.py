@@ -34,15 +34,25 @@ class Progress:
         total: how many there will be.
         unit: what is counted, in the plural.
         done: how many were done before (a resumed run); they do not enter the rate.
+        after: seconds before anything is shown, for work that may be over by then.
         file: where to; stderr unless said otherwise.
     """
 
     def __init__(
-        self, what: str, total: int, unit: str, *, done: int = 0, file: IO[str] | None = None
+        self,
+        what: str,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        after: float = 0.0,
+        file: IO[str] | None = None,
     ) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
+        self.after = after
         self.file = file or sys.stderr
         self.note = ""
+        self._began = 0.0
         self._bar: Bar | None = None
         self._task: Any = None
         self._marks: list[tuple[float, int]] = []
@@ -51,8 +61,9 @@ class Progress:
     def __enter__(self) -> Progress:
         now = time.monotonic()
         self._marks = [(now, self.done)]
-        self._last_line = now
-        if self.file.isatty():
+        self._began = now
+        self._last_line = now + self.after - (PLAIN_EVERY if self.after else 0.0)
+        if self.file.isatty() and not self.after:
             self._open_bar()
         return self
 
@@ -64,7 +75,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self.done > self._marks[0][1]:
+        elif self.done > self._marks[0][1] and self._is_due():
             self._line()
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
@@ -79,6 +90,8 @@ class Progress:
         self._marks.append((now, done))
         while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW:
             del self._marks[0]
+        if self._bar is None and self.after and self._is_due() and self.file.isatty():
+            self._open_bar()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, state=self._state())
         elif now - self._last_line >= PLAIN_EVERY:
@@ -101,6 +114,9 @@ class Progress:
         """None while there is no rate."""
         rate = self.rate()
         return (self.total - self.done) / rate if rate > 0 else None
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._began >= self.after
 
     def _state(self) -> str:
         left = self.seconds_left()

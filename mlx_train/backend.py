@@ -164,7 +164,7 @@ class MlxBackend:
         mx.random.seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         total = mx.zeros_like(self._weights)
         loss = mx.array(0.0)
-        tokens = sum(self._objective.count(batch) for batch in batches)
+        count = sum(self._objective.count(batch) for batch in batches)
         with explained(self._out_of_memory):
             for number, batch in enumerate(batches):
                 inputs = self._inputs(batch)
@@ -174,24 +174,24 @@ class MlxBackend:
                 with self._cores.shared_between(len(inputs.parts)):
                     mx.eval(total, loss)  # one micro-batch's activations at a time
         if self.world > 1:
-            loss, tokens, total = self._sum_over_ranks(loss, tokens, total)
-        if not tokens:
+            loss, count, total = self._sum_over_ranks(loss, count, total)
+        if not count:
             return StepResult(0.0, 0, 0.0)
         self._weights, self._first, self._second, norm = self._adamw.update(
-            self._weights, total, tokens, self._first, self._second,
+            self._weights, total, count, self._first, self._second,
             step=step, learning_rate=learning_rate,
         )  # fmt: skip
         self._put_weights()
         mx.eval(self._weights, self._first, self._second, norm, loss)
         self._step = step
         _trim_cache()
-        return StepResult(float(np.asarray(loss)), tokens, float(np.asarray(norm)))
+        return StepResult(float(np.asarray(loss)), count, float(np.asarray(norm)))
 
     def _sum_over_ranks(
-        self, loss: mx.array, tokens: int, total: mx.array
+        self, loss: mx.array, count: int, total: mx.array
     ) -> tuple[mx.array, int, mx.array]:
         """One all-reduce of everything; the loss and the count travel at the end."""
-        packed = mx.concatenate([total, mx.stack([loss, mx.array(float(tokens))])])
+        packed = mx.concatenate([total, mx.stack([loss, mx.array(float(count))])])
         summed = mx.distributed.all_sum(packed, stream=mx.cpu)
         mx.eval(summed)
         return summed[-2], round(float(np.asarray(summed[-1]))), summed[:-2]

@@ -90,10 +90,12 @@ class TrainingOutput:
     def _finish(self, facts: dict[str, Any]) -> None:
         self._close()
         loss = "" if facts["eval_loss"] is None else f", eval_loss {facts['eval_loss']:.4f}"
-        peak = facts["peak_memory_mb"] * 1e6  # 0 where the framework keeps no count
+        peak = facts["peak_memory_mb"] * 1e6  # 0 where nobody can tell
         self.say(
             f"Trained {counted(facts['steps'], 'step')} ({facts['epochs']:.1f} epochs of "
             f"{counted(facts['examples'], 'example')}) in {show_seconds(facts['seconds'])}{loss}"
+            + f", {facts['tokens_per_second']:,.0f} tokens/s with prompts "
+            + f"({facts['supervised_tokens_per_second']:,.0f} supervised)"
             + (f", peak memory {show_bytes(peak)}." if peak else ".")
         )
 

@@ -51,7 +51,7 @@ def training(data: RunData) -> list[Fact]:
     if "seconds" in facts:
         rows.append(("time", show_seconds(facts["seconds"])))
     if facts.get("tokens_per_second"):
-        rows.append(("supervised tokens a second", f"{facts['tokens_per_second']:.0f}"))
+        rows.append(_token_rate(facts))
     if facts.get("peak_memory_mb"):
         rows.append(("peak memory", show_bytes(1e6 * facts["peak_memory_mb"])))
     if "examples" in facts:
@@ -72,6 +72,14 @@ def training(data: RunData) -> list[Fact]:
         if key in facts:
             rows.append((name, str(facts[key])))
     return rows
+
+
+def _token_rate(facts: dict[str, Any]) -> Fact:
+    """Both rates that a run records; runs before 0.2 recorded the supervised one alone."""
+    rate, supervised = facts["tokens_per_second"], facts.get("supervised_tokens_per_second")
+    if supervised is None:
+        return "supervised tokens a second", f"{rate:.0f}"
+    return "tokens a second", f"{rate:.0f} with prompts, {supervised:.0f} of them supervised"
 
 
 def evaluation(record: Record) -> list[Fact]:

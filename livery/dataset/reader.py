@@ -19,8 +19,12 @@ from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
 from livery.errors import UserError, counted, sentence
 from livery.progress import Progress
 
-# Files of more bytes than this are read for long enough that somebody asks how far they are.
-LARGE = 8 << 20
+# Seconds after which somebody asks how far it is. A template and a tokenizer may be slow, so the
+# size of a file does not tell.
+PATIENCE = 2.0
+# Files of fewer bytes are counted in kB.
+_LARGE = 8_000_000
+_ROWS = 64  # between two looks at the clock
 
 
 class Reader:
@@ -49,6 +53,7 @@ class Reader:
         with _Shown(sources) as shown:
             for source in sources:
                 for where, raw in raw_rows(source, shown.read):
+                    shown.row()
                     if isinstance(raw, RowError):
                         yield raw
                         continue
@@ -163,17 +168,22 @@ class _Remark:
 
 
 class _Shown:
-    """Progress through files, where they are large enough for somebody to wait."""
+    """Progress through files, where it takes long enough for somebody to wait."""
 
     _sizes: Mapping[Source, int] = {}
     _progress: Progress | None = None
     _before = 0
+    _bytes = 1
+    _rows = 0
 
     def __init__(self, sources: Sequence[Source]) -> None:
         with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile):  # told when it is opened
             self._sizes = {source: source.size() for source in sources}
             total = sum(self._sizes.values())
-            self._progress = Progress("reading data", total >> 20, "MB") if total > LARGE else None
+            self._bytes, unit = (1_000_000, "MB") if total > _LARGE else (1000, "kB")
+            self._progress = Progress(
+                "reading data", max(1, total // self._bytes), unit, after=PATIENCE
+            )
 
     def __enter__(self) -> _Shown:
         if self._progress is not None:
@@ -187,7 +197,13 @@ class _Shown:
     def read(self, size: int) -> None:
         """So many bytes of the present file are read."""
         if self._progress is not None:
-            self._progress.update((self._before + size) >> 20)
+            self._progress.update((self._before + size) // self._bytes)
+
+    def row(self) -> None:
+        """A row is through: time passes between two pieces of a file, too."""
+        self._rows += 1
+        if self._progress is not None and self._rows % _ROWS == 0:
+            self._progress.advance(0)
 
     def ended(self, source: Source) -> None:
         """The present file is through."""

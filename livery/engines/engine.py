@@ -123,7 +123,8 @@ class Facts:
         version: of the runtime.
         model, adapter: folder, hub id or name; adapter None where there is none.
         device, dtype: where and in what the weights were.
-        peak_memory: bytes, as the framework counts them; 0 where it cannot.
+        peak_memory: bytes, as the framework counts them on its device, and of the whole process for
+            torch on a CPU and llama.cpp; 0 where nobody can tell.
     """
 
     engine: str

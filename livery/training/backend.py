@@ -36,13 +36,14 @@ class StepResult:
     """Sums over all processes of one optimizer step.
 
     Attributes:
-        loss_sum: summed cross-entropy over supervised tokens, nats.
-        tokens: supervised tokens.
+        loss_sum: of the objective over all rows; for supervised training the cross-entropy over
+            supervised tokens, nats.
+        count: what that is divided by: the objective's own count, supervised tokens or pairs.
         grad_norm: global L2 norm of the token-mean gradient before clipping.
     """
 
     loss_sum: float
-    tokens: int
+    count: int
     grad_norm: float
 
 
@@ -101,7 +102,7 @@ class Backend(Protocol):
         ...
 
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
-        """(summed loss, supervised tokens) of this process's micro-batch, no gradient, no
+        """(summed loss, the objective's count) of this process's micro-batch, no gradient, no
         dropout."""
         ...
 
@@ -118,5 +119,6 @@ class Backend(Protocol):
         ...
 
     def peak_memory(self) -> int:
-        """Peak bytes on the device since loading, as the framework counts them; 0 if it cannot."""
+        """Peak bytes: on a GPU those that the framework held of it since loading (MLX counts its
+        own arrays on a CPU, too); for torch on a CPU the whole process's resident memory."""
         ...

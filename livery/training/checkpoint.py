@@ -32,6 +32,7 @@ from livery.training.origin import Origin
 
 FORMAT = 1
 _FILES = ("state.safetensors", "state.json")
+_RENAMED = {"window_tokens": "window_count"}  # in checkpoints of 0.1.0
 _PARTS = {"weight": "weights", "first": "first_moment", "second": "second_moment"}
 
 
@@ -44,7 +45,8 @@ class Progress:
     """Where a run stands beyond its weights.
 
     Attributes:
-        window_loss, window_tokens: sums since the last line of training_metrics.jsonl.
+        window_loss, window_count: sums since the last line of training_metrics.jsonl: the loss, and
+            what it is divided by.
         best_loss, best_step: lowest eval_loss so far and where; None before the first evaluation.
         reference_loss: eval_loss that early stopping compares with.
         stale: evaluations since that one improved.
@@ -54,7 +56,7 @@ class Progress:
     """
 
     window_loss: float = 0.0
-    window_tokens: int = 0
+    window_count: int = 0
     best_loss: float | None = None
     best_step: int | None = None
     reference_loss: float | None = None
@@ -67,7 +69,7 @@ class Progress:
         """The same for the validation rows of this digest; what others gave is left out."""
         if self.valid in ("", valid):
             return dataclasses.replace(self, valid=valid)
-        return Progress(self.window_loss, self.window_tokens, valid=valid)
+        return Progress(self.window_loss, self.window_count, valid=valid)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def _facts(path: Path) -> dict[str, Any]:
     """state.json. Raises OtherFormat, or what comes of a file that is no such record."""
     try:
         facts = read_object(path / "state.json")
+        facts["progress"] = {_RENAMED.get(k, k): v for k, v in facts["progress"].items()}
     except UserError as error:
         raise ValueError(str(error).removesuffix(".")) from None
     strange = facts["format"] != FORMAT or not (

@@ -101,8 +101,12 @@ class Metrics:
         epoch: passes over the data so far.
         loss: mean over the supervised tokens since the last such line, nats.
         grad_norm: of this step's token-mean gradient, before clipping.
-        tokens_per_second: supervised tokens, since this process began to train.
-        peak_memory_mb: on the device; 0 where the framework does not count it.
+        tokens_per_second: tokens of the rows as the data have them, prompts included: a prompt
+            that several rows share counts for each, though it is computed once. Since this process
+            began to train, time within steps alone.
+        supervised_tokens_per_second: those of them that carry loss.
+        peak_memory_mb: 10^6 bytes: on a GPU those that the framework held of it, MLX's arrays on a
+            CPU; for torch on a CPU the resident memory of the whole process.
     """
 
     step: int
@@ -111,6 +115,7 @@ class Metrics:
     grad_norm: float
     learning_rate: float
     tokens_per_second: float
+    supervised_tokens_per_second: float
     peak_memory_mb: float
 
 

@@ -61,7 +61,7 @@ class _Run:
         self.progress = Progress(valid=job.valid_digest)
         self.callbacks = (run_folder.log_events(folder), *job.callbacks)
         self.saved: tuple[int, Progress] | None = None
-        self.trained_tokens = 0
+        self.row_tokens = self.supervised_tokens = 0  # of all processes
         self.busy_seconds = 0.0
 
     def go(self) -> RunResult:
@@ -147,11 +147,12 @@ class _Run:
 
     def _train_step(self, step: int) -> None:
         rate = learning_rate(self.settings, step, self.total)
-        batches = shard(self.plan.step(step - 1), self.backend.rank, self.backend.world)
+        whole = self.plan.step(step - 1)
+        batches = shard(whole, self.backend.rank, self.backend.world)
         began = time.monotonic()
         result = self.backend.train_step(batches, step=step, learning_rate=rate)
         seconds = time.monotonic() - began
-        loss = result.loss_sum / max(1, result.tokens)
+        loss = result.loss_sum / max(1, result.count)
         if not (math.isfinite(result.loss_sum) and math.isfinite(result.grad_norm)):
             raise UserError(
                 f"Step {step}: the loss is {loss} and the gradient norm {result.grad_norm}. "
@@ -159,11 +160,12 @@ class _Run:
                 "bfloat16 where this was float16."
             )
         self.busy_seconds += seconds
-        self.trained_tokens += result.tokens
+        self.row_tokens += sum(batch.row_tokens for batch in whole)
+        self.supervised_tokens += sum(batch.supervised for batch in whole)
         self.progress = dataclasses.replace(
             self.progress,
             window_loss=self.progress.window_loss + result.loss_sum,
-            window_tokens=self.progress.window_tokens + result.tokens,
+            window_count=self.progress.window_count + result.count,
         )
         self._tell(events.Stepped(step, self.total, loss, seconds))
         if self._due(self.settings.steps_per_report, step) or step == self.total:
@@ -173,12 +175,12 @@ class _Run:
         metrics = events.Metrics(
             step=step,
             epoch=self._epoch(step),
-            loss=self.progress.window_loss / max(1, self.progress.window_tokens),
+            loss=self.progress.window_loss / max(1, self.progress.window_count),
             grad_norm=result.grad_norm,
             learning_rate=rate,
             **self._pace(),
         )
-        self.progress = dataclasses.replace(self.progress, window_loss=0.0, window_tokens=0)
+        self.progress = dataclasses.replace(self.progress, window_loss=0.0, window_count=0)
         self._tell(metrics)
 
     # -- evaluation --------------------------------------------------------------------------
@@ -275,8 +277,10 @@ class _Run:
         return round(self.plan.progress(step), 4)
 
     def _pace(self) -> dict[str, float]:
+        busy = max(1e-9, self.busy_seconds)
         return {
-            "tokens_per_second": round(self.trained_tokens / max(1e-9, self.busy_seconds), 1),
+            "tokens_per_second": round(self.row_tokens / busy, 1),
+            "supervised_tokens_per_second": round(self.supervised_tokens / busy, 1),
             "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
         }
 

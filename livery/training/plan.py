@@ -66,6 +66,12 @@ class MicroBatch:
         return int((self.targets >= 0).sum())
 
     @property
+    def row_tokens(self) -> int:
+        """Tokens of the rows as the data have them, each with its whole prompt, padding left
+        out: what `Work.plain` counts."""
+        return len(self.prefix) * len(self.lengths) + int(self.lengths.sum())
+
+    @property
     def computed(self) -> int:
         """Positions that the body runs, padding included."""
         return len(self.prefix) + self.tokens.size

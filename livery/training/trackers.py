@@ -281,7 +281,7 @@ class Reports:
                 self._start(event)
             case Metrics():
                 names = ("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second",
-                         "peak_memory_mb")  # fmt: skip
+                         "supervised_tokens_per_second", "peak_memory_mb")  # fmt: skip
                 self._log("train", {f"train/{n}": getattr(event, n) for n in names}, event.step)
             case Evaluated():
                 names = ("loss", "runtime", "samples_per_second", "steps_per_second")

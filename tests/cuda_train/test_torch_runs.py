@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from livery.training.events import Stepped
+from livery.resident import peak_resident
+from livery.training.events import Metrics, Stepped
 from tests import PATIENCE, ROOT
 from tests.runs import run, tiny_settings, write_data
 
@@ -72,6 +73,14 @@ def test_two_processes_equal_one(
     np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=1e-6)
     facts = json.loads((tmp_path / "two/run/run_config.json").read_text())
     assert facts["processes"] == 2
+
+
+def test_the_peak_on_a_cpu_is_the_process_s(tmp_path: Path) -> None:
+    _, told = run(tiny_settings(tmp_path, samples=0), "torch")
+    seen = [event.peak_memory_mb for event in told if isinstance(event, Metrics)]
+    assert seen == sorted(seen), "a peak does not fall"
+    assert seen[-1] == pytest.approx(peak_resident() / 1e6, rel=0.05)
+    assert seen[0] > 100, "torch alone takes more"
 
 
 def test_killed_and_resumed_it_ends_in_the_same_bytes(tmp_path: Path) -> None:

@@ -44,6 +44,23 @@ def test_a_slow_start_leaves_the_estimate(monkeypatch: pytest.MonkeyPatch) -> No
         assert bar.rate() == pytest.approx(1.0, rel=0.05)
 
 
+def test_what_is_over_soon_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, out = Clock(), io.StringIO()
+    monkeypatch.setattr(progress, "time", clock)
+    with Progress("reading data", 100, "kB", after=2.0, file=out) as bar:
+        for _ in range(3):
+            clock.now += 0.5
+            bar.advance(30)
+    assert out.getvalue() == ""
+    with Progress("reading data", 100, "kB", after=2.0, file=out) as bar:
+        for _ in range(24):
+            clock.now += 0.5
+            bar.advance(2)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "reading data: 8/100 kB (8%) · 4 kB/s · 23 s left"
+    assert len(lines) == 3  # at 2 and at 12 seconds, and the end
+
+
 def test_nothing_counted_is_no_division() -> None:
     with Progress("x", 0, "steps", file=io.StringIO()) as bar:
         assert bar.rate() == 0.0

@@ -30,7 +30,7 @@ def main(model: str, out: str) -> None:
     for step, batches in enumerate(STEPS, start=1):
         mine = shard(batches, made.rank, made.world)
         done = made.train_step(mine, step=step, learning_rate=1e-2)
-        results.append([done.loss_sum, done.tokens, done.grad_norm])
+        results.append([done.loss_sum, done.count, done.grad_norm])
     sums = made.sum_over_processes(np.asarray([1e-9 + made.rank, 2.0**30 + made.rank]))
     if made.rank == 0:
         state = made.get_state()

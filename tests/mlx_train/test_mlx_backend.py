@@ -135,7 +135,7 @@ def test_a_step_is_torchs_adamw_on_the_token_mean(llama: Path) -> None:
         norm = torch.nn.utils.clip_grad_norm_(list(tensors.values()), 0.05)
         optimizer.step()
         done = made.train_step([BATCH, OTHER], step=step, learning_rate=1e-2)
-        assert done.tokens == tokens
+        assert done.count == tokens
         assert done.loss_sum == pytest.approx(loss, rel=1e-6)
         assert done.grad_norm == pytest.approx(norm.item(), rel=1e-5)
         assert done.grad_norm > 0.05  # or the clipping would not be seen
@@ -154,7 +154,7 @@ def test_accumulation_is_the_mean_over_all_tokens(llama: Path) -> None:
     whole, parts = backend(llama), backend(llama)
     a = whole.train_step([BATCH], step=1, learning_rate=1e-2)
     b = parts.train_step(rows, step=1, learning_rate=1e-2)
-    assert a.tokens == b.tokens == 10
+    assert a.count == b.count == 10
     assert a.loss_sum == pytest.approx(b.loss_sum, rel=1e-6)
     assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-5)
 
@@ -181,7 +181,7 @@ def test_evaluation_is_the_plain_loss_without_dropout(llama: Path) -> None:
 def test_a_step_without_batches_changes_nothing(llama: Path) -> None:
     made = backend(llama)
     before = made.get_state()
-    assert made.train_step([], step=1, learning_rate=1.0).tokens == 0
+    assert made.train_step([], step=1, learning_rate=1.0).count == 0
     assert same(before, made.get_state())
 
 

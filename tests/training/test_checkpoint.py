@@ -36,7 +36,7 @@ def state(step: int, size: int = 8) -> PortableState:
 
 
 def write(run: Path, step: int, size: int = 8) -> Path:
-    progress = Progress(window_loss=0.1 * step, window_tokens=step, best_loss=0.5, best_step=1)
+    progress = Progress(window_loss=0.1 * step, window_count=step, best_loss=0.5, best_step=1)
     return checkpoint.write(run, state(step, size), progress, ORIGIN, MADE_BY)
 
 
@@ -52,6 +52,14 @@ def test_what_was_written_is_read_to_the_bit(tmp_path: Path) -> None:
         wanted, got = getattr(state(7), part), getattr(found.state, part)
         assert wanted.keys() == got.keys()
         assert all(wanted[k].tobytes() == got[k].tobytes() for k in wanted)
+
+
+def test_a_checkpoint_of_the_first_release_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, 7) / "state.json"
+    path.write_text(path.read_text().replace("window_count", "window_tokens"))
+    found, _ = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.progress == Progress(0.1 * 7, 7, 0.5, 1)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no json", "cut json", "no tensors"])

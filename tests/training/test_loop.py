@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -56,7 +57,7 @@ def test_metrics_have_the_documented_shape(whole: Path) -> None:
     assert [r["step"] for r in steps] == [3, 6, 9, 12]
     assert list(steps[0]) == [
         "step", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second",
-        "peak_memory_mb",
+        "supervised_tokens_per_second", "peak_memory_mb",
     ]  # fmt: skip
     assert [r["step"] for r in evals] == [0, 4, 8, 12]
     assert list(evals[0]) == [
@@ -66,6 +67,23 @@ def test_metrics_have_the_documented_shape(whole: Path) -> None:
     assert steps[-1]["epoch"] == pytest.approx(1.2)
     assert steps[-1]["loss"] < 0.7 * steps[0]["loss"]
     assert evals[-1]["eval_loss"] < 0.7 * evals[0]["eval_loss"]
+
+
+def test_both_rates_count_what_they_say(tmp_path: Path) -> None:
+    """All steps of an epoch: the rates' ratio is that of the plan's own counts."""
+    settings = tiny_settings(tmp_path, steps_per_report=10, max_steps=10, samples=0)
+    _, told = run(settings)
+    (started,) = (event for event in told if isinstance(event, events.Started))
+    (metrics,) = (event for event in told if isinstance(event, events.Metrics))
+    (finished,) = (event for event in told if isinstance(event, events.Finished))
+    assert started.work.steps == 10
+    wanted = started.work.plain / started.work.supervised
+    assert wanted > 3, "prompts are most of these rows"
+    for rates in (dataclasses.asdict(metrics), finished.facts):
+        got = rates["tokens_per_second"] / rates["supervised_tokens_per_second"]
+        assert got == pytest.approx(wanted, rel=1e-2)
+    seconds = sum(event.seconds for event in told if isinstance(event, events.Stepped))
+    assert metrics.tokens_per_second == pytest.approx(started.work.plain / seconds, rel=1e-2)
 
 
 def test_samples_are_answered_at_every_evaluation(whole: Path) -> None:

@@ -109,7 +109,7 @@ def test_pairs_on_mlx(model: Path, monkeypatch: pytest.MonkeyPatch, case: str) -
     for ours, theirs in zip(got, wanted, strict=True):
         assert apart(np.asarray(ours), np.asarray(theirs)) < 1e-5
     assert made.evaluate(batch) == (pytest.approx(float(loss), rel=1e-5), 4)
-    assert made.train_step([batch], step=1, learning_rate=0.0).tokens == 4
+    assert made.train_step([batch], step=1, learning_rate=0.0).count == 4
     assert made.self_check(batch).ok
 
 
@@ -146,7 +146,7 @@ def test_pairs_on_torch(model: Path, monkeypatch: pytest.MonkeyPatch, case: Any)
     assert count == 4
     assert apart(flat.grads.numpy(), wanted.numpy()) < 1e-5
     assert made.evaluate(batch) == (pytest.approx(float(loss.detach()), rel=1e-5), 4)
-    assert made.train_step([batch], step=1, learning_rate=0.0).tokens == 4
+    assert made.train_step([batch], step=1, learning_rate=0.0).count == 4
     assert made.self_check(batch).ok
 
 

@@ -34,6 +34,8 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
+from livery.resident import peak_resident
+
 # Below this a second thread costs more in waiting than it saves, and llama.cpp's threads wait
 # actively: one that gets no core holds up all others (a busy machine was 500 times slower).
 SMALL_MODEL = 100_000_000
@@ -106,7 +108,7 @@ class Llama:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do as asked; {"error": text} where llama.cpp refuses."""
         if request["do"] == "memory":
-            return {"bytes": _peak_memory()}
+            return {"bytes": peak_resident()}
         if request["do"] == "write":
             return self._write(request)
         return self._next(request)
@@ -178,15 +180,6 @@ def _threads(model: Path) -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _peak_memory() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

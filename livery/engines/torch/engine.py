@@ -19,6 +19,7 @@ from livery.engines.token_engine import TokenEngine
 from livery.engines.torch import decode as torch_decode
 from livery.engines.torch.adapter import SwitchedAdapter, put_on
 from livery.engines.torch.load import TorchBase, load_base
+from livery.resident import peak_resident
 
 
 def open(
@@ -110,5 +111,5 @@ class TorchRuntime:
             adapter=adapter,
             device=torch.cuda.get_device_name(device) if on_gpu else device.type,
             dtype=self._base.dtype + (f", {self._base.bits}-bit" if self._base.bits else ""),
-            peak_memory=int(torch.cuda.max_memory_allocated(device)) if on_gpu else 0,
+            peak_memory=int(torch.cuda.max_memory_allocated(device)) if on_gpu else peak_resident(),
         )
