@@ -271,7 +271,7 @@ def started(tmp_path: Path) -> Started:
 
 
 def step(number: int) -> Metrics:
-    return Metrics(number, 0.1, 2.0, 1.0, 1e-3, 10.0, 0.0)
+    return Metrics(number, 0.1, 2.0, 1.0, 1e-3, 10.0, 5.0, 0.0)
 
 
 def test_a_run_says_how_it_ended(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
