@@ -30,7 +30,7 @@ PACKED = (".gz", ".zst", ".bz2", ".xz")
 # Text may grow to so many times its packed size, and to so many bytes more: rows that share a long
 # prompt shrink some fiftyfold.
 _GROWTH, _FLOOR = 200, 64 << 20
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _FAULTS = (
     OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
     RuntimeError, ValueError,
