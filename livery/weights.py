@@ -31,15 +31,17 @@ _SHARD = re.compile(r"^(.+)-(\d{5})-of-(\d{5})\.safetensors$")
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of a file: its dtype as safetensors names it ("BF16"), its shape, its bytes."""
+    """A tensor of a file: its dtype as safetensors names it ("BF16"), its shape, its bytes, and how
+    many of the model's numbers each of its elements holds: two in a byte of MXFP4."""
 
     tag: str
     shape: tuple[int, ...]
     nbytes: int
+    packed: int = 1
 
     @property
     def count(self) -> int:
-        return math.prod(self.shape)
+        return math.prod(self.shape) * self.packed
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -120,7 +122,15 @@ def read_header(path: Path) -> dict[str, Stored]:
         UserError: no regular file, a git-lfs pointer, or a header that does not fit the file.
     """
     entries = open_tensors(path).entries
-    return {name: Stored(e.tag, e.shape, e.end - e.start) for name, e in entries.items()}
+    return {
+        name: Stored(e.tag, e.shape, e.end - e.start, 1 + is_mxfp4(name, e.tag))
+        for name, e in entries.items()
+    }
+
+
+def is_mxfp4(name: str, tag: str) -> bool:
+    """Whether a tensor holds blocks of 4-bit numbers, as gpt-oss's checkpoints have its experts."""
+    return tag == "U8" and name.endswith("_blocks")
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:

@@ -45,7 +45,9 @@ def estimate(
     if settings.quantize:
         # Scale and bias, in the base's dtype, for each group of 64.
         weights = int(parameters * (settings.quantize / 8 + 2 * width / 64))
-    elif "quantization" in config and kept_bytes:
+    elif kept_bytes and (
+        "quantization" in config or "mxfp4" in str(config.get("quantization_config"))
+    ):
         weights = kept_bytes
     else:
         weights = parameters * width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from livery.base_check import Measured, check_base, check_lengths, measure
 from livery.config.layers import resolve
 from livery.config.settings import TrainSettings
 from livery.engines.mlx.model_config import longest_exact
+from livery.engines.torch.load import load_base
 from livery.errors import UserError
 from livery.paths import HOME
+from tests.convert.test_merge_experts import in_blocks
 from tests.tiny_models import tiny_model
 
 TOKENS = np.random.default_rng(0).integers(3, 512, 100).tolist()
@@ -120,6 +123,24 @@ def test_what_is_too_large_or_quantized_is_said(
     assert "are free" in check_base(settings(base), TOKENS)
     torch_run = dataclasses.replace(settings(base), backend="torch")
     assert check_base(torch_run, TOKENS) == ""
+
+
+@pytest.mark.slow
+def test_experts_in_blocks_of_4_bits(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gpt-oss as it is published: torch decodes its MXFP4, MLX computes with it."""
+    base = tmp_path / "packed"
+    shutil.copytree(tiny_model("gpt_oss", root), base)
+    in_blocks(base)
+    said = check_base(settings(base, "yes"), TOKENS)
+    assert "is the same on MLX and torch" in said
+    # torch's take eight bytes for each one of the file's, which the question of memory must count.
+    whole: Any = load_base(tiny_model("gpt_oss", root), device="cpu").model
+    unpacked = 4 * whole.num_parameters()
+    monkeypatch.setattr(base_check, "machine_memory", lambda: (unpacked, int(1.1 * unpacked)))
+    with pytest.raises(UserError, match=r"cannot be compared: it takes .* are free"):
+        check_base(settings(base, "yes"), TOKENS)
 
 
 @pytest.mark.parametrize(
