@@ -24,7 +24,6 @@ from livery.engines.folders import end_tokens
 from livery.engines.torch.decode import Decoder, decode, make_decoder
 from livery.engines.torch.load import (
     TorchBase,
-    choose_dtype,
     find_device,
     load_base,
     require_bitsandbytes,
@@ -32,6 +31,7 @@ from livery.engines.torch.load import (
 )
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
+from livery.training.forecast import Forecast, explained
 from livery.training.numerics import SFT, Objective
 from livery.training.plan import Example, MicroBatch
 
@@ -74,14 +74,13 @@ class TorchBackend:
         """
         require_torch()
         place = find_device(device or settings.device)
-        dtype = choose_dtype(settings.dtype, place)
         if settings.attention == "flex" and place.type != "cuda":
             raise UserError(
                 f"attention is flex, which has no backward pass on {place.type}: only CUDA has. "
                 "Leave --attention out."
             )
-        self._ahead = memory.forecast(settings, place, dtype, examples) if examples else None
-        tight = memory.preflight(settings, place, dtype, self._ahead)
+        self._examples, self._ahead = examples, memory.forecast(settings, examples, place)
+        tight = self._ahead.preflight()
         base = load_base(
             settings.model,
             device=str(place),
@@ -122,7 +121,7 @@ class TorchBackend:
         self.loss.plain = True
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
-        with self._dropout(None), memory.explained(self.settings, self.device, self._ahead):
+        with self._dropout(None), explained(self.forecast):
             note = self._choose_kernel()
             result = self.loss.check(batch, self.loss.route(batch))
             return dataclasses.replace(result, note=note)
@@ -133,7 +132,7 @@ class TorchBackend:
         self, batches: Sequence[MicroBatch], *, step: int, learning_rate: float
     ) -> StepResult:
         self.loss.flat.message.zero_()
-        with self._dropout(step), memory.explained(self.settings, self.device, self._ahead):
+        with self._dropout(step), explained(self.forecast):
             loss_sum, count = self.loss.gradient(batches, objective=self._objective)
             loss_sum, count = self._sum_up(loss_sum, count)
             grads = self.loss.flat.grads.div_(max(1, count))
@@ -150,7 +149,7 @@ class TorchBackend:
         with (
             torch.no_grad(),
             self._dropout(None),
-            memory.explained(self.settings, self.device, self._ahead),
+            explained(self.forecast),
         ):
             parts = self.loss.parts(batch)
             loss = sum(float(self.loss.objective(part, self._objective)) for part in parts)
@@ -195,6 +194,11 @@ class TorchBackend:
 
     def peak_memory(self) -> int:
         return memory.peak(self.device)
+
+    def forecast(self) -> Forecast:
+        if not self._ahead.known:  # the base of a hub's name is here only once it is loaded
+            self._ahead = memory.forecast(self.settings, self._examples, self.device)
+        return self._ahead
 
     # -- small things ------------------------------------------------------------------------
 

@@ -8,25 +8,18 @@ fitted to 180 measured peaks (`tests/cuda_train/test_torch_memory.py` measures s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper, shape_of
+from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
 from livery.config.settings import TrainSettings
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.training.forecast import first_epoch
-from livery.training.plan import Example
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
 LOGITS_BYTES = 48 << 20
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
-
-
-def shapes_of(examples: Sequence[Example], settings: TrainSettings) -> set[Shape]:
-    """The shapes of `first_epoch`."""
-    return {shape_of(batch) for batch in first_epoch(examples, settings)}
 
 
 def estimate(

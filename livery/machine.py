@@ -140,6 +140,16 @@ def memory() -> tuple[int, int]:
     return total, available
 
 
+def free_swap() -> int:
+    """Bytes that Linux can still swap out; 0 elsewhere, and in a container that has a limit."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if not limit.exists() or limit.read_text(encoding="utf-8").strip() == "max":
+            text = Path("/proc/meminfo").read_text(encoding="utf-8")
+            return int(text.partition("SwapFree:")[2].split()[0]) * 1024
+    return 0
+
+
 def _examine_mlx(report: Report) -> None:
     from livery.engines.mlx.load import require_mlx
 

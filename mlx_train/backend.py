@@ -20,9 +20,8 @@ from livery.engines.mlx import decode as mlx_decode
 from livery.engines.mlx.head import find_head
 from livery.engines.mlx.load import Base, compiler_missing, load_base
 from livery.errors import UserError
-from livery.machine import memory as machine_memory
 from livery.training.backend import Arrays, CheckResult, PortableState, StepResult
-from livery.training.forecast import explained
+from livery.training.forecast import Forecast, explained
 from livery.training.numerics import SFT, Objective, rows_of
 from livery.training.plan import Example, MicroBatch
 from livery.training.self_check import compare
@@ -52,6 +51,7 @@ class MlxBackend:
     """See `livery.training.backend.Backend`.
 
     Attributes:
+        notes: what to tell the user.
         compiled: whether the step is compiled.
         why_compiled: or why not, for people.
     """
@@ -72,6 +72,9 @@ class MlxBackend:
                 f"optimizer is {settings.optimizer}; the MLX backend has adamw (float32 moments)."
             )
         self._settings, self._examples = settings, examples
+        self._ahead = forecast(settings, examples)
+        tight = "" if base else self._ahead.preflight()
+        self.notes = (tight,) if tight else ()
         work_side_by_side()
         self._base = base or load_base(
             settings.model, dtype=settings.dtype, quantize=settings.quantize
@@ -127,7 +130,7 @@ class MlxBackend:
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
         """See Backend."""
-        with _without_dropout(self._model), explained(self._out_of_memory):
+        with _without_dropout(self._model), explained(self.forecast):
             # Rows are compared one by one, so by an objective that adds over them.
             as_trained = self._objective is SFT and not self._settings.lora.dropout
             gradient = self._gradient if as_trained else self._supervised
@@ -165,7 +168,7 @@ class MlxBackend:
         total = mx.zeros_like(self._weights)
         loss = mx.array(0.0)
         count = sum(self._objective.count(batch) for batch in batches)
-        with explained(self._out_of_memory):
+        with explained(self.forecast):
             for number, batch in enumerate(batches):
                 inputs = self._inputs(batch)
                 part, slopes = self._run(self._gradient, inputs)
@@ -257,12 +260,11 @@ class MlxBackend:
         """See Backend."""
         return int(mx.get_peak_memory())
 
-    def _out_of_memory(self) -> str:
-        """For Metal, whose errors can be caught; on a CPU MLX ends the process itself."""
-        ahead = forecast(self._settings, self._examples, on_cpu=on_cpu())
-        if ahead is None or not self._examples:
-            return "MLX: out of memory. Try a smaller --batch-size, or --grad-checkpoint."
-        return ahead.out_of_memory("MLX", machine_memory()[1])
+    def forecast(self) -> Forecast:
+        """See Backend; the base of a hub's name is here only once it is loaded."""
+        if not self._ahead.known:
+            self._ahead = forecast(self._settings, self._examples)
+        return self._ahead
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from livery.blas import LIBRARY
 from livery.errors import UserError
-from livery.machine import cores
+from livery.machine import cores, free_swap, memory
 from livery.reading import read_json
 
 # Fewer rows than this in a stream of their own cost more in overhead than the core they win.
@@ -44,6 +44,18 @@ def set_memory_limits() -> None:
     if limit:
         mx.set_wired_limit(int(limit))
         mx.set_memory_limit(int(limit))
+
+
+def free_memory() -> tuple[int, int]:
+    """(bytes that a run may hold, bytes that it may swap out beyond them).
+
+    On Metal it is what macOS lets a GPU keep wired, the limit that `set_memory_limits` sets; on a
+    CPU what the machine has free.
+    """
+    if mx.metal.is_available() and not on_cpu():
+        limit: Any = mx.device_info().get("max_recommended_working_set_size")
+        return int(limit or memory()[1]), 0
+    return memory()[1], free_swap()
 
 
 class Cores:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from livery.config.settings import TrainSettings
-from livery.models import find_base, read_config
+from livery.training import forecast as forecasts
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
-from livery.training.forecast import Forecast, first_epoch
-from livery.training.plan import Example
+from livery.training.forecast import Device, Forecast
+from livery.training.plan import Example, MicroBatch
 
 # (prefix P, rows B, suffix S, supervised positions N) of a micro-batch.
 Shape = tuple[int, int, int, int]
@@ -65,24 +65,21 @@ def estimate(
     return Estimate(weights, 6 * 4 * trained, activations, logits)
 
 
-def forecast(
-    settings: TrainSettings, examples: Sequence[Example], *, on_cpu: bool
-) -> Forecast | None:
-    """What the run will need; None where the model is not on this machine yet."""
-    folder = find_base(settings.model)
-    if folder is None:
-        return None
-    config = read_config(folder)
+def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
+    """What the run will need on MLX's device."""
+    from mlx_train.machine import free_memory, on_cpu  # MLX itself
 
-    def need(changed: TrainSettings) -> Estimate:
-        shapes = {
-            (len(batch.prefix), *batch.tokens.shape, batch.supervised)
-            for batch in first_epoch(examples, changed)
-        }
-        return estimate(changed, config, shapes, folder=folder, on_cpu=on_cpu)
+    cpu = on_cpu()
+    free, swap = free_memory()
+    device = Device("this machine" if cpu else "the GPU", free, swap, quantizes=(8, 4))
 
-    quantizes = "quantization" not in config
-    return Forecast(settings, need, [len(e.tokens) for e in examples], quantizes, False)
+    def reckon(
+        changed: TrainSettings, config: Mapping[str, Any], batches: Iterable[MicroBatch], base: Path
+    ) -> Estimate:
+        shapes = {(len(b.prefix), *b.tokens.shape, b.supervised) for b in batches}
+        return estimate(changed, config, shapes, folder=base, on_cpu=cpu)
+
+    return forecasts.forecast(settings, examples, device, reckon)
 
 
 def _activations(sizes: Sizes, shape: Shape, *, checkpoint: bool) -> float:

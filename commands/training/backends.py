@@ -11,7 +11,7 @@ from typing import Literal
 from livery.blas import REMEDY, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.machine import install, memory
+from livery.machine import install
 from livery.training.backend import Backend
 from livery.training.forecast import Forecast
 from livery.training.plan import Example
@@ -61,28 +61,22 @@ def load(
         notes = () if use_openblas() else (slow,)
         from mlx_train.backend import MlxBackend
 
-        return MlxBackend(settings, examples=examples), notes
+        backend = MlxBackend(settings, examples=examples)
+        return backend, (*notes, *backend.notes)
     from cuda_train.backend import TorchBackend
 
     backend = TorchBackend(settings, examples=examples)
     return backend, backend.notes
 
 
-def forecast(settings: TrainSettings, examples: Sequence[Example]) -> tuple[Forecast | None, int]:
-    """(what the run needs, None while the model is not on this machine; bytes that are free)."""
+def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
+    """What the run needs in memory, before anything is loaded."""
     if settings.backend == "mlx":
         use_openblas()
-        from mlx_train.machine import on_cpu
-        from mlx_train.memory import forecast as of_mlx
-
-        return of_mlx(settings, examples, on_cpu=on_cpu()), memory()[1]
-    from cuda_train.memory import forecast as of_torch
-    from cuda_train.memory import free_memory
-    from livery.engines.torch.load import choose_dtype, find_device
-
-    device = find_device(settings.device)
-    ahead = of_torch(settings, device, choose_dtype(settings.dtype, device), examples)
-    return ahead, free_memory(device) or memory()[1]
+        from mlx_train.memory import forecast as forecast_run
+    else:
+        from cuda_train.memory import forecast as forecast_run
+    return forecast_run(settings, examples)
 
 
 def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:

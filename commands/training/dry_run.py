@@ -39,9 +39,10 @@ def show(config: Config, *, as_json: bool) -> None:
     epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
     notes = [*substitutions, *training.describe_dropped(data)]
-    ahead, available = backends.forecast(settings, plan.examples)
+    ahead = backends.forecast(settings, plan.examples)
     if as_json:
-        need = ahead.need() if ahead else None
+        need = ahead.need() if ahead.known else None
+        available = ahead.device.free
         needed = need and {**need.parts(), "total": need.total, "available": available}
         click.echo(
             json.dumps({**_as_json(config, epoch, steps, notes), "memory": needed}, indent=2)
@@ -52,8 +53,7 @@ def show(config: Config, *, as_json: bool) -> None:
     click.echo(f"\nbackend      {settings.backend}")
     click.echo(f"plan         {describe_work(epoch, steps)}")
     click.echo(f"shapes       {epoch.shapes} distinct micro-batches")
-    nothing = ["no estimate: the model is not downloaded yet"]
-    for number, line in enumerate(ahead.describe(available) if ahead else nothing):
+    for number, line in enumerate(ahead.describe()):
         click.echo(f"{'' if number else 'memory':<12} {line}")
 
 

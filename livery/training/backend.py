@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from livery.training.forecast import Forecast
 from livery.training.plan import MicroBatch
 
 Arrays = dict[str, np.ndarray]
@@ -77,6 +78,11 @@ class Backend(Protocol):
     world: int  # processes
     trainable: int  # LoRA parameters, counted
     parameters: int  # base parameters, counted
+    notes: tuple[str, ...]  # what was chosen otherwise than asked, and what may be too much
+
+    def forecast(self) -> Forecast:
+        """What the run needs in memory, with the flags that would make it smaller."""
+        ...
 
     def fast_path(self) -> tuple[bool, str]:
         """Whether the shared-prefix loss applies to this model, and if not, why (by name)."""

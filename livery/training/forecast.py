@@ -1,21 +1,27 @@
 """What a run needs in memory, and what to change where that is too much.
 
-A backend brings its measured estimate of a run; here it is asked about changed settings until they
-fit. Nothing is loaded and no framework is imported.
+A backend brings its estimate of a run and its device; here the estimate is asked about changed
+settings until they fit. The dry run, the check before a base is loaded and the message when a step
+ran out of memory all say what is listed here. No framework is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from livery.models import find_base, read_config
 from livery.progress import show_bytes
 from livery.training.footprint import Estimate
-from livery.training.plan import Example, MicroBatch, Plan, make_batch
+from livery.training.plan import Example, MicroBatch, Plan, bucket, make_batch
 
 # How far the estimate may be off: a run is refused only where it is too large by more than this.
 MARGIN = 1.3
@@ -31,37 +37,122 @@ def first_epoch(examples: Sequence[Example], settings: TrainSettings) -> Iterato
         yield from (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
 
 
+def widest(examples: Sequence[Example], settings: TrainSettings) -> Iterator[MicroBatch]:
+    """Micro-batches at least as large as any of the run's, found without planning it: all rows as
+    long as the longest, sharing nothing, next to nothing, or half."""
+    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
+    if not kept:
+        return
+    longest = max(len(e.tokens) for e in kept)
+    answer = max(int(np.count_nonzero(e.supervised)) for e in kept)
+    rows = min(settings.batch_size, len(kept))
+    for prefix in sorted({0, 1, longest // 2}):
+        width = bucket(max(1, longest - prefix))
+        targets = np.full((rows, width), -1, np.int32)
+        targets[:, :answer] = 0
+        yield MicroBatch(
+            prefix=np.zeros(prefix, np.int32),
+            tokens=np.zeros((rows, width), np.int32),
+            targets=targets,
+            lengths=np.full(rows, width, np.int32),
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run computes, as far as its memory is concerned.
+
+    Attributes:
+        name: for people, such as "cuda:0" or "this machine".
+        free: bytes that are free on it before the base is loaded; 0 where that is unknown.
+        swap: bytes beyond them that the system can swap out, slowly.
+        quantizes: numbers of bits in which the backend can load a base there, the most first.
+        small_moments: it has an optimizer with moments of 8 bits there.
+        elsewhere: what to try beside the flags, where another backend has more of them.
+    """
+
+    name: str
+    free: int
+    swap: int = 0
+    quantizes: Sequence[int] = ()
+    small_moments: bool = False
+    elsewhere: str = ""
+
+
 @dataclass(frozen=True)
 class Forecast:
     """A run and what its memory depends on.
 
     Attributes:
         settings: the run.
-        estimate: bytes by part that the backend measures for settings.
-        lengths: tokens of each training row.
-        quantizes: the backend can load this base in 4 bits on its device.
-        small_moments: it has an optimizer with moments of 8 bits there.
+        device: where it computes.
+        estimate: bytes by part that the backend reckons for settings; None while the base is not on
+            this machine.
+        bound: the same of micro-batches that are at least as large, in no time.
+        lengths: tokens of each training row; empty where they are not known.
     """
 
     settings: TrainSettings
-    estimate: Callable[[TrainSettings], Estimate]
-    lengths: Sequence[int]
-    quantizes: bool
-    small_moments: bool
+    device: Device
+    estimate: Callable[[TrainSettings], Estimate] | None
+    lengths: Sequence[int] = ()
+    bound: Callable[[TrainSettings], Estimate] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an estimate."""
+        return self.estimate is not None
 
     def need(self, settings: TrainSettings | None = None) -> Estimate:
         """The estimate of the run, or of the same run with other settings."""
+        if self.estimate is None:
+            raise ValueError("there is no estimate of a base that is not on this machine")
         return self.estimate(settings or self.settings)
 
-    def describe(self, room: int) -> list[str]:
-        """Lines for people: the sum, its parts, and what would make it fit in `room` bytes."""
-        need = self.need()
+    def describe(self) -> list[str]:
+        """Lines for people: the sum, its parts, and what would make it fit."""
+        if not self.known:
+            return ["no estimate: the model is not downloaded yet"]
+        need, free = self.need(), self.device.free
         listed = ", ".join(f"{name} {show_bytes(size)}" for name, size in need.parts().items())
         lines = [f"about {show_bytes(need.total)} ({listed})"]
-        if need.total > room:
-            ways = ", or ".join(self.remedies(room))
-            lines.append(f"more than the {show_bytes(room)} available here; it fits with {ways}")
+        if need.total > free > 0:
+            ways = ", or ".join(self.remedies(free))
+            lines.append(f"more than the {show_bytes(free)} available here; it fits with {ways}")
         return lines
+
+    def preflight(self) -> str:
+        """Refuse what cannot fit before minutes go into loading it.
+
+        Returns:
+            What to tell the user where it may be too much; "" where it is not.
+
+        Raises:
+            UserError: the weights, or the run by more than the estimate may be off, do not fit;
+                with the flags under which it would.
+        """
+        device = self.device
+        if not self.known or not device.free:
+            return ""
+        if self.bound and self.bound(self.settings).total <= device.free:
+            return ""  # most runs: the first epoch of a large set takes seconds to plan
+        need, most = self.need(), device.free + device.swap
+        if need.total <= device.free:
+            return ""
+        if need.weights > most:
+            bits = self.settings.quantize
+            what = f"its weights{f' in {bits} bits' if bits else ''} take"
+            size = need.weights
+        else:
+            what, size = "by estimate this run takes", need.total
+        ways = ", or ".join(self.remedies(device.free))
+        text = (
+            f"{self.settings.model}: {what} {show_bytes(size)}, and {device.name} has "
+            f"{show_bytes(device.free)} free. It fits with {ways}."
+        )
+        if need.weights > most or need.total > MARGIN * most:
+            raise UserError(text)
+        return f"{text} Trying anyway: the estimate may be a quarter too high."
 
     def remedies(self, room: int) -> list[str]:
         """Flags under which the run takes at most `room` bytes, the cheapest in time first.
@@ -75,16 +166,22 @@ class Forecast:
                 if total <= room:
                     alone.append(f"{change.flags} ({_about(total)}; {change.price})")
                     break
-        return alone or self._together(room)
+        more = [self.device.elsewhere] if self.device.elsewhere else []
+        return [*(alone or self._together(room)), *more]
 
-    def out_of_memory(self, device: str, held: int) -> str:
-        """What to say when a step did not fit; `held`: bytes there are for it, 0 if unknown."""
+    def out_of_memory(self) -> str:
+        """What to say when a step did not fit."""
+        said = f"Out of memory on {self.device.name}."
+        if not self.known or not self.lengths:  # nothing to reckon with
+            mildest = [way(self.settings)[:1] for way in self._ways()]
+            ways = [f"{change.flags} ({change.price})" for one in mildest for change in one]
+            return f"{said} Try, in this order: {'; '.join(ways) or 'a smaller base model'}."
         # Whatever the estimate said, this much was too much.
-        need = self.need().total
-        limit = int(min(held or need, 0.85 * need))
+        need, free = self.need().total, self.device.free
+        limit = int(min(free or need, 0.85 * need))
         return (
-            f"{device}: out of memory. By estimate the run takes {show_bytes(need)}"
-            + (f", and {show_bytes(held)} are free" if held else "")
+            f"{said} By estimate the run takes {show_bytes(need)}"
+            + (f"; {show_bytes(free)} were free when it began" if free else "")
             + f". Any of these would fit: {'; or '.join(self.remedies(limit))}."
         )
 
@@ -108,21 +205,62 @@ class Forecast:
         return [
             _batches,
             _checkpointing,
-            *([_four_bits] if self.quantizes else []),
-            *([_small_moments] if self.small_moments else []),
+            self._quantized,
+            *([_small_moments] if self.device.small_moments else []),
             _small_rank,
             self._lengths,
+        ]
+
+    def _quantized(self, settings: TrainSettings) -> list[_Change]:
+        if settings.quantize is not None:
+            return []
+        return [
+            _Change(
+                "--load-in-4bit" if bits == 4 else f"--quantize {bits}",
+                dataclasses.replace(settings, quantize=bits),
+                f"the base in {bits} bits a weight",
+            )
+            for bits in self.device.quantizes
         ]
 
     def _lengths(self, settings: TrainSettings) -> list[_Change]:
         found: list[_Change] = []
         length = min(settings.max_length, max(self.lengths, default=0)) // 2
-        while length >= 64 and length >= min(self.lengths):
+        while length >= 64 and length >= min(self.lengths, default=0):
             dropped = sum(given > length for given in self.lengths)
             smaller = dataclasses.replace(settings, max_length=length)
             found.append(_Change(f"--max-length {length}", smaller, f"drops {dropped} longer rows"))
             length //= 2
         return found
+
+
+def forecast(
+    settings: TrainSettings,
+    examples: Sequence[Example],
+    device: Device,
+    estimate: Callable[[TrainSettings, Mapping[str, Any], Iterable[MicroBatch], Path], Estimate],
+) -> Forecast:
+    """What a run will need.
+
+    Args:
+        examples: the training rows; none where they are not known.
+        estimate: the backend's, of (settings, config.json, micro-batches, the base's folder).
+    """
+    lengths = [len(e.tokens) for e in examples]
+    folder = find_base(settings.model)
+    if folder is None:
+        return Forecast(settings, device, None, lengths)
+    config = read_config(folder)
+    if "quantization" in config or "quantization_config" in config:
+        device = dataclasses.replace(device, quantizes=())
+
+    def need(changed: TrainSettings) -> Estimate:
+        return estimate(changed, config, first_epoch(examples, changed), folder)
+
+    def bound(changed: TrainSettings) -> Estimate:
+        return estimate(changed, config, widest(examples, changed), folder)
+
+    return Forecast(settings, device, need, lengths, bound)
 
 
 @dataclass(frozen=True)
@@ -154,13 +292,6 @@ def _checkpointing(settings: TrainSettings) -> list[_Change]:
     return [_Change("--grad-checkpoint", smaller, "the same result, about a third slower")]
 
 
-def _four_bits(settings: TrainSettings) -> list[_Change]:
-    if settings.quantize is not None:
-        return []
-    smaller = dataclasses.replace(settings, quantize=4)
-    return [_Change("--load-in-4bit", smaller, "the base in a quarter of its memory")]
-
-
 def _small_moments(settings: TrainSettings) -> list[_Change]:
     if settings.optimizer == "adamw_8bit":
         return []
@@ -180,13 +311,13 @@ def _about(size: int) -> str:
 
 
 @contextlib.contextmanager
-def explained(say: Callable[[], str]) -> Generator[None]:
-    """Turn a device's "out of memory" into a UserError with what `say` gives."""
+def explained(ahead: Callable[[], Forecast]) -> Generator[None]:
+    """Turn a device's "out of memory" into a UserError with the flags that would fit."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise UserError(say()) from error
+            raise UserError(ahead().out_of_memory()) from error
         raise
 
 

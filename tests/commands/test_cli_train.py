@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -21,7 +20,7 @@ from livery.config.settings import TrainSettings
 from livery.files import read_jsonl
 from livery.paths import HOME
 from livery.training.footprint import Estimate
-from livery.training.forecast import Forecast
+from livery.training.forecast import Device, Forecast
 from tests import PATIENCE
 from tests.tiny_models import tiny_model
 
@@ -197,16 +196,19 @@ def test_what_does_not_fit_says_what_would() -> None:
         halved = 2 if run.grad_checkpoint else 1
         return Estimate(1000 * (run.quantize or 16), 0, 1000 * run.batch_size // halved, 0)
 
-    ahead = Forecast(TrainSettings(batch_size=8), estimate, [100], True, False)
-    assert ahead.describe(24_000) == ["about 0 MB (weights 0 MB, adapter 0 MB, activations 0 MB, "
-                                      "logits 0 MB)"]  # fmt: skip
+    def on(free: int, quantizes: tuple[int, ...] = (4,)) -> Forecast:
+        device = Device("cuda:0", free, quantizes=quantizes)
+        return Forecast(TrainSettings(batch_size=8), device, estimate, [100])
+
+    ahead = on(12_000)
+    assert on(24_000).describe() == ["about 0 MB (weights 0 MB, adapter 0 MB, activations 0 MB, "
+                                     "logits 0 MB)"]  # fmt: skip
     assert [way.split(" (")[0] for way in ahead.remedies(20_000)] == [
         "--batch-size 4 --grad-accum 2", "--grad-checkpoint", "--load-in-4bit"
     ]  # fmt: skip
-    assert "it fits with --load-in-4bit (about" in ahead.describe(12_000)[1]
+    assert "it fits with --load-in-4bit (about" in ahead.describe()[1]
     assert "together" in ahead.remedies(6_000)[0]
-    assert not any("4bit" in way for way in dataclasses.replace(ahead, quantizes=False)
-                   .remedies(6_000))  # fmt: skip
+    assert not any("4bit" in way for way in on(0, ()).remedies(6_000))
 
 
 @pytest.mark.parametrize(

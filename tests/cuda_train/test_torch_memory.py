@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ pytest.importorskip("peft")
 from cuda_train import memory
 from cuda_train.backend import TorchBackend
 from cuda_train.body import find_body
-from cuda_train.estimate import _Step, estimate, shapes_of
-from cuda_train.route import Shape
+from cuda_train.estimate import _Step, estimate
+from cuda_train.route import Shape, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from livery.training.footprint import BYTES, read_sizes
-from livery.training.forecast import Forecast
+from livery.training.forecast import Forecast, first_epoch
 from livery.training.plan import Example
 from tests.cuda_train.test_torch_loss import draw
 from tests.tiny_models import tiny_model
@@ -166,7 +167,8 @@ def test_what_makes_a_run_smaller_makes_the_estimate_smaller(llama: Path) -> Non
 
     def total(dtype: str = "float32", **changes: Any) -> int:
         settings = TrainSettings(**changes)
-        return estimate(settings, config, shapes_of(rows, settings), dtype=dtype).total
+        shapes = set(map(shape_of, first_epoch(rows, settings)))
+        return estimate(settings, config, shapes, dtype=dtype).total
 
     assert total(batch_size=4) < total()
     assert total(grad_checkpoint=True) < total()
@@ -178,15 +180,20 @@ def test_what_makes_a_run_smaller_makes_the_estimate_smaller(llama: Path) -> Non
     assert total(max_length=210) < total()
 
 
-def forecast(folder: Path, device: str = "cuda", **changes: Any) -> Forecast:
-    settings = TrainSettings(model=str(folder), **changes)
-    found = memory.forecast(settings, torch.device(device), "bfloat16", examples())
-    assert found is not None
-    return found
+@pytest.fixture
+def forecast(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Forecast]:
+    """(device, bytes that are free on it) -> what a run of the tiny model needs there."""
+
+    def make(device: str = "cuda", free: int = 0, **changes: Any) -> Forecast:
+        monkeypatch.setattr(memory, "free_memory", lambda device: (free, 0))
+        settings = TrainSettings(model=str(llama), dtype="bfloat16", **changes)
+        return memory.forecast(settings, examples(), torch.device(device))
+
+    return make
 
 
-def test_every_remedy_fits_by_the_estimate(llama: Path) -> None:
-    ahead = forecast(llama)
+def test_every_remedy_fits_by_the_estimate(forecast: Callable[..., Forecast]) -> None:
+    ahead = forecast()
     room = int(0.8 * ahead.need().total)
     ways = ahead.remedies(room)
     assert ways[0].startswith("--batch-size 8 --grad-accum 2 (about")
@@ -204,32 +211,27 @@ def test_every_remedy_fits_by_the_estimate(llama: Path) -> None:
     assert "together" in way
     (way,) = ahead.remedies(1000)
     assert way.startswith("a smaller base model (even --batch-size 1")
-    assert "4bit" not in "".join(forecast(llama, "mps").remedies(1000))
+    *_, elsewhere = forecast("mps").remedies(1000)
+    assert elsewhere == "--backend mlx --load-in-4bit"
+    assert "4bit" not in "".join(forecast("cpu").remedies(1000))
 
 
-def test_the_preflight_refuses_warns_or_is_silent(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = torch.device("cuda")
-    ahead = forecast(llama)
-    need = ahead.need().total
-    assert need > 3 * ahead.need().weights
-
-    def ask(free: int) -> str:
-        monkeypatch.setattr(memory, "free_memory", lambda device: free)
-        return memory.preflight(ahead.settings, device, "bfloat16", ahead)
-
-    assert ask(need) == ""
-    assert "Trying anyway" in ask(int(0.9 * need))
-    with pytest.raises(UserError, match=r"by estimate.*fits with --batch-size"):
-        ask(need // 2)
-    with pytest.raises(UserError, match="its weights take"):
-        ask(1000)
+def test_the_preflight_refuses_warns_or_is_silent(forecast: Callable[..., Forecast]) -> None:
+    need = forecast().need().total
+    assert need > 3 * forecast().need().weights
+    assert forecast().preflight() == "", "nobody knows what is free"
+    assert forecast(free=need).preflight() == ""
+    assert "Trying anyway" in forecast(free=int(0.9 * need)).preflight()
+    with pytest.raises(UserError, match=r"by estimate this run takes .* It fits with --batch-size"):
+        forecast(free=need // 2).preflight()
+    with pytest.raises(UserError, match=r"its weights take .* smaller base model"):
+        forecast(free=1000).preflight()
+    swapping = dataclasses.replace(forecast().device, free=need // 2, swap=need)
+    assert "Trying anyway" in dataclasses.replace(forecast(), device=swapping).preflight()
 
 
 def test_out_of_memory_names_values_that_fit(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TrainSettings(model=str(llama), device="cpu")
-    made = TorchBackend(settings, examples=examples())
+    made = TorchBackend(TrainSettings(model=str(llama), device="cpu"), examples=examples())
 
     def full(*_: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")

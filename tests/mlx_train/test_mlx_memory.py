@@ -17,7 +17,7 @@ from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from livery.training.plan import Example
 from mlx_train.backend import MlxBackend
-from mlx_train.memory import Shape, estimate
+from mlx_train.memory import Shape, estimate, forecast
 from tests.mlx_train.mlx_exact import micro_batch
 from tests.tiny_models import tiny_model
 
@@ -99,5 +99,30 @@ def test_out_of_memory_names_flags_that_fit(
         lambda: made.train_step([batch], step=1, learning_rate=0.1),
         lambda: made.self_check(batch),
     ):
-        with pytest.raises(UserError, match=r"MLX: out of memory.*would fit: --batch-size 8"):
+        with pytest.raises(UserError, match=r"Out of memory on this.*would fit: --batch-size 8"):
             act()
+
+
+def test_the_preflight_refuses_before_the_base_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainSettings(model=str(tiny_model("llama", tmp_path)))
+    rows = [Example(np.arange(5, 45, dtype=np.int32), np.arange(40) > 30)] * 16
+    need = forecast(settings, rows).need()
+
+    def free(size: int, swap: int = 0) -> None:
+        monkeypatch.setattr("mlx_train.machine.free_memory", lambda: (size, swap))
+
+    free(int(0.9 * need.total))
+    note = "".join(MlxBackend(settings, examples=rows).notes)
+    assert "It fits with --batch-size 8" in note
+    assert "Trying anyway" in note
+    free(need.total // 2, swap=need.total)  # slow, but it runs
+    assert MlxBackend(settings, examples=rows).notes
+    monkeypatch.setattr("mlx_train.backend.load_base", None)
+    free(need.total // 2)
+    with pytest.raises(UserError, match=r"by estimate this run takes .* this machine has .* free"):
+        MlxBackend(settings, examples=rows)
+    free(need.weights // 2)
+    with pytest.raises(UserError, match="its weights take"):
+        MlxBackend(settings)
