@@ -33,6 +33,7 @@ DATA = {
     "eval/report/report.css",
     "livery/config/mlx_config.yaml",
     "livery/skills/date_keys/second.jsonl",
+    "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",
 }
 

@@ -31,6 +31,17 @@ CATEGORIES = (
     "negatives",
     "ambiguous",
     "mixed",
+    # Of the third set, which is about the ways to write and say a command.
+    "typed",
+    "fragments",
+    "fronted",
+    "abbreviations",
+    "clock_forms",
+    "synonyms",
+    "compound_amounts",
+    "several",
+    "no_key",
+    "vocabulary",
 )
 METRICS = (Metric("in_order", "Of right answers: the keys stand in the order of mention."),)
 TAUGHT = "a composite key (in_3_days)"

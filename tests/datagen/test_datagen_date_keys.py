@@ -258,15 +258,21 @@ def test_no_question_has_two_answers(splits):
 
 def test_splits_and_sets_do_not_give_each_other_away(splits):
     # As they were written: normalised, "p m" and "pm" would bring two of them close.
-    first, second = (
+    first, second, third = (
         [json.loads(line) for line in (SETS / f"{name}.jsonl").open()]
-        for name in ("validation", "second")
+        for name in ("validation", "second", "third")
     )
+    # A fragment ("at midnight") is the expression alone, which every sentence with it holds.
+    told = [row for row in third if row["category"] != "fragments"]
+    said = [date_keys.normalise(row["text"]) for row in told]
     assert count_leaks(splits["train"], splits["valid"]) == 0
     for trained in ("train", "valid"):
         assert count_leaks(splits[trained], splits["test"]) == 0
         assert count_leaks(splits[trained], second) == 0
+        assert count_leaks(splits[trained], said) == 0
     assert count_leaks(first, second) == 0
+    for other in (first, second):
+        assert count_leaks(other, said) == count_leaks(told, other) == 0
 
 
 def test_held_out_wordings_are_disjoint_and_each_pool_has_both():
@@ -357,3 +363,31 @@ def test_hand_written_sets_are_sound(name: str, least: int):
         scenario, keys = row["meta"]["scenario"], keys_of(row)
         assert (scenario == "negatives") <= (keys == ())
         assert keys or scenario in ("negatives", "ambiguous")
+
+
+# Cases of each kind of the third set.
+KINDS = {
+    "typed": 34, "fragments": 35, "fronted": 33, "abbreviations": 37, "clock_forms": 49,
+    "synonyms": 31, "compound_amounts": 35, "several": 35, "no_key": 78, "vocabulary": 34,
+}  # fmt: skip
+
+
+def test_third_set_holds_every_kind_and_each_case_once():
+    rows = hand_written(SETS / "third.jsonl")
+    texts = [json.loads(line)["text"] for line in (SETS / "third.jsonl").open()]
+    assert Counter(row["meta"]["scenario"] for row in rows) == KINDS
+    assert len({asked(row) for row in rows}) == len(rows) == len({r["meta"]["id"] for r in rows})
+    for row in rows:
+        kind, keys = row["meta"]["scenario"], keys_of(row)
+        assert (kind == "no_key") <= (keys == ())
+        assert keys or kind in ("no_key", "fragments", "clock_forms")
+        assert len(set(keys)) == len(keys)
+        assert (kind == "several") <= (len(keys) > 1)
+    # As people write: most of the first kind have capitals that a recogniser would not write.
+    assert sum(text != text.lower() for text in texts[: KINDS["typed"]]) == KINDS["typed"]
+    used = {key for row in rows for key in keys_of(row)}
+    meals = {"at_breakfast", "during_breakfast", "during_lunch", "at_dinner", "during_dinner"}
+    assert meals < used
+    for name in ("validation", "second"):
+        other = {asked(row) for row in hand_written(SETS / f"{name}.jsonl")}
+        assert not other & {asked(row) for row in rows}

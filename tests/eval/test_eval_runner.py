@@ -249,7 +249,7 @@ def test_scorers_and_their_sets():
     for skill in skill_names():
         scorer = get_scorer(skill)
         assert skill == scorer.SKILL.name
-        for name in ("validation", "second"):
+        for name in ("validation", "second", "third"):
             cases = scorer.cases(find_set(skill, name)[1])
             assert len(cases) >= 160
             for case in cases:
