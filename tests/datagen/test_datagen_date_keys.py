@@ -383,8 +383,8 @@ def test_third_set_holds_every_kind_and_each_case_once():
         assert keys or kind in ("no_key", "fragments", "clock_forms")
         assert len(set(keys)) == len(keys)
         assert (kind == "several") <= (len(keys) > 1)
-    # As people write: most of the first kind have capitals that a recogniser would not write.
-    assert sum(text != text.lower() for text in texts[: KINDS["typed"]]) == KINDS["typed"]
+    # As people write it, and no recogniser would.
+    assert all(date_keys.normalise(text) != text for text in texts[: KINDS["typed"]])
     used = {key for row in rows for key in keys_of(row)}
     meals = {"at_breakfast", "during_breakfast", "during_lunch", "at_dinner", "during_dinner"}
     assert meals < used
