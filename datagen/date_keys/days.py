@@ -191,13 +191,17 @@ _PARTS = {
     ),
 }
 _MEALS = {
-    "at_breakfast": ("at breakfast",) * 4
-    + ("at breakfast time", "during breakfast", "over breakfast", "while we're at breakfast"),
+    "at_breakfast": ("at breakfast",) * 5
+    + ("at breakfast time", "by breakfast", "while we're at breakfast"),
+    "during_breakfast": ("during breakfast",) * 4
+    + ("over breakfast", "while i have breakfast", "during my breakfast", "during breakfast time"),
     "during_lunch": ("during lunch",) * 3
     + ("at lunchtime",) * 3
     + ("at lunch", "over lunch", "at lunch time", "while i'm at lunch"),
     "at_dinner": ("at dinner",) * 4
-    + ("at dinner time", "during dinner", "over dinner", "at dinnertime", "while we're at dinner"),
+    + ("at dinner time", "at dinnertime", "while we're at dinner", "by dinner"),
+    "during_dinner": ("during dinner",) * 4
+    + ("over dinner", "while we have dinner", "during our dinner", "during dinner time"),
     "after_dinner": ("after dinner",) * 5
     + ("right after dinner", "straight after dinner", "just after dinner"),
 }

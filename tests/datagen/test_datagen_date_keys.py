@@ -97,7 +97,10 @@ part | at midday | noon
 part | at twelve at night | midnight
 meal | at lunchtime | during_lunch
 meal | after dinner | after_dinner
-meal | over breakfast | at_breakfast
+meal | at breakfast | at_breakfast
+meal | during breakfast | during_breakfast
+meal | over dinner | during_dinner
+meal | at dinner | at_dinner
 weekday | on friday | this_friday
 weekday | friday | this_friday
 weekday | this coming monday | this_monday

@@ -31,8 +31,10 @@ _PARTS = {
     "evening": (18, 22),
     "night": (22, 30),
     "at_breakfast": (7, 9),
+    "during_breakfast": (7, 9),
     "during_lunch": (12, 14),
     "at_dinner": (18, 20),
+    "during_dinner": (18, 20),
     "after_dinner": (20, 22),
 }
 _NIGHT = (18, 30)
