@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ def try_torch(folder: Path, out: Path, **lora: Any) -> Outcome:
 def try_mlx(folder: Path, out: Path, **lora: Any) -> Outcome:
     """The same on MLX; its PEFT folder is loaded by PEFT, its MLX folder by mlx-lm."""
     return _guarded(lambda: _on_mlx(folder, out, _lora(**lora)))
+
+
+# By the backend's name.
+TRY: dict[str, Callable[..., Outcome]] = {"mlx": try_mlx, "torch": try_torch}
 
 
 def _lora(**changes: Any) -> LoraSettings:

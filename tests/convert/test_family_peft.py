@@ -30,8 +30,8 @@ pytestmark = QUIET
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+def models(root: Path) -> Path:
+    return root / "hf"
 
 
 @pytest.mark.parametrize("family", MIXED)

@@ -54,6 +54,28 @@ def test_names_agree_with_both_libraries(family: str, tmp_path_factory: pytest.T
     assert seen > 8
 
 
+@pytest.mark.parametrize(
+    ("model_type", "theirs", "ours"),
+    [
+        ("gpt2", "model.h.0.attn.c_attn", "transformer.h.0.attn.c_attn"),
+        ("gpt_neox", "model.h.1.mlp.dense_h_to_4h", "gpt_neox.layers.1.mlp.dense_h_to_4h"),
+        ("nemotron_h", "backbone.layers.0.mixer.in_proj", "model.layers.0.mixer.in_proj"),
+        ("lfm2_moe", "model.layers.0.feed_forward.up_proj", "model.layers.0.feed_forward.w3"),
+        ("laguna", "model.layers.1.mlp.shared_expert.up_proj",
+         "model.layers.1.mlp.shared_experts.up_proj"),
+        ("gpt_oss", "model.layers.0.mlp.experts.up_proj", "model.layers.0.mlp.experts.up_proj"),
+        ("gemma4_text", "model.layers.0.experts.switch_glu.up_proj",
+         "model.layers.0.experts.up_proj"),
+        ("gemma4", "language_model.model.layers.0.experts.switch_glu.up_proj",
+         "model.language_model.layers.0.experts.up_proj"),
+        ("llama", "model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
+    ],
+)  # fmt: skip
+def test_names_there_and_back(model_type: str, theirs: str, ours: str) -> None:
+    assert names.mlx_to_hf(theirs, model_type) == ours
+    assert names.hf_to_mlx(ours, model_type) == theirs
+
+
 def test_multimodal_names():
     inner = "model.language_model.layers.3.self_attn.q_proj"
     assert names.hf_to_mlx(inner, "gemma3") == "language_model.model.layers.3.self_attn.q_proj"

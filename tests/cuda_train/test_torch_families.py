@@ -1,4 +1,4 @@
-"""Families on torch: what trains is exact in the real PEFT, the rest is refused before a step."""
+"""What is torch's own about families: PEFT's prohibitions, merging, caches of a model's own."""
 
 from __future__ import annotations
 
@@ -27,79 +27,10 @@ from tests.convert.convert_cases import QUIET
 
 pytestmark = QUIET
 
-# Each has something of its own: positions that go by place, Conv1D, a body within the body,
-# multipliers kept on it, keys shared between layers, another prefix than its class says, other
-# names in its files than in the model, modules that are called by number, a cache of its own.
-ODD = (
-    "bloom", "ctrl", "falcon", "falcon_h1", "gemma4_text", "gpt2", "gpt_bigcode", "gpt_neox",
-    "gptj", "laguna", "llama4_text", "mamba2", "minimax", "mpt", "nemotron_h", "openai-gpt", "opt",
-    "phimoe", "xglm",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.mark.parametrize("family", ODD)
-def test_trains_exactly(models: Path, family: str, tmp_path: Path) -> None:
-    """Loss, gradients, samples and the exported folder in PEFT: see `tests.family_runs`."""
-    found = family_runs.try_torch(hf_families.tiny(family, models / family), tmp_path / "out")
-    assert (found.refusal, found.fault) == ("", "")
-    assert found.moved > 0.1
-    assert found.peft is not None
-    assert found.peft < 1e-4 * found.moved
-
-
-@pytest.mark.parametrize(
-    ("family", "said"),
-    [
-        ("cpmant", "each row by itself give gradients that differ"),
-        ("deepseek_v4", "does not compute its logits from its body's output"),
-        ("hrm_text", "has no such module"),
-    ],
-)
-def test_refused_by_name(models: Path, family: str, said: str, tmp_path: Path) -> None:
-    found = family_runs.try_torch(hf_families.tiny(family, models / family), tmp_path / "out")
-    assert not found.fault
-    assert said in found.refusal
-
-
-def test_experts_of_gemma4(tmp_path: Path) -> None:
-    """Its router and experts lie beside the mlp."""
-    folder = hf_families.tiny("gemma4_text", tmp_path / "base", **hf_families.GEMMA4_EXPERTS)
-    found = family_runs.try_torch(folder, tmp_path / "plain")
-    assert (found.refusal, found.fault) == ("", "")
-    assert "proj" not in found.targets, "the router is left alone unless named"
-    asked = ("router.proj", "experts.gate_proj", "experts.up_proj")
-    found = family_runs.try_torch(folder, tmp_path / "out", targets=asked)
-    assert (found.refusal, found.fault, found.left_out) == ("", "", "")
-    assert found.moved > 0.1
-    assert found.peft is not None
-    assert found.peft < 1e-4 * found.moved
-
-
-@pytest.mark.parametrize("text", ["ministral3", "mistral"])
-def test_mistral3_of_both_kinds(text: str, tmp_path: Path) -> None:
-    hf_families.mistral3(tmp_path / "base", text)
-    found = family_runs.try_torch(tmp_path / "base", tmp_path / "out")
-    assert (found.refusal, found.fault, found.left_out) == ("", "", "")
-    assert found.formats == ("peft", "mlx", "gguf")
-    assert found.moved > 0.1
-    assert found.peft is not None
-    assert found.peft < 1e-4 * found.moved
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("family", hf_families.FAMILIES)
-def test_no_family_ends_in_a_traceback(models: Path, family: str, tmp_path: Path) -> None:
-    """Every family that transformers builds here, some 130: exact, or one clear sentence."""
-    found = family_runs.try_torch(hf_families.tiny(family, models / family), tmp_path / "out")
-    assert not found.fault
-    if found.trains:
-        assert found.peft is not None
-        assert found.peft < 1e-4 * max(found.moved, 1.0)
+def models(root: Path) -> Path:
+    return root / "hf"
 
 
 def test_what_peft_forbids_is_left_out_or_refused(models: Path) -> None:
