@@ -24,13 +24,13 @@ from livery.dataset.raw import raw_rows
 from livery.dataset.sources import find
 from livery.errors import UserError
 from livery.files import sha256, write_json
+from livery.paths import MADE_FROM, METADATA, RUN_CONFIG
 from livery.reading import read_object
-from livery.training import origin, run_folder
+from livery.training import origin
 
 Say = Callable[[str], None]
 
 # What the training of an adapter folder was made from; beside it, for the next `livery run`.
-MADE_FROM = "made_from.json"
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def training_is_done(settings: TrainSettings) -> bool:
         UserError: it holds a run, finished or not, that was made from something else.
     """
     folder = Path(settings.output_dir)
-    if not (folder / run_folder.RUN_CONFIG).exists():
+    if not (folder / RUN_CONFIG).exists():
         return False
     if not (folder / MADE_FROM).is_file():
         raise UserError(
@@ -90,7 +90,7 @@ def training_is_done(settings: TrainSettings) -> bool:
             f"{folder}: holds a run made from something else ({'; '.join(changed[:3])}). Add "
             "--fresh to start over in its place, or name another --output-dir."
         )
-    return (folder / run_folder.METADATA).exists()
+    return (folder / METADATA).exists()
 
 
 def _read_origin(path: Path) -> origin.Origin:
@@ -105,7 +105,7 @@ def _read_origin(path: Path) -> origin.Origin:
 def train(config: Config, *, fresh: bool, resume_command: str) -> None:
     """Begin the run, or resume the one that was interrupted; the caller holds its folder."""
     folder = Path(config.settings.output_dir)
-    resume = not fresh and (folder / run_folder.RUN_CONFIG).exists()
+    resume = not fresh and (folder / RUN_CONFIG).exists()
     settings, _ = backends.choose(config.settings)
     record = None if resume else dataclasses.asdict(origin.of_adapter(settings))
     with TrainingOutput() as output:
@@ -182,7 +182,7 @@ def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, An
 def report_is_current(folder: Path) -> bool:
     """Whether the report is younger than what it reports on."""
     page = folder / "report.html"
-    sources = [folder / "evaluation.json", folder / run_folder.METADATA]
+    sources = [folder / "evaluation.json", folder / METADATA]
     return page.is_file() and all(
         not source.exists() or source.stat().st_mtime <= page.stat().st_mtime for source in sources
     )

@@ -11,6 +11,7 @@ from livery.engines.folders import own_tokenizer
 from livery.errors import UserError
 from livery.files import read_json
 from livery.models import EMBEDDED, resolve_name
+from livery.paths import RUN_CONFIG
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,6 @@ def read_origin(adapter: str | None) -> Origin:
     if adapter is None:
         return Origin()
     folder = adapter_folder(adapter)
-    from livery.training.run_folder import RUN_CONFIG  # numpy, which `--help` does without
-
     settings = _settings(folder / RUN_CONFIG)
     if settings:
         data = str(settings.get("data") or "")

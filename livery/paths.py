@@ -1,4 +1,4 @@
-"""Where Livery itself lies, and where it keeps what it can make again."""
+"""Where Livery itself lies, where it keeps what it can make again, and the files of a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from pathlib import Path
 
 # The checkout, or the folder that an installed wheel's packages lie in: base_model/ is in both.
 HOME = Path(__file__).resolve().parent.parent
+
+# The files of a run's folder, which `livery.training.run_folder` writes.
+RUN_CONFIG = "run_config.json"
+METRICS = "training_metrics.jsonl"
+SAMPLES = "samples.jsonl"
+METADATA = "training_metadata.json"
+TRACKERS_LOG = "trackers.json"
+MADE_FROM = "made_from.json"
+TENSORBOARD = "tensorboard"
+LOCK = ".lock"
 
 
 def cache_folder() -> Path:

@@ -30,6 +30,7 @@ from livery.dataset.reader import Reader
 from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError, counted, sentence
+from livery.paths import RUN_CONFIG
 from livery.training import run_folder, trackers
 from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
@@ -174,7 +175,7 @@ def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, s
     whole run; what to tell the user). A run that goes on keeps the day that it began with."""
     if not load_chat(settings.model, settings.template).asks_date:
         return settings, ""
-    record = Path(settings.output_dir) / run_folder.RUN_CONFIG
+    record = Path(settings.output_dir) / RUN_CONFIG
     if resume and not settings.template_date and record.is_file():
         before = run_folder.read_run_config(record.parent).get("settings", {})
         settings = dataclasses.replace(settings, template_date=before.get("template_date") or "")

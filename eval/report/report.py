@@ -10,7 +10,7 @@ from eval.report import html, markdown
 from eval.report.run_data import RunData, evaluation_files, read_run
 from livery.errors import UserError, shown
 from livery.files import atomic_write
-from livery.training import run_folder
+from livery.paths import METADATA, RUN_CONFIG
 
 
 def write_report(folder: str | Path, to: str | Path | None = None) -> tuple[Path, Path]:
@@ -57,7 +57,7 @@ def check_place(place: Path) -> None:
     names = [name for name in ("report.md", "report.html") if (place / name).exists()]
     if not names or evaluation_files(place):
         return
-    if any((place / n).is_file() for n in (run_folder.RUN_CONFIG, run_folder.METADATA)):
+    if any((place / n).is_file() for n in (RUN_CONFIG, METADATA)):
         return
     if not html.is_ours(place / "report.html"):
         raise UserError(

@@ -10,8 +10,8 @@ from typing import Any
 
 from eval import record
 from livery.errors import UserError, shown
+from livery.paths import METADATA, METRICS, RUN_CONFIG, SAMPLES
 from livery.reading import lines, open_file, parse_json, parse_row, read_object
-from livery.training.run_folder import METADATA, METRICS, RUN_CONFIG, SAMPLES
 
 Row = dict[str, Any]
 

@@ -18,6 +18,7 @@ import numpy as np
 from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
+from livery.paths import METADATA
 from livery.training import checkpoint, events, run_folder
 from livery.training.backend import Backend, StepResult
 from livery.training.checkpoint import Progress
@@ -262,7 +263,7 @@ class _Run:
         }
         if self.writes:
             facts.update(self.job.export(state, facts) or {})
-            write_json(self.folder / run_folder.METADATA, facts)
+            write_json(self.folder / METADATA, facts)
         self._tell(events.Finished(facts))
         return RunResult(step, state.step, loss, facts)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from livery.paths import METRICS, SAMPLES
 from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
 from livery.training.checkpoint import Checkpoint, Progress
@@ -63,7 +64,7 @@ def resume(
 
 def _cut_logs(folder: Path, backend: Backend, step: int) -> None:
     if backend.rank == 0:
-        for name in (run_folder.METRICS, run_folder.SAMPLES):
+        for name in (METRICS, SAMPLES):
             run_folder.cut_after(folder / name, step)
 
 

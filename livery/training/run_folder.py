@@ -14,19 +14,21 @@ from typing import Any
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import atomic_write, explain_os_errors, read_json, write_json
+from livery.paths import (
+    LOCK,
+    MADE_FROM,
+    METADATA,
+    METRICS,
+    RUN_CONFIG,
+    SAMPLES,
+    TENSORBOARD,
+    TRACKERS_LOG,
+)
 from livery.training import checkpoint
 from livery.training.events import Callback, Evaluated, Event, Metrics, Sampled
 
-RUN_CONFIG = "run_config.json"
-METRICS = "training_metrics.jsonl"
-SAMPLES = "samples.jsonl"
-METADATA = "training_metadata.json"
-TRACKERS = "trackers.json"
-TENSORBOARD = "tensorboard"
-LOCK = ".lock"
-
 # Everything that a run, its export and the evaluations of it write.
-_LOGS = (METRICS, SAMPLES, METADATA, TRACKERS, "made_from.json")
+_LOGS = (METRICS, SAMPLES, METADATA, TRACKERS_LOG, MADE_FROM)
 _ADAPTER = (
     "adapter_config.json", "adapter_model.safetensors", "mlx/adapter_config.json",
     "mlx/adapters.safetensors", "gguf/adapter.gguf", "README.md",

@@ -26,8 +26,8 @@ from typing import Any, Literal, Protocol
 
 from livery.errors import UserError
 from livery.files import write_json
+from livery.paths import TENSORBOARD, TRACKERS_LOG
 from livery.reading import read_object
-from livery.training import run_folder
 from livery.training.events import (
     Evaluated,
     Event,
@@ -100,7 +100,7 @@ class TensorBoard:
         )
         # Its files are named by the second: a run resumed within one would replace its own.
         self._writer = module.SummaryWriter(
-            str(run.folder / run_folder.TENSORBOARD), filename_suffix=f".{time.time_ns()}"
+            str(run.folder / TENSORBOARD), filename_suffix=f".{time.time_ns()}"
         )
         if not run.id:
             lines = (f"    {key}: {value}" for key, value in run.config.items())
@@ -297,7 +297,7 @@ class Reports:
                 pass
 
     def _start(self, event: Started) -> None:
-        self._file = event.folder / run_folder.TRACKERS
+        self._file = event.folder / TRACKERS_LOG
         self._record = _read(self._file)
         config = _config(event)
         for name in self._names:

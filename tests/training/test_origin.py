@@ -13,6 +13,7 @@ from livery.config.settings import LoraSettings, TrainSettings
 from livery.dataset.sources import digest, find
 from livery.errors import UserError
 from livery.files import write_json, write_jsonl
+from livery.paths import MADE_FROM, METADATA
 from livery.training import origin, run_folder
 from livery.weights import base_digest
 from tests.training.test_run_folder import base_folder
@@ -82,12 +83,12 @@ def test_livery_run_knows_its_own_adapter(settings: TrainSettings, tmp_path: Pat
     run_folder.write_run_config(folder, made, {})
     with pytest.raises(UserError, match="did not make"):
         stages.training_is_done(made)
-    write_json(folder / stages.MADE_FROM, dataclasses.asdict(origin.of_adapter(made)))
+    write_json(folder / MADE_FROM, dataclasses.asdict(origin.of_adapter(made)))
     assert not stages.training_is_done(made), "it was begun, not finished"
-    write_json(folder / run_folder.METADATA, {})
+    write_json(folder / METADATA, {})
     assert stages.training_is_done(made)
     with pytest.raises(UserError, match=r"keep is 'last' and was 'best'.*--fresh"):
         stages.training_is_done(dataclasses.replace(made, keep="last"))
-    write_json(folder / stages.MADE_FROM, {"settings": {}, "made": "up"})
+    write_json(folder / MADE_FROM, {"settings": {}, "made": "up"})
     with pytest.raises(UserError, match="not a record of what a run was made from"):
         stages.training_is_done(made)

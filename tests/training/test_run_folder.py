@@ -18,6 +18,7 @@ from livery import cli
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.files import write_jsonl
+from livery.paths import LOCK
 from livery.training import checkpoint, run_folder
 from livery.weights import base_digest
 from tests.training.test_checkpoint import write
@@ -177,7 +178,7 @@ def test_a_lock_on_a_file_that_is_gone_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last holder removes the file just after the next one has opened it."""
-    place, flock = tmp_path / run_folder.LOCK, fcntl.flock
+    place, flock = tmp_path / LOCK, fcntl.flock
     opened: list[int] = []
 
     def late(handle: int, how: int) -> None:
