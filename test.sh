@@ -21,7 +21,6 @@ if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
     .venv/bin/ruff format --check .
     .venv/bin/pyright --pythonpath .venv/bin/python
 fi
-preload_openblas 2>/dev/null # the tests pass without it, only slower
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
 

@@ -15,5 +15,4 @@ done
 CDPATH='' cd -P -- "$(dirname -- "$here")" || exit 1
 . scripts/setup.sh
 set_up mlx || exit 1
-preload_openblas
 exec .venv/bin/python -m livery run "$@"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
+from livery.errors import counted, shown
 from livery.progress import show_bytes
 
 
@@ -53,10 +55,9 @@ def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> in
         ("python", f"{machine['python']} ({machine['executable']})"),
     ]
     if mlx["usable"]:
-        kind = {True: ", OpenBLAS", False: ", its own slow BLAS", None: ""}[mlx["openblas"]]
         lines += [
-            ("mlx", f"{mlx['version']} on {mlx['device']}{kind}, mlx-lm {mlx['mlx_lm']}"),
-            ("", f"float32 matmul {mlx['matmul_gflops']} GFLOP/s"),
+            ("mlx", f"{mlx['version']} on {mlx['device']}, mlx-lm {mlx['mlx_lm']}"),
+            ("", f"float32 matmul {mlx['matmul_gflops']} GFLOP/s{_by(mlx)}"),
             ("", f"mx.compile {'works' if mlx['compile'] else 'does not work'}"),
         ]
     else:
@@ -83,6 +84,17 @@ def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> in
     for problem in report.problems:
         click.echo(f"\n! {problem.what}\n  {problem.remedy}")
     return code
+
+
+def _by(mlx: dict[str, Any]) -> str:
+    """What MLX multiplies with, for the line of its speed."""
+    if mlx["openblas"] is None:
+        return ""
+    blas = mlx["blas"]
+    if blas is None:
+        return " by its own slow BLAS" if not mlx["openblas"] else " by the BLAS of LD_PRELOAD"
+    threads = counted(blas["threads"], "thread")
+    return f" by OpenBLAS {blas['version']} ({blas['kernels']}, {threads}, {shown(blas['path'])})"
 
 
 def _clean(paths: tuple[Path, ...], *, remove: bool, as_json: bool) -> int:

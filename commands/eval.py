@@ -254,7 +254,7 @@ def _prepare(engine: str) -> None:
         from livery import blas
 
         if not blas.use_openblas():
-            click.echo(f"MLX is slow without OpenBLAS. Install it: {blas.REMEDY}", err=True)
+            click.echo(f"MLX will be slow: OpenBLAS is missing. {blas.remedy()}", err=True)
 
 
 def _check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:

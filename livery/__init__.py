@@ -10,6 +10,7 @@ docs/python.md has all that a program may call.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -23,6 +24,20 @@ _PUBLIC = {
     "UserError": "livery.errors",
     "train": "commands.training.api",
 }
+
+
+class _OpenBlasFirst:
+    """Whoever imports MLX on Linux finds OpenBLAS before it (see `livery.blas`): libraries import
+    it too, in an order that is theirs."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "mlx.core":
+            sys.meta_path.remove(self)
+            importlib.import_module("livery.blas").use_openblas()
+
+
+if sys.platform == "linux":
+    sys.meta_path.insert(0, _OpenBlasFirst())
 
 
 def __getattr__(name: str) -> Any:

@@ -170,14 +170,15 @@ def _examine_mlx(report: Report) -> None:
         "mlx_lm": report.packages["mlx-lm"],
         "device": "cpu" if on_cpu else "gpu",
         "matmul_gflops": round(gflops, 1),
-        "openblas": blas.loaded() if on_cpu and sys.platform == "linux" else None,
+        "openblas": has_openblas if on_cpu and sys.platform == "linux" else None,
+        "blas": _blas() if on_cpu else None,
         "compile": compiles(),
     }
     if importlib.util.find_spec("mlx_train") is not None:
         report.can_train.append("mlx")
     if on_cpu and not has_openblas:
         report.problems.append(
-            Problem(f"MLX multiplies at {gflops:.0f} GFLOP/s: OpenBLAS is missing.", blas.REMEDY)
+            Problem(f"MLX multiplies at {gflops:.0f} GFLOP/s: OpenBLAS is missing.", blas.remedy())
         )
     elif on_cpu and gflops < SLOW_GFLOPS:
         report.problems.append(
@@ -190,6 +191,12 @@ def _examine_mlx(report: Report) -> None:
         report.problems.append(
             Problem("mx.compile finds no C++ compiler.", "sudo apt install g++ (or --compile off)")
         )
+
+
+def _blas() -> dict[str, Any] | None:
+    """What multiplies for MLX on this CPU; None where it is not OpenBLAS."""
+    found = blas.running()
+    return asdict(found) if found else None
 
 
 def matmul_gflops() -> float:

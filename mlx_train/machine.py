@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from livery.blas import LIBRARY
+from livery import blas
 from livery.errors import UserError
 from livery.machine import cores, free_swap, memory
 from livery.reading import read_json
@@ -70,7 +69,7 @@ class Cores:
     """
 
     def __init__(self) -> None:
-        self._blas = _openblas() if on_cpu() else None
+        self._blas = blas.handle() if on_cpu() else None
         self.count = 1
         if on_cpu():
             free = self._blas.openblas_get_num_threads() if self._blas else _allowed()
@@ -116,13 +115,6 @@ def processes_here() -> int:
             f"MLX_HOSTFILE {name} and MLX_RANK {rank!r} are not what mlx.launch sets; unset them."
         ) from None
     return max(1, addresses.count(addresses[mine])) if mine < len(addresses) else 1
-
-
-def _openblas() -> Any:
-    """The OpenBLAS that MLX computes with; None where it is another BLAS."""
-    with contextlib.suppress(OSError, AttributeError):
-        return ctypes.CDLL(LIBRARY, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-    return None
 
 
 def _allowed() -> int:

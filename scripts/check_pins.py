@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 # Of the environment itself.
 OURS = {"livery", "pip", "wheel"}
-EXTRAS = ("mlx", "cuda", "llamacpp", "serve", "fasttext", "shell", "bench", "dev")
+EXTRAS = ("mlx", "cuda", "llamacpp", "serve", "fasttext", "shell", "openblas", "bench", "dev")
 # Where Livery runs. A requirement for none of these (Windows, older Pythons) needs no pin.
 PLATFORMS = [
     {"sys_platform": sys_platform, "platform_system": system, "platform_machine": machine,

