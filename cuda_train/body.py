@@ -1,22 +1,22 @@
 """A model's body over a micro-batch: hidden states at places that predict supervised tokens.
 
-Every route gives the same numbers. `tree` runs prefix and suffixes as one row under a mask, `flex`
-does so by another kernel (see `cuda_train.flex`); `cache` runs the prefix once and the suffixes as
-a batch on its keys and values; `plain` runs every row whole.
+Every route gives the same numbers. `branches` runs prefix and suffixes as one row, whose attention
+goes branch by branch (see `cuda_train.branches`); `tree` does so under a mask, for models whose
+attention cannot be exchanged, and `flex` by a kernel of the GPU (see `cuda_train.flex`); `cache`
+runs the prefix once and the suffixes as a batch on its keys and values; `plain` runs every row
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from cuda_train import tree
+from cuda_train import branches, tree
 from cuda_train.head import hidden_of
 from cuda_train.route import Route, cheaper, shape_of
-from cuda_train.tree import Tree
 from livery.engines.torch.attention import Attention, read_attention
 from livery.engines.torch.text_model import body_of
 from livery.training.plan import MicroBatch
@@ -31,12 +31,14 @@ class Body:
         attention: see there.
         weight: parameters of a block, for the choice of route.
         width: hidden size.
+        branches: its attention can go branch by branch (`cuda_train.branches`).
     """
 
     module: Any
     attention: Attention
     weight: int
     width: int
+    branches: bool
 
 
 def find_body(model: Any, module: Any = None) -> Body:
@@ -50,40 +52,50 @@ def find_body(model: Any, module: Any = None) -> Body:
     weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     embedding = model.get_input_embeddings().weight.numel()
     blocks = max(1, int(getattr(config, "num_hidden_layers", 1)))
+    attention = read_attention(model, module)
     return Body(
         module=module,
-        attention=read_attention(model, module),
+        attention=attention,
         weight=max(1, weights - embedding) // blocks,
         width=int(config.hidden_size),
+        branches=model.device.type == "cpu"
+        and not attention.refuses
+        and not branches.install(model),
     )
 
 
 def choose_route(body: Body, batch: MicroBatch, *, recomputes: bool) -> Route:
-    """The cheaper of tree and cache for this micro-batch.
+    """The cheapest way for this micro-batch.
 
     Args:
         recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
     """
-    return cheaper(shape_of(batch), weight=body.weight, hidden=body.width, recomputes=recomputes)
+    return cheaper(
+        shape_of(batch),
+        branches=body.branches,
+        weight=body.weight,
+        hidden=body.width,
+        recomputes=recomputes,
+    )
 
 
 def hidden_states(
     body: Body, batch: MicroBatch, route: Route, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(hidden states (n, d), the tokens they are to predict (n,)), row by row."""
-    if route in ("tree", "flex"):
-        return _by_tree(body, batch, device, tree.block_mask if route == "flex" else tree.tree_mask)
     if route == "cache":
         return _by_cache(body, batch, device)
-    return _plainly(body, batch, device)
-
-
-def _by_tree(
-    body: Body, batch: MicroBatch, device: torch.device, mask_of: Callable[[Tree, int | None], Any]
-) -> tuple[torch.Tensor, torch.Tensor]:
+    if route == "plain":
+        return _plainly(body, batch, device)
     laid = tree.lay_out(batch, device)
-    mask = body.attention.masks(lambda window: mask_of(laid, window))
-    hidden = run(body, laid.tokens, attention_mask=mask, position_ids=laid.positions)
+
+    def mask(window: int | None) -> Any:
+        if route == "branches":
+            return branches.branch_mask(batch, window, device)
+        return (tree.block_mask if route == "flex" else tree.tree_mask)(laid, window)
+
+    masks = body.attention.masks(mask)
+    hidden = run(body, laid.tokens, attention_mask=masks, position_ids=laid.positions)
     return hidden[0, laid.at], laid.targets
 
 

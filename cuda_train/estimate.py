@@ -30,6 +30,7 @@ def estimate(
     dtype: str,
     folder: Path | None = None,
     eager: bool | None = None,
+    on_cpu: bool = False,
 ) -> Estimate:
     """Bytes by part at the peak of the largest micro-batch's step.
 
@@ -39,12 +40,13 @@ def estimate(
         dtype: of the base's weights on the device, e.g. "bfloat16".
         folder: the model's, where it is here already: its parameters are then counted.
         eager: attention makes its scores in full; None says as the family does by default.
+        on_cpu: it trains on a CPU, where attention goes branch by branch.
     """
     sizes = read_sizes(config)
     text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
         eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
-    step = _Step(sizes, settings, BYTES[dtype], eager)
+    step = _Step(sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager)
     activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
     trained = sizes.lora_parameters(settings)
     moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)
@@ -71,8 +73,17 @@ def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path |
 class _Step:
     """Reckons one step of a run: bytes alive at its peak."""
 
-    def __init__(self, sizes: Sizes, settings: TrainSettings, width: int, eager: bool) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        settings: TrainSettings,
+        width: int,
+        eager: bool,
+        *,
+        branches: bool = False,
+    ) -> None:
         self.sizes, self.settings, self.width, self.eager = sizes, settings, width, eager
+        self.branches = branches
 
     def route(self, shape: Shape) -> Route:
         if not self.settings.share_prefix:
@@ -80,6 +91,7 @@ class _Step:
         trained = self.sizes.lora_parameters(self.settings) // self.sizes.layers
         return cheaper(
             shape,
+            branches=self.branches,
             weight=self.sizes.block_weights() + trained,
             hidden=self.sizes.hidden,
             recomputes=self.settings.grad_checkpoint,
@@ -92,7 +104,7 @@ class _Step:
         """
         s, route = self.sizes, route or self.route(shape)
         places, keys, pairs = _extent(shape, route)
-        block = self.block(places, keys, pairs, masked=route != "plain")
+        block = self.block(places, keys, pairs, route)
         # The embeddings, the last norm and what leaves it.
         kept = places * s.hidden * (2 * self.width + 4)
         running = self.running(places, pairs)
@@ -114,10 +126,11 @@ class _Step:
             floats += _RUNNING_SCORES * s.heads * pairs
         return 4 * floats + self.stacks()  # the gradient of changed stacks
 
-    def block(self, places: int, keys: int, pairs: int, *, masked: bool) -> float:
+    def block(self, places: int, keys: int, pairs: int, route: Route) -> float:
         """Bytes that a block keeps: for norms, for LoRA's inputs, for attention, for the rest."""
         s, w = self.sizes, self.width
         norms = 4 * places * (s.norms * s.hidden + s.head_norms * (s.q + s.kv))
+        masked = route not in ("plain", "branches")
         # Keys and values are repeated for the heads that share them, where a mask is given.
         of_keys = s.q if masked or self.eager else s.kv
         attention = w * (2 * places * s.q + 2 * keys * of_keys)
@@ -173,6 +186,8 @@ _INPUT = {
 def _extent(shape: Shape, route: Route) -> tuple[int, int, int]:
     """(positions that run, rows of keys that are kept, pairs of query and key)."""
     start, rows, width = shape.prefix, shape.rows, shape.width
+    if route == "branches":
+        return shape.places, shape.places, start**2 + rows * width * (start + width)
     if route == "tree":
         # Longer trees are split where no cache may be used.
         places = min(shape.places, max(LONGEST_TREE, start + width))

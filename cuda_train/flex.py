@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cuda_train import branches
 from cuda_train.loss import Loss
 from cuda_train.ranks import Ranks
 from cuda_train.route import Route, shape_of
@@ -31,8 +32,6 @@ from livery.training.plan import Example, MicroBatch
 
 # Shorter trees are not worth the compilation, half a minute and more.
 WORTH_TRYING = 1024
-# Under this name transformers finds an attention that takes sdpa's masks and block masks alike.
-_NAME = "livery_flex"
 _TIMED = 3
 # Every shape that is met first may compile; beyond torch's own 8 it would fall back, and be slower.
 _SHAPES = 256
@@ -55,35 +54,19 @@ class Trial:
 
 def install(model: Any) -> str:
     """Let `model` take block masks where it is given them; returns why it cannot, or ""."""
-    config = model.config.get_text_config()
-    if (running := _running(model)) == _NAME:
-        return ""
-    if running != "sdpa":
-        return f"{config.model_type} runs {running} attention"
-    try:
-        from transformers import AttentionInterface, AttentionMaskInterface
-        from transformers.masking_utils import sdpa_mask
-    except ImportError as error:
-        return f"this version of transformers does not offer it ({error})"
-    AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
-    model.set_attn_implementation(_NAME)
-    if _running(model) != _NAME:  # transformers warns and leaves it
-        return f"{config.model_type} does not let its attention be exchanged"
+    if why := branches.install(model):
+        return why
     compiler = torch._dynamo.config
     compiler.recompile_limit = max(_SHAPES, compiler.recompile_limit)
     return ""
-
-
-def _running(model: Any) -> str:
-    return str(model.config._attn_implementation)
 
 
 def largest_tree(
     examples: Sequence[Example], settings: TrainSettings, route: Callable[[MicroBatch], Route]
 ) -> MicroBatch | None:
     """Of the first epoch's micro-batches that run as trees, the one with most places; or None."""
-    trees = (batch for batch in first_epoch(examples, settings) if route(batch) == "tree")
+    epoch = (batch for batch in first_epoch(examples, settings) if len(batch.prefix))
+    trees = (batch for batch in epoch if route(batch) in ("tree", "branches"))
     return max(trees, key=lambda batch: shape_of(batch).places, default=None)
 
 
@@ -100,7 +83,7 @@ def try_out(loss: Loss, batch: MicroBatch, ranks: Ranks, *, timed: bool) -> Tria
     try:
         why = _wrong(loss, batch)
         if not why and timed:
-            sdpa, flex = (_seconds(loss, batch, route) for route in ("tree", "flex"))
+            sdpa, flex = (_seconds(loss, batch, route) for route in (loss.route(batch), "flex"))
     except UserError:
         raise
     except Exception as error:  # whatever torch's compiler makes of this card
@@ -126,7 +109,7 @@ def _wrong(loss: Loss, batch: MicroBatch) -> str:
     if not few.ok:
         return f"is {few.gradient_difference:.1e} from the plain gradients on rows of {size}"
     found: list[torch.Tensor] = []
-    for route in ("tree", "flex"):
+    for route in (loss.route(batch), "flex"):
         loss.flat.message.zero_()
         loss.gradient([batch], route)
         found.append(loss.flat.grads.clone())
@@ -149,17 +132,3 @@ def _seconds(loss: Loss, batch: MicroBatch, route: Route) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _attend(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: Any, **options: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-    """Attention under the kind of mask that is given."""
-    from torch.nn.attention.flex_attention import BlockMask
-    from transformers.integrations.flex_attention import flex_attention_forward
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if isinstance(attention_mask, BlockMask):
-        return flex_attention_forward(module, query, key, value, attention_mask, **options)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)

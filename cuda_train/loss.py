@@ -59,7 +59,8 @@ class Loss:
         if self.plain or self.body.attention.refuses:
             return "plain"
         chosen = choose_route(self.body, batch, recomputes=self.settings.grad_checkpoint)
-        return "flex" if chosen == "tree" and self.uses_flex else chosen
+        as_tree = chosen in ("tree", "branches") and len(batch.prefix) > 0
+        return "flex" if as_tree and self.uses_flex else chosen
 
     def parts(self, batch: MicroBatch, route: Route | None = None) -> list[MicroBatch]:
         """The batch, or as many parts as keep each tree's mask small where no cache may be used."""

@@ -63,7 +63,14 @@ def forecast(
     def reckon(
         changed: TrainSettings, config: Mapping[str, Any], batches: Iterable[MicroBatch], base: Path
     ) -> Estimate:
-        return estimate(changed, config, set(map(shape_of, batches)), dtype=dtype, folder=base)
+        return estimate(
+            changed,
+            config,
+            set(map(shape_of, batches)),
+            dtype=dtype,
+            folder=base,
+            on_cpu=device.type == "cpu",
+        )
 
     return forecasts.forecast(settings, examples, place, reckon)
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from livery.training.plan import MicroBatch
 
-Route = Literal["tree", "flex", "cache", "plain"]  # flex is the tree by another kernel
+# branches and flex are the tree with other attention
+Route = Literal["branches", "tree", "flex", "cache", "plain"]
 
 # A mask over more places than this takes more memory than it saves work.
 LONGEST_TREE = 8192
@@ -43,15 +44,18 @@ def shape_of(batch: MicroBatch) -> Shape:
     return Shape(len(batch.prefix), rows, width, int(batch.lengths.sum()), batch.supervised)
 
 
-def cheaper(shape: Shape, *, weight: int, hidden: int, recomputes: bool) -> Route:
-    """The cheaper of tree and cache; plain where there is nothing to share.
+def cheaper(shape: Shape, *, branches: bool, weight: int, hidden: int, recomputes: bool) -> Route:
+    """The cheapest way; plain where there is nothing to share.
 
     Args:
+        branches: the model's attention can be exchanged (`cuda_train.branches`).
         weight: parameters of a block.
         hidden: its width.
         recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
     """
     start, rows, width = shape.prefix, shape.rows, shape.width
+    if branches and rows > 1:
+        return "branches"  # without a prefix, it still saves the padding
     if start == 0 or rows == 1:
         return "plain"
     if recomputes:

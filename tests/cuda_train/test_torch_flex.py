@@ -100,13 +100,13 @@ def test_a_run_keeps_the_faster_if_it_is_right(
     monkeypatch.setattr(flex, "WORTH_TRYING", places_of(batch) + 1)
     assert backend.self_check(batch).note == "", "too small to try"
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
-    for slower, words in (("tree", "flex attention is used"), ("flex", "sdpa is used")):
-        seconds = {"tree": 1.0, "flex": 1.0, slower: 2.0}
+    for slower, words in (("branches", "flex attention is used"), ("flex", "sdpa is used")):
+        seconds = {"branches": 1.0, "flex": 1.0, slower: 2.0}
         monkeypatch.setattr(flex, "_seconds", lambda _b, _m, route, by=seconds: by[route])
         result = backend.self_check(batch)
         assert result.ok
         assert words in result.note
-        assert backend.loss.route(batch) == ("flex" if slower == "tree" else "tree")
+        assert backend.loss.route(batch) == ("flex" if slower == "branches" else "branches")
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -127,7 +127,7 @@ def test_a_wrong_mask_is_found_before_it_trains(
     assert "from the plain gradients" in result.note
     assert "sdpa is used" in result.note
     assert result.ok, "by sdpa"
-    assert backend.loss.route(batch) == "tree"
+    assert backend.loss.route(batch) == "branches"
 
 
 def test_what_cannot_be_tried_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,13 +74,14 @@ def apart(got: torch.Tensor, wanted: torch.Tensor) -> float:
 def test_every_route_gives_the_plain_gradient(models: Path, family: str, attention: str) -> None:
     if family == "gemma2" and attention == "sdpa":
         attention = "eager"  # its soft cap exists in eager attention alone
+    branches = ("branches",) if attention == "sdpa" else ()
     backend = make(tiny_model(family, models), attention=attention)
     assert backend.fast_path() == (True, "")
     batch = draw()
     loss, gradient = reference(backend, batch)
     wanted = backend.loss.flat.split(gradient)
     assert all(float(g.norm()) > 0 for g in wanted.values())
-    for route in ("tree", "cache", "plain"):
+    for route in (*branches, "tree", "cache", "plain"):
         got_loss, got = fast(backend, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
         for name, part in backend.loss.flat.split(got).items():
@@ -93,7 +94,7 @@ def test_windows_shorter_than_a_branch(models: Path, family: str, window: int) -
     assert window in backend.loss.body.attention.windows.values()
     batch = draw()
     loss, gradient = reference(backend, batch)
-    for route in ("tree", "cache", "plain"):
+    for route in ("branches", "tree", "cache", "plain"):
         got_loss, got = fast(backend, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
         assert apart(got, gradient) < 1e-5, route
@@ -103,7 +104,7 @@ def test_no_prefix_and_one_row(models: Path) -> None:
     backend = make(tiny_model("llama", models))
     for batch in (draw(prefix=0), draw(rows=1), draw(prefix=1)):
         loss, gradient = reference(backend, batch)
-        for route in ("tree", "plain"):
+        for route in ("branches", "tree", "plain"):
             got_loss, got = fast(backend, batch, route)
             assert got_loss == pytest.approx(loss, rel=1e-6)
             assert apart(got, gradient) < 1e-5
@@ -121,7 +122,7 @@ def test_other_adapters(models: Path, lora: LoraSettings) -> None:
     backend = make(tiny_model("llama", models), lora=lora)
     batch = draw()
     loss, gradient = reference(backend, batch)
-    for route in ("tree", "cache"):
+    for route in ("branches", "tree", "cache"):
         got_loss, got = fast(backend, batch, route)
         assert got_loss == pytest.approx(loss, rel=1e-6)
         assert apart(got, gradient) < 1e-5
@@ -198,11 +199,13 @@ def test_long_trees_are_split_where_no_cache_may_be_used(models: Path) -> None:
     batch = draw(prefix=40, rows=400)
     assert len(batch.prefix) + int(batch.lengths.sum()) < LONGEST_TREE
     batch = draw(prefix=40, rows=600)
-    backend = make(model, grad_checkpoint=True)
+    backend = make(model, grad_checkpoint=True, attention="eager")
     parts = backend.loss.parts(batch)
     assert len(parts) == 2
     assert sorted(row for part in parts for row in part.rows) == list(range(600))
     assert choose_route(backend.loss.body, batch, recomputes=False) == "cache"
+    assert make(model, attention="eager").loss.parts(batch) == [batch]
+    assert make(model).loss.route(batch) == "branches"  # has no mask that grows
     assert make(model).loss.parts(batch) == [batch]
 
 

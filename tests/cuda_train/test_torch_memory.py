@@ -70,6 +70,9 @@ class Case:
 
 CASES = [
     Case("llama", WIDE, (0, 4, 128, 32), "plain"),
+    Case("llama", WIDE, (0, 4, 128, 32), "branches"),
+    Case("llama", WIDE, (300, 8, 24, 8), "branches"),
+    Case("llama", DEEP, (64, 8, 64, 16), "branches", "bfloat16"),
     Case("llama", WIDE, (300, 8, 24, 8), "tree"),
     Case("llama", WIDE, (300, 8, 24, 8), "tree", checkpoint=True),
     Case("llama", WIDE, (300, 8, 24, 8), "cache"),
@@ -151,7 +154,7 @@ def test_it_needs_no_torch_and_takes_the_route_that_training_takes(llama: Path) 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     made = TorchBackend(TrainSettings(model=str(llama)), device="cpu")
     config = json.loads((llama / "config.json").read_text())
-    step = _Step(read_sizes(config), made.settings, 4, False)
+    step = _Step(read_sizes(config), made.settings, 4, False, branches=True)
     trained = made.trainable // 2  # of two blocks
     assert read_sizes(config).block_weights() + trained == find_body(made.loss.model).weight
     for batch in (draw(0), draw(rows=1), draw(70), draw(600, 12)):

@@ -113,7 +113,7 @@ def test_pairs_on_mlx(model: Path, monkeypatch: pytest.MonkeyPatch, case: str) -
     assert made.self_check(batch).ok
 
 
-@pytest.mark.parametrize("case", ["tree", "cache", "plain", "parts"])
+@pytest.mark.parametrize("case", ["branches", "tree", "cache", "plain", "parts"])
 def test_pairs_on_torch(model: Path, monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
     torch: Any = pytest.importorskip("torch")
     pytest.importorskip("peft")

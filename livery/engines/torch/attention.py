@@ -18,6 +18,8 @@ import torch
 from livery.engines.torch.text_model import body_of
 
 _KINDS = {"full_attention", "sliding_attention"}
+# What transformers calls the attention of `cuda_train.branches`, which takes sdpa's masks, too.
+TREE_ATTENTION = "livery"
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class Attention:
         """What the model takes as attention_mask.
 
         Args:
-            allowed: window -> bool mask, broadcastable to (B, heads, T, K), or a block mask of flex
-                attention, which goes in as it is.
+            allowed: window -> bool mask, broadcastable to (B, heads, T, K). What is no such mask
+                (a block mask, or one that carries `branches`) goes in as it is.
         """
         made: dict[int | None, Any] = {}
         for window in self.windows.values():
             if window not in made:
                 mask = allowed(window)
-                made[window] = additive(mask, self.dtype) if torch.is_tensor(mask) else mask
+                ours = torch.is_tensor(mask) and not hasattr(mask, "branches")
+                made[window] = additive(mask, self.dtype) if ours else mask
         given = {kind: made[window] for kind, window in self.windows.items()}
         return given if self.takes_dict else next(iter(given.values()))
 
@@ -93,6 +96,6 @@ def read_attention(model: Any, body: Any = None) -> Attention:
         refuses = f"{name} masks its layers differently and takes only one mask"
     elif "position_ids" not in inspect.signature(forward).parameters:
         refuses = f"{name} takes no positions"
-    elif model.config._attn_implementation not in ("sdpa", "eager"):
+    elif model.config._attn_implementation not in ("sdpa", "eager", TREE_ATTENTION):
         refuses = f"{model.config._attn_implementation} attention takes no mask of ours"
     return Attention(windows, takes_dict, model.dtype, refuses, recurrent)

@@ -1,0 +1,348 @@
+"""Attention of a tree, branch by branch: a suffix looks at the prefix and at itself alone.
+
+Under a mask, a tree of N places costs N x N scores, most of them of pairs that may not see each
+other. Here each suffix of at most S places costs S x (P + S), while everything that is not
+attention still runs on the packed row, without padding and with the prefix once:
+
+    place     a b c | d e | f g h        scores    abc x abc
+                                                   de  x (abc, de)
+                                                   fgh x (abc, fgh)
+
+Suffixes run as a batch under torch's kernel, each behind a copy of the prefix. Where they are
+short, those copies are most of the memory, and the kernel's backward pass in bfloat16 most of the
+time: there the scores and their gradients are written out as matrix products, a few heads and rows
+at a time, and nothing is copied. The derivative is FlashAttention's (Dao et al. 2022, appendix
+B.4): with p = exp(s - lse) and D = rowsum(dO * O), it is dS = p * (dO V^T - D).
+
+This is for CPUs. On a GPU, `cuda_train.flex` does the same in one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from livery.engines.torch.attention import TREE_ATTENTION
+from livery.training.plan import MicroBatch
+
+# Scores held at a time, of which three copies are alive in the backward pass: 8 MB each.
+SCORES = 1 << 21
+# Inputs of a suffix up to which written-out scores were the faster (bfloat16, 135 M parameters), or
+# as fast and smaller (float32 behind a prefix).
+SHORT = 128
+
+
+@dataclass(frozen=True)
+class Branches:
+    """How a micro-batch is packed into one row of N places.
+
+    Attributes:
+        prefix: P, places that every branch sees.
+        padded: (B, S) int64, the place of each row's j-th input; the row's first where it has none.
+        behind: (N - P,) int64, where each place behind the prefix stands in the B * S of `padded`.
+        ends: B + 1 numbers, the places behind the prefix before each row, and all of them.
+        allowed: (P + S, P + S) bool, who may look at whom in a row by itself.
+        windowed: `allowed` hides some of what came before.
+    """
+
+    prefix: int
+    padded: torch.Tensor
+    behind: torch.Tensor
+    ends: tuple[int, ...]
+    allowed: torch.Tensor
+    windowed: bool
+
+
+def branch_mask(batch: MicroBatch, window: int | None, device: torch.device) -> torch.Tensor:
+    """What stands for a mask: (1, 1, P + S, P + S) bool, with its `Branches` on it.
+
+    transformers hands a tensor of four dimensions to the attention of each layer as it is. Any
+    other attention would find that its shape fits no row of N places, and say so.
+    """
+    start, width = len(batch.prefix), int(batch.lengths.max())
+    ends = np.cumsum(batch.lengths)
+    columns = np.arange(width)[None]
+    real = columns < batch.lengths[:, None]
+    padded = start + (ends - batch.lengths)[:, None] + np.where(real, columns, 0)
+    place = torch.arange(start + width, device=device)
+    allowed = place[None] <= place[:, None]
+    windowed = window is not None and window < start + width
+    if windowed:
+        allowed &= place[:, None] - place[None] < window
+    mask = cast(Any, allowed[None, None])
+    mask.branches = Branches(
+        start,
+        torch.from_numpy(padded.astype(np.int64)).to(device),
+        torch.from_numpy(np.flatnonzero(real)).to(device),
+        (0, *ends.tolist()),
+        allowed,
+        windowed,
+    )
+    return mask
+
+
+def install(model: Any) -> str:
+    """Let `model` take these masks where it is given them; returns why it cannot, or ""."""
+    config = model.config.get_text_config()
+    if (running := _running(model)) == TREE_ATTENTION:
+        return ""
+    if running != "sdpa":
+        return f"{config.model_type} runs {running} attention"
+    try:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import sdpa_mask
+    except ImportError as error:
+        return f"this version of transformers does not offer it ({error})"
+    AttentionInterface.register(TREE_ATTENTION, _attend)
+    AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(TREE_ATTENTION)
+    if _running(model) != TREE_ATTENTION:  # transformers warns and leaves it
+        return f"{config.model_type} does not let its attention be exchanged"
+    return ""
+
+
+def _running(model: Any) -> str:
+    return str(model.config._attn_implementation)
+
+
+def _attend(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    attention_mask: Any, **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    """Attention under the kind of mask that is given; its form is transformers'.
+
+    Args:
+        query, key, value: (B, heads, T, d), key and value of as many or fewer heads.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+    from transformers.integrations.flex_attention import flex_attention_forward
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if isinstance(attention_mask, BlockMask):
+        return flex_attention_forward(module, query, key, value, attention_mask, **options)
+    branches: Branches | None = getattr(attention_mask, "branches", None)
+    if branches is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
+    short = branches.padded.shape[1] <= SHORT and not options.get("dropout")
+    if short and (branches.prefix or query.dtype == torch.bfloat16):
+        packed = (each[0].transpose(0, 1) for each in (query, key, value))
+        return cast(Any, _Attention.apply(*packed, branches, scale))[None], None
+
+    def kernel(*qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        return sdpa_attention_forward(module, *qkv, mask, **options)[0]
+
+    return _batched(query, key, value, branches, kernel), None
+
+
+def _batched(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, branches: Branches,
+    kernel: Callable[..., torch.Tensor],
+) -> torch.Tensor:  # fmt: skip
+    """(1, N, heads, d): the prefix by itself, then all suffixes as a batch behind copies of it.
+
+    Args:
+        kernel: (B, heads, T, d) three times and a mask, None for all that came before ->
+            (B, T, heads, d).
+    """
+    start, allowed = branches.prefix, branches.allowed
+    rows, width = branches.padded.shape
+
+    def suffixes(packed: torch.Tensor) -> torch.Tensor:  # (1, heads, N, d) -> (B, heads, S, d)
+        taken = packed[0].index_select(1, branches.padded.view(-1))
+        return taken.unflatten(1, (rows, width)).transpose(0, 1)
+
+    def whole(packed: torch.Tensor) -> torch.Tensor:
+        first = packed[:, :, :start].expand(rows, -1, -1, -1)
+        return torch.cat([first, suffixes(packed)], dim=2)
+
+    plain = not branches.windowed
+    mask = None if plain and not start else allowed[start:][None, None]
+    found = kernel(suffixes(query), whole(key), whole(value), mask=mask)
+    found = found.flatten(0, 1)[branches.behind][None]
+    if not start:
+        return found
+    mask = None if plain else allowed[:start, :start][None, None]
+    first = kernel(query[:, :, :start], key[:, :, :start], value[:, :, :start], mask=mask)
+    return torch.cat([first, found], dim=1)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a tree, or its prefix as a row of its own, in some of the heads.
+
+    Inside, arrays are (k, b, n, e): k heads of keys, b rows, n inputs of a row in each head of
+    queries that shares a head of keys.
+
+    Attributes:
+        places: (b, s) int64, the place of each input.
+        real: (r,) int64, those of the b * s that are no padding; None for all.
+        span: the r places, which follow one another.
+        heads: of keys.
+        own, shared: (s, s) and (s, P) bool, what is hidden within the row and before it; None for
+            nothing.
+        before: P, or 0 for the prefix itself.
+    """
+
+    places: torch.Tensor
+    real: torch.Tensor | None
+    span: slice
+    heads: slice
+    own: torch.Tensor
+    shared: torch.Tensor | None
+    before: int
+
+    def take(self, packed: torch.Tensor, keys: int, padding: float | None = None) -> torch.Tensor:
+        """(k, b, n, e) of (N, heads, e).
+
+        Args:
+            keys: heads of keys, among which the heads are dealt out.
+            padding: stands where a row has no input; else what its first input has.
+        """
+        here = packed[:, self._heads(packed.shape[1], keys)].index_select(0, self.places.view(-1))
+        of_keys = self.heads.stop - self.heads.start
+        if padding is not None and self.real is not None:
+            filled = torch.full_like(here, padding)
+            here = filled.index_copy_(0, self.real, here.index_select(0, self.real))
+        rows = here.view(*self.places.shape, of_keys, -1, here.shape[-1])
+        return rows.permute(2, 0, 3, 1, 4).flatten(2, 3)
+
+    def prefix(self, packed: torch.Tensor) -> torch.Tensor:
+        """(k, 1, P, e) of keys or values (N, heads, e)."""
+        return packed[: self.before, self.heads].transpose(0, 1)[:, None]
+
+    def add(self, packed: torch.Tensor, rows: torch.Tensor, keys: int) -> None:
+        """Add what `take` would give to (N, heads, e)."""
+        size, width = self.places.shape
+        found = rows.unflatten(2, (-1, width)).permute(1, 3, 0, 2, 4)
+        found = found.reshape(size * width, -1, rows.shape[-1])
+        packed[self.span, self._heads(packed.shape[1], keys)] += (
+            found if self.real is None else found.index_select(0, self.real)
+        )
+
+    def hide(self, scores: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+        """Scores (k, b, n, t), with the lowest number where `hidden` (s, t) says so."""
+        if hidden is not None:
+            scores.unflatten(2, (-1, len(hidden))).masked_fill_(hidden, -torch.inf)
+        return scores
+
+    def _heads(self, count: int, keys: int) -> slice:
+        shared_by = count // keys
+        return slice(self.heads.start * shared_by, self.heads.stop * shared_by)
+
+
+def _parts(branches: Branches, keys: int, shared_by: int) -> Iterator[_Part]:
+    """A tree in parts of at most `SCORES` scores, or of one row in one head of keys.
+
+    Args:
+        keys: heads of keys.
+        shared_by: heads of queries for each.
+    """
+    start, hidden = branches.prefix, ~branches.allowed
+    rows, width = branches.padded.shape
+    if start:
+        place = torch.arange(start, device=hidden.device)[None]
+        for heads in _slices(keys, SCORES // (shared_by * start**2)):
+            yield _Part(place, None, slice(start), heads, hidden[:start, :start], None, 0)
+    own, shared = hidden[start:, start:], hidden[start:, :start] if branches.windowed else None
+    each = shared_by * width * (start + width)
+    for some in _slices(rows, SCORES // each):
+        places = branches.padded[some]
+        begin, end = branches.ends[some.start], branches.ends[some.stop]
+        real = branches.behind[begin:end] - some.start * width
+        span = slice(start + begin, start + end)
+        for heads in _slices(keys, SCORES // (each * len(places))):
+            yield _Part(places, real, span, heads, own, shared, start)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    """0 to `count` in slices of `size`, at least 1."""
+    size = max(1, size)
+    for begin in range(0, count, size):
+        yield slice(begin, min(begin + size, count))
+
+
+class _Attention(torch.autograd.Function):
+    """(N, heads, e) from query (N, heads, d), key (N, fewer, d), value (N, fewer, e)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+        branches: Branches, scale: float,
+    ) -> torch.Tensor:  # fmt: skip
+        count, keys = query.shape[1], key.shape[1]
+        wide = torch.promote_types(query.dtype, torch.float32)
+        found = query.new_zeros(len(query), count, value.shape[2])
+        weights = torch.zeros(len(query), count, 1, dtype=wide, device=query.device)
+        for part in _parts(branches, keys, count // keys):
+            q, k, v = part.take(query, keys), part.take(key, keys), part.take(value, keys)
+            scores = part.hide(_product(q, k, wide).mul_(scale), part.own)
+            top = scores.amax(-1, keepdim=True)
+            if part.before:
+                ahead = _product(_joined(q), part.prefix(key), wide).mul_(scale)
+                ahead = part.hide(ahead.view(*q.shape[:3], -1), part.shared)
+                top = torch.maximum(top, ahead.amax(-1, keepdim=True))
+            shares = scores.sub_(top).exp_()
+            total = shares.sum(-1, keepdim=True)
+            out = (shares.to(v.dtype) @ v).to(wide)
+            if part.before:
+                shares = ahead.sub_(top).exp_()
+                total = total + shares.sum(-1, keepdim=True)
+                out = out + (_joined(shares.to(v.dtype)) @ part.prefix(value)).view_as(out)
+            part.add(found, (out / total).to(found.dtype), keys)
+            part.add(weights, total.log_().add_(top), keys)
+        ctx.save_for_backward(query, key, value, found, weights)
+        ctx.branches, ctx.scale = branches, scale
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        query, key, value, found, weights = ctx.saved_tensors
+        gradient, scale, keys = gradients[0], ctx.scale, key.shape[1]
+        wide = weights.dtype
+        inner = (gradient.to(wide) * found.to(wide)).sum(-1, keepdim=True)
+        d_query = torch.zeros_like(query)
+        # A prefix hears from every branch: summed in float32.
+        d_key, d_value = (torch.zeros_like(each, dtype=wide) for each in (key, value))
+
+        def through(
+            part: _Part, q: torch.Tensor, g: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
+            hidden: torch.Tensor | None, lse: torch.Tensor, less: torch.Tensor,
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+            """Gradients of q, k and v by the scores of q on k."""
+            shares = part.hide(_product(q, k, wide).mul_(scale).sub_(lse), hidden).exp_()
+            d_v = shares.to(g.dtype).mT @ g
+            d_scores = _product(g, v, wide).sub_(less).mul_(shares).mul_(scale).to(q.dtype)
+            return d_scores @ k, d_scores.mT @ q, d_v
+
+        for part in _parts(ctx.branches, keys, query.shape[1] // keys):
+            q, g, less = (part.take(each, keys) for each in (query, gradient, inner))
+            k, v = part.take(key, keys), part.take(value, keys)
+            # Padding looks at nothing: exp(s - inf) is 0, and with it all that it would hand on.
+            lse = part.take(weights, keys, padding=torch.inf)
+            d_q, d_k, d_v = through(part, q, g, k, v, part.own, lse, less)
+            part.add(d_key, d_k, keys)
+            part.add(d_value, d_v, keys)
+            if part.before:
+                k, v = part.prefix(key), part.prefix(value)
+                q, g, lse, less = (_joined(each) for each in (q, g, lse, less))
+                more, d_k, d_v = through(part, q, g, k, v, part.shared, lse, less)
+                d_q = d_q + more.view_as(d_q)
+                for total, change in ((d_key, d_k), (d_value, d_v)):
+                    total[: part.before, part.heads] += change[:, 0].transpose(0, 1)
+            part.add(d_query, d_q, keys)
+        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
+    """left right^T in `wide`: rounded to bfloat16, a score of 20 would be off by a sixteenth."""
+    return left.to(wide) @ right.to(wide).mT
+
+
+def _joined(rows: torch.Tensor) -> torch.Tensor:
+    """(k, 1, b * n, e) of (k, b, n, e): all rows as one, before what they share."""
+    return rows.flatten(1, 2)[:, None]
