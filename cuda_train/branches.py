@@ -70,8 +70,9 @@ def branch_mask(batch: MicroBatch, window: int | None, device: torch.device) -> 
     padded = start + (ends - batch.lengths)[:, None] + np.where(real, columns, 0)
     place = torch.arange(start + width, device=device)
     allowed = place[None] <= place[:, None]
-    windowed = window is not None and window < start + width
-    if windowed:
+    windowed = False
+    if window is not None and window < start + width:
+        windowed = True
         allowed &= place[:, None] - place[None] < window
     mask = cast(Any, allowed[None, None])
     mask.branches = Branches(
@@ -97,7 +98,7 @@ def install(model: Any) -> str:
         from transformers.masking_utils import sdpa_mask
     except ImportError as error:
         return f"this version of transformers does not offer it ({error})"
-    AttentionInterface.register(TREE_ATTENTION, _attend)
+    AttentionInterface.register(TREE_ATTENTION, attend)
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
     model.set_attn_implementation(TREE_ATTENTION)
     if _running(model) != TREE_ATTENTION:  # transformers warns and leaves it
@@ -109,7 +110,7 @@ def _running(model: Any) -> str:
     return str(model.config._attn_implementation)
 
 
-def _attend(
+def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: Any, **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
@@ -130,11 +131,13 @@ def _attend(
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     short = branches.padded.shape[1] <= SHORT and not options.get("dropout")
     if short and (branches.prefix or query.dtype == torch.bfloat16):
-        packed = (each[0].transpose(0, 1) for each in (query, key, value))
-        return cast(Any, _Attention.apply(*packed, branches, scale))[None], None
+        q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+        return cast(Any, _Attention.apply(q, k, v, branches, scale))[None], None
 
-    def kernel(*qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        return sdpa_attention_forward(module, *qkv, mask, **options)[0]
+    def kernel(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        return sdpa_attention_forward(module, q, k, v, mask, **options)[0]
 
     return _batched(query, key, value, branches, kernel), None
 
@@ -235,7 +238,7 @@ class _Part:
         return slice(self.heads.start * shared_by, self.heads.stop * shared_by)
 
 
-def _parts(branches: Branches, keys: int, shared_by: int) -> Iterator[_Part]:
+def parts_of(branches: Branches, keys: int, shared_by: int) -> Iterator[_Part]:
     """A tree in parts of at most `SCORES` scores, or of one row in one head of keys.
 
     Args:
@@ -278,10 +281,11 @@ class _Attention(torch.autograd.Function):
         wide = torch.promote_types(query.dtype, torch.float32)
         found = query.new_zeros(len(query), count, value.shape[2])
         weights = torch.zeros(len(query), count, 1, dtype=wide, device=query.device)
-        for part in _parts(branches, keys, count // keys):
+        for part in parts_of(branches, keys, count // keys):
             q, k, v = part.take(query, keys), part.take(key, keys), part.take(value, keys)
             scores = part.hide(_product(q, k, wide).mul_(scale), part.own)
             top = scores.amax(-1, keepdim=True)
+            ahead = None
             if part.before:
                 ahead = _product(_joined(q), part.prefix(key), wide).mul_(scale)
                 ahead = part.hide(ahead.view(*q.shape[:3], -1), part.shared)
@@ -289,7 +293,7 @@ class _Attention(torch.autograd.Function):
             shares = scores.sub_(top).exp_()
             total = shares.sum(-1, keepdim=True)
             out = (shares.to(v.dtype) @ v).to(wide)
-            if part.before:
+            if ahead is not None:
                 shares = ahead.sub_(top).exp_()
                 total = total + shares.sum(-1, keepdim=True)
                 out = out + (_joined(shares.to(v.dtype)) @ part.prefix(value)).view_as(out)
@@ -319,7 +323,7 @@ class _Attention(torch.autograd.Function):
             d_scores = _product(g, v, wide).sub_(less).mul_(shares).mul_(scale).to(q.dtype)
             return d_scores @ k, d_scores.mT @ q, d_v
 
-        for part in _parts(ctx.branches, keys, query.shape[1] // keys):
+        for part in parts_of(ctx.branches, keys, query.shape[1] // keys):
             q, g, less = (part.take(each, keys) for each in (query, gradient, inner))
             k, v = part.take(key, keys), part.take(value, keys)
             # Padding looks at nothing: exp(s - inf) is 0, and with it all that it would hand on.

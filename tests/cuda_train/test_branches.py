@@ -52,7 +52,7 @@ def under_the_mask(batch: MicroBatch, window: int | None, qkv: list[torch.Tensor
 def by_branch(batch: MicroBatch, window: int | None, qkv: list[torch.Tensor]) -> torch.Tensor:
     module = SimpleNamespace(num_key_value_groups=HEADS // KEYS, is_causal=True)
     mask = branches.branch_mask(batch, window, CPU)
-    return branches._attend(module, *qkv, mask, scaling=WIDTH**-0.5)[0]
+    return branches.attend(module, qkv[0], qkv[1], qkv[2], mask, scaling=WIDTH**-0.5)[0]
 
 
 def far(got: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -90,7 +90,7 @@ def test_in_parts_it_is_the_same(scores: int, monkeypatch: pytest.MonkeyPatch) -
     made: list[Any] = []
     monkeypatch.setattr(branches, "SCORES", scores)
     monkeypatch.setattr(
-        branches, "_parts", lambda *a, of=branches._parts: made.extend(of(*a)) or iter(made)
+        branches, "parts_of", lambda *a, of=branches.parts_of: made.extend(of(*a)) or iter(made)
     )
     got = by_branch(batch, 5, qkv)
     assert len(made) > 2  # else nothing was in parts
