@@ -1,4 +1,4 @@
-"""The import picture of the house: `python -m tests.architecture [--files | --json] [FOLDER]`.
+"""The import picture of the house: `python -m tests.architecture [--files|--json|--trips] [FOLDER]`.
 
 Every import is counted where it stands, at the top of a module or inside a function: an import that
 waits in a function still ties two files together.
@@ -154,7 +154,13 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="a checkout")
     parser.add_argument("--files", action="store_true", help="say what each file is instead")
     parser.add_argument("--json", action="store_true", help="write JSON")
+    parser.add_argument("--trips", action="store_true", help="count the files that a reader opens")
     given = parser.parse_args()
+    if given.trips:
+        from tests import trips
+
+        print(trips.table(named=given.files))
+        return
     if given.files:
         print(summaries(given.folder.resolve()))
         return

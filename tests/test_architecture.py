@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import ROOT
 from tests.architecture import Picture, picture
+from tests.trips import followed
 
 FILES_A_FOLDER = 25
 
@@ -59,3 +61,20 @@ def test_a_broken_rule_is_caught(tmp_path: Path, file: str, line: str, broken: l
         (tmp_path / name).write_text(f"{text}\n{line}\n" if name == file else text)
     seen = picture(tmp_path)
     assert [name for name in ("up", "sideways", "circles") if getattr(seen, name)] == broken
+
+
+def test_a_reader_follows_each_function_once(tmp_path: Path) -> None:
+    """a calls b twice and b calls c: three files, and two ways back."""
+    code = {
+        "c": "def leaf(): pass",
+        "b": "def middle():\n    c['leaf']()\n    c['leaf']()",
+        "a": "def top():\n    b['middle']()\n    b['middle']()",
+    }
+    spaces: dict[str, Any] = {}
+    for name, text in code.items():
+        spaces[name] = dict(spaces)
+        exec(compile(text, str(tmp_path / "livery" / f"{name}.py"), "exec"), spaces[name])
+    with followed(tmp_path) as trip:
+        spaces["a"]["top"]()
+    assert [Path(file).stem for file in trip.path] == ["a", "b", "c", "b", "a"]
+    assert (trip.files, trip.returns) == (3, 2)
