@@ -1,4 +1,4 @@
-"""The import picture of the house: `python -m tests.architecture [--files|--json|--trips] [FOLDER]`.
+"""The import picture of the house: `python -m tests.architecture [--files] [--json] [FOLDER]`.
 
 Every import is counted where it stands, at the top of a module or inside a function: an import that
 waits in a function still ties two files together.
