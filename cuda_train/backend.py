@@ -151,8 +151,10 @@ class TorchBackend:
             self._dropout(None),
             explained(self.forecast),
         ):
-            parts = self.loss.parts(batch)
-            loss = sum(float(self.loss.objective(part, self._objective)) for part in parts)
+            loss = sum(
+                float(self.loss.objective(part, self._objective, route))
+                for part, route in self.loss.parts(batch)
+            )
             return loss, self._objective.count(batch)
 
     def sum_over_processes(self, values: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from cuda_train import branches, tree
 from cuda_train.head import hidden_of
-from cuda_train.route import Route, cheaper, shape_of
+from cuda_train.route import Route, Shape, cheaper
 from livery.engines.torch.attention import Attention, read_attention
 from livery.engines.torch.text_model import body_of
 from livery.training.plan import MicroBatch
@@ -64,14 +64,14 @@ def find_body(model: Any, module: Any = None) -> Body:
     )
 
 
-def choose_route(body: Body, batch: MicroBatch, *, recomputes: bool) -> Route:
-    """The cheapest way for this micro-batch.
+def choose_route(body: Body, shape: Shape, *, recomputes: bool) -> Route:
+    """The cheapest way for a micro-batch of this shape.
 
     Args:
         recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
     """
     return cheaper(
-        shape_of(batch),
+        shape,
         branches=body.branches,
         weight=body.weight,
         hidden=body.width,

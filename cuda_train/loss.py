@@ -13,10 +13,10 @@ from torch.nn import functional
 from cuda_train.body import choose_route, find_body, hidden_states
 from cuda_train.head import Head
 from cuda_train.optim import Flat
-from cuda_train.route import LONGEST_TREE, Route, shape_of
+from cuda_train.route import LONGEST_TREE, Route, Shape, shape_of
 from livery.config.settings import TrainSettings
 from livery.training.backend import Arrays, CheckResult
-from livery.training.numerics import SFT, Objective, row_arrays, rows_of
+from livery.training.numerics import SFT, Objective
 from livery.training.plan import MicroBatch, split_batch
 from livery.training.self_check import compare
 
@@ -56,35 +56,42 @@ class Loss:
 
     def route(self, batch: MicroBatch) -> Route:
         """How `batch` runs."""
+        return self._route(shape_of(batch))
+
+    def _route(self, shape: Shape) -> Route:
         if self.plain or self.body.attention.refuses:
             return "plain"
-        chosen = choose_route(self.body, batch, recomputes=self.settings.grad_checkpoint)
-        as_tree = chosen in ("tree", "branches") and len(batch.prefix) > 0
+        chosen = choose_route(self.body, shape, recomputes=self.settings.grad_checkpoint)
+        as_tree = chosen in ("tree", "branches") and shape.prefix > 0
         return "flex" if as_tree and self.uses_flex else chosen
 
-    def parts(self, batch: MicroBatch, route: Route | None = None) -> list[MicroBatch]:
-        """The batch, or as many parts as keep each tree's mask small where no cache may be used."""
+    def parts(
+        self, batch: MicroBatch, route: Route | None = None
+    ) -> list[tuple[MicroBatch, Route]]:
+        """The batch with its route, or as many parts as keep each tree's mask small where no cache
+        may be used."""
         shape = shape_of(batch)
-        if (route or self.route(batch)) not in ("tree", "flex") or shape.places <= LONGEST_TREE:
-            return [batch]
+        chosen = route or self._route(shape)
+        if chosen not in ("tree", "flex") or shape.places <= LONGEST_TREE:
+            return [(batch, chosen)]
         room = max(1, LONGEST_TREE - shape.prefix)
-        return split_batch(batch, -(-shape.suffixes // room))
+        parts = split_batch(batch, -(-shape.suffixes // room))
+        return [(part, route or self.route(part)) for part in parts]
 
     def token_losses(self, batch: MicroBatch, route: Route | None = None) -> torch.Tensor:
         """(n,) float32: -log p of every supervised token, row by row."""
         hidden, targets = hidden_states(self.body, batch, route or self.route(batch), self.device)
         return self._head.losses(hidden, targets)
 
-    def objective(
-        self, part: MicroBatch, objective: Objective, route: Route | None = None
-    ) -> torch.Tensor:
+    def objective(self, part: MicroBatch, objective: Objective, route: Route) -> torch.Tensor:
         """() float32: the objective of rows that run together."""
         supervised = torch.from_numpy(part.targets >= 0).to(self.device)
         losses = self.token_losses(part, route)
         # Spread over (B, S) and summed: no order of additions is left to chance, as in index_add.
         spread = losses.new_zeros(supervised.shape).masked_scatter(supervised, losses)
-        arrays = {k: torch.from_numpy(v).to(self.device) for k, v in row_arrays(part).items()}
-        return objective.loss(rows_of(torch, -spread.sum(dim=1), arrays))
+        return objective.of_batch(
+            torch, -spread.sum(dim=1), part, lambda a: torch.from_numpy(a).to(self.device)
+        )
 
     def gradient(
         self,
@@ -95,8 +102,8 @@ class Loss:
         """Add the objective's gradient to `flat`; returns (its sum, what that is divided by)."""
         loss_sum, count = 0.0, 0
         for batch in batches:
-            for part in self.parts(batch, route):
-                total = self.objective(part, objective, route)
+            for part, way in self.parts(batch, route):
+                total = self.objective(part, objective, way)
                 total.backward()
                 loss_sum += float(total.detach())
                 count += objective.count(part)

@@ -57,6 +57,14 @@ class Objective:
     loss: Callable[[Rows], Any]
     count: Callable[[MicroBatch], int]
 
+    def of_batch(
+        self, xp: Any, logprobs: Any, batch: MicroBatch, to: Callable[[np.ndarray], Any]
+    ) -> Any:
+        """() float32: the loss of a micro-batch's rows by their log-probabilities (B,); `to` makes
+        an array of the framework `xp` of one of numpy."""
+        arrays = {name: to(values) for name, values in row_arrays(batch).items()}
+        return self.loss(rows_of(xp, logprobs, arrays))
+
 
 def row_arrays(batch: MicroBatch) -> dict[str, np.ndarray]:
     """counts, weights and the constants of a micro-batch's rows, each (B,) float32."""

@@ -12,7 +12,7 @@ import torch
 
 from cuda_train.backend import TorchBackend
 from cuda_train.body import choose_route
-from cuda_train.route import LONGEST_TREE
+from cuda_train.route import LONGEST_TREE, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.torch import attention as torch_attention
 from livery.training.plan import MicroBatch
@@ -202,11 +202,11 @@ def test_long_trees_are_split_where_no_cache_may_be_used(models: Path) -> None:
     backend = make(model, grad_checkpoint=True, attention="eager")
     parts = backend.loss.parts(batch)
     assert len(parts) == 2
-    assert sorted(row for part in parts for row in part.rows) == list(range(600))
-    assert choose_route(backend.loss.body, batch, recomputes=False) == "cache"
-    assert make(model, attention="eager").loss.parts(batch) == [batch]
+    assert sorted(row for part, _ in parts for row in part.rows) == list(range(600))
+    assert choose_route(backend.loss.body, shape_of(batch), recomputes=False) == "cache"
+    assert make(model, attention="eager").loss.parts(batch) == [(batch, "cache")]
     assert make(model).loss.route(batch) == "branches"  # has no mask that grows
-    assert make(model).loss.parts(batch) == [batch]
+    assert make(model).loss.parts(batch) == [(batch, "branches")]
 
 
 def test_logits_are_made_a_few_rows_at_a_time(
