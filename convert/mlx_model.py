@@ -13,7 +13,7 @@ import contextlib
 import io
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,13 @@ from livery.files import is_full_disk, read_json
 from livery.models import download_model, read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import new_folder
+from livery.progress import OnProgress
 from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.weights import read_tensors, weight_files
 
 COMMAND = "livery mlx"  # whose mark the folder gets
 BITS = (2, 3, 4, 5, 6, 8)
 _POLL = 0.5  # seconds between looks at how much has been written
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes written, bytes in all, estimated)."""
 
 
 def write_model(
@@ -51,7 +49,7 @@ def write_model(
     dtype: str = "auto",
     overwrite: bool = False,
     allow_nonfinite: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Write the MLX folder; returns what was done.
 
@@ -63,7 +61,7 @@ def write_model(
         dtype: of what stays floating: "auto" keeps what the weights are stored in.
         overwrite: replace what an earlier call wrote there.
         allow_nonfinite: write NaN and infinity, the model's own or new in `dtype`.
-        progress: see `Progress`.
+        progress: told of (bytes written, bytes in all, estimated).
 
     Raises:
         UserError: MLX is missing, the folder is no model that mlx-lm knows or one that it
@@ -200,7 +198,7 @@ def _convert(
 
 
 @contextlib.contextmanager
-def _watched(folder: Path, expected: int, progress: Progress | None) -> Generator[None]:
+def _watched(folder: Path, expected: int, progress: OnProgress | None) -> Generator[None]:
     """Report how much has been written, from a thread: mlx-lm says nothing while it works."""
     if progress is None:
         yield

@@ -182,23 +182,23 @@ class _Losses(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: Head, size: int
     ) -> torch.Tensor:
         losses: list[torch.Tensor] = []
-        slopes = torch.empty_like(hidden)
+        gradients = torch.empty_like(hidden)
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             with torch.enable_grad():
                 leaf = hidden[part].detach().requires_grad_()
                 logits = head.logits(leaf)
-            loss, slope = _differentiate(logits.detach()[0], targets[part])
+            loss, gradient = _differentiate(logits.detach()[0], targets[part])
             # Each loss depends on its own row alone, so the sum's gradient has them all.
-            (slopes[part],) = torch.autograd.grad(logits, leaf, slope[None])
+            (gradients[part],) = torch.autograd.grad(logits, leaf, gradient[None])
             losses.append(loss)
-        ctx.save_for_backward(slopes)
+        ctx.save_for_backward(gradients)
         return _joined(losses, hidden)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        (slopes,) = ctx.saved_tensors
-        return (grads[0][:, None] * slopes).to(slopes.dtype), None, None, None
+        (gradients,) = ctx.saved_tensors
+        return (grads[0][:, None] * gradients).to(gradients.dtype), None, None, None
 
 
 def _differentiate(

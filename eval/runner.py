@@ -16,8 +16,9 @@ from typing import Literal
 
 from eval.cases import Case, CaseResult
 from eval.scorers import Scorer
-from livery.engines.engine import Decoding, Engine, Generation, Progress
+from livery.engines.engine import Decoding, Engine, Generation
 from livery.errors import UserError
+from livery.progress import OnProgress
 
 Mode = Literal["constrained", "unconstrained", "both"]
 
@@ -103,7 +104,7 @@ def run_arm(
     cases: Sequence[Case],
     arm: Arm,
     decoding: Decoding,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     *,
     time_alone: bool = True,
 ) -> ArmRun:

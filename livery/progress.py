@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-Moved = Callable[[int, int], None]  # called with (bytes done, bytes in all)
+OnProgress = Callable[[int, int], None]  # called with (how many are done, how many in all)
 
 # Seconds between plain lines: a log stays readable and still shows that something moves.
 PLAIN_EVERY = 10.0
@@ -153,7 +153,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def megabytes(what: str, *, shown: bool = True) -> Generator[Moved | None]:
+def megabytes(what: str, *, shown: bool = True) -> Generator[OnProgress | None]:
     """Yield a callback for work that learns its size only when it starts to write.
 
     Its first call opens the progress that the block's end closes.

@@ -171,9 +171,9 @@ class MlxBackend:
         with explained(self.forecast):
             for number, batch in enumerate(batches):
                 inputs = self._inputs(batch)
-                part, slopes = self._run(self._gradient, inputs)
+                part, gradients = self._run(self._gradient, inputs)
                 loss = loss + part
-                total = total + _flatten(slopes) if number else _flatten(slopes)
+                total = total + _flatten(gradients) if number else _flatten(gradients)
                 with self._cores.shared_between(len(inputs.parts)):
                     mx.eval(total, loss)  # one micro-batch's activations at a time
         if self.world > 1:

@@ -162,7 +162,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     shutil.copy(ROOT / "mlx_config.yaml", made.run / "config.yaml")
     arrays = {"m.lora_A": np.ones((2, 3), np.float32)}
     written = checkpoint.write(
-        made.run, PortableState(arrays, arrays, arrays, 3), checkpoint.Progress(),
+        made.run, PortableState(arrays, arrays, arrays, 3), checkpoint.RunProgress(),
         checkpoint.Origin({"seed": 1}, "d" * 64, "b" * 64), {"backend": "mlx"},
     )  # fmt: skip
     written.rename(made.run / "checkpoint")

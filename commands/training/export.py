@@ -117,11 +117,11 @@ def _load_in_peft(settings: TrainSettings, folder: Path) -> None:
         return
     if not all(importlib.util.find_spec(name) for name in ("torch", "transformers", "peft")):
         return
-    from livery.engines.torch.adapter import put_on
+    from livery.engines.torch.adapter import attach_adapter
     from livery.engines.torch.load import outline
 
     try:
-        put_on(outline(base or settings.model), folder)
+        attach_adapter(outline(base or settings.model), folder)
     except UserError as error:
         raise UserError(
             f"{settings.model}: PEFT would not load the adapter that this run makes. Nothing was "

@@ -26,7 +26,7 @@ from livery.temporary import Scratch
 
 if TYPE_CHECKING:
     from convert.base import Base
-    from livery.progress import Moved
+    from livery.progress import OnProgress
 
 KINDS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k")
 _BY_SCRIPT = ("f32", "f16", "bf16", "q8_0")  # what llama.cpp's own script writes
@@ -38,7 +38,7 @@ def convert_model(
     kind: str = "f16",
     *,
     overwrite: bool = False,
-    progress: Moved | None = None,
+    progress: OnProgress | None = None,
     context: int | None = None,
     ignored: Collection[str] = (),
 ) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _by_program(
     write: Callable[..., dict[str, Any]],
     out: Path,
     kind: str,
-    progress: Moved | None,
+    progress: OnProgress | None,
 ) -> dict[str, Any]:
     """By llama-quantize, from a file that holds every weight exactly."""
     from convert.gguf import ggml

@@ -14,6 +14,7 @@ import numpy as np
 from livery.errors import UserError
 from livery.files import atomic_write
 from livery.gguf_reader import ALIGNMENT, ARRAY, BOOL, F32, LONGEST_NAME, MAGIC, STRING, TYPES, U32
+from livery.progress import OnProgress
 from livery.safetensors_file import encode
 
 _ARRAYS = {"u1": 0, "b1": 7, "u4": 4, "i4": 5, "f4": 6}
@@ -37,7 +38,7 @@ def write_gguf(
     dtypes: Mapping[str, str],
     *,
     quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Write atomically, one tensor at a time.
 

@@ -25,6 +25,7 @@ from livery.errors import UserError
 from livery.files import disk_full, explain_os_errors, says_full_disk
 from livery.gguf_reader import TYPES
 from livery.machine import cores
+from livery.progress import OnProgress
 from livery.temporary import Scratch
 
 _CHUNK = 1 << 20  # values that a thread quantizes at a time
@@ -137,7 +138,7 @@ def quantize_file(
     mix: str,
     *,
     threads: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Quantize a GGUF file of full precision; `out` is either whole or not there.
 

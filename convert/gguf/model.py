@@ -27,6 +27,7 @@ from convert.naming import leaf
 from livery.errors import UserError
 from livery.gguf_reader import TYPES
 from livery.models import read_config
+from livery.progress import OnProgress
 from livery.safetensors_file import TensorFile, open_tensors
 from livery.weights import check_tied_head, weight_files
 
@@ -57,7 +58,7 @@ def write_model(
     kind: str = "f16",
     *,
     quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
     context: int | None = None,
     ignored: Collection[str] = (),
 ) -> dict[str, Any]:

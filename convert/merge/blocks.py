@@ -20,7 +20,7 @@ import numpy as np
 
 from livery.blas import numpy_on_one_thread
 from livery.machine import cores
-from livery.progress import Moved
+from livery.progress import OnProgress
 from livery.safetensors_file import Entry, TensorFile, encode
 
 _BLOCK = 1 << 18  # values in a block: 1 MB of float32
@@ -226,7 +226,7 @@ class Account:
                 entry.written += written
 
 
-def write(jobs: Sequence[Job], moved: Moved | None = None) -> dict[str, Odd]:
+def write(jobs: Sequence[Job], moved: OnProgress | None = None) -> dict[str, Odd]:
     """Do all jobs; the files they write to exist already and are long enough.
 
     Returns the tensors that hold NaN or infinity, and how many.

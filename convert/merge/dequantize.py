@@ -29,7 +29,7 @@ from convert.merge.merge import (
 )
 from livery.errors import UserError
 from livery.outputs import Input, new_folder
-from livery.progress import Moved
+from livery.progress import OnProgress
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile
 
@@ -43,7 +43,7 @@ def merge_dequantized(
     parts: Sequence[Part],
     out: str | Path,
     dtype: str = "auto",
-    progress: Moved | None = None,
+    progress: OnProgress | None = None,
     *,
     allow_nonfinite: bool = False,
     overwrite: bool = False,

@@ -15,7 +15,7 @@ from livery.errors import UserError
 from livery.outputs import check_folder
 
 if TYPE_CHECKING:
-    from livery.progress import Moved
+    from livery.progress import OnProgress
 
 
 def merge_folders(
@@ -28,7 +28,7 @@ def merge_folders(
     dtype: str = "auto",
     overwrite: bool = False,
     allow_nonfinite: bool = False,
-    progress: Moved | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Merge adapters into a base model: the same answers without an adapter at run time.
 

@@ -40,7 +40,7 @@ from convert.merge.changes import Part, of_pair, of_stack, replacement
 from convert.merge.extend import HEAD, Added, extend, is_embedding, write_config
 from livery.errors import UserError, shown
 from livery.outputs import Input, new_folder
-from livery.progress import Moved
+from livery.progress import OnProgress
 from livery.safetensors_file import STORED, TensorFile
 
 COMMAND = "livery merge"  # whose mark the folder gets
@@ -51,7 +51,7 @@ def merge(
     base: Base,
     parts: Sequence[Part],
     out: str | Path,
-    progress: Moved | None = None,
+    progress: OnProgress | None = None,
     *,
     allow_nonfinite: bool = False,
     overwrite: bool = False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from livery.adapter import Adapter, Format, Pair
 from livery.errors import UserError
 from livery.files import CannotWrite, atomic_write, sha256
 from livery.models import find_base
+from livery.progress import OnProgress
 from livery.temporary import Scratch
 
 _FILES: Mapping[Format, tuple[str, ...]] = {
@@ -64,7 +65,7 @@ def pack(
     *,
     base: str | Path | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Write the zip and say what is in it.
 

@@ -1,6 +1,6 @@
 """How a batch of prompts becomes answers, a token a row at a time, whatever the framework.
 
-A framework brings `Rows` (arrays of logits, and how the model goes on); `Course` says what the
+A framework brings `Rows` (arrays of logits, and how the model goes on); `Sampler` says what the
 grammar, the temperature and the seed make of them; `answer_rows` is the loop of every decoder.
 
 A sampled token is the one with the largest sum of logit / temperature and Gumbel noise, which is a
@@ -123,8 +123,8 @@ class Rows(Protocol):
         ...
 
 
-class Course:
-    """A batch on its way: the clock of each row, and how its next token is chosen.
+class Sampler:
+    """How the next token of each row of a batch is chosen, and the row's clock.
 
     Attributes:
         decoding: how to draw.
@@ -211,7 +211,7 @@ def answer_rows(
     *,
     max_tokens: int,
     stop: Collection[int],
-    course: Course | None,
+    sampler: Sampler | None,
     on_token: OnToken | None,
 ) -> None:
     """Fill in the answers of `rows`, which stand in `state`; rows that have ended leave it.
@@ -219,13 +219,13 @@ def answer_rows(
     Args:
         answers: of the whole batch, by row.
         stop: tokens that end an answer.
-        course: chooses the tokens; the likeliest where it is None.
+        sampler: chooses the tokens; the likeliest where it is None.
         on_token: hears of every token but the end token.
     """
     active = list(rows)
     for step in range(max_tokens):
         so_far = [answers[row].tokens for row in active]
-        tokens = course.choose(active, so_far, state) if course else state.likeliest()
+        tokens = sampler.choose(active, so_far, state) if sampler else state.likeliest()
         keep: list[int] = []
         for place, (row, token) in enumerate(zip(active, tokens, strict=True)):
             if token in stop:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from livery.blas import use_openblas
 from livery.errors import UserError
 from livery.models import resolve_name
+from livery.progress import OnProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,6 @@ GGUF_TYPE = "f16"
 Message = dict[str, str]
 Conversation = Sequence[Message]
 Tools = Sequence[dict[str, Any]]  # JSON Schemas, as rows of training data hold them
-Progress = Callable[[int, int], None]  # (answers done, answers in all)
 OnText = Callable[[str], None]  # a piece of an answer, as it comes
 
 
@@ -162,7 +162,7 @@ class Engine(Protocol):
         self,
         prompts: Sequence[Prompt],
         decoding: Decoding,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> list[Generation]:
         """Answer every prompt; answers come back in the order of the prompts."""
         ...

@@ -30,11 +30,11 @@ from livery.engines.engine import (
     Facts,
     Generation,
     OnText,
-    Progress,
     Prompt,
     Tools,
 )
 from livery.errors import UserError, shown
+from livery.progress import OnProgress
 from livery.reading import parse_json
 
 TIMEOUT = 300.0  # seconds for a whole answer
@@ -98,7 +98,7 @@ class HTTPEngine:
         return Prompt(tuple(messages), tools=tuple(tools))
 
     def generate(
-        self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+        self, prompts: Sequence[Prompt], decoding: Decoding, progress: OnProgress | None = None
     ) -> list[Generation]:
         """See Engine.
 

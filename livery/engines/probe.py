@@ -158,10 +158,10 @@ def main() -> None:
     rows = [end - 1 for end in job["positions"]]
     try:
         load = {"torch": _torch, "mlx": _mlx}[job["engine"]]
-        run, put_on = load(job["model"], job["tokens"])
+        run, attach = load(job["model"], job["tokens"])
         np.save(folder / "base.npy", run()[rows])
         if job["adapter"] is not None:
-            put_on(job["adapter"])
+            attach(job["adapter"])
             np.save(folder / "tuned.npy", run()[rows])
     except LiveryError as error:
         (folder / "error.txt").write_text(str(error), encoding="utf-8")
@@ -182,7 +182,7 @@ def _torch(model: str, tokens: list[int]) -> _Loaded:
     _without("bitsandbytes")
     import torch
 
-    from livery.engines.torch.adapter import put_on
+    from livery.engines.torch.adapter import attach_adapter
     from livery.engines.torch.load import load_base
 
     held: list[Any] = [load_base(model, device="cpu", dtype="float32").model]
@@ -193,7 +193,7 @@ def _torch(model: str, tokens: list[int]) -> _Loaded:
             return held[0](input_ids=row).logits[0].float().numpy()
 
     def put(adapter: str) -> None:
-        held[0] = put_on(held[0], adapter).model
+        held[0] = attach_adapter(held[0], adapter).model
 
     return run, put
 
@@ -205,7 +205,7 @@ def _mlx(model: str, tokens: list[int]) -> _Loaded:
     _without("torch")
     import mlx.core as mx
 
-    from livery.engines.mlx.adapter import put_on
+    from livery.engines.mlx.adapter import attach_adapter
     from livery.engines.mlx.load import load_base
 
     network: Any = load_base(model, dtype="float32").model
@@ -215,7 +215,7 @@ def _mlx(model: str, tokens: list[int]) -> _Loaded:
         return np.array(network(row)[0].astype(mx.float32))
 
     def put(adapter: str) -> None:
-        put_on(network, adapter)
+        attach_adapter(network, adapter)
 
     return run, put
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from livery.dataset.template import ChatTemplate
-from livery.engines.answers import Answer, Course, OnToken, common_prefix
+from livery.engines.answers import Answer, OnToken, Sampler, common_prefix
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     Conversation,
@@ -24,11 +24,11 @@ from livery.engines.engine import (
     Facts,
     Generation,
     OnText,
-    Progress,
     Prompt,
     Tools,
 )
 from livery.errors import UserError
+from livery.progress import OnProgress
 
 
 class Runtime(Protocol):
@@ -54,12 +54,12 @@ class Runtime(Protocol):
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        course: Course,
+        sampler: Sampler,
         stop: Sequence[int],
         prefix: Any,
         on_token: OnToken | None,
     ) -> list[Answer]:
-        """Answer a batch of prompts, as its course says."""
+        """Answer a batch of prompts, as its sampler says."""
         ...
 
     def score(self, prompt: Sequence[int], answer: Sequence[int], prefix: Any) -> np.ndarray:
@@ -113,7 +113,7 @@ class TokenEngine:
         return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
 
     def generate(
-        self, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+        self, prompts: Sequence[Prompt], decoding: Decoding, progress: OnProgress | None = None
     ) -> list[Generation]:
         """See Engine."""
         tokens = [prompt.tokens for prompt in prompts]
@@ -184,10 +184,10 @@ class TokenEngine:
     ) -> dict[int, Generation]:
         asked = [prompts[row] for row in rows]
         grammars = [prompt.grammar or decoding.grammar for prompt in asked]
-        course = Course(rows, decoding, grammars, self._grammar_masks)
+        sampler = Sampler(rows, decoding, grammars, self._grammar_masks)
         tokens = [prompt.tokens for prompt in asked]
-        answers = self.runtime.decode(tokens, course, self._stop, prefix, on_token)
-        return course.generations(answers, self._text)
+        answers = self.runtime.decode(tokens, sampler, self._stop, prefix, on_token)
+        return sampler.generations(answers, self._text)
 
     def _grammar_masks(self, width: int) -> TokenMasks:
         if self._masks is None or self._masks.width != width:

@@ -41,7 +41,7 @@ class OtherFormat(UserError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run stands beyond its weights.
 
     Attributes:
@@ -65,11 +65,11 @@ class Progress:
     valid: str = ""
     last_loss: float | None = None
 
-    def on_rows(self, valid: str) -> Progress:
+    def on_rows(self, valid: str) -> RunProgress:
         """The same for the validation rows of this digest; what others gave is left out."""
         if self.valid in ("", valid):
             return dataclasses.replace(self, valid=valid)
-        return Progress(self.window_loss, self.window_count, valid=valid)
+        return RunProgress(self.window_loss, self.window_count, valid=valid)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Checkpoint:
 
     path: Path
     state: PortableState
-    progress: Progress
+    progress: RunProgress
     origin: Origin
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -98,7 +98,7 @@ def steps(run: Path) -> list[int]:
 def write(
     run: Path,
     state: PortableState,
-    progress: Progress,
+    progress: RunProgress,
     origin: Origin,
     made_by: dict[str, Any],
 ) -> Path:
@@ -151,7 +151,7 @@ def read(path: Path) -> Checkpoint:
             PortableState(
                 parts["weights"], parts["first_moment"], parts["second_moment"], facts["step"]
             ),
-            Progress(**facts["progress"]),
+            RunProgress(**facts["progress"]),
             Origin(**facts["origin"]),
             facts["made_by"],
         )
@@ -169,7 +169,7 @@ def _facts(path: Path) -> dict[str, Any]:
     except UserError as error:
         raise ValueError(str(error).removesuffix(".")) from None
     strange = facts["format"] != FORMAT or not (
-        facts["progress"].keys() <= _names(Progress) and facts["origin"].keys() <= _names(Origin)
+        facts["progress"].keys() <= _names(RunProgress) and facts["origin"].keys() <= _names(Origin)
     )
     if strange:
         raise OtherFormat(
@@ -180,7 +180,7 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _names(kind: type[Progress | Origin]) -> set[str]:
+def _names(kind: type[RunProgress | Origin]) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 

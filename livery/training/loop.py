@@ -21,7 +21,7 @@ from livery.files import write_json
 from livery.paths import METADATA
 from livery.training import checkpoint, events, run_folder
 from livery.training.backend import Backend, StepResult
-from livery.training.checkpoint import Progress
+from livery.training.checkpoint import RunProgress
 from livery.training.events import Event, Note
 from livery.training.job import Interrupts, Job, RunResult
 from livery.training.numerics import learning_rate
@@ -59,9 +59,9 @@ class _Run:
         self.total = settings.max_steps or self.plan.total_steps(settings.epochs)
         self.origin = of_steps(settings, self.total, job.train_digest)
         self.writes = backend.rank == 0
-        self.progress = Progress(valid=job.valid_digest)
+        self.progress = RunProgress(valid=job.valid_digest)
         self.callbacks = (run_folder.log_events(folder), *job.callbacks)
-        self.saved: tuple[int, Progress] | None = None
+        self.saved: tuple[int, RunProgress] | None = None
         self.row_tokens = self.supervised_tokens = 0  # of all processes
         self.busy_seconds = 0.0
 

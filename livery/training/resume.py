@@ -11,7 +11,7 @@ from livery.errors import UserError
 from livery.paths import METRICS, SAMPLES
 from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
-from livery.training.checkpoint import Checkpoint, Progress
+from livery.training.checkpoint import Checkpoint, RunProgress
 from livery.training.events import Callback, Note, Resumed
 from livery.training.origin import Origin
 from livery.weights import base_digest
@@ -21,11 +21,11 @@ def resume(
     settings: TrainSettings,
     backend: Backend,
     origin: Origin,
-    progress: Progress,
+    progress: RunProgress,
     tell: Callback,
     *,
     anyway: bool,
-) -> tuple[int, Progress]:
+) -> tuple[int, RunProgress]:
     """Load the newest checkpoint that can be read, cut the logs to it, and say what has changed.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from livery.config.settings import TrainSettings
 from livery.training.backend import Backend
-from livery.training.checkpoint import Progress
+from livery.training.checkpoint import RunProgress
 from livery.training.events import Evaluated, Sampled
 from livery.training.plan import Example, evaluation_batches
 
@@ -56,7 +56,9 @@ def answers(
         yield Sampled(step, decode(prompt), expected, decode(answer))
 
 
-def judge(progress: Progress, step: int, loss: float, min_delta: float) -> tuple[Progress, bool]:
+def judge(
+    progress: RunProgress, step: int, loss: float, min_delta: float
+) -> tuple[RunProgress, bool]:
     """(progress with this evaluation in it, whether its weights are the best so far).
 
     Early stopping counts evaluations since the loss fell by more than `min_delta`; the best weights

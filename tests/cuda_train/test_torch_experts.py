@@ -122,7 +122,7 @@ def test_both_backends_agree(models: Path, family: str) -> None:
 def test_the_adapter_answers_alike_in_peft(models: Path, family: str, tmp_path: Path) -> None:
     from commands.training.export import export
     from livery.dataset.tokenizer import load_tokenizer
-    from livery.engines.torch.adapter import put_on
+    from livery.engines.torch.adapter import attach_adapter
     from livery.engines.torch.load import load_base
 
     folder = tiny_model(family, models)
@@ -139,7 +139,7 @@ def test_the_adapter_answers_alike_in_peft(models: Path, family: str, tmp_path: 
     tokens = torch.arange(10, 60)[None]
     with torch.no_grad():
         plain = base(input_ids=tokens).logits
-        loaded: Any = put_on(base, tmp_path / "out").model
+        loaded: Any = attach_adapter(base, tmp_path / "out").model
         got, wanted = loaded(input_ids=tokens).logits, made.loss.model(input_ids=tokens).logits
     assert float((wanted - plain).abs().max()) > 0.1
     assert torch.allclose(got, wanted, atol=1e-4)

@@ -81,7 +81,7 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
 
     from commands.training.export import export
     from livery.dataset.tokenizer import load_tokenizer
-    from livery.engines.torch.adapter import put_on
+    from livery.engines.torch.adapter import attach_adapter
 
     folder, model = whole
     settings = TrainSettings(
@@ -97,7 +97,7 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
     export(settings, tokenizer, made.get_state(), facts, lambda text: None)
     tokens = torch.arange(10, 60)[None]
     base = load_base(folder, device="cpu").model
-    ours: Any = put_on(base, tmp_path / "out").model
+    ours: Any = attach_adapter(base, tmp_path / "out").model
     with torch.no_grad():
         before = model(input_ids=tokens).logits
         theirs = PeftModel.from_pretrained(model, str(tmp_path / "out")).eval()

@@ -76,14 +76,14 @@ def plain(made: MlxBackend, batches: list[MicroBatch]) -> tuple[float, dict[str,
         for row, length in enumerate(batch.lengths):
             tokens = np.concatenate([batch.prefix, batch.tokens[row, :length]])
             (position,) = np.nonzero(batch.targets[row] >= 0)
-            value, slopes = nn.value_and_grad(model, loss)(
+            value, gradients = nn.value_and_grad(model, loss)(
                 mx.array(tokens[None]),
                 mx.array(position + len(batch.prefix)),
                 mx.array(batch.targets[row, position]),
             )
             total += float(value)
-            for name, slope in tree_flatten(slopes):
-                sums[name] = sums.get(name, 0.0) + np.asarray(slope, np.float64)
+            for name, gradient in tree_flatten(gradients):
+                sums[name] = sums.get(name, 0.0) + np.asarray(gradient, np.float64)
     return total, sums
 
 
@@ -91,12 +91,12 @@ def fast(made: MlxBackend, batches: list[MicroBatch]) -> tuple[float, dict[str, 
     """The same through the backend's own step function."""
     total, sums = 0.0, {}
     for batch in batches:
-        value, slopes = made._run(made._gradient, made._inputs(batch))
+        value, gradients = made._run(made._gradient, made._inputs(batch))
         total += float(value)
         paths = _paths(made)
-        for parameter, slope in zip(made._trained, slopes, strict=True):
+        for parameter, gradient in zip(made._trained, gradients, strict=True):
             name = f"{paths[id(parameter.module)]}.{parameter.key}"
-            sums[name] = sums.get(name, 0.0) + np.asarray(slope, np.float64)
+            sums[name] = sums.get(name, 0.0) + np.asarray(gradient, np.float64)
     return total, sums
 
 

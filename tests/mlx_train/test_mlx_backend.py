@@ -128,10 +128,10 @@ def test_a_step_is_torchs_adamw_on_the_token_mean(llama: Path) -> None:
     tensors = {n: torch.nn.Parameter(torch.tensor(w)) for n, w in start.items()}
     optimizer = torch.optim.AdamW(tensors.values(), lr=1e-2, weight_decay=0.1)
     for step in (1, 2, 3):
-        loss, slopes = plain(made, [BATCH, OTHER])
+        loss, gradients = plain(made, [BATCH, OTHER])
         tokens = BATCH.supervised + OTHER.supervised
-        for name, slope in slopes.items():
-            tensors[paths[name]].grad = torch.tensor(slope.T / tokens, dtype=torch.float32)
+        for name, gradient in gradients.items():
+            tensors[paths[name]].grad = torch.tensor(gradient.T / tokens, dtype=torch.float32)
         norm = torch.nn.utils.clip_grad_norm_(list(tensors.values()), 0.05)
         optimizer.step()
         done = made.train_step([BATCH, OTHER], step=step, learning_rate=1e-2)

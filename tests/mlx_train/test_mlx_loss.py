@@ -150,10 +150,10 @@ def test_cross_entropy_and_its_derivative() -> None:
     def weighted(x: mx.array) -> mx.array:
         return (cross_entropy(x, targets) * weights).sum()
 
-    ours, slope = mx.value_and_grad(weighted)(logits)
+    ours, gradient = mx.value_and_grad(weighted)(logits)
     reference, expected = mx.value_and_grad(theirs)(logits)
     assert abs(ours.item() - reference.item()) < 1e-6 * reference.item()
-    np.testing.assert_allclose(slope, expected, atol=2e-6)
+    np.testing.assert_allclose(gradient, expected, atol=2e-6)
     doubled = mx.grad(lambda x: 2.0 * weighted(x))(logits)
     np.testing.assert_allclose(doubled, 2 * np.asarray(expected), atol=4e-6)
 
@@ -267,10 +267,10 @@ def test_control_training_the_padding_changes_the_gradient(models: Path) -> None
     rows[:, :-1] = batch.tokens
     for row, length in enumerate(batch.lengths):
         rows[row, length] = batch.targets[row, length - 1]
-    (mean, count), slopes = nn.value_and_grad(made._model, default_loss)(
+    (mean, count), gradients = nn.value_and_grad(made._model, default_loss)(
         made._model, mx.array(rows), lengths
     )
-    theirs = {n: np.asarray(s) * float(count) for n, s in tree_flatten(slopes)}
+    theirs = {n: np.asarray(s) * float(count) for n, s in tree_flatten(gradients)}
     assert int(count) == 10  # of 8 supervised tokens
     loss, gradient = differences((float(mean) * float(count), theirs), plain(made, [batch]))
     assert loss > 0.05

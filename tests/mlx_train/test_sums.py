@@ -65,8 +65,8 @@ def test_mlx_loss_and_its_gradient_over_a_large_vocabulary(vocabulary: int) -> N
     logits = (2 * rng.normal(size=(4, vocabulary))).astype(np.float32)
     targets = np.array([0, 5, 77, vocabulary - 1])
     wide = logits.astype(np.float64)
-    grown = np.exp(wide - wide.max(1, keepdims=True))
-    chance = grown / grown.sum(1, keepdims=True)
+    exponentials = np.exp(wide - wide.max(1, keepdims=True))
+    chance = exponentials / exponentials.sum(1, keepdims=True)
     wanted = -np.log(chance[np.arange(4), targets]).sum()
     slope = chance.copy()
     slope[np.arange(4), targets] -= 1

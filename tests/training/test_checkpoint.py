@@ -19,7 +19,7 @@ from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
 from livery.training import checkpoint
 from livery.training.backend import PortableState
-from livery.training.checkpoint import OtherFormat, Progress
+from livery.training.checkpoint import OtherFormat, RunProgress
 from livery.training.origin import Origin
 
 ORIGIN = Origin({"seed": 1, "lora.rank": 4}, "d" * 64, "b" * 64)
@@ -36,7 +36,7 @@ def state(step: int, size: int = 8) -> PortableState:
 
 
 def write(run: Path, step: int, size: int = 8) -> Path:
-    progress = Progress(window_loss=0.1 * step, window_count=step, best_loss=0.5, best_step=1)
+    progress = RunProgress(window_loss=0.1 * step, window_count=step, best_loss=0.5, best_step=1)
     return checkpoint.write(run, state(step, size), progress, ORIGIN, MADE_BY)
 
 
@@ -45,7 +45,7 @@ def test_what_was_written_is_read_to_the_bit(tmp_path: Path) -> None:
     found, passed_over = checkpoint.newest(tmp_path)
     assert found is not None
     assert passed_over == []
-    assert found.progress == Progress(0.1 * 7, 7, 0.5, 1)
+    assert found.progress == RunProgress(0.1 * 7, 7, 0.5, 1)
     assert found.origin == ORIGIN
     assert found.state.step == 7
     for part in ("weights", "first_moment", "second_moment"):
@@ -59,7 +59,7 @@ def test_a_checkpoint_of_the_first_release_is_read(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("window_count", "window_tokens"))
     found, _ = checkpoint.newest(tmp_path)
     assert found is not None
-    assert found.progress == Progress(0.1 * 7, 7, 0.5, 1)
+    assert found.progress == RunProgress(0.1 * 7, 7, 0.5, 1)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no json", "cut json", "no tensors"])

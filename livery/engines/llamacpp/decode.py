@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from livery.engines.answers import Answer, Course, OnToken, host_gumbel, nucleus
+from livery.engines.answers import Answer, OnToken, Sampler, host_gumbel, nucleus
 from livery.engines.engine import Decoding
 from livery.engines.llamacpp.process import LlamaProcess, Step
 
@@ -27,7 +27,7 @@ SHOWN = 4  # the same, where somebody watches them come
 def decode(
     llama: LlamaProcess,
     prompt: Sequence[int],
-    course: Course,
+    sampler: Sampler,
     place: int,
     *,
     scale: float,
@@ -37,7 +37,7 @@ def decode(
     """Answer one prompt.
 
     Args:
-        course: of its batch, in which it has this place.
+        sampler: of its batch, in which it has this place.
         scale: of the adapter, 1 or 0.
         stop: tokens that end an answer.
         on_token: hears of every (place, token) but the end token.
@@ -45,15 +45,15 @@ def decode(
     Raises:
         UserError: no token continues the grammar, or llama.cpp died.
     """
-    answer, decoding, size = Answer(), course.decoding, llama.vocabulary
+    answer, decoding, size = Answer(), sampler.decoding, llama.vocabulary
     ahead = 1 if decoding.temperature else SHOWN if on_token else AHEAD
     source = _Source(llama, list(prompt), scale, ahead=ahead)
     while len(answer.tokens) < decoding.max_tokens:
-        mask = course.allowed([place], [answer.tokens], size)
+        mask = sampler.allowed([place], [answer.tokens], size)
         allowed = None if mask is None else mask[0]
         noise = None
         if decoding.temperature:
-            at = course.rows[place], len(answer.tokens)
+            at = sampler.rows[place], len(answer.tokens)
             noise = host_gumbel(size, decoding.seed, *at) * decoding.temperature
         token = _only(allowed)
         if token is None and noise is not None and decoding.top_p < 1:
@@ -66,7 +66,7 @@ def decode(
         while token is None:
             top = min(top * WIDER, size)
             token = choose(source.wider(top), size, allowed, noise)
-        course.tick([place])
+        sampler.tick([place])
         if token in stop:
             answer.finished = True
             break

@@ -17,7 +17,7 @@ import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, Course, OnToken
+from livery.engines.answers import Answer, OnToken, Sampler
 from livery.engines.engine import GGUF_TYPE, Facts
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.llamacpp import files
@@ -119,7 +119,7 @@ class LlamaCppRuntime:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        course: Course,
+        sampler: Sampler,
         stop: Sequence[int],
         prefix: None,
         on_token: OnToken | None,
@@ -127,7 +127,7 @@ class LlamaCppRuntime:
         """See Runtime."""
         return [
             decode(
-                self.process, prompt, course, place, scale=self._scale, stop=stop,
+                self.process, prompt, sampler, place, scale=self._scale, stop=stop,
                 on_token=on_token,
             )
             for place, prompt in enumerate(prompts)

@@ -40,7 +40,7 @@ class SwitchedAdapter:
             self.on = on
 
 
-def put_on(model: nn.Module, adapter: str | Path) -> SwitchedAdapter:
+def attach_adapter(model: nn.Module, adapter: str | Path) -> SwitchedAdapter:
     """Load `adapter` onto `model`; it is on afterwards.
 
     Raises:

@@ -17,8 +17,8 @@ from mlx import nn
 
 from livery.engines.answers import (
     Answer,
-    Course,
     OnToken,
+    Sampler,
     answer_rows,
     common_prefix,
     gumbel,
@@ -70,7 +70,7 @@ def decode(
     max_tokens: int,
     stop: Collection[int],
     prefix: Prefix | None = None,
-    course: Course | None = None,
+    sampler: Sampler | None = None,
     on_token: OnToken | None = None,
 ) -> list[Answer]:
     """Answer every prompt.
@@ -81,7 +81,7 @@ def decode(
         stop: tokens that end an answer.
         prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
             share beyond it is run once here.
-        course: chooses the tokens; the likeliest where it is None.
+        sampler: chooses the tokens; the likeliest where it is None.
         on_token: hears of every token.
     """
     answers = [Answer() for _ in prompts]
@@ -89,7 +89,7 @@ def decode(
         logits, caches = prefill(decoder, [prompts[row] for row in rows], prefix)
         state = _Rows(decoder.model, caches, logits)
         answer_rows(
-            state, rows, answers, max_tokens=max_tokens, stop=stop, course=course,
+            state, rows, answers, max_tokens=max_tokens, stop=stop, sampler=sampler,
             on_token=on_token,
         )  # fmt: skip
     return answers

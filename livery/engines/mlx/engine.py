@@ -11,12 +11,12 @@ import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, Course, OnToken
+from livery.engines.answers import Answer, OnToken, Sampler
 from livery.engines.engine import Facts
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
-from livery.engines.mlx.adapter import SwitchedAdapter, put_on
+from livery.engines.mlx.adapter import SwitchedAdapter, attach_adapter
 from livery.engines.mlx.head import sum_last
 from livery.engines.mlx.load import Base, load_base
 from livery.engines.mlx.model_config import longest_exact
@@ -44,7 +44,7 @@ def open(
     """
     base = load_base(model, dtype=dtype, quantize=quantize)
     chat = load_chat(own_tokenizer(adapter) or base.path, template)
-    runtime = MLXRuntime(base, put_on(base.model, adapter) if adapter else None)
+    runtime = MLXRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
     return TokenEngine(runtime, chat, end_tokens(chat, base.config, base.path), model, adapter)
 
 
@@ -81,15 +81,15 @@ class MLXRuntime:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        course: Course,
+        sampler: Sampler,
         stop: Sequence[int],
         prefix: mlx_decode.Prefix | None,
         on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
         return mlx_decode.decode(
-            self._decoder(), prompts, max_tokens=course.decoding.max_tokens, stop=stop,
-            prefix=prefix, course=course, on_token=on_token,
+            self._decoder(), prompts, max_tokens=sampler.decoding.max_tokens, stop=stop,
+            prefix=prefix, sampler=sampler, on_token=on_token,
         )  # fmt: skip
 
     def score(

@@ -37,7 +37,7 @@ class SwitchedAdapter:
         self.on = on
 
 
-def put_on(model: Any, adapter: str | Path) -> SwitchedAdapter:
+def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
     """Load `adapter` onto `model`; it is on afterwards.
 
     Raises:

@@ -18,8 +18,8 @@ import torch
 
 from livery.engines.answers import (
     Answer,
-    Course,
     OnToken,
+    Sampler,
     answer_rows,
     common_prefix,
     gumbel,
@@ -126,7 +126,7 @@ def decode(
     max_tokens: int,
     stop: Collection[int],
     prefix: Prefix | None = None,
-    course: Course | None = None,
+    sampler: Sampler | None = None,
     on_token: OnToken | None = None,
 ) -> list[Answer]:
     """Answer every prompt.
@@ -137,7 +137,7 @@ def decode(
         stop: tokens that end an answer.
         prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
             share beyond it is run once here.
-        course: chooses the tokens; the likeliest where it is None.
+        sampler: chooses the tokens; the likeliest where it is None.
         on_token: hears of every token.
     """
     answers = [Answer() for _ in prompts]
@@ -147,7 +147,7 @@ def decode(
     for rows in groups if prompts else []:
         state = _prefill(decoder, [prompts[row] for row in rows], None if alone else prefix)
         answer_rows(
-            state, rows, answers, max_tokens=max_tokens, stop=stop, course=course,
+            state, rows, answers, max_tokens=max_tokens, stop=stop, sampler=sampler,
             on_token=on_token,
         )  # fmt: skip
     return answers

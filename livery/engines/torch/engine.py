@@ -12,12 +12,12 @@ import torch
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, Course, OnToken
+from livery.engines.answers import Answer, OnToken, Sampler
 from livery.engines.engine import Facts
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.token_engine import TokenEngine
 from livery.engines.torch import decode as torch_decode
-from livery.engines.torch.adapter import SwitchedAdapter, put_on
+from livery.engines.torch.adapter import SwitchedAdapter, attach_adapter
 from livery.engines.torch.load import TorchBase, load_base
 from livery.resident import peak_resident
 
@@ -42,7 +42,7 @@ def open(
     """
     base = load_base(model, device=device, dtype=dtype, quantize=quantize)
     chat = load_chat(own_tokenizer(adapter) or model, template)
-    runtime = TorchRuntime(base, put_on(base.model, adapter) if adapter else None)
+    runtime = TorchRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
     stop = end_tokens(chat, runtime.model.config.to_dict(), Path(model).expanduser())
     return TokenEngine(runtime, chat, stop, model, adapter)
 
@@ -78,15 +78,15 @@ class TorchRuntime:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        course: Course,
+        sampler: Sampler,
         stop: Sequence[int],
         prefix: torch_decode.Prefix | None,
         on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
         return torch_decode.decode(
-            self._decoder, prompts, max_tokens=course.decoding.max_tokens, stop=stop,
-            prefix=prefix, course=course, on_token=on_token,
+            self._decoder, prompts, max_tokens=sampler.decoding.max_tokens, stop=stop,
+            prefix=prefix, sampler=sampler, on_token=on_token,
         )  # fmt: skip
 
     def score(
