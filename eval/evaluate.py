@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import livery
 from eval import record
 from eval.cases import Case
-from eval.origin import choose_model, complete_options, read_origin
 from eval.record import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, has_grammar, run_arm
 from eval.scorers import find_set, get_scorer
+from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
 from livery.dataset.leaks import find_leaks, row_text

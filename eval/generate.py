@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.origin import choose_model, complete_options, read_origin
+from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
 from livery.engines.engine import Decoding, Engine, Generation, Message, OnText, open_engine

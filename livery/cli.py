@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("commands.check:check_command", "Say which runtimes would refuse an adapter."),
     "pack": ("commands.pack:pack_command", "Pack an adapter for every runtime, or for Ollama."),
     "verify": ("commands.verify:verify", "Run an adapter in every runtime and compare."),
+    "fasttext": (
+        "commands.fasttext:fasttext",
+        "A FastText classifier of date keys, alone and with an adapter.",
+    ),
     "generate": ("commands.eval:generate_command", "Answer prompts with a model and an adapter."),
     "report": ("commands.eval:report_command", "Write report.md and report.html of a run."),
     "run": ("commands.run:run", "Data, training, evaluation and report in one go."),

@@ -612,7 +612,7 @@ def test_a_run_keeps_its_day_and_its_prompts_are_those_it_was_trained_on(tmp_pat
     import datetime
 
     from commands.training.session import choose_prompts, fix_date, load_data
-    from eval.origin import complete_options, read_origin
+    from livery.adapter_origin import complete_options, read_origin
     from livery.config.settings import TrainSettings
 
     folder = saved(tmp_path / "model", "dated")

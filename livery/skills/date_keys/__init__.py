@@ -34,6 +34,7 @@ from livery.skills.date_keys.contract import (
     render,
     time_key,
 )
+from livery.skills.date_keys.extract import Extraction, Extractor, extract, extractor
 from livery.skills.date_keys.resolve import Resolved, resolve, resolve_all
 
 SKILL = Skill(
@@ -56,7 +57,11 @@ __all__ = [
     "STATIC_KEYS",
     "SYSTEM_PROMPT",
     "VERSION",
+    "Extraction",
+    "Extractor",
     "Resolved",
+    "extract",
+    "extractor",
     "grammar",
     "is_key",
     "json_schema",
