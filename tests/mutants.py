@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant("noise does not depend on the place", "livery/engines/answers.py",
            "[seed % 2**63, *at]", "[seed % 2**63]", "tests/engines/test_sampling.py -k of_its_place"),
     Mutant("one place's noise is another's moved along", "livery/engines/answers.py",
-           "+ keys[:, 1:]", "+ 0 * keys[:, 1:]", "tests/engines/test_sampling.py -k of_its_place"),
+           "+ keys[:, 1:]", "+ 0 * keys[:, 1:]", "tests/engines/test_sampling.py -k moved_along"),
     Mutant("noise is not Gumbel's", "livery/engines/answers.py", "return -log(-log(",
            "return log(-log(", "tests/engines/test_sampling.py -k of_its_place"),
     Mutant("the nucleus leaves out the token that reaches the share", "livery/engines/answers.py",

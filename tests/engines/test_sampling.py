@@ -103,6 +103,14 @@ def test_the_noise_is_gumbels_and_of_its_place_alone() -> None:
     assert (host_gumbel(100, 3, 0, 0) == first[:100]).all()
 
 
+def test_the_noise_of_a_place_is_not_anothers_moved_along() -> None:
+    """Of places whose first keys are a token apart; among a hundred thousand some are."""
+    tokens = np.arange(20_000, dtype=np.int32)
+    keys = np.asarray([[7, 1], [7 - 1640531535, 2]], np.int32)
+    one, other = gumbel(tokens, keys, np.log)
+    assert (one[1:] != other[:-1]).mean() > 0.99
+
+
 @given(st.integers(-(2**70), 2**70), st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 99))))
 @settings(max_examples=20)
 def test_every_library_computes_the_same_noise(seed: int, places: list[tuple[int, int]]) -> None:
