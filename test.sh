@@ -2,7 +2,7 @@
 # Set up and run every check: style, types, tests.
 #
 #   ./test.sh                      all but the sweep, as CI does
-#   ./test.sh fast                 without the tests marked slow
+#   ./test.sh fast                 style, types, and of every quick test its first case
 #   ./test.sh sweep                two hundred model families, before a release
 #   ./test.sh tests/commands/test_cli.py    these tests alone (any pytest arguments)
 set -eu
@@ -15,11 +15,12 @@ done
 CDPATH='' cd -P -- "$(dirname -- "$here")"
 . scripts/setup.sh
 set_up mlx,cuda,llamacpp,fasttext,dev
+types() { .venv/bin/pyright --pythonpath .venv/bin/python; }
 if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
     .venv/bin/python scripts/check_pins.py
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    .venv/bin/pyright --pythonpath .venv/bin/python
+    [ "${1:-}" = fast ] || types
 fi
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
@@ -28,7 +29,13 @@ case "${1:-}" in
 "") exec .venv/bin/python -m pytest -n 2 -m "not sweep" ;;
 fast)
     shift
-    exec .venv/bin/python -m pytest -n 2 -m "not slow and not sweep" "$@"
+    types >.venv/types.log 2>&1 & # beside the tests, which wait for processes now and then
+    checker=$!
+    failed=0
+    .venv/bin/python -m pytest -n 2 --fast -q "$@" || failed=$?
+    wait "$checker" || failed=$?
+    cat .venv/types.log
+    exit "$failed"
     ;;
 sweep)
     shift

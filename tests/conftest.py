@@ -39,9 +39,29 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp() / "tiny"
 
 
-# -- which tests are slow ------------------------------------------------------------------------
+# -- which tests are quick -----------------------------------------------------------------------
 
-SLOW = 5.0  # seconds of processor time; however busy the machine is, that is what a test costs
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast", action="store_true",
+        help="of each test its first case, without those marked slow or sweep",
+    )  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("fast"):
+        return
+    first: dict[str, pytest.Item] = {}
+    for item in items:
+        if not any(item.iter_markers("slow")) and not any(item.iter_markers("sweep")):
+            first.setdefault(item.nodeid.partition("[")[0], item)
+    kept = list(first.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+SLOW = 0.5  # seconds of processor time; however busy the machine is, that is what a test costs
 _costs: dict[str, float] = {}
 
 
@@ -72,7 +92,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Name the tests that ought to be marked slow, the costliest first."""
     found = sorted(((s, name) for name, s in _costs.items() if s > SLOW), reverse=True)
     if found:
-        terminalreporter.section(f"over {SLOW:.0f} s of processor time, and not marked slow")
-        for seconds, name in found:
+        terminalreporter.section(f"over {SLOW} s of processor time, and not marked slow")
+        for seconds, name in found[:20]:
             terminalreporter.write_line(f"{seconds:5.1f} s  {name}")
         terminalreporter.write_line(f"{sum(_costs.values()):.0f} s of processor time in all")

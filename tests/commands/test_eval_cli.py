@@ -22,11 +22,11 @@ SETS = find_set("date-keys")[1]
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter on a tiny model, in a folder as `livery train` leaves it."""
     pytest.importorskip("mlx.core")
-    from tests.engines.test_engine_mlx import make_adapter
+    from tests.engines.libraries import mlx_adapter
 
     root = tmp_path_factory.mktemp("run")
     model = tiny_model("llama", root / "models")
-    folder = make_adapter(model, root / "adapter" / "mlx").parent
+    folder = mlx_adapter(model, root / "adapter" / "mlx").parent
     (root / "data").mkdir()
     (root / "data" / "train.jsonl").write_text('{"text": "play some jazz"}\n', encoding="utf-8")
     settings = {"settings": {"model": str(model), "data": str(root / "data"), "quantize": None}}

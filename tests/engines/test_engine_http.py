@@ -348,11 +348,11 @@ def test_mlx_lms_own_server(tmp_path: Path):
     """
     pytest.importorskip("mlx.core")
     from tests.engines.asked import conversation
-    from tests.engines.test_engine_mlx import make_adapter
+    from tests.engines.libraries import mlx_adapter
     from tests.tiny_models import tiny_model
 
     model = tiny_model("llama", tmp_path / "models")
-    adapter = make_adapter(model, tmp_path / "adapter")
+    adapter = mlx_adapter(model, tmp_path / "adapter")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The MLX engine against mlx-lm's own one-at-a-time generation, on tiny models."""
+"""What is the MLX engine's own: its samples and log-probabilities, its windows, its refusals."""
 
 # ruff: noqa: E402
 
@@ -13,56 +13,13 @@ import pytest
 
 mx = pytest.importorskip("mlx.core")
 
-from mlx.utils import tree_flatten
-from mlx_lm.generate import generate_step
-from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import load_model
 
 from livery.engines.engine import Decoding, Prompt, open_engine
 from livery.errors import UserError
 from tests.engines.asked import COMMANDS, conversation
+from tests.engines.libraries import mlx_adapter
 from tests.tiny_models import EOS_ID, tiny_model
-
-# A tied random gemma3 says its last token for ever; untied, what it says depends on the prompt.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen3": {},
-    "gemma3": {"tie_word_embeddings": False},
-    "mixtral": {},
-}
-
-
-def make_adapter(model: Path, folder: Path, kind: str = "lora", **changes: Any) -> Path:
-    """A random adapter in mlx-lm's format, strong enough to change what is answered."""
-    loaded, _ = load_model(model)
-    parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": None} | changes
-    if parameters["keys"] is None:
-        parameters["keys"] = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj"]
-    linear_to_lora_layers(loaded, 2, parameters, use_dora=kind == "dora")
-    mx.random.seed(3)
-    weights = {
-        name: value + 0.2 * mx.random.normal(value.shape)
-        for name, value in tree_flatten(loaded.parameters())
-        if name.rsplit(".", 1)[-1] in ("lora_a", "lora_b", "m")
-    }
-    folder.mkdir(parents=True)
-    mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
-    config = {"fine_tune_type": kind, "num_layers": 2, "lora_parameters": parameters}
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder
-
-
-def plain_answers(model: Any, prompts: list[Prompt], max_tokens: int) -> list[list[int]]:
-    """mlx-lm's own generation, one prompt at a time with its own caches."""
-    answers: list[list[int]] = []
-    for prompt in prompts:
-        answer: list[int] = []
-        for token, _ in generate_step(mx.array(prompt.tokens), model, max_tokens=max_tokens):
-            if int(token) == EOS_ID:
-                break
-            answer.append(int(token))
-        answers.append(answer)
-    return answers
 
 
 @pytest.fixture(scope="module")
@@ -73,47 +30,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def llama(models: Path) -> Path:
     return tiny_model("llama", models)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_batches_answer_as_one_at_a_time(family: str, models: Path, tmp_path: Path):
-    folder = tiny_model(
-        family, models, **FAMILIES[family]
-    )  # gemma3's window of 64 is shorter than the prompt
-    adapter = make_adapter(folder, tmp_path / "adapter")
-    engine = open_engine("mlx", str(folder), str(adapter))
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-    assert min(len(prompt.tokens) for prompt in prompts) > 64
-    tuned, _ = load_model(folder)
-    load_adapters(tuned, str(adapter))
-    tuned.eval()
-    expected = plain_answers(tuned, prompts, 24)
-    for batch_size in (1, 3, 64):
-        got = engine.generate(prompts, Decoding(max_tokens=24, batch_size=batch_size))
-        assert [list(answer.tokens) for answer in got] == expected
-    assert len({tuple(answer) for answer in expected}) > 3
-
-
-@pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_switched_off_the_base_answers(kind: str, llama: Path, tmp_path: Path):
-    adapter = make_adapter(llama, tmp_path / "run" / "mlx", kind).parent
-    engine = open_engine("mlx", str(llama), str(adapter))
-    untouched = open_engine("mlx", str(llama))
-    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
-    decoding = Decoding(max_tokens=12)
-    tuned = engine.generate(prompts, decoding)
-    engine.use_adapter(False)
-    assert engine.facts().adapter is None
-    base = [a.tokens for a in engine.generate(prompts, decoding)]
-    assert base == [a.tokens for a in untouched.generate(prompts, decoding)]
-    scores = engine.logprobs(prompts, ["no"] * len(prompts))
-    for got, want in zip(scores, untouched.logprobs(prompts, ["no"] * len(prompts)), strict=True):
-        np.testing.assert_array_equal(got, want)
-    engine.use_adapter(True)
-    assert engine.facts().adapter == str(adapter)
-    again = engine.generate(prompts, decoding)
-    assert [a.tokens for a in again] == [a.tokens for a in tuned]
-    assert [a.tokens for a in again] != base
 
 
 def test_sampling_follows_the_temperature(llama: Path):
@@ -146,7 +62,7 @@ def test_logprobs_are_the_models_own(llama: Path):
 
 
 def test_a_tokenizer_beside_the_adapter_is_used(llama: Path, tmp_path: Path):
-    adapter = make_adapter(llama, tmp_path / "run" / "mlx").parent
+    adapter = mlx_adapter(llama, tmp_path / "run" / "mlx").parent
     tokenizer = open_engine("mlx", str(llama)).tokenizer  # type: ignore[attr-defined]
     tokenizer.chat_template = (
         "{% for m in messages %}{{ '<|im_start|>X' + m['content'] + '<|im_end|>' }}{% endfor %}"
@@ -171,17 +87,17 @@ def test_what_is_wrong_with_an_adapter_is_said(llama: Path, models: Path, tmp_pa
     (tmp_path / "peft" / "adapter_model.safetensors").write_bytes(b"")
     assert "--to mlx" in complaint(tmp_path / "peft")
 
-    partial = make_adapter(llama, tmp_path / "partial")
+    partial = mlx_adapter(llama, tmp_path / "partial")
     weights = dict(mx.load(str(partial / "adapters.safetensors")))
     gone = weights.pop(sorted(weights)[0])
     assert gone.size > 0
     mx.save_safetensors(str(partial / "adapters.safetensors"), weights)
     assert "lacks 1 of the" in complaint(partial)
 
-    other = make_adapter(tiny_model("qwen3", models), tmp_path / "other")
+    other = mlx_adapter(tiny_model("qwen3", models), tmp_path / "other")
     assert "Was it trained on another one?" in complaint(other)
 
-    nothing = make_adapter(llama, tmp_path / "nothing")
+    nothing = mlx_adapter(llama, tmp_path / "nothing")
     config = json.loads((nothing / "adapter_config.json").read_text())
     config["lora_parameters"]["keys"] = ["no_such_module"]
     (nothing / "adapter_config.json").write_text(json.dumps(config))
@@ -192,16 +108,16 @@ def test_what_is_wrong_with_an_adapter_is_said(llama: Path, models: Path, tmp_pa
     (nothing / "adapter_config.json").write_text(json.dumps(config))
     assert "num_layers" in complaint(nothing)
 
-    cut = make_adapter(llama, tmp_path / "cut")
+    cut = mlx_adapter(llama, tmp_path / "cut")
     whole = (cut / "adapters.safetensors").read_bytes()
     (cut / "adapters.safetensors").write_bytes(whole[: len(whole) // 2])
     assert "cannot be read" in complaint(cut)
 
-    lonely = make_adapter(llama, tmp_path / "lonely")
+    lonely = mlx_adapter(llama, tmp_path / "lonely")
     (lonely / "adapter_config.json").unlink()
     assert "no adapter_config.json" in complaint(lonely)
 
-    full = make_adapter(llama, tmp_path / "full")
+    full = mlx_adapter(llama, tmp_path / "full")
     (full / "adapter_config.json").write_text('{"fine_tune_type": "full", "num_layers": 2}')
     assert "not an adapter" in complaint(full)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from commands.engine_files import gguf_conversions
@@ -12,6 +14,7 @@ from livery.errors import UserError
 from livery.skills import date_keys
 from tests import PATIENCE
 from tests.engines.asked import COMMANDS, conversation
+from tests.engines.libraries import ADAPTER, ANSWERS, peft_adapter
 from tests.tiny_models import tiny_model
 
 NEEDS = {"mlx": "mlx_lm", "torch": "torch", "llamacpp": "xllamacpp"}
@@ -93,3 +96,83 @@ def test_streamed_pieces_make_the_answer(engine: Any, prompts: list[Prompt]) -> 
     assert "".join(pieces) == answer.text
     assert len(pieces) > 3
     assert answer.tokens == engine.generate([prompts[1]], Decoding(max_tokens=30))[0].tokens
+
+
+# -- with an adapter -----------------------------------------------------------------------------
+
+# A tied random model says its last token for ever; untied, what it says depends on the prompt.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen3": {"tie_word_embeddings": False},
+    "gemma3": {"tie_word_embeddings": False, "sliding_window": 20},
+    "mixtral": {},
+    "mistral": {"sliding_window": 16},
+    "gemma2": {"tie_word_embeddings": False},
+}
+# mlx-lm has no windows for mistral, and gemma2 takes no more there than gemma3 does.
+TRIED = [("mlx", family) for family in (*FAMILIES,)[:4]] + [("torch", f) for f in FAMILIES]
+
+
+def opened(name: str, base: Path, adapter: Path | None = None) -> Any:
+    options = {"device": "cpu"} if name == "torch" else {}
+    return open_engine(name, str(base), adapter and str(adapter), **options)
+
+
+@pytest.mark.parametrize(("name", "family"), TRIED)
+def test_batches_answer_as_the_library_does_one_at_a_time(
+    name: str, family: str, root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(NEEDS[name])
+    folder = tiny_model(family, root, **FAMILIES[family])
+    adapter = ADAPTER[name](folder, tmp_path / "adapter")
+    engine = opened(name, folder, adapter)
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+    assert min(len(prompt.tokens) for prompt in prompts) > 64
+    expected = ANSWERS[name](folder, adapter, prompts, 24)
+    for batch_size in (1, 3, 64):
+        got = engine.generate(prompts, Decoding(max_tokens=24, batch_size=batch_size))
+        assert [list(answer.tokens) for answer in got] == expected
+    assert len({tuple(answer) for answer in expected}) > 3
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("name", ADAPTER)
+def test_switched_off_the_base_answers(name: str, dora: bool, root: Path, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS[name])
+    base = tiny_model("llama", root)
+    adapter = tmp_path / "run"
+    ADAPTER[name](base, adapter / "mlx" if name == "mlx" else adapter, dora=dora)
+    engine, untouched = opened(name, base, adapter), opened(name, base)
+    prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
+    decoding = Decoding(max_tokens=12)
+    tuned = engine.generate(prompts, decoding)
+    engine.use_adapter(False)
+    assert engine.facts().adapter is None
+    answered = [a.tokens for a in engine.generate(prompts, decoding)]
+    assert answered == [a.tokens for a in untouched.generate(prompts, decoding)]
+    scores = engine.logprobs(prompts, ["no"] * len(prompts))
+    for got, want in zip(scores, untouched.logprobs(prompts, ["no"] * len(prompts)), strict=True):
+        np.testing.assert_array_equal(got, want)
+    engine.use_adapter(True)
+    assert engine.facts().adapter == str(adapter)
+    again = engine.generate(prompts, decoding)
+    assert [a.tokens for a in again] == [a.tokens for a in tuned]
+    assert [a.tokens for a in again] != answered
+
+
+def test_engines_answer_alike_with_one_adapter(root: Path, tmp_path: Path) -> None:
+    """One adapter folder, two runtimes: the same answers and log-probabilities."""
+    for needed in (*NEEDS.values(), "peft"):
+        pytest.importorskip(needed)
+    from convert.adapters.formats import read_adapter, write_adapter
+
+    base = tiny_model("llama", root)
+    adapter = peft_adapter(base, tmp_path / "adapter", target_modules=["q_proj", "down_proj"])
+    write_adapter(read_adapter(adapter), adapter / "mlx", "mlx")
+    engines = [opened(name, base, adapter) for name in ADAPTER]
+    prompts = [engines[0].prompt(conversation(text)) for text in COMMANDS]
+    got = [[a.tokens for a in e.generate(prompts, Decoding(max_tokens=12))] for e in engines]
+    assert got[0] == got[1]
+    scores = [e.logprobs(prompts, COMMANDS) for e in engines]
+    for ours, theirs in zip(*scores, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
