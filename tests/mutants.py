@@ -189,7 +189,7 @@ MUTANTS = [
     Mutant("torch sums log-probabilities over columns", "cuda_train/loss.py", "-spread.sum(dim=1)",
            "-spread.sum(dim=0)", "tests/training/test_objective.py -k 'on_torch and tree'"),
     Mutant("a step is divided by tokens whatever its objective", "mlx_train/backend.py",
-           "count = sum(self._objective.count(batch) for", "count = sum(batch.supervised for",
+           "sum(self._objective.count(batch) for", "sum(batch.supervised for",
            "tests/training/test_objective.py -k 'on_mlx and whole'"),
     # -- the check before a run, and what it needs of memory
     Mutant("the self-check holds gradients alone", "livery/training/self_check.py",
