@@ -49,6 +49,12 @@ def test_each_dtype_has_its_tolerance(backend: str, dtype: str) -> None:
     assert check(0.9 * coarse, coarse).ok
 
 
+def test_a_wrong_loss_with_the_right_gradients_does_not_pass() -> None:
+    """As a token would give that is counted and not learned from."""
+    assert not check(fast=lambda batch: (1.01 * rows_sum(batch)[0], rows_sum(batch)[1])).ok
+    assert check(fast=lambda batch: (1.0001 * rows_sum(batch)[0], rows_sum(batch)[1])).ok
+
+
 def test_the_first_supervised_rows_are_compared_each_without_its_padding() -> None:
     seen: list[MicroBatch] = []
 
