@@ -12,7 +12,7 @@ from cuda_train.loss import tolerance
 from livery.errors import UserError
 from livery.training.backend import Arrays, CheckResult
 from livery.training.plan import MicroBatch
-from livery.training.self_check import ROWS, Gradient, compare, settle
+from livery.training.self_check import ROWS, Gradient, compare, gradient_difference, settle
 from tests import family_runs
 
 
@@ -38,6 +38,8 @@ def test_each_dtype_has_its_tolerance(backend: str, dtype: str) -> None:
         allowed = tolerance(dtype, None)
     else:
         allowed = pytest.importorskip("mlx_train.backend").TOLERANCE[dtype]
+    # Rounding was up to 2e-4 in float32; what goes wrong silently is wrong by tenths.
+    assert 2e-4 < allowed < (2e-3 if dtype == "float32" else 0.3)
     assert check(0.9 * allowed, allowed).ok  # b is too small to count, and 100 times as far
     wrong = check(1.1 * allowed, allowed)
     assert not wrong.ok
@@ -69,6 +71,17 @@ def test_the_first_supervised_rows_are_compared_each_without_its_padding() -> No
     for batch, row in zip(seen, range(1, 1 + ROWS), strict=True):
         length = int(whole.lengths[row])
         np.testing.assert_array_equal(batch.tokens, whole.tokens[row : row + 1, :length])
+
+
+def test_a_gradient_is_measured_by_itself_and_a_small_one_by_a_hundredth_of_the_whole() -> None:
+    wanted = {name: np.asarray([size, 0.0]) for name, size in
+              {"large": 100.0, "middling": 5.0, "small": 0.01}.items()}  # fmt: skip
+
+    def worst(name: str, size: float) -> tuple[float, str]:
+        return gradient_difference({**wanted, name: np.asarray([size, 0.0])}, wanted)
+
+    assert worst("middling", 7.5) == (pytest.approx(0.5), "middling")
+    assert worst("small", 0.02) == (pytest.approx(0.01, rel=0.01), "small")
 
 
 def test_what_is_no_number_does_not_pass() -> None:
