@@ -17,21 +17,46 @@ from livery.progress import show_bytes
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--clean", is_flag=True, help="Find what killed commands left behind in PATHS.")
 @click.option("--yes", is_flag=True, help="With --clean: remove it.")
+@click.option("--prove", is_flag=True, help="Prove what trains here; ten minutes at most.")
+@click.option("--only", multiple=True, metavar="NAME", help="With --prove: these checks alone.")
+@click.option(
+    "--out", metavar="DIR", help="With --prove: where proof.md and proof.json go, if not here."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(paths: tuple[Path, ...], clean: bool, yes: bool, as_json: bool) -> int:
+def doctor(
+    paths: tuple[Path, ...],
+    clean: bool,
+    yes: bool,
+    prove: bool,
+    only: tuple[str, ...],
+    out: str | None,
+    as_json: bool,
+) -> int:
     """Tell chip, memory, MLX, torch and BLAS state, what is missing, and the command that mends it.
 
     Exits 1 only where nothing could train. With --clean: list what commands that were killed left
     half-written in PATHS (by default here and in the system's temporary folder) and what removing
     it would free. What a running command is writing is never touched.
 
+    With --prove: compute the same things in several ways (float32 and fewer bits, shared prompts
+    and plain ones, killed and undisturbed, beside other trainers) and say of each whether it holds
+    here. The report names no path, host or user, so it can be pasted into an issue. Exits 3 where
+    something failed.
+
     \b
     Examples:
       livery doctor
       livery doctor --clean adapters models
       livery doctor --clean --yes
+      livery doctor --prove
       livery doctor --json | python -m json.tool
     """
+    if prove:
+        from commands.prove.show import show
+
+        return show(Path(out or ""), only, as_json=as_json)
+    if only or out:
+        raise click.UsageError("--only and --out belong to --prove.")
     if clean:
         return _clean(paths, remove=yes, as_json=as_json)
     if paths or yes:

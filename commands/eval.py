@@ -71,6 +71,12 @@ class Target(click.ParamType):
     help="Exit with code 3 where the share of right answers, or another metric, does not reach "
     "this. May be repeated.",
 )
+@click.option(
+    "--neutral/--no-neutral",
+    default=True,
+    show_default=True,
+    help="Also ask base and adapter ten prompts that are none of the skill's, and compare.",
+)
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
 @click.option(
@@ -94,6 +100,7 @@ def eval_command(
     second_set: bool,
     limit: int | None,
     targets: tuple[tuple[str, float], ...],
+    neutral: bool,
     train_data: str | None,
     output_json: str | None,
     report: str | None,
@@ -137,6 +144,7 @@ def eval_command(
         engine_options=open_options(engine, options), mode=mode, baseline=baseline,
         data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
         target=dict(targets).get("correct"), decoding=decoding, command=command_line(),
+        neutral=neutral,
         targets={name: value for name, value in targets if name != "correct"},
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None

@@ -38,6 +38,12 @@ TARGET = 0.95
 @click.option(
     "--data-seed", type=int, default=7, show_default=True, help="Seed of the data generator."
 )
+@click.option(
+    "--neutral/--no-neutral",
+    default=True,
+    show_default=True,
+    help="Also ask base and adapter ten prompts that are none of the skill's, and compare.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @training_flags
 def run(
@@ -46,6 +52,7 @@ def run(
     fresh: bool,
     target: float,
     data_seed: int,
+    neutral: bool,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -76,6 +83,7 @@ def run(
             fresh=fresh,
             target=target,
             data_seed=data_seed,
+            neutral=neutral,
         )
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
@@ -119,6 +127,7 @@ def _stages(
     fresh: bool,
     target: float,
     data_seed: int,
+    neutral: bool,
 ) -> None:
     from commands import stages
     from commands.training import backends
@@ -153,7 +162,7 @@ def _stages(
         stored = None if fresh else stages.stored_evaluation(skill, folder, settings.data)
         if stored is not None:
             stage.skip("evaluated before")
-        summary.record = stored or stages.evaluate(skill, settings, target)
+        summary.record = stored or stages.evaluate(skill, settings, target, neutral=neutral)
         stage.result = (
             f"{summary.record['set']['cases']} cases of the {summary.record['set']['name']}"
         )

@@ -147,7 +147,9 @@ def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | N
     return found if same else None
 
 
-def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, Any]:
+def evaluate(
+    skill: str, settings: TrainSettings, target: float, *, neutral: bool = True
+) -> dict[str, Any]:
     """Score adapter and base, constrained and free, and put it on record in the folder."""
     from eval import record
     from eval.evaluate import Request
@@ -168,6 +170,7 @@ def evaluate(skill: str, settings: TrainSettings, target: float) -> dict[str, An
         train_data=settings.data,
         columns=settings.columns,
         target=target,
+        neutral=neutral,
         command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
     )
     found = run_evaluation(request, lambda what, total: Progress(what, total, "answers"))

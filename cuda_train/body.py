@@ -31,6 +31,7 @@ class Body:
         attention: see there.
         weight: parameters of a block, for the choice of route.
         width: hidden size.
+        blocks: transformer layers.
         branches: its attention can go branch by branch (`cuda_train.branches`).
     """
 
@@ -38,6 +39,7 @@ class Body:
     attention: Attention
     weight: int
     width: int
+    blocks: int
     branches: bool
 
 
@@ -58,6 +60,7 @@ def find_body(model: Any, module: Any = None) -> Body:
         attention=attention,
         weight=max(1, weights - embedding) // blocks,
         width=int(config.hidden_size),
+        blocks=blocks,
         branches=model.device.type == "cpu"
         and not attention.refuses
         and not branches.install(model),
@@ -79,6 +82,13 @@ def choose_route(body: Body, shape: Shape, *, recomputes: bool) -> Route:
     )
 
 
+def has_few_shapes(device: torch.device) -> bool:
+    """Whether arrays had better come in few shapes: on a CPU oneDNN makes and keeps a program for
+    each, some 10 MB for the layers of 30 blocks, amid the arrays of the step that asked for it, so
+    that the heap was never whole again: a run of trees of all lengths grew from 2.1 to 4.6 GB."""
+    return device.type == "cpu"
+
+
 def hidden_states(
     body: Body, batch: MicroBatch, route: Route, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +97,7 @@ def hidden_states(
         return _by_cache(body, batch, device)
     if route == "plain":
         return _plainly(body, batch, device)
+    batch = tree.in_few_lengths(batch) if has_few_shapes(device) else batch
     laid = tree.lay_out(batch, device)
 
     def mask(window: int | None) -> Any:

@@ -8,6 +8,7 @@ fitted to 180 measured peaks (`tests/cuda_train/test_torch_memory.py` measures s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ from typing import Any
 from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
 from livery.config.settings import TrainSettings
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
+from livery.training.plan import bucket
 
 # Of a chunk of the head's logits; see `cuda_train.head`.
 LOGITS_BYTES = 48 << 20
+# On a CPU a run's memory is its process's. Python, torch, transformers and PEFT take 0.4 GB, the
+# programs that oneDNN makes for the shapes of a step 0.1 GB. Between arrays that come and go the
+# heap keeps holes that none of the next fits into.
+_LIBRARIES, _HOLES = 500_000_000, 1.3
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
@@ -40,21 +46,22 @@ def estimate(
         dtype: of the base's weights on the device, e.g. "bfloat16".
         folder: the model's, where it is here already: its parameters are then counted.
         eager: attention makes its scores in full; None says as the family does by default.
-        on_cpu: it trains on a CPU, where attention goes branch by branch.
+        on_cpu: it trains on a CPU, where attention goes branch by branch, trees come in few
+            lengths, and the memory is the whole process's.
     """
     sizes = read_sizes(config)
     text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
         eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
-    step = _Step(sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager)
+    step = _Step(sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager, few_lengths=on_cpu)
     activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
     trained = sizes.lora_parameters(settings)
     moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)
     # Weights, gradients, moments; the step makes two more vectors of their length.
     adapter = int(trained * (4 + 4 + moments + 8))
-    return Estimate(
-        base_bytes(settings, sizes, dtype, folder), adapter, int(activations), int(logits)
-    )
+    holes, libraries = (_HOLES, _LIBRARIES) if on_cpu else (1.0, 0)
+    weights = base_bytes(settings, sizes, dtype, folder)
+    return Estimate(weights, adapter, int(holes * activations), int(holes * logits), libraries)
 
 
 def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path | None) -> int:
@@ -81,9 +88,11 @@ class _Step:
         eager: bool,
         *,
         branches: bool = False,
+        few_lengths: bool = False,
     ) -> None:
         self.sizes, self.settings, self.width, self.eager = sizes, settings, width, eager
         self.branches = branches
+        self.few_lengths = few_lengths  # see cuda_train.tree
 
     def route(self, shape: Shape) -> Route:
         if not self.settings.share_prefix:
@@ -103,10 +112,14 @@ class _Step:
         Logits are gone when the first block runs backward: the larger of the two counts.
         """
         s, route = self.sizes, route or self.route(shape)
+        if self.few_lengths and route in ("tree", "branches"):
+            more = bucket(shape.places) - shape.places
+            shape = dataclasses.replace(shape, suffixes=shape.suffixes + more)
         places, keys, pairs = _extent(shape, route)
         block = self.block(places, keys, pairs, route)
-        # The embeddings, the last norm and what leaves it.
+        # The embeddings, the last norm and what leaves it; the mask, made once for all blocks.
         kept = places * s.hidden * (2 * self.width + 4)
+        kept += self.width * pairs if route not in ("plain", "branches") else 0
         running = self.running(places, pairs)
         if self.settings.grad_checkpoint:
             kept += s.layers * places * s.hidden * self.width
@@ -136,8 +149,6 @@ class _Step:
         attention = w * (2 * places * s.q + 2 * keys * of_keys)
         if self.eager:
             attention += s.heads * pairs * (4 if w == 4 else 4 + w)
-        elif masked:
-            attention += pairs * w  # the mask, made into numbers
         return norms + attention + self.inner(places) + self.lora(places) + self.stacks()
 
     def inner(self, places: int) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from livery.training.plan import MicroBatch
+from livery.training.plan import MicroBatch, bucket
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,21 @@ def lay_out(batch: MicroBatch, device: torch.device) -> Tree:
         tensor(branch),
         tensor(at + start),
         tensor(targets[at]),
+    )
+
+
+def in_few_lengths(batch: MicroBatch) -> MicroBatch:
+    """The batch with rows of zeros behind its own, of which nothing is asked: as many as bring its
+    tree to one of few lengths."""
+    width, places = batch.tokens.shape[1], len(batch.prefix) + int(batch.lengths.sum())
+    full, rest = divmod(bucket(places) - places, width)
+    more = np.asarray([width] * full + [rest] * bool(rest), np.int32)
+    empty = np.zeros((len(more), width), np.int32)
+    return MicroBatch(
+        batch.prefix,
+        np.concatenate([batch.tokens, empty]),
+        np.concatenate([batch.targets, empty - 1]),
+        np.concatenate([batch.lengths, more]),
     )
 
 

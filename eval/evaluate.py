@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import livery
-from eval import record
+from eval import neutral, record
 from eval.cases import Case
 from eval.record import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, has_grammar, run_arm
@@ -24,13 +24,13 @@ from livery.dataset.leaks import find_leaks, row_text
 from livery.dataset.raw import raw_rows
 from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
-from livery.engines.engine import Decoding, open_engine
+from livery.engines.engine import Decoding, Engine, open_engine
 from livery.errors import UserError, shown
 from livery.files import sha256
 from livery.machine import machine
 from livery.models import name_model
 from livery.paths import HOME
-from livery.skills import CORRECT, PARSED, Metric
+from livery.skills import CORRECT, PARSED, Metric, Skill
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Request:
         targets: of further metrics: the value to be reached, at least or, where lower is better, at
             most.
         decoding: how answers are drawn; the arms set its grammar.
+        neutral: also ask the base and the adapter ten prompts that are none of the skill's.
         command: the command line, for the record.
     """
 
@@ -72,6 +73,7 @@ class Request:
     target: float | None = None
     targets: Mapping[str, float] = field(default_factory=dict[str, float])
     decoding: Decoding = field(default_factory=Decoding)
+    neutral: bool = True
     command: str = ""
 
 
@@ -147,6 +149,7 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
                 run_arm(engine, scorer, cases, arm, request.decoding,
                         lambda done, _, counter=counter: counter.update(done))
             )  # fmt: skip
+    others = _ask_others(engine, scorer.SKILL, request, show)
     engine.use_adapter(engine.has_adapter)
     facts = asdict(engine.facts())
     facts["model"] = name_model(facts["model"])
@@ -178,7 +181,19 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
         target=request.target,
         targets=request.targets,
         metrics=scorer.METRICS,
+        neutral=others,
     )
+
+
+def _ask_others(engine: Engine, skill: Skill, request: Request, show: Show) -> record.Record | None:
+    """What the adapter does to other prompts; None where nobody asked, or there is none. Over http
+    the base is asked where it was asked for the skill's cases, too."""
+    if not (request.neutral and engine.has_adapter):
+        return None
+    if request.engine == "http" and not request.baseline:
+        return None
+    with show("other prompts", 2 * len(neutral.PROMPTS)) as counter:
+        return neutral.ask(engine, skill, counter.update)
 
 
 def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> None:

@@ -40,6 +40,7 @@ def build(
     target: float | None,
     targets: Mapping[str, float] | None = None,
     metrics: Sequence[Metric] = (),
+    neutral: Record | None = None,
 ) -> Record:
     """Put an evaluation together.
 
@@ -57,6 +58,7 @@ def build(
         target: share of the headline arm that counts as passed; None for no target.
         targets: what other metrics are to reach.
         metrics: the scorer's own, beside `correct` and `parsed`.
+        neutral: what the adapter does to prompts of no skill (`eval.neutral`).
     """
     metrics = (CORRECT, PARSED, *metrics)
     order = _order(cases, categories)
@@ -80,6 +82,7 @@ def build(
         "constant": constant and {"answer": constant[0], **share(constant[1], len(cases))},
         "taught": _taught(runs, *taught),
         "leaks": leaks,
+        "neutral": neutral,
         "facts": facts,
         "cases": [_case(case, runs, i, skill["system_prompt"]) for i, case in enumerate(cases)],
     }

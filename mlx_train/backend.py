@@ -24,7 +24,7 @@ from livery.training.backend import Arrays, CheckResult, PortableState, StepResu
 from livery.training.forecast import Forecast, explained
 from livery.training.numerics import SFT, Objective, rows_of
 from livery.training.plan import Example, MicroBatch
-from livery.training.self_check import compare
+from livery.training.self_check import compare, tolerance
 from mlx_train import lora
 from mlx_train.adamw import AdamW
 from mlx_train.checkpointing import checkpoint_blocks
@@ -40,8 +40,8 @@ from mlx_train.memory import forecast
 
 # Cached buffers beyond this are given back between steps: varying shapes would pile them up.
 _CACHE_LIMIT = 2 << 30
-# What rounding alone makes of the two orders of summation, by the dtype of the base.
-TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.2}
+# Metal's kernels in few bits have not been measured: on shallow bases, too, they are allowed this.
+_AT_LEAST = {"float16": 0.1, "bfloat16": 0.2}
 
 # (weights as a list, inputs) -> (summed loss, gradients as a list)
 _Gradient = Callable[[list[mx.array], Inputs], tuple[mx.array, list[mx.array]]]
@@ -140,7 +140,7 @@ class MlxBackend:
                 plain=lambda part: self._gradients(
                     self._supervised, make_inputs(part, share=False, few_shapes=False)
                 ),
-                tolerance=TOLERANCE[self.dtype],
+                tolerance=allowed(self.dtype, len(cast(Any, self._model).layers)),
                 library="mlx-lm",
                 route="plain" if self._plain else "shared",
             )
@@ -372,6 +372,11 @@ class MlxBackend:
                 f"{strange[0]} for one. Was it trained with other targets or on another base?"
             )
         return _flatten([lora.from_portable(p, arrays[p.name]) for p in self._trained])
+
+
+def allowed(dtype: str, blocks: int) -> float:
+    """What the gradients of one batch may differ by, computed in two ways."""
+    return max(_AT_LEAST.get(dtype, 0.0), tolerance(dtype, blocks))
 
 
 def _flatten(arrays: Sequence[mx.array]) -> mx.array:

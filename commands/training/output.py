@@ -36,7 +36,7 @@ class TrainingOutput:
             case events.Checked(result) if result.ok:
                 self.say(
                     "First batch, shared prompts against plain: gradients differ by "
-                    f"{result.gradient_difference:.0e} (allowed {result.tolerance:.0e})."
+                    f"{result.gradient_difference:.2g} (allowed {result.tolerance:.2g})."
                 )
             case events.Resumed(step, path):
                 self.say(f"Resuming from step {step} ({path}).")

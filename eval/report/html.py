@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from eval.neutral import asked
 from eval.record import Record
 from eval.report import facts, plots, words
 from eval.report.run_data import RunData, Sample
@@ -96,7 +97,27 @@ def _evaluation(record: Record, at: int) -> list[str]:
         _categories(record, at),
         regressions(record),
         failures(record),
+        _neutral(record),
     ]
+
+
+def _neutral(record: Record) -> str:
+    """Prompts of no skill: the base's answer beside the adapter's."""
+    said, found = words.neutral(record), asked(record)
+    if found is None:
+        return f'<p class="muted">{escape(said)}</p>' if said else ""
+    name = record["skill"]["name"]
+    rows = [
+        [
+            escape(row["prompt"]), _code(row["base"]), _code(row["tuned"]),
+            escape(f"like {name}'s" if row["like_skill"] else "differs" if row["differs"] else ""),
+        ]
+        for row in found["prompts"]
+    ]  # fmt: skip
+    return (
+        f'<h3>Other prompts</h3><p class="muted">{escape(said)}</p>'
+        f'<div class="card">{table(["prompt", "base", "tuned", ""], rows, ("name",))}</div>'
+    )
 
 
 def _arm_card(key: str, arm: dict[str, Any]) -> str:

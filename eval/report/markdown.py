@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from eval.neutral import asked
 from eval.record import Record
 from eval.report import facts, words
 from eval.report.run_data import RunData
@@ -69,6 +70,7 @@ def _evaluation(record: Record) -> list[str]:
         _categories(record),
         *_regressions(record),
         *_failures(record),
+        *_neutral(record),
     ]
 
 
@@ -123,6 +125,22 @@ def _failures(record: Record) -> list[str]:
             head = ["category", "request", "expected", "got", "wrong with it"]
             blocks.append(table(head, [_cells(case, key) for case in failed]))
     return blocks
+
+
+def _neutral(record: Record) -> list[str]:
+    """Prompts of no skill: the base's answer beside the adapter's."""
+    said, found = words.neutral(record), asked(record)
+    if found is None:
+        return [_text(said)] if said else []
+    name = record["skill"]["name"]
+    rows = [
+        [
+            _text(row["prompt"]), _code(row["base"]), _code(row["tuned"]),
+            f"like {_text(name)}'s" if row["like_skill"] else "differs" if row["differs"] else "",
+        ]
+        for row in found["prompts"]
+    ]  # fmt: skip
+    return ["### Other prompts", _text(said), table(["prompt", "base", "tuned", ""], rows)]
 
 
 def _cells(case: dict[str, object], arm: str) -> list[str]:

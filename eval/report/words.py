@@ -240,6 +240,21 @@ def count(number: int, noun: str) -> str:
     return counted(number, noun)
 
 
+def neutral(record: Record) -> str:
+    """What the adapter does to prompts of no skill; "" where nobody asked."""
+    found = record.get("neutral")
+    if not found:
+        return ""
+    if "prompts" not in found:
+        return f"Other prompts were not asked: {found['reason']}"
+    name, total = record["skill"]["name"], found["total"]
+    return (
+        f"Of {total} plain prompts that are none of {name}'s, the adapter answers "
+        f"{found['differ']} otherwise than its base; {found['like_skill']} of its answers look "
+        f"like {name}'s ({found['like_skill_base']} of the base's)."
+    )
+
+
 def request(case: dict[str, Any]) -> str:
     """What a case asks; of one with earlier turns, how many stand before it."""
     turns = [turn for turn in case.get("messages") or () if turn["role"] != "system"]

@@ -39,24 +39,28 @@ class Estimate:
         adapter: LoRA weights, gradients and AdamW's two moments.
         activations: what the largest micro-batch keeps for its backward pass.
         logits: of its supervised positions, with their gradients.
+        libraries: Python, the framework and what they keep, where the run's memory is the
+            process's: on a CPU with torch.
     """
 
     weights: int
     adapter: int
     activations: int
     logits: int
+    libraries: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.adapter + self.activations + self.logits
+        return sum(self.parts().values())
 
     def parts(self) -> dict[str, int]:
-        return {
+        found = {
             "weights": self.weights,
             "adapter": self.adapter,
             "activations": self.activations,
             "logits": self.logits,
         }
+        return {**found, "libraries": self.libraries} if self.libraries else found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ import pytest
 from livery.paths import HOME
 from tests import PATIENCE
 
-SCRIPTS = ["train_mac.sh", "train_cuda.sh", "test.sh", "scripts/setup.sh", ".ci/run"]
+SCRIPTS = [
+    "train_mac.sh", "train_cuda.sh", "test.sh", "scripts/prove.sh", "scripts/setup.sh", ".ci/run",
+]  # fmt: skip
 
 
 def bash(

@@ -27,6 +27,7 @@ from cuda_train.estimate import _Step, estimate
 from cuda_train.route import Shape, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
+from livery.models import EMBEDDED
 from livery.training.footprint import BYTES, read_sizes
 from livery.training.forecast import Forecast, first_epoch
 from livery.training.plan import Example
@@ -135,6 +136,45 @@ def run(root: Path, cases: list[Case]) -> list[dict[str, Any]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+SMOL: dict[str, Any] = {
+    "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152,
+    "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the heap of glibc")
+@pytest.mark.parametrize(
+    ("family", "sizes", "dtype", "steps", "rows"),
+    [
+        ("", {}, "float32", 6, (70, 8, 60)),
+        ("", {}, "bfloat16", 6, (70, 8, 60)),
+        ("", {}, "float32", 3, (400, 100, 200)),
+        ("llama", {}, "float32", 6, (70, 8, 60)),
+        ("llama_tied", SMOL, "bfloat16", 2, (70, 8, 60)),
+        ("llama_tied", SMOL, "float32", 1, (70, 8, 60)),
+    ],
+    ids=["embedded", "embedded-bf16", "embedded-long", "tiny", "smollm2-bf16", "smollm2"],
+)
+def test_a_run_on_a_cpu_takes_what_was_foretold(
+    tmp_path: Path, family: str, sizes: dict[str, Any], dtype: str, steps: int,
+    rows: tuple[int, int, int],
+) -> None:  # fmt: skip
+    """The whole process's peak, from before anything was imported."""
+    model = tiny_model(family, tmp_path, **sizes) if family else EMBEDDED
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cuda_train.rss_child", str(model), dtype, str(steps),
+         *map(str, rows)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["foretold"] == pytest.approx(found["took"], rel=TOLERANCE), found
+    assert found["foretold"] - found["libraries"] < (1 - TOLERANCE) * found["took"]
 
 
 def examples(rows: int = 64, length: int = 200, shared: int = 150) -> list[Example]:

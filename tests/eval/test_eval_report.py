@@ -71,6 +71,11 @@ def run_folder(tmp_path: Path) -> Path:
             answer["answer"] = HOSTILE
     found["facts"]["command"] = HOSTILE
     found["leaks"] = {"path": "t", "sha256": "e", "rows": 9, "same": 1, "near": 2, "cases": []}
+    asked = {"prompt": "What do bees make?", "base": HOSTILE, "tuned": f"honey {HOSTILE}"}
+    found["neutral"] = {
+        "total": 2, "differ": 2, "like_skill": 1, "like_skill_base": 0,
+        "prompts": [{**asked, "differs": True, "like_skill": like} for like in (False, True)],
+    }  # fmt: skip
     write(folder / "evaluation.json", found)
     settings = {"model": HOSTILE, "learning_rate": 1e-3, "schedule": "cosine", "seed": 0}
     settings["lora"] = {"rank": 16, "alpha": 32.0}
@@ -136,6 +141,9 @@ def test_both_say_what_they_must(run_folder: Path):
         assert "cut off" in text
         assert "1234" in text  # tokens a second
         assert "412 MB" in text
+        assert "2 otherwise than its base; 1 of its answers look like" in text
+        assert "What do bees make?" in text
+        assert "honey" in text
         assert "1:15" in text
         assert "rank 16, alpha 32.0" in text
         assert text.index("Regressions") < text.index("Failures, tuned, constrained")

@@ -85,7 +85,7 @@ def load_base(
     if quantize is None:
         loaded = loaded.to(place)
     loaded.eval().requires_grad_(False)
-    _keep_nf4_layout(loaded)
+    keep_nf4_layout(loaded)
     return TorchBase(loaded, place, chosen, quantize)
 
 
@@ -352,7 +352,7 @@ def _without_dropout(config: Any) -> None:
                 setattr(part, key, 0.0)
 
 
-def _keep_nf4_layout(model: Any) -> None:
+def keep_nf4_layout(model: Any) -> None:
     """Keep bitsandbytes from repacking NF4 weights for AVX512-BF16 in an eval-mode forward.
 
     Its training forward would read the repacked weights as if they were not, and go on with

@@ -1,0 +1,44 @@
+"""Run the checks with their progress on the terminal, and write the two files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from commands.prove import report
+from commands.prove.run import Result, prove
+from livery.errors import UserError
+
+
+def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
+    """Returns the exit code: 3 where something failed.
+
+    Raises:
+        UserError: `out` is no folder, or `only` names no check.
+    """
+    if not out.is_dir():
+        raise UserError(f"--out {out}: there is no such folder.")
+
+    def tell(result: Result, done: int, total: int) -> None:
+        outcome = result.outcome
+        print(
+            f"{done:>2}/{total} {outcome.verdict:<8} {result.check.what} ({result.seconds:.0f} s): "
+            f"{report.clean(outcome.said)}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    print("Proving what this machine trains, in ten minutes at most.", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    results = prove(only, tell=tell)
+    found = report.as_dict(results, time.monotonic() - began)
+    paths = report.write(found, out)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print(report.markdown(found), end="")
+    print(f"Written: {paths[0]} and {paths[1]}. Paste the first into an issue.", file=sys.stderr)
+    return 3 if found["counts"]["failed"] else 0

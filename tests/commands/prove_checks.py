@@ -1,0 +1,42 @@
+"""Checks that go wrong in every way that a process of its own can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from commands.prove.outcome import Outcome, Skip, judged
+
+
+def holds(folder: Path) -> Outcome:
+    print("a library prints to stdout, too")
+    return judged((folder / "..").is_dir(), "it holds", figure=1.23456789)
+
+
+def crashes(folder: Path) -> Outcome:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def leaves(folder: Path) -> Outcome:
+    sys.exit("the driver is too old")
+
+
+def hangs(folder: Path) -> Outcome:
+    (Path(os.environ["LEFT"]) / "child").write_text(
+        str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+    )
+    time.sleep(600)
+    raise AssertionError
+
+
+def raises(folder: Path) -> Outcome:
+    raise RuntimeError(f"CUDA error: no kernel image\nin {folder}")
+
+
+def skips(folder: Path) -> Outcome:
+    raise Skip("there is no card here")

@@ -1,0 +1,206 @@
+"""`livery doctor --prove`: every end of a check is a line, and the report gives nobody away."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.prove import report
+from commands.prove.checks import CHECKS, Check
+from commands.prove.outcome import Outcome
+from commands.prove.run import Result, prove
+from commands.prove.show import show
+from livery.errors import UserError
+from tests import ROOT
+
+
+def made(name: str, limit: float = 60) -> Check:
+    return Check(name, f"what {name} says", f"tests.commands.prove_checks:{name}", limit)
+
+
+def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEFT", str(tmp_path))
+    names = ("holds", "crashes", "leaves", "raises", "skips")
+    told: list[str] = []
+    checks = [made("hangs", limit=8), *map(made, names), Check("x", "gone", "no.such:thing", 9)]
+    found = prove(checks=checks, tell=lambda result, done, total: told.append(f"{done}/{total}"))
+    said = {result.check.name: result.outcome for result in found}
+    assert told == [f"{n}/7" for n in range(1, 8)]
+    assert said["holds"] == Outcome("proven", "it holds", {"figure": 1.235})
+    assert said["skips"] == Outcome("skipped", "there is no card here")
+    assert said["hangs"] == Outcome("failed", "it did not end within 8 s")
+    assert said["crashes"].said.startswith("its process ended by SIGSEGV: ")
+    assert said["leaves"].said == "its process ended with exit code 1: the driver is too old"
+    assert said["raises"].said == "RuntimeError: CUDA error: no kernel image"
+    assert said["x"].said.startswith("ModuleNotFoundError: ")
+    assert {said[name].verdict for name in ("crashes", "leaves", "raises", "x")} == {"failed"}
+    # What the hanging check had started is gone with it.
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 10
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_no_time_is_left_for_is_skipped_and_said() -> None:
+    (found,) = prove(checks=[made("holds")], room=1.0)
+    assert found.outcome.verdict == "skipped"
+    assert "minutes were over" in found.outcome.said
+
+
+def test_an_unknown_check_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"--only fox: no such check; there are torch-tree, "):
+        prove(["fox"])
+
+
+def test_all_checks_fit_into_ten_minutes_where_none_hangs() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+    assert all(0 < check.limit <= 150 for check in CHECKS)
+
+
+PRIVATE = (f"/home/fox/x.py {Path.cwd()} {Path.home()} {sys.prefix} C:\\Users\\fox\\x "
+           f"{platform.node()} ~/secret/place on {getpass.getuser()}'s")  # fmt: skip
+
+
+def test_the_report_names_no_path_host_or_user(tmp_path: Path) -> None:
+    check = Check("a", "b", "c:d", 1)
+    found = report.as_dict([Result(check, Outcome("failed", PRIVATE), 1.0)], 2.0)
+    report.write(found, tmp_path)
+    text = (tmp_path / "proof.md").read_text() + (tmp_path / "proof.json").read_text()
+    hidden = (str(Path.cwd()), str(Path.home()) + "/", sys.prefix, "fox", "secret", platform.node())
+    assert [word for word in hidden if word in text] == []
+    assert getpass.getuser() not in report.clean(f"by {getpass.getuser()}.")
+    assert json.loads((tmp_path / "proof.json").read_text())["counts"]["failed"] == 1
+    # What is no path stays.
+    kept = "1.5 tokens/s, 3/4 of it; https://example.org/a/b, bf16/float32, ||a - b|| / ||b||"
+    assert report.clean(kept) == kept
+
+
+@given(st.lists(st.sampled_from(["a", "b c", "ü", "x.py", "1", "-"]), min_size=2, max_size=5))
+def test_paths_of_any_depth_are_hidden(parts: list[str]) -> None:
+    path = "/" + "/".join(part.replace(" ", "_") for part in parts)
+    assert report.clean(f"in {path}: no") == "in PATH: no"
+
+
+def test_lora_written_here_is_pefts_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PEFT the layers here stand in: outputs and gradients are the same."""
+    pytest.importorskip("peft")
+    import torch
+
+    from commands.prove import model as proof
+
+    cpu, found = torch.device("cpu"), []
+    for with_peft in (True, False):
+        if not with_peft:
+            monkeypatch.setattr(proof.importlib.util, "find_spec", lambda name: None)
+        loss = proof.adapted(proof.make_model(proof.TINY), cpu, "float32")
+        found.append((loss.flat.names, proof.gradient(loss, proof.make_batch(proof.TINY), "tree")))
+    (names, wanted), (own_names, got) = found
+    assert own_names == names
+    assert float(wanted.norm()) > 0
+    assert proof.compare(got, wanted).share < 1e-6
+
+
+def test_a_wrong_mask_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check could fail: rows that see each other are found out."""
+    pytest.importorskip("transformers")
+    import torch
+
+    from commands.prove import gradients
+    from cuda_train import tree
+
+    assert gradients.tree(tmp_path).verdict == "proven"
+
+    def causal(laid: tree.Tree, window: int | None) -> torch.Tensor:
+        count = len(laid.branch)
+        return torch.ones(count, count, dtype=torch.bool).tril()[None, None]
+
+    monkeypatch.setattr(tree, "tree_mask", causal)
+    assert gradients.tree(tmp_path).verdict == "failed"
+
+
+BLOCKER = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"peft", "bitsandbytes", "trl", "click", "gguf", "llguidance"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+import importlib.util
+sys.meta_path.insert(0, Missing())
+before = importlib.util.find_spec
+def find_spec(name, package=None):
+    try:
+        return before(name, package)
+    except ModuleNotFoundError:
+        return None
+importlib.util.find_spec = find_spec
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_a_bare_checkout_proves_what_it_can_and_names_what_is_missing(tmp_path: Path) -> None:
+    """scripts/prove.sh from elsewhere, without PEFT, bitsandbytes, TRL and click."""
+    pytest.importorskip("transformers")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(BLOCKER)
+    only = ("torch-tree", "torch-bf16", "adamw-8bit", "memory", "flex")
+    flags = [part for name in only for part in ("--only", name)]
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path / "bare")}
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "prove.sh"), "--json", *flags],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    checks = {check["name"]: (check["verdict"], check["said"]) for check in found["checks"]}
+    assert list(checks) == ["torch-tree", "torch-bf16", "adamw-8bit", "flex", "memory"]
+    assert checks["torch-tree"][0] == checks["torch-bf16"][0] == "proven"
+    assert checks["adamw-8bit"] == ("skipped", "bitsandbytes is not installed")
+    assert checks["memory"] == ("skipped", "peft is not installed")
+    assert str(tmp_path) not in done.stdout
+    assert "| proven |" in (tmp_path / "proof.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_command_proves_with_everything_there(tmp_path: Path) -> None:
+    for name in ("peft", "bitsandbytes", "mlx"):
+        pytest.importorskip(name)
+    names = ("torch-cache", "torch-nf4", "two-ranks", "mlx-shared")
+    flags = [part for name in names for part in ("--only", name)]
+    done = subprocess.run(
+        [sys.executable, "-m", "livery", "doctor", "--prove", "--out", str(tmp_path), *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "4 proven, 0 failed, 0 skipped" in done.stdout
+    assert json.loads((tmp_path / "proof.json").read_text())["counts"]["proven"] == 4
+
+
+def test_only_and_out_belong_to_prove(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from commands.doctor import doctor
+
+    assert CliRunner().invoke(doctor, ["--only", "flex"]).exit_code == 2
+    with pytest.raises(UserError, match="there is no such folder"):
+        show(tmp_path / "none", (), as_json=False)
