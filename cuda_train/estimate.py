@@ -53,7 +53,9 @@ def estimate(
     text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
         eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
-    step = _Step(sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager, few_lengths=on_cpu)
+    step = _Step(
+        sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager, few_lengths=on_cpu
+    )
     activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
     trained = sizes.lora_parameters(settings)
     moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)

@@ -28,9 +28,9 @@ from livery.training.self_check import compare, tolerance
 from mlx_train import lora
 from mlx_train.adamw import AdamW
 from mlx_train.checkpointing import checkpoint_blocks
+from mlx_train.deal import ROWS_PER_STREAM
 from mlx_train.loss import Inputs, Part, make_inputs, row_logprobs
 from mlx_train.machine import (
-    ROWS_PER_STREAM,
     Cores,
     on_cpu,
     set_memory_limits,

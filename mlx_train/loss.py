@@ -22,6 +22,7 @@ from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx.head import Head, sum_last
 from livery.training.numerics import row_arrays
 from livery.training.plan import MicroBatch, bucket
+from mlx_train.deal import deal
 
 # Logits (rows times vocabulary) held at a time: 32 M are 128 MB in float32, a few times over.
 LOGITS = 32_000_000
@@ -82,7 +83,7 @@ def make_inputs(batch: MicroBatch, *, share: bool, few_shapes: bool, parts: int 
         order = np.argsort(lengths, kind="stable")
         made = tuple(
             _part(tokens[rows, : lengths[rows].max()], targets[rows, : lengths[rows].max()], False)
-            for rows in np.split(order, _deal(lengths[order], parts, len(prefix)))
+            for rows in np.split(order, deal(lengths[order], parts, len(prefix)))
         )
     return Inputs(
         mx.array(prefix[None]) if len(prefix) else None,
@@ -90,29 +91,6 @@ def make_inputs(batch: MicroBatch, *, share: bool, few_shapes: bool, parts: int 
         None if order is None else mx.array(np.argsort(order).astype(np.int32)),
         arrays,
     )
-
-
-def _deal(lengths: np.ndarray, parts: int, prefix: int) -> list[int]:
-    """Where to cut rows of ascending lengths so that the longest part's work is least.
-
-    A part's work is its rows times its widest; the first one runs the prefix, too.
-    """
-    rows = len(lengths)
-
-    def cuts(limit: int) -> list[int] | None:
-        found: list[int] = []
-        stop = rows
-        for part in range(parts - 1, 0, -1):  # from the longest rows; each part keeps a row
-            fit = int(min(max(1, limit // int(lengths[stop - 1])), stop - part))
-            stop -= fit
-            found.insert(0, stop)
-        return found if prefix + stop * int(lengths[stop - 1]) <= limit else None
-
-    low, high = 0, prefix + rows * int(lengths[-1])
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if cuts(middle) else (middle + 1, high)
-    return cuts(high) or [int(i) for i in np.linspace(0, rows, parts + 1)[1:-1]]
 
 
 def _part(tokens: np.ndarray, targets: np.ndarray, few_shapes: bool) -> Part:

@@ -14,9 +14,7 @@ from livery import blas
 from livery.errors import UserError
 from livery.machine import cores, free_swap, memory
 from livery.reading import read_json
-
-# Fewer rows than this in a stream of their own cost more in overhead than the core they win.
-ROWS_PER_STREAM = 4
+from mlx_train.deal import parts_of
 
 
 def on_cpu() -> bool:
@@ -79,9 +77,8 @@ class Cores:
     def streams(self, prefix: int, rows: int, width: int) -> list[Any]:
         """Streams for a micro-batch of `rows` rows of `width` after `prefix` shared tokens; empty
         where it had better stay whole."""
-        parts = min(self.count, rows // ROWS_PER_STREAM)
-        # The prefix runs in one stream: where it is most of the work, all cores should help there.
-        if parts < 2 or rows * width < 2 * prefix:
+        parts = parts_of(self.count, prefix, rows, width)
+        if parts == 1:
             return []
         while len(self._streams) < parts:
             self._streams.append(mx.new_stream(mx.Device(mx.cpu)))

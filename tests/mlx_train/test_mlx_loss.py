@@ -22,7 +22,8 @@ from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.mlx import cache as mlx_cache
 from mlx_train.backend import MlxBackend
-from mlx_train.loss import _deal, cross_entropy
+from mlx_train.deal import deal
+from mlx_train.loss import cross_entropy
 from tests.mlx_train.mlx_exact import backend, differences, fast, micro_batch, plain
 from tests.tiny_models import tiny_model
 
@@ -293,4 +294,4 @@ def test_rows_are_dealt_so_that_no_stream_has_more_to_do_than_it_must(
         )
 
     best = min(longest(cuts) for cuts in combinations(range(1, len(rows)), parts - 1))
-    assert longest(_deal(lengths, parts, prefix)) == best
+    assert longest(deal(lengths, parts, prefix)) == best
