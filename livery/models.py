@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError, shown
+from livery.gguf_base.folder import decoded, is_gguf
 from livery.paths import HOME
 from livery.reading import read_object
 
@@ -39,13 +40,18 @@ def find_base(model: str | Path) -> Path | None:
     """The folder of a model that is on this machine, or None.
 
     Args:
-        model: a folder, the hub id of a model that was downloaded before, or base_model, the
-            embedded one.
+        model: a folder, a GGUF file (decoded into the cache, which its folder is then in), the hub
+            id of a model that was downloaded before, or base_model, the embedded one.
+
+    Raises:
+        UserError: a GGUF file that cannot be decoded.
     """
     model = str(model)
     if not model or len(model) > LONGEST_NAME or "\0" in model:
         return None
     model = resolve_name(model)
+    if is_gguf(model):
+        return decoded(model)
     with contextlib.suppress(OSError, RuntimeError):  # a name too long, or a "~" of nobody's
         folder = Path(model).expanduser()
         if (folder / CONFIG).is_file():
@@ -61,6 +67,12 @@ def resolve_name(model: str) -> str:
     if model.rstrip("/") == EMBEDDED and not Path(model).exists():
         return str(HOME / EMBEDDED)
     return model
+
+
+def local_name(model: str | Path) -> str:
+    """What transformers and mlx-lm take: the folder of a GGUF file, any other name resolved."""
+    name = resolve_name(str(model))
+    return str(decoded(name)) if is_gguf(name) else name
 
 
 def name_model(model: str) -> str:
@@ -105,6 +117,8 @@ def download_model(model: str | Path) -> Path:
         UserError: no such folder, no such model, or the hub is out of reach.
     """
     name = resolve_name(str(model))
+    if is_gguf(name):
+        return decoded(name)
     path = Path(name).expanduser()
     if path.exists():
         return path

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,3 +214,35 @@ def write_tensors(
         file.write(len(raw).to_bytes(8, "little") + raw)
         for name, array in sorted(tensors.items()):
             file.write(encode(array, dtypes[name]).data)
+
+
+def write_parts(
+    path: str | Path,
+    parts: Sequence[Mapping[str, tuple[tuple[int, ...], str]]],
+    make: Callable[[int], Mapping[str, np.ndarray]],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write atomically tensors that are made when their turn comes.
+
+    Args:
+        parts: what comes after what: name -> (shape, "float32", "float16" or "bfloat16").
+        make: the arrays of the part with this number; only they are held.
+        metadata: strings of the header.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for part in parts:
+        for name, (shape, dtype) in part.items():
+            end = at + math.prod(shape) * _WIDTHS[_TAGS[dtype]] // 8
+            entry = {"dtype": _TAGS[dtype], "shape": list(shape), "data_offsets": [at, end]}
+            header[name], at = entry, end
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    with atomic_write(path) as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for number, part in enumerate(parts):
+            made = make(number)
+            for name, (shape, dtype) in part.items():
+                if made[name].shape != shape:
+                    raise ValueError(f"{name}: {made[name].shape}, announced as {shape}")
+                file.write(encode(made[name], dtype).data)

@@ -19,11 +19,12 @@ from convert.gguf import fields as gguf_fields
 from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
 from convert.gguf.file import Value, write_gguf
-from convert.gguf.names import Architecture
 from convert.naming import common_order, leaf
 from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.errors import UserError, counted
+from livery.gguf_base import architectures
+from livery.gguf_base.architectures import Architecture
 from livery.gguf_reader import GgufFile, open_gguf
 from livery.safetensors_file import stored_dtype
 
@@ -178,7 +179,7 @@ def _reorder(
             f"{where}: {module}: {counted(pair.b.shape[0], 'row')} cannot be split into "
             f"{counted(count, 'head')}."
         )
-    order = gguf_names.unpermute if back else gguf_names.permute
+    order = architectures.unpermute if back else architectures.permute
     return Pair(pair.a, order(pair.b, count), pair.alpha, pair.rslora, pair.kind)
 
 
@@ -186,13 +187,13 @@ def _layout(
     module: str, architecture: Architecture, pair: Pair, base: Base | None, *, back: bool
 ) -> Pair:
     """The pair with its rows and columns where `gguf_layout` says."""
-    rows, columns = gguf_layout.orders(module, architecture, base.config if base else None)
+    rows, columns = architectures.orders(module, architecture, base.config if base else None)
     if rows is None and columns is None:
         return pair
     if back:
-        rows, columns = gguf_layout.back(rows), gguf_layout.back(columns)
-    a = gguf_layout.reorder(pair.a, None, columns)
-    return Pair(a, gguf_layout.reorder(pair.b, rows, None), pair.alpha, pair.rslora, pair.kind)
+        rows, columns = architectures.back(rows), architectures.back(columns)
+    a = architectures.reorder(pair.a, None, columns)
+    return Pair(a, architectures.reorder(pair.b, rows, None), pair.alpha, pair.rslora, pair.kind)
 
 
 def _check_heads(where: Path | str, module: str, heads: tuple[int, int] | None) -> tuple[int, int]:
@@ -296,7 +297,7 @@ def refuse(adapter: Adapter, base: Base | None = None) -> Architecture:
         if architecture.permuted and leaf(module) in _ROPE:
             _check_heads("the adapter", module, heads)
         config = base.config if base else None
-        gguf_layout.orders(module, architecture, config)
+        architectures.orders(module, architecture, config)
         gguf_layout.split_rows(module, architecture, config)
     return architecture
 

@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from convert.base import Base, Slot, load_base, open_shards, slot
+from convert.gguf import card as gguf_card
 from convert.gguf import fields as gguf_fields
 from convert.gguf import k_quants
-from convert.gguf import layout as gguf_layout
 from convert.gguf import names as gguf_names
 from convert.gguf import numbers as gguf_numbers
 from convert.gguf import rope as gguf_rope
 from convert.gguf import tokenizer as gguf_tokenizer
 from convert.gguf.file import Lazy, Value, write_gguf
-from convert.gguf.names import Architecture
 from convert.naming import leaf
 from livery.errors import UserError
+from livery.gguf_base import architectures
+from livery.gguf_base.architectures import Architecture
 from livery.gguf_reader import TYPES
 from livery.models import read_config
 from livery.progress import OnProgress
@@ -113,6 +114,7 @@ def write_model(
     tensors = dict(_tensors(base, architecture))
     for name, frequencies in factors.items():
         tensors[name] = Lazy(frequencies.shape, lambda value=frequencies: value)
+    metadata.update(gguf_card.general(base.folder, [t.shape for t in tensors.values()]))
     fallbacks: dict[str, str] = {}
     if mix:
         experts = metadata.get(f"{architecture.name}.expert_count", 0)
@@ -152,7 +154,7 @@ def exact_kind(base: Base) -> str:
 def _name(base: Base, tokens: Any) -> str:
     """The folder's name, but for a switch that llama.cpp hangs on it: "phi-3" in a model's name
     makes it strip blanks after four special tokens, and abort where one of them is missing."""
-    name = base.folder.resolve().name
+    name = gguf_card.told_name(base.folder) or base.folder.resolve().name
     has_switch = any(text in name.lower() for text in ("phi-3", "phi3"))
     wants_switch = {"</s>", "<unk>", "<s>", "<|endoftext|>"} <= set(tokens)
     if base.model_type == "phi3" and wants_switch and not has_switch:
@@ -242,14 +244,14 @@ def _special(
     if target is None or architecture.name not in ("qwen35", "qwen35moe", "lfm2"):
         return {}
     part = where.module if where.kind == "weight" else f"{where.module}.{where.kind}"
-    rows, _ = gguf_layout.orders(part, architecture, base.config)
+    rows, _ = architectures.orders(part, architecture, base.config)
 
     def make() -> np.ndarray:
         array = file.read(name)
         array = array[:, 0] if array.ndim == 3 else array  # a convolution of one channel each
         if where.kind == "A_log":
             array = -np.exp(array.astype(np.float32))
-        return gguf_layout.reorder(array, rows, None)
+        return architectures.reorder(array, rows, None)
 
     return {f"blk.{layer[1]}.{target}": Lazy((shape[0], *shape[2:]), make)}
 
@@ -271,14 +273,14 @@ def _whole(
     vocabulary = int(base.config["vocab_size"])
     padded = leaf(module) in ("embed_tokens", "lm_head") and shape[0] > vocabulary
     shape = (vocabulary, *shape[1:]) if padded else shape
-    rows, columns = gguf_layout.orders(module, architecture, base.config)
+    rows, columns = architectures.orders(module, architecture, base.config)
 
     def make() -> np.ndarray:
         array = file.read(name)[: shape[0]]
         if architecture.permuted and leaf(module) in ("q_proj", "k_proj"):
             count = base.heads if leaf(module) == "q_proj" else base.kv_heads
-            array = gguf_names.permute(array, count)
-        array = gguf_layout.reorder(array, rows, columns)
+            array = architectures.permute(array, count)
+        array = architectures.reorder(array, rows, columns)
         if _adds_one(module, architecture):
             array = array.astype(np.float32) + np.float32(1.0)
         return array

@@ -14,9 +14,9 @@ from convert.base import Base
 from convert.gguf import rope as gguf_rope
 from convert.gguf.families import NUMBERS, head_size
 from convert.gguf.file import Value
-from convert.gguf.names import Architecture
 from convert.gguf.windows import gguf_window
 from livery.errors import UserError
+from livery.gguf_base.architectures import Architecture
 
 # Whose heads llama.cpp takes to make up the hidden size.
 _WHOLE = ("qwen2", "phi", "phi3", "olmo2", "olmo3", "lfm2")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
-from livery.models import check_files
+from livery.models import check_files, local_name
 from livery.reading import read_text
 
 # Offered where a tokenizer brings no template of its own (`--chat-template chatml`).
@@ -30,10 +30,11 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if Path(model).is_dir():
-        check_files(Path(model))
+    folder = local_name(model)
+    if Path(folder).is_dir():
+        check_files(Path(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers raises a dozen types here, for as many causes
         raise UserError(
             f"{model}: its tokenizer could not be loaded: {str(error).splitlines()[0]}. "

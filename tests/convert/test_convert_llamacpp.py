@@ -11,8 +11,8 @@ import pytest
 from convert.adapters import formats
 from convert.base import load_base
 from convert.convert import convert
-from convert.gguf import names as gguf_names
 from convert.gguf.model import write_model
+from livery.gguf_base import architectures
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import MOE, VARIANTS
 from tests.tiny_models import FAMILIES, tiny_model
@@ -90,7 +90,7 @@ def test_a_wrong_order_of_q_and_k_would_show(
     base = cases.base_of("llama", root)
     write_model(base, tmp_path / "base.gguf", "f32")
     wanted = logprobs(cases.peft_adapter("llama", root, tmp_path / "peft"))
-    monkeypatch.setattr(gguf_names, "permute", lambda rows, heads: rows)
+    monkeypatch.setattr(architectures, "permute", lambda rows, heads: rows)
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
     found = cases.llama_cpp(
         tmp_path,

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file, save_file
 from convert.adapters import gguf as gguf_format
 from convert.base import load_base
 from convert.convert import convert
-from convert.gguf import layout as gguf_layout
 from convert.gguf.convert import convert_model
 from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.gguf_base import architectures
 from livery.gguf_reader import open_gguf
 from tests import hf_families
 from tests.convert import convert_cases as cases
@@ -183,7 +183,7 @@ def test_a_wrong_order_of_value_heads_would_show(
     base = tiny_model("qwen3_5", root)
     write_model(base, tmp_path / "m.gguf", "f32")
     wanted = logprobs(adapted("qwen3_5", base, tmp_path / "peft"))
-    monkeypatch.setattr(gguf_layout, "orders", lambda *_: (None, None))
+    monkeypatch.setattr(architectures, "orders", lambda *_: (None, None))
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
     found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
     assert np.abs(found["adapted"] - wanted).max() > 0.1

@@ -20,13 +20,13 @@ pytest.importorskip("mlx_lm")
 from safetensors.numpy import load_file, save_file
 
 from convert.convert import convert
-from convert.gguf import names as gguf_names
 from convert.gguf.file import write_gguf
 from convert.verify import verify as verifying
 from livery import cli
 from livery.engines import parity
 from livery.engines.parity import Logits
 from livery.errors import UserError
+from livery.gguf_base import architectures
 from livery.gguf_reader import open_gguf
 from tests import PATIENCE
 from tests.convert import convert_cases as cases
@@ -102,7 +102,7 @@ def test_a_q_and_k_in_the_wrong_order_fail(
     shutil.copytree(peft, folder)
     (folder / "gguf").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(gguf_names, "permute", lambda rows, heads: rows)
+        patch.setattr(architectures, "permute", lambda rows, heads: rows)
         convert(peft, folder / "gguf" / "adapter.gguf", "gguf", base=llama)
     code, found = verified(folder, "--base", llama, "--engines", "mlx,llamacpp")
     assert code == 1
@@ -216,7 +216,7 @@ def test_convert_can_end_with_it(
     assert runs["llamacpp"]["artefact"] == str(tmp_path / "a.gguf")
     assert [run["converted"] for run in runs.values()] == [True, False]
     # Faulty code would convert base and adapter wrongly alike: the base shows it.
-    monkeypatch.setattr(gguf_names, "permute", lambda rows, heads: rows)
+    monkeypatch.setattr(architectures, "permute", lambda rows, heads: rows)
     code, table, said = run("convert", peft, tmp_path / "b.gguf", *arguments)
     assert code == 1
     assert "peft → gguf" in table

@@ -173,18 +173,17 @@ def test_choosing_from_a_few_is_choosing_from_all():
     assert 100 < decided < 300
 
 
-def test_a_gguf_base_needs_to_be_told_its_tokenizer(
-    llama: Path, adapter: Path, root: Path, tmp_path: Path
-):
+def test_a_gguf_base_brings_its_tokenizer(llama: Path, adapter: Path, root: Path, tmp_path: Path):
     write_model(llama, tmp_path / "base.gguf", "f32")
     base = str(tmp_path / "base.gguf")
-    with pytest.raises(UserError, match="--tokenizer"):
-        open_engine("llamacpp", base)
-    plain: Any = open_engine("llamacpp", base, tokenizer=str(llama))
+    plain: Any = open_engine("llamacpp", base)
+    told: Any = open_engine("llamacpp", base, tokenizer=str(llama))
+    asked = prompts(plain)[0]
+    one, other = (e.generate([asked], Decoding(max_tokens=8))[0] for e in (plain, told))
+    assert (one.tokens, one.text) == (other.tokens, other.text)
     tuned: Any = open_engine("llamacpp", base, str(adapter / "gguf" / "adapter.gguf"))
     assert (plain.has_adapter, tuned.has_adapter) == (False, True)
     assert tuned.facts().dtype == "F32"
-    asked = prompts(plain)[0]
     answers = [e.generate([asked], Decoding(max_tokens=8))[0].tokens for e in (plain, tuned)]
     tuned.use_adapter(False)
     off = tuned.generate([asked], Decoding(max_tokens=8))[0].tokens

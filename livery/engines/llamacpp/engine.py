@@ -26,6 +26,7 @@ from livery.engines.llamacpp.files import ToGguf
 from livery.engines.llamacpp.process import LlamaProcess
 from livery.engines.token_engine import TokenEngine
 from livery.errors import UserError
+from livery.gguf_base.folder import tokenizer_folder
 from livery.models import resolve_name
 from livery.temporary import Scratch
 
@@ -52,26 +53,22 @@ def open(
             cache.
         adapter: a GGUF file, or a folder: its gguf/adapter.gguf, or else converted.
         tokenizer: the folder of the Hugging Face tokenizer; by default the adapter's own, else the
-            model's. A GGUF base without either needs it.
+            model's, which a GGUF file brings too.
         template: the chat template, and how it renders; None takes the tokenizer's.
         to_gguf: how to convert; None takes GGUF files alone.
 
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
+    model = resolve_name(model)
     folder = None if to_gguf is None or files.is_file(model) else to_gguf.find(model)
     scratch = files.scratch()
     tuned: Path | None = None
     if adapter:  # before the base: it is small, and may be what is wrong
-        tuned, _ = files.adapter_file(adapter, folder, to_gguf, scratch.path)
+        tuned, _ = files.adapter_file(adapter, folder or Path(model), to_gguf, scratch.path)
     base = files.model_file(model, gguf_type, to_gguf)
     given = resolve_name(tokenizer) if tokenizer else None
-    source = given or own_tokenizer(adapter) or folder
-    if source is None:
-        raise UserError(
-            f"{model}: which tokenizer and chat template belong to it? Give --tokenizer the "
-            "folder of the base model (or an adapter folder that brings its own)."
-        )
+    source = given or own_tokenizer(adapter) or folder or tokenizer_folder(base)
     chat = load_chat(source, template)
     files.check_vocabulary(base, chat.tokenizer, str(source))
     told = folder or Path(source)

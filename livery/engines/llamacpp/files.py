@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError, shown
+from livery.gguf_base.folder import is_gguf, quantization_of
 from livery.paths import cache_folder
-from livery.reading import open_file, read_object
+from livery.reading import read_object
 from livery.temporary import Scratch
-
-MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,6 @@ class ToGguf:
     adapter: Callable[[Path, Path, Path | None], None]
     find: Callable[[str], Path]
     version: str
-
-
-def is_gguf(path: str | Path) -> bool:
-    """Whether this is a GGUF file, whatever it is called."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        return False
-    with open_file(path) as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def is_file(model: str) -> bool:
@@ -139,12 +129,7 @@ def file_type(path: Path) -> str:
     Raises:
         UserError: the file is not a complete GGUF file.
     """
-    from gguf import LlamaFileType
-
-    number = _metadata(path).get("general.file_type")
-    if type(number) is not int or number not in {int(kind) for kind in LlamaFileType}:
-        return "GGUF"
-    return LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    return quantization_of(_metadata(path))
 
 
 def check_vocabulary(path: Path, tokenizer: Any, named: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError
-from livery.models import check_files, find_base, read_config
+from livery.models import check_files, find_base, local_name, read_config
 from livery.reading import parse_json
 from livery.training.self_check import FAMILY_ERRORS, first_line
 from livery.weights import name_some, only_what_counts, read_tensors
@@ -233,6 +233,7 @@ def _quantization(bits: int, dtype: str, device: torch.device) -> Any:
 
 
 def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
+    model, named = local_name(model), model
     path = Path(model).expanduser()
     if path.is_dir() and not (path / "config.json").exists():
         kind = "is an adapter" if (path / "adapter_config.json").exists() else "has no config.json"
@@ -240,11 +241,11 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
             f"{model}: {kind}, so it is not a base model's folder. Give its base instead."
         )
     if not path.is_dir():
-        return _load(model, str(path) if path.exists() else str(model), options)
+        return _load(named, str(path) if path.exists() else str(model), options)
     read_config(path)
     check_files(path)
     with only_what_counts(path) as folder:
-        return _load(model, str(folder), options)
+        return _load(named, str(folder), options)
 
 
 def _load(model: str | Path, name: str, options: dict[str, Any]) -> Any:
@@ -296,7 +297,7 @@ def outline(model: str | Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        config: Any = AutoConfig.from_pretrained(str(Path(model).expanduser()))
+        config: Any = AutoConfig.from_pretrained(str(Path(local_name(model)).expanduser()))
         with torch.device("meta"):
             built = _loader(config).from_config(config)
     except FAMILY_ERRORS as error:
