@@ -4,8 +4,7 @@
 #     scripts/prove.sh                 # by .venv where there is one, else by python3 as it is
 #     PYTHON=python3.12 scripts/prove.sh --out /tmp --only torch-bf16
 #
-# Nothing is installed and nothing is downloaded: what is missing is skipped by name. On Linux an
-# OpenBLAS is preloaded for MLX where scripts/setup.sh finds one.
+# Nothing is installed and nothing is downloaded: what is missing is skipped by name.
 set -eu
 home=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then

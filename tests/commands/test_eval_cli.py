@@ -69,13 +69,19 @@ def test_an_evaluation_from_end_to_end(
     assert found["facts"]["adapter_sha256"].keys() == {"mlx/adapters.safetensors"}
     assert found["facts"]["machine"]["cores"] >= 1
     assert found["facts"]["command"].startswith("livery")
+    others = found["neutral"]
+    assert others["total"] == len(others["prompts"]) == 10
+    assert others["differ"] == sum(row["base"] != row["tuned"] for row in others["prompts"])
+    assert others["differ"] > 5, "the control's adapter is wild"
     assert json.loads((adapter / "evaluation_data.json").read_text()) == found
     assert "50.0 %" in (adapter / "report.md").read_text(encoding="utf-8")
     assert (adapter / "report.html").is_file()
 
     assert cli.run([*arguments, "--target", "0.51", "--constrained"]) == 3
     assert "Target missed: 50.0% of the cases are right" in capsys.readouterr().err
-    assert cli.run([*arguments, "--unconstrained", "--target", "parsed=0.5"]) == 3
+    without = ["--unconstrained", "--no-neutral", "--target", "parsed=0.5"]
+    assert cli.run([*arguments, *without]) == 3
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["neutral"] is None
     assert "Target missed: parsed is 0.0 %, 50.0 % was asked for." in capsys.readouterr().err
     assert cli.run([*arguments, "--constrained", "--target", "0.5", "--target", "parsed=1"]) == 0
 
