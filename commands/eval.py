@@ -109,6 +109,7 @@ def eval_command(
     top_p: float,
     seed: int,
     batch_size: int,
+    threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -151,7 +152,7 @@ def eval_command(
     place = report or (folder if limit is None else None)
     read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
     _check_places(place, output_json, read)  # refused now rather than after the evaluation
-    _prepare(engine)
+    _prepare(engine, threads)
     found = evaluate(request, _show)
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
         found["trained"] = compared
@@ -211,7 +212,9 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.option("--base", is_flag=True, help="Answer without the adapter.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
-def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **options: Any) -> None:
+def generate_command(
+    text: tuple[str, ...], engine: str, threads: int | None, as_json: bool, **options: Any
+) -> None:
     """Answer each TEXT; without one, each line of standard input.
 
     \b
@@ -233,7 +236,7 @@ def generate_command(text: tuple[str, ...], engine: str, as_json: bool, **option
         engine_options=open_options(engine, {name: options.pop(name) for name in ENGINE_OPTIONS}),
         **options,
     )
-    _prepare(engine)
+    _prepare(engine, threads)
     if as_json:
         click.echo(json.dumps(generate.answers(request), ensure_ascii=False))
     else:
@@ -256,8 +259,11 @@ def _show(what: str, total: int) -> Any:
     return Progress(what, total, "answers")
 
 
-def _prepare(engine: str) -> None:
+def _prepare(engine: str, threads: int | None) -> None:
     """MLX on a Linux CPU wants OpenBLAS in the process before it is imported."""
+    from livery.machine import use_threads
+
+    use_threads(threads)
     if engine == "mlx":
         from livery import blas
 

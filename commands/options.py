@@ -52,7 +52,7 @@ def engine_options(command: Command) -> Command:
 
 
 def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
-    """--max-tokens, --temperature, --top-p, --seed, --batch-size."""
+    """--max-tokens, --temperature, --top-p, --seed, --threads, --batch-size."""
 
     def apply(command: Command) -> Command:
         return _apply(
@@ -64,6 +64,8 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
             click.option("--top-p", type=float, default=1.0, show_default=True,
                          help="Sample from the likeliest tokens that make up this share."),
             click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+            click.option("--threads", type=click.IntRange(min=1), help="Threads on a CPU; by "
+                         "default OMP_NUM_THREADS, or as many as the runtime takes."),
             click.option("--batch-size", type=int, default=64, show_default=True,
                          help="Answers decoded together."),
         )  # fmt: skip

@@ -24,6 +24,7 @@ from livery.dataset.raw import raw_rows
 from livery.dataset.sources import find
 from livery.errors import UserError
 from livery.files import sha256, write_json
+from livery.machine import use_threads
 from livery.paths import MADE_FROM, METADATA, RUN_CONFIG
 from livery.reading import read_object
 from livery.training import origin
@@ -158,6 +159,7 @@ def evaluate(
     from livery.engines.engine import engine_names
     from livery.progress import Progress
 
+    use_threads(settings.threads)
     use_openblas()
     folder = Path(settings.output_dir)
     engine = settings.backend if settings.backend in engine_names() else "mlx"

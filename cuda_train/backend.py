@@ -145,6 +145,17 @@ class TorchBackend:
         self._steps = step
         return StepResult(loss_sum, count, norm)
 
+    def threads(self) -> int:
+        return torch.get_num_threads() if self.device.type == "cpu" else 0
+
+    def use_threads(self, number: int) -> None:
+        torch.set_num_threads(number)
+
+    def trial(self, batch: MicroBatch) -> None:
+        with self._dropout(None), explained(self.forecast):
+            self.loss.gradient([batch], objective=SFT)
+        self.loss.flat.message.zero_()
+
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
         with (
             torch.no_grad(),

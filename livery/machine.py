@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -275,9 +276,52 @@ def install(extra: str) -> str:
 
 def cores() -> int:
     """Processors that the system lets this process use, where it says; else all there are."""
-    with contextlib.suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    try:
+        found = len(os.sched_getaffinity(0))
+    except AttributeError:
+        found = os.cpu_count() or 1
+    return max(1, math.ceil(min(found, _share())))
+
+
+def use_threads(number: int | None) -> None:
+    """Have this process and its children compute with so many threads on a CPU, whatever computes:
+    call it before a framework is imported, or after. None changes nothing."""
+    if number is None:
+        return
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(number)
+    library = blas.handle()
+    if library is not None:
+        library.openblas_set_num_threads(number)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(number)
+
+
+def physical_cores() -> int:
+    """Of `cores()`, those that are cores of their own and not a core's second thread."""
+    if platform.system() == "Darwin":
+        return int(_output("sysctl", "-n", "hw.physicalcpu") or cores())
+    siblings: set[str] = set()
+    try:
+        for number in os.sched_getaffinity(0):
+            place = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+            siblings.add(place.read_text(encoding="utf-8"))
+    except (AttributeError, OSError):
+        return cores()
+    return min(cores(), len(siblings))
+
+
+def _share() -> float:
+    """Processors' worth of time that a container may use; infinite where nothing limits it."""
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (
+            int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text(encoding="utf-8"))
+            for name in ("quota", "period")
+        )
+        return quota / period if quota > 0 else math.inf
+    return math.inf
 
 
 def _linux_release() -> str:

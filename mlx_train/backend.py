@@ -145,6 +145,23 @@ class MlxBackend:
                 route="plain" if self._plain else "shared",
             )
 
+    def threads(self) -> int:
+        """See Backend."""
+        return self._cores.count if on_cpu() else 0
+
+    def use_threads(self, number: int) -> None:
+        """See Backend."""
+        self._cores.use(number)
+
+    def trial(self, batch: MicroBatch) -> None:
+        """See Backend."""
+        inputs = self._inputs(batch)
+        with _without_dropout(self._model), explained(self.forecast):
+            loss, slopes = self._run(self._supervised, inputs)
+            with self._cores.shared_between(len(inputs.parts)):
+                mx.eval(loss, slopes)
+        _trim_cache()
+
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
         """See Backend."""
         self._model.eval()

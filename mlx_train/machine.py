@@ -74,6 +74,12 @@ class Cores:
             self.count = max(1, int(free) // processes_here())
         self._streams: list[Any] = []
 
+    def use(self, count: int) -> None:
+        """Keep so many cores busy from now on."""
+        self.count = count
+        if self._blas is not None:
+            self._blas.openblas_set_num_threads(count)
+
     def streams(self, prefix: int, rows: int, width: int) -> list[Any]:
         """Streams for a micro-batch of `rows` rows of `width` after `prefix` shared tokens; empty
         where it had better stay whole."""

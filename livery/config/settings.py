@@ -157,6 +157,10 @@ class TrainSettings:
         "auto", Text("DEVICE"), "Where torch trains: auto, cpu, cuda, cuda:N, mps.",
         variables=("JARVIS_ADAPTER_TRAIN_DEVICE_MAP",), decides="",
     )  # fmt: skip
+    threads: int | None = setting(
+        None, Integer(1), "Threads on a CPU; without it, measured at the start.", decides=""
+    )
+    """None takes OMP_NUM_THREADS, or what a resumed run began with, else what was fastest."""
     max_steps: int | None = setting(
         None, Integer(1), "Optimizer steps; wins over --epochs.", decides="",
         alternatives=(

@@ -124,6 +124,19 @@ class Backend(Protocol):
         """Greedy answers of the current adapter (for samples.jsonl), without the end token."""
         ...
 
+    def threads(self) -> int:
+        """Threads that this process computes with on a CPU; 0 where their number is not ours to
+        choose: on a GPU."""
+        ...
+
+    def use_threads(self, number: int) -> None:
+        """From now on compute with so many."""
+        ...
+
+    def trial(self, batch: MicroBatch) -> None:
+        """Compute a micro-batch's gradient and throw it away; changes no state."""
+        ...
+
     def peak_memory(self) -> int:
         """Peak bytes: on a GPU those that the framework held of it since loading (MLX counts its
         own arrays on a CPU, too); for torch on a CPU the whole process's resident memory."""

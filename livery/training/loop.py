@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,17 @@ from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
 from livery.paths import METADATA
-from livery.training import checkpoint, events, run_folder
+from livery.training import checkpoint, events, run_folder, threads
 from livery.training.backend import Backend, StepResult
 from livery.training.checkpoint import RunProgress
 from livery.training.events import Event, Note
 from livery.training.job import Interrupts, Job, RunResult
 from livery.training.numerics import learning_rate
 from livery.training.origin import of_steps
-from livery.training.plan import Plan, shard, work
+from livery.training.plan import MicroBatch, Plan, shard, work
 from livery.training.resume import resume
 from livery.training.self_check import settle
+from livery.training.threads import Pace
 from livery.training.validation import answers, evaluate, judge
 
 
@@ -64,6 +66,9 @@ class _Run:
         self.saved: tuple[int, RunProgress] | None = None
         self.row_tokens = self.supervised_tokens = 0  # of all processes
         self.busy_seconds = 0.0
+        self.facts: dict[str, Any] = {}
+        self.may_choose, self.pace = False, Pace()
+        self.last_step: tuple[float, Sequence[MicroBatch]] = 0.0, ()
 
     def go(self) -> RunResult:
         try:
@@ -86,6 +91,8 @@ class _Run:
                     self._evaluate(step)
                 if self._due(self.settings.save_every, step) or last:
                     self._save(step)
+                if not last:
+                    self._watch_pace(step)
                 if self._any_process(interrupts.requested):
                     self._save(step)
                     self._tell(events.Interrupted(step))
@@ -99,6 +106,7 @@ class _Run:
 
     def _start(self) -> int:
         """Resume or start anew; returns the steps already taken."""
+        self._choose_threads()
         self._check_fast_path()
         step = 0
         if self.job.resume:
@@ -132,9 +140,49 @@ class _Run:
         own = ("settings", "folder", "step")
         facts = {k: v for k, v in dataclasses.asdict(started).items() if k not in own}
         digests = {"base_digest": self.origin.base, "data_digest": self.origin.data}
-        run_folder.write_run_config(
-            self.folder, self.settings, {**facts, **digests, **self.job.record}
+        self.facts = {**facts, **digests, **self.job.record}
+        self._write_record()
+
+    def _write_record(self) -> None:
+        threads = {"threads": self.backend.threads()}
+        run_folder.write_run_config(self.folder, self.settings, {**self.facts, **threads})
+
+    def _choose_threads(self) -> None:
+        """Settle the number of threads, and say why where it was not the only one possible."""
+        if not self.backend.threads():
+            return
+        if self.backend.world > 1:  # who started them shared out the cores
+            if self.settings.threads:
+                self.backend.use_threads(self.settings.threads)
+            return
+        settled = threads.settle(
+            self.settings.threads,
+            run_folder.recorded_threads(self.folder) if self.job.resume else None,
+            self.backend,
+            shard(self.plan.step(0)[:1], 0, 1)[0],
         )
+        self.may_choose = settled.measured
+        if settled.note:
+            self._tell(Note(settled.note))
+
+    def _watch_pace(self, step: int) -> None:
+        """Choose the number of threads anew where the machine has become too busy for it."""
+        seconds, batches = self.last_step
+        positions = sum(len(b.prefix) + b.tokens.size for b in batches)
+        if not self.may_choose or not self.pace.has_dropped(seconds, positions):
+            return
+        before = self.backend.threads()
+        found = threads.settle_again(self.backend, batches[0])
+        text = f"The last {threads.IN_A_ROW} steps took over {threads.SLOW:g} times the usual:"
+        if found.threads == before:
+            self._tell(Note(f"{text} other programs use the processor. {found.describe()} it is."))
+            return
+        self.backend.use_threads(before)
+        self._save(step)  # what was computed with the other number is not computed again
+        self.backend.use_threads(found.threads)
+        if self.writes:
+            self._write_record()
+        self._tell(Note(f"{text} going on with {found.describe()}."))
 
     def _check_fast_path(self) -> None:
         """Compare the fast loss with the plain one on the run's first batch."""
@@ -163,6 +211,7 @@ class _Run:
         self.busy_seconds += seconds
         self.row_tokens += sum(batch.row_tokens for batch in whole)
         self.supervised_tokens += sum(batch.supervised for batch in whole)
+        self.last_step = seconds, batches
         self.progress = dataclasses.replace(
             self.progress,
             window_loss=self.progress.window_loss + result.loss_sum,

@@ -189,6 +189,15 @@ def write_run_config(folder: Path, settings: TrainSettings, facts: dict[str, Any
     write_json(folder / RUN_CONFIG, {"settings": settings.as_dict(), **facts})
 
 
+def recorded_threads(folder: Path) -> int | None:
+    """The number of threads that the folder's run computes with, where it recorded one."""
+    try:
+        found = read_run_config(folder).get("threads")
+    except UserError:
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def read_run_config(folder: Path) -> dict[str, Any]:
     """What `write_run_config` recorded. Raises UserError where there is none."""
     return read_json(folder / RUN_CONFIG)
