@@ -25,6 +25,11 @@ twenty to eight in the morning | at_7_40am | CLOCK
 15 past 3 pm | at_3_15pm | CLOCK
 10 minutes past 5 pm | at_5_10pm | CLOCK
 twenty after 3 in the afternoon | at_3_20pm | CLOCK
+a quarter of seven in the morning | at_6_45am | CLOCK
+forty five to noon | at_11_15am | CLOCK
+ten of six | | ten of six
+good morning make it 5 to 3 | | good morning make it HOUR
+in six i mean weeks | in_42_days | DAYS
 quarter to noon | at_11_45am | CLOCK
 quarter past midnight | at_12_15am | CLOCK
 from ten to twelve tonight | at_10pm midnight | from CLOCK to midnight tonight

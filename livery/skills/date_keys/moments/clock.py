@@ -82,12 +82,15 @@ def _spoken(tokens: Sequence[Token], at: int) -> Clock | None:
         minutes, stop = (30 if word == "half" else 15), begin + 1
     else:
         number = number_at(tokens, begin)
-        if number is None or not 0 < number[1] < 31:
+        if number is None or not 0 < number[1] < 60:
             return None
         stop, minutes = number[0], int(number[1])
         if word_at(tokens, stop) in MINUTE:
             stop, number = stop + 1, None
     link = word_at(tokens, stop)
+    if link == "of" and minutes in (5, 10, 15, 20, 25):  # "a quarter of seven", American
+        hour = _hour(tokens, stop + 1)
+        link = "to" if hour and (word in QUARTERS or _half(tokens, hour[0])) else link
     if link in _PAST or link in _TO:
         hour = _hour(tokens, stop + 1)
         ranged = number is not None and word_at(tokens, at - 1) in ("from", "between")
@@ -223,6 +226,7 @@ def settle(
         if token.text in HALVES
         and n not in spoken_for
         and (token.text != "noon" or word_at(tokens, n - 1) == "after")
+        and word_at(tokens, n - 1) != "good"  # good morning
     ]
     for begin, end, hour, minute in loose:
         if not parts:

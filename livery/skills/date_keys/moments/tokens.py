@@ -13,6 +13,7 @@ Kind = Literal["clock", "minutes", "days", "hour", "amount"]
 _TOKEN = re.compile(r"[0-9]+|[^\W\d_]+|\S")
 # Said while thinking, between any two words of a number.
 _HESITATION = frozenset("um uh er erm hmm".split())
+_ASIDES = frozenset((("i", "mean"), ("you", "know")))
 _ONES = "one two three four five six seven eight nine".split()
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -23,9 +24,9 @@ LARGE = {word: 10 * number for number, word in enumerate(_TENS, start=2)} | {"fo
 MINUTE = frozenset("minute minutes min mins minuet minuets".split())
 HOUR = frozenset("hour hours hr hrs our ours".split())
 DAYS = {
-    **dict.fromkeys(["day", "days"], 1),
+    **dict.fromkeys(["day", "days", "daze"], 1),
     **dict.fromkeys(["week", "weeks", "wk", "wks", "weak", "weaks"], 7),
-    **dict.fromkeys(["fortnight", "fortnights"], 14),
+    **dict.fromkeys(["fortnight", "fortnights", "fortnite"], 14),
 }
 QUARTERS = ("quarter", "quater")
 # What may stand between "in" or "at" and the number: "in like uh five minutes".
@@ -52,11 +53,15 @@ class Token:
 
 
 def tokens_of(text: str) -> list[Token]:
-    return [
-        Token(found[0], found.start(), found.end())
-        for found in _TOKEN.finditer(text)
-        if found[0] not in _HESITATION
-    ]
+    found = [Token(match[0], match.start(), match.end()) for match in _TOKEN.finditer(text)]
+    kept: list[Token] = []
+    for token in found:
+        if token.text in _HESITATION:
+            continue
+        kept.append(token)
+        if len(kept) > 1 and (kept[-2].text, token.text) in _ASIDES:
+            del kept[-2:]
+    return kept
 
 
 def word_at(tokens: Sequence[Token], at: int) -> str:
