@@ -4,7 +4,7 @@
     python -m benchmarks.train_mlx --case date-keys --repeats 3
 
 Both train the same model on the same rows with the same LoRA, optimizer and batch size, from tokens
-that are ready; each run loads the base anew, so peak memory is its own. mlx_lm drops the last
+that are ready; each run loads the base again, so peak memory is its own. mlx_lm drops the last
 partial batch: its time is scaled to all rows. MLX reads how wide it schedules once a process, so
 both run under our setting; it changes neither the time nor the memory of mlx_lm's one stream.
 """

@@ -1,4 +1,4 @@
-"""`livery check`: what vLLM, llama.cpp, Ollama and mlx-lm would refuse, and what mends it."""
+"""`livery check`: what vLLM, llama.cpp, Ollama and mlx-lm would refuse, and what fixes it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_command(
 ) -> int:
     """Say which runtimes take ADAPTER (a folder, a .gguf file or a packed .zip) and which do not.
 
-    Each refusal comes with its reason and the command that mends it. Exits 1 where a chosen runtime
+    Each refusal comes with its reason and the command that fixes it. Exits 1 where a chosen runtime
     refuses; what is only worth knowing is marked with a dash and does not count.
     """
     from convert.check.check import RUNTIMES, check

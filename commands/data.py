@@ -97,7 +97,9 @@ def _skill_command(name: str) -> click.Command:
         type=click.IntRange(min=1),
         help=f"Training rows.  [default: {generator.TRAIN_ROWS}]",
     )
-    @click.option("--overwrite", is_flag=True, help="Replace rows that were changed since.")
+    @click.option(
+        "--overwrite", is_flag=True, help="Replace rows that were changed since they were made."
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
     def command(out: Path, seed: int, count: int | None, overwrite: bool, as_json: bool) -> int:
         from datagen.make import make_data

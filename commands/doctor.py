@@ -32,7 +32,7 @@ def doctor(
     out: str | None,
     as_json: bool,
 ) -> int:
-    """Tell chip, memory, MLX, torch and BLAS state, what is missing, and the command that mends it.
+    """Show chip, memory, MLX, torch and BLAS state, what is missing, and the command that fixes it.
 
     Exits 1 only where nothing could train. With --clean: list what commands that were killed left
     half-written in PATHS (by default here and in the system's temporary folder) and what removing

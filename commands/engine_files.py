@@ -1,4 +1,4 @@
-"""How the llama.cpp engine comes by its GGUF files: made by `convert`, kept by `livery`.
+"""How the llama.cpp engine gets its GGUF files: made by `convert`, kept by `livery`.
 
 The engine stands below `convert` and is handed its functions. Nothing heavy is imported before one
 of them is called.

@@ -51,7 +51,10 @@ class Target(click.ParamType):
     help="Both --constrained and --unconstrained.",
 )
 @click.option(
-    "--constrained", "mode", flag_value="constrained", help="Keep answers to the skill's grammar."
+    "--constrained",
+    "mode",
+    flag_value="constrained",
+    help="Constrain answers to the skill's grammar.",
 )
 @click.option(
     "--unconstrained", "mode", flag_value="unconstrained", help="Let the model answer freely."
@@ -201,7 +204,7 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.command(name="generate", short_help="Answer prompts with a model and an adapter.")
 @click.argument("text", nargs=-1)
 @engine_options
-@click.option("--skill", help="Ask as this skill does, and keep answers to its grammar.")
+@click.option("--skill", help="Prompt as this skill does, and constrain answers to its grammar.")
 @click.option("--unconstrained", is_flag=True, help="With --skill: do not use the grammar.")
 @click.option("--system", metavar="TEXT", help="System prompt (without --skill).")
 @click.option(

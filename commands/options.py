@@ -40,10 +40,13 @@ def engine_options(command: Command) -> Command:
         click.option("--chat-template-kwargs", metavar="JSON", type=Variables(),
                      help="Variables of the chat template, such as "
                      "'{\"enable_thinking\": false}'; by default as the adapter was trained."),
-        click.option("--template-date", metavar="YYYY-MM-DD", help="What a chat template that "
-                     "writes the date takes for today; by default as the adapter was trained."),
-        click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is no "
-                     f"GGUF file yet; as livery gguf's --type.  [default: {GGUF_TYPE}]"),
+        click.option("--template-date", metavar="YYYY-MM-DD", help="The date that a chat template "
+                                                                   "writes as today's; by default "
+                                                                   "as the adapter was trained."),
+        click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is "
+                                                         "no GGUF file yet; the choices are those "
+                                                         "of livery gguf --type.  [default: "
+                                                         f"{GGUF_TYPE}]"),
         click.option("--tokenizer", metavar="DIR", help="llamacpp: the base's folder, for a GGUF "
                      "base whose adapter brings no tokenizer."),
         click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "

@@ -69,7 +69,7 @@ class TorchBackend:
             objective: what the run minimises.
 
         Raises:
-            UserError: the base, the device, a target or the optimizer is not to be had, or the run
+            UserError: the base, the device, a target or the optimizer is not available, or the run
                 does not fit the device.
         """
         require_torch()

@@ -102,7 +102,7 @@ def install(model: Any) -> str:
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
     model.set_attn_implementation(TREE_ATTENTION)
     if _running(model) != TREE_ATTENTION:  # transformers warns and leaves it
-        return f"{config.model_type} does not let its attention be exchanged"
+        return f"{config.model_type} does not allow its attention to be replaced"
     return ""
 
 

@@ -38,7 +38,7 @@ def peak(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Count `peak` anew from here."""
+    """Reset what `peak` counts."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

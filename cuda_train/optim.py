@@ -115,8 +115,8 @@ class AdamW8bit:
     """
 
     note = (
-        "The optimizer kept its moments in 8 bits; they were widened to float32, and "
-        "8 bits again lose up to 1 % of them."
+        "The optimizer kept its moments in 8 bits; they were widened to float32, and storing them "
+        "in 8 bits again loses up to 1 % of them."
     )
 
     def __init__(self, flat: Flat, settings: TrainSettings) -> None:

@@ -87,7 +87,7 @@ def write_folder(
         if not overwrite and (changed := edited(out)):
             raise UserError(
                 f"{out / changed[0]}: changed since Livery made it. Add --overwrite to make it "
-                "anew, or give --out another folder."
+                "again, or give --out another folder."
             )
     elif own := [name for name in map(_file, splits) if (out / name).exists()]:
         raise UserError(

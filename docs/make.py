@@ -73,7 +73,7 @@ def settings_table() -> str:
 
 
 def configuration_page(page: str) -> str:
-    """docs/configuration.md with its table written anew."""
+    """docs/configuration.md with its table rewritten."""
     before, rest = page.split(MARKS[0])
     return before + settings_table() + rest.split(MARKS[1])[1]
 

@@ -121,8 +121,8 @@ def run_arm(
         raise UserError("There are no cases to answer.")
     if arm.constrained and not has_grammar(scorer, cases):
         raise UserError(
-            f"The skill {scorer.SKILL.name} has no grammar to keep answers to. Evaluate it with "
-            "--unconstrained."
+            f"The skill {scorer.SKILL.name} has no grammar to constrain answers with. Evaluate it "
+            "with --unconstrained."
         )
     grammar = scorer.SKILL.constraint() if arm.constrained else None
     decoding = dataclasses.replace(decoding, grammar=grammar)

@@ -120,7 +120,7 @@ def check_lengths(settings: TrainSettings, longest: int) -> None:
         limit, reason = known
         raise UserError(
             f"{settings.model}: on rows of more than {limit:,} tokens mlx-lm's model computes "
-            f"something else than torch's ({reason}), and the longest row has {longest:,}. Drop "
+            f"something other than torch's ({reason}), and the longest row has {longest:,}. Drop "
             f"longer rows (--max-length {limit}), or train with --backend torch."
         )
 
@@ -142,7 +142,7 @@ def measure(folder: Path, tokens: Sequence[int]) -> Measured:
 def _cannot(folder: Path) -> str:
     """Why the two cannot be compared here; "" where they can."""
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-        return "torch is not installed (--check-base no says nothing of it)"
+        return "torch is not installed (--check-base no leaves this note out)"
     if "quantization" in read_config(folder):
         return "torch does not read weights that MLX quantized"
     need = 4 * sum(tensor.count for tensor in read_tensors(folder).values())
@@ -154,11 +154,11 @@ def _cannot(folder: Path) -> str:
 
 def _refusal(model: str, found: Measured) -> str:
     return (
-        f"{model}: MLX computes another base than torch from this folder: log-probabilities differ "
-        f"by {found.difference:.2g} over {found.tokens} tokens (allowed {ALLOWED:g}). mlx-lm reads "
-        "something in its config.json otherwise, and an adapter trained so would be wrong "
-        "everywhere else. Train with --backend torch; or, to be used with this mlx-lm alone, with "
-        "--check-base no."
+        f"{model}: MLX and torch read this base differently: log-probabilities differ by "
+        f"{found.difference:.2g} over {found.tokens} tokens (allowed {ALLOWED:g}). mlx-lm "
+        "interprets something in its config.json differently, and an adapter trained this way "
+        "would be wrong everywhere else. Train with --backend torch, or with --check-base no if "
+        "the adapter will only run on this mlx-lm."
     )
 
 

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     Here alone is the net under everything: what nobody foresaw becomes one message.
     """
-    streams.mend()
+    streams.prepare()
     arguments = sys.argv[1:] if arguments is None else arguments
     code = 1
     with contextlib.suppress(streams.OutputError):

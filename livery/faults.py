@@ -57,7 +57,7 @@ def _system(error: OSError) -> str | None:
         errno.EROFS: " Choose another place.",
         errno.ENOSPC: " Free some space and give the same command again.",
         errno.ENOTDIR: " A part of this path is a file: choose another name.",
-        errno.EISDIR: " A folder stands where a file belongs: choose another name.",
+        errno.EISDIR: " There is a folder where a file is expected: choose another name.",
         errno.EEXIST: " Something is already there: choose another name.",
         errno.ENAMETOOLONG: " Choose a shorter name.",
         errno.ELOOP: " A symbolic link leads back to itself.",
@@ -71,7 +71,9 @@ def report(arguments: list[str], error: Exception) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f[0]]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     said = shown(str(error).strip().split("\n")[0])
-    message = f"This is a fault of Livery, not yours: {type(error).__name__}: {said}{place}."
+    message = (
+        f"This is a bug in Livery, not a mistake of yours: {type(error).__name__}: {said}{place}."
+    )
     if os.environ.get("LIVERY_DEBUG", "0") not in ("", "0"):
         print(trace, file=sys.stderr)
         return message

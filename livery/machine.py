@@ -1,4 +1,4 @@
-"""What this machine is, what can train on it, what is missing, and the command that mends it."""
+"""What this machine is, what can train on it, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SLOW_GFLOPS = 20.0
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is missing or slow, and the command that mends it."""
+    """Something that is missing or slow, and the command that fixes it."""
 
     what: str
     remedy: str

@@ -18,7 +18,7 @@ from livery.errors import UserError
 LONGEST_REQUEST = 1 << 20
 
 
-def mend() -> None:
+def prepare() -> None:
     """Open what is closed, and let no stream's own fault end a run. Call it once, at the start."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -155,7 +155,7 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
     if lacking:
         raise UserError(
             f"{shown(folder)}: the weights lack {name_some(lacking)}, which {INDEX} lists. "
-            "Download the model again, whole."
+            "Download the complete model again."
         )
     return found
 
@@ -244,8 +244,8 @@ def check_complete(config: Mapping[str, Any], names: Iterable[str], folder: Path
             lacking.append(f"the {what}")
     if lacking:
         raise UserError(
-            f"{shown(folder)}: the weights lack {name_some(lacking)}. Download the model again, "
-            "whole."
+            f"{shown(folder)}: the weights lack {name_some(lacking)}. Download the complete model "
+            "again."
         )
 
 
@@ -259,8 +259,8 @@ def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) ->
     if not modules & set(_HEADS):
         raise UserError(
             f"{shown(folder)}: the weights lack lm_head.weight, and config.json says that the "
-            "embedding does not stand in for it (tie_word_embeddings: false). Download the model "
-            "again, whole; or set it to true if the model was trained so."
+            "embedding does not stand in for it (tie_word_embeddings: false). Download the "
+            "complete model again; or set it to true if the model was trained so."
         )
 
 

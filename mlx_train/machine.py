@@ -82,7 +82,7 @@ class Cores:
 
     def streams(self, prefix: int, rows: int, width: int) -> list[Any]:
         """Streams for a micro-batch of `rows` rows of `width` after `prefix` shared tokens; empty
-        where it had better stay whole."""
+        where it should stay whole."""
         parts = parts_of(self.count, prefix, rows, width)
         if parts == 1:
             return []

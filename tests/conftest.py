@@ -22,7 +22,7 @@ from livery.blas import use_openblas
 use_openblas()
 
 # The same examples in every run, however fast the machine is: what is found by chance would be
-# found in somebody else's change. With LIVERY_FUZZ they are drawn anew each time.
+# found in somebody else's change. With LIVERY_FUZZ they are drawn again each time.
 settings.register_profile(
     "livery",
     max_examples=60,

@@ -3,7 +3,7 @@
 Every family is made tiny from its own classes in transformers, trained for a step on torch and,
 where mlx-lm has it, on MLX, exported, and the folder loaded by PEFT, mlx-lm and transformers alone.
 A cell says what that gave; the columns of GGUF say what `livery convert` and `livery gguf` write.
-With --only the rows named are made anew and the others stay. Long: by hand, not in CI.
+With --only the rows named are made again and the others stay. Long: by hand, not in CI.
 """
 
 from __future__ import annotations

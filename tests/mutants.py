@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant("a lock on a file that is gone", "livery/training/run_folder.py",
            "if os.path.samestat(place.stat(), os.fstat(handle)):", "if True:",
            "tests/training/test_run_folder.py -k is_gone"),
-    Mutant("beginning anew removes what no run wrote", "livery/training/run_folder.py",
+    Mutant("starting over removes what no run wrote", "livery/training/run_folder.py",
            "    if not (folder / RUN_CONFIG).exists():\n        return\n", "",
            "tests/training/test_run_folder.py -k not_emptied"),
     # -- files

@@ -23,7 +23,7 @@ from tests.architecture import FLOORS
 
 @dataclass
 class Trip:
-    """Files in the order in which they are opened, each time anew where the file changes."""
+    """Files in the order in which they are opened, again each time the file changes."""
 
     path: list[str] = field(default_factory=list[str])
 

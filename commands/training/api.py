@@ -30,7 +30,7 @@ def train(
     Args:
         settings: of the run; what is left out has the default of docs/configuration.md.
         resume: go on with the run in the output folder.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: start over in a folder that holds a run.
         callbacks: called with every event of `livery.training.events`, in this order.
 
     Returns:
@@ -41,7 +41,7 @@ def train(
         Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` goes on.
     """
     if resume and overwrite:
-        raise UserError("overwrite begins anew and resume goes on: choose one.")
+        raise UserError("overwrite starts over and resume continues: choose one.")
     settings = dataclasses.replace(settings, model=resolve_name(settings.model))
     plain = dataclasses.asdict(settings)
     lora = plain.pop("lora")

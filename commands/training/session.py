@@ -44,7 +44,7 @@ class Request:
     Attributes:
         resume: go on with the run in the output folder.
         resume_anyway: although it was made from something else.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: start over in a folder that holds a run.
         held: the caller holds the folder's lock.
         begin: called when a new run is about to write its first file.
         resume_command: shown when the run is interrupted.

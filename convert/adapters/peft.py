@@ -106,7 +106,7 @@ def _check_flags(
     found: Mapping[str, Mapping[str, np.ndarray]], config: Mapping[str, Any], where: str
 ) -> None:
     """What the config says of DoRA and biases, and what the tensors are, must agree: PEFT drops
-    tensors that the config does not announce, and starts announced ones that are not there anew.
+    tensors that the config does not announce, and starts announced ones that are missing.
 
     Raises:
         UserError: naming key and module.

@@ -35,7 +35,7 @@ class Finding:
         refused: the runtime does not take the adapter, or aborts; else it takes it, but the user
             should know something.
         why: a sentence.
-        remedy: the command that mends it; "" where there is nothing to mend.
+        remedy: the command that fixes it; "" where there is nothing to fix.
     """
 
     rule: str

@@ -158,16 +158,16 @@ def _missing(case: Case, runtime: Runtime) -> Finding:
     if source is None or source.adapter is None:
         first = next(iter(case.forms.values()))
         why += f" It cannot be converted: {first.refusal}"
-        mend = _with_base(case) if "Give --base" in first.refusal else _restore(case, first)
-        return Finding("format", True, why, mend)
+        remedy = _with_base(case) if "Give --base" in first.refusal else _restore(case, first)
+        return Finding("format", True, why, remedy)
     adapter = source.adapter
     if case.base and not adapter.heads:
         adapter = adapter.replace(heads=(case.base.heads, case.base.kv_heads))
     try:
         refuse(adapter, wanted, case.base, source.format)
     except UserError as error:
-        mend = _way_out(case, runtime, str(error))
-        return Finding("format", True, f"{why} {error}", mend)
+        remedy = _way_out(case, runtime, str(error))
+        return Finding("format", True, f"{why} {error}", remedy)
     return Finding("format", True, why, case.convert(wanted))
 
 

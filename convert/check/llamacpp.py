@@ -62,7 +62,7 @@ def architecture_of(case: Case) -> str:
 
 
 def _anew(case: Case) -> str:
-    """Write the GGUF form anew from another form, where there is a readable one."""
+    """Write the GGUF form again from another form, where there is a readable one."""
     other = next((f for f in case.forms.values() if f.format != "gguf" and f.adapter), None)
     if other is None:
         return case.retrain()

@@ -33,7 +33,7 @@ def _parameters(form: Form) -> Mapping[str, Any]:
 
 
 def _anew(case: Case) -> str:
-    """The command that writes the MLX form anew: from another form, or from itself."""
+    """The command that writes the MLX form again: from another form, or from itself."""
     other = next((f for f in case.forms.values() if f.format != "mlx" and f.adapter), None)
     source = str(case.place(other or case.forms["mlx"]))
     words = ["livery", "convert", source, f"{case.path}-mlx", "--to", "mlx"]

@@ -39,12 +39,12 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ConfigRule:
-    """A key of adapter_config.json that must not be set; `mend` makes the command."""
+    """A key of adapter_config.json that must not be set; `remedy` makes the command."""
 
     name: str
     hit: Callable[[Config], bool]
     why: str
-    mend: Callable[[Case], str]
+    remedy: Callable[[Case], str]
 
 
 def _saves_modules(config: Config) -> bool:
@@ -118,7 +118,7 @@ def findings(case: Case) -> Iterator[Finding]:
     form = case.forms["peft"]
     for rule in CONFIG_RULES:
         if rule.hit(form.config):
-            yield Finding(rule.name, True, f"{rule.why}.", rule.mend(case))
+            yield Finding(rule.name, True, f"{rule.why}.", rule.remedy(case))
     for rule in (
         _architecture, _types, _required, _rank, _names, _halves, _embeddings, _mixtral, _experts,
         _dense_parameters, _scales,

@@ -125,8 +125,8 @@ def _chat(folder: Path | None, file: Path | None, template: Path | None) -> Chat
         return Chat(own, tuple(ends), f"that of {template}")
     if tokenizer is None:
         raise UserError(
-            "There is no tokenizer, and so no chat template: not with the adapter and not in a "
-            "base that is here. Give --base the base model's folder, or --template FILE."
+            "There is no tokenizer, and so no chat template: neither with the adapter nor in a "
+            "base on this machine. Give --base the base model's folder, or --template FILE."
         )
     turns = chat_turns.derive(tokenizer)
     notes: list[str] = []

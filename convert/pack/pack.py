@@ -154,7 +154,9 @@ def gather(path: Path, base: str | Path | None, scratch: Path) -> Contents:
         made.append(format)
     tokenizer = _tokenizer(folder if path.is_dir() else None, known)
     if not tokenizer:
-        notes.append("no tokenizer: neither here nor in a base that is here; give --base.")
+        notes.append(
+            "no tokenizer: neither in this folder nor in a base on this machine; give --base."
+        )
     members.update(tokenizer)
     members.update(_about(path, adapter, members, made, left_out, scratch, known))
     if Path(adapter.base_model).is_absolute():

@@ -74,7 +74,7 @@ class Verdict:
         found = [
             f"{name}: it is the base that differs, not the adapter: without one it computes "
             f"something else than {self.base_reference}, by {self.runs[name].base:.1e} (allowed "
-            f"{self.base_tolerance:.0e}). What it says of the adapter means nothing."
+            f"{self.base_tolerance:.0e}). Its result for the adapter means nothing."
             for name in self.other_bases
         ]
         found += [self.fault] if self.fault else []

@@ -128,7 +128,7 @@ def _choose(engines: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
 def _too_few(verdict: Verdict) -> str:
     why = "\n".join(f"  {name}: {reason}" for name, reason in verdict.left_out.items())
     return (
-        f"{verdict.adapter}: nothing to hold against each other; it takes two of "
+        f"{verdict.adapter}: nothing to compare; it takes at least two of "
         f"{', '.join(ENGINES)}." + (f"\n{why}" if why else "")
     )
 

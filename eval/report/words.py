@@ -200,7 +200,7 @@ def leaks(record: Record) -> str:
         return f"None of the {total} cases is in the training file ({rows})."
     return (
         f"{found['same']} of {total} cases are in the training file with at most a number or a "
-        f"name exchanged, {found['near']} more in nearly the same words ({rows})."
+        f"name replaced, {found['near']} more in nearly the same words ({rows})."
     )
 
 

@@ -38,7 +38,7 @@ def main() -> int:
     speeds = _measure(libraries)
     if not speeds:
         print(
-            "OpenBLAS is not installed: MLX will run many times slower than it could. To mend it:\n"
+            "OpenBLAS is not installed: MLX will run many times slower than it could. To fix it:\n"
             f"    {blas.remedy()}",
             file=sys.stderr,
         )

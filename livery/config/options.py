@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # What a setting decides. "step": what a step computes; a checkpoint made under another value is not
 # continued. "result": which of those steps become the adapter, or what the data's digest tells too;
-# `livery run` makes the adapter anew. "": neither.
+# `livery run` trains the adapter again. "": neither.
 Decides = Literal["step", "result", ""]
 
 

@@ -221,7 +221,7 @@ class TrainSettings:
         "Variables of the template, such as '{\"enable_thinking\": false}'.", decides="result",
     )  # fmt: skip
     template_date: str = setting(
-        "", Date(), "What a template that writes the date takes for today.", decides="result"
+        "", Date(), "The date that a template writes as today's.", decides="result"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", one_of("auto", "float32", "bfloat16", "float16"), "Dtype of the base's weights.",

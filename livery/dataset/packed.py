@@ -85,8 +85,8 @@ def most_bytes(packed: int) -> int:
 def bomb(source: Source, packed: int) -> UserError:
     remedy = "Write its rows as JSON lines" if source.format == "parquet" else "Unpack it yourself"
     return UserError(
-        f"{source}: grows from {packed:,} to more than {most_bytes(packed):,} bytes, which no data "
-        f"do: a bomb, or damaged. {remedy} if it is what you meant."
+        f"{source}: grows from {packed:,} to more than {most_bytes(packed):,} bytes, which no "
+        f"data set does: a bomb, or damaged. {remedy} if it is what you meant."
     )
 
 

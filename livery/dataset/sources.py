@@ -141,7 +141,7 @@ def _split(where: str, split: str, files: Mapping[str, Source]) -> tuple[Source,
         one, other, *_ = (names[0][1] for names in groups.values())
         raise UserError(
             f"{where}: holds both {shown(one)} and {shown(other)}: which of them is the {split} "
-            "split? Take one away, or name the training file itself."
+            "split? Remove one, or name the training file itself."
         )
     for group, shards in groups.items():
         for total in totals[group]:
@@ -157,7 +157,7 @@ def _split(where: str, split: str, files: Mapping[str, Source]) -> tuple[Source,
         if twice:
             raise UserError(
                 f"{where}: holds both {shown(twice[0])} and {shown(twice[1])}, the same part of "
-                f"the {split} split. Take one away."
+                f"the {split} split. Remove one."
             )
         return tuple(files[name] for _, name in sorted(shards))
     return ()

@@ -252,7 +252,7 @@ class ChatTemplate:
 
     @cached_property
     def wants_parts(self) -> bool:
-        """The template takes content as a list of parts alone, as those of models that see do."""
+        """The template takes content only as a list of parts, as those of models with images do."""
         outcomes: list[bool] = []
         for wrap in (lambda text: text, as_parts):  # pyright: ignore[reportUnknownLambdaType]
             turns = [{**m, "content": wrap(m["content"])} for m in _probe(_ASKS, _ANSWERS)]

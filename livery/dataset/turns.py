@@ -360,6 +360,6 @@ def _learnt(raw: dict[str, Any], role: str, where: str, name: str) -> bool | Non
         raise RowError(
             where,
             f"{name}: {next(iter(said))} asks to learn a {role}'s turn, but only the assistant's "
-            "are learned. Take the mark away, or learn everything with --no-mask-prompt.",
+            "are learned. Remove the mark, or learn everything with --no-mask-prompt.",
         )
     return learn

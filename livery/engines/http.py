@@ -134,7 +134,7 @@ class HTTPEngine:
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
         """Not over this interface: chat endpoints tell no probabilities of given answers."""
-        raise UserError("The http engine knows no log-probabilities; use --engine mlx.")
+        raise UserError("The http engine has no log-probabilities; use --engine mlx.")
 
     def facts(self) -> Facts:
         """See Engine."""
@@ -193,7 +193,7 @@ class HTTPEngine:
                 reason = getattr(error, "reason", error)
                 if isinstance(reason, TimeoutError):
                     raise UserError(
-                        f"{self._url}: no whole answer within {TIMEOUT:g} seconds."
+                        f"{self._url}: no complete answer within {TIMEOUT:g} seconds."
                     ) from None
                 if attempt == ATTEMPTS or isinstance(reason, ConnectionRefusedError):
                     raise UserError(
@@ -228,7 +228,7 @@ def _exchange(request: urllib.request.Request) -> tuple[int, bytes]:
     """(status, at most LARGEST_ANSWER + 1 bytes) of one request.
 
     Raises:
-        TimeoutError: not all of it came within TIMEOUT. The socket's own limit begins anew with
+        TimeoutError: not all of it came within TIMEOUT. The socket's own limit starts again with
             each byte, so the request runs in a thread that is left to itself.
         OSError, HTTPException: what urllib raises for the connection.
     """

@@ -120,8 +120,8 @@ def _child(
         elif ended.returncode:
             last = "\n  ".join(ended.stderr.strip().splitlines()[-LAST_LINES:])
             error = (
-                f"{adapter or model}: {engine} gave up (exit code {ended.returncode}). What it "
-                f"said last:\n  {last or 'nothing'}"
+                f"{adapter or model}: {engine} gave up (exit code {ended.returncode}). Its last "
+                f"output:\n  {last or 'nothing'}"
             )
         files = [folder / f"{name}.npy" for name in ("base", "tuned")]
         base, tuned = (np.load(f, allow_pickle=False) if f.is_file() else None for f in files)

@@ -176,7 +176,7 @@ class Forecast:
             mildest = [way(self.settings)[:1] for way in self._ways()]
             ways = [f"{change.flags} ({change.price})" for one in mildest for change in one]
             return f"{said} Try, in this order: {'; '.join(ways) or 'a smaller base model'}."
-        # Whatever the estimate said, this much was too much; libraries stay as they are.
+        # Whatever the estimate says, this much was too much; libraries stay as they are.
         parts, free = self.need(), self.device.free
         need = parts.total
         limit = int(min(free or need, parts.libraries + 0.85 * (need - parts.libraries)))

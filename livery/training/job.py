@@ -32,7 +32,7 @@ class Job:
         callbacks: called with every event, in this order, after it is in the run's own files.
         resume: go on with the run in the folder.
         resume_anyway: although it was made from something else.
-        overwrite: start anew in a folder that holds a run.
+        overwrite: start over in a folder that holds a run.
         held: the caller holds the folder's lock, and claimed it.
         record: what run_config.json says beside the loop's own facts.
         begin: called when a new run is about to write its first file.

@@ -98,14 +98,14 @@ class _Run:
                     self._tell(events.Interrupted(step))
                     raise Interrupted(
                         f"Stopped after step {step} of {self.total}; everything is saved in "
-                        f"{self.folder}. To go on: {self.job.resume_command}"
+                        f"{self.folder}. To continue: {self.job.resume_command}"
                     )
             return self._finish(step, time.monotonic() - began)
 
     # -- start -------------------------------------------------------------------------------
 
     def _start(self) -> int:
-        """Resume or start anew; returns the steps already taken."""
+        """Resume or start from scratch; returns the steps already taken."""
         self._choose_threads()
         self._check_fast_path()
         step = 0

@@ -117,7 +117,7 @@ def _saving_joined(depth: int, rows: int, batch_size: int) -> float:
 
 
 def _few_depths(groups: list[Group]) -> list[Group]:
-    """Round prefixes down where there are many lengths, since each new shape is compiled anew.
+    """Round prefixes down where there are many lengths, since each new shape is compiled again.
 
     The tokens cut off run with the suffixes instead: a few more tokens, the same gradients.
     """

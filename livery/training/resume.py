@@ -81,7 +81,7 @@ def _changes(
     if made_by.get("optimizer") != settings.optimizer:
         yield (
             f"The optimizer was {made_by.get('optimizer')}; its moments were read as float32, and "
-            "what 8 bits had lost stays lost."
+            "what 8 bits lost is not recovered."
         )
     if found.progress.valid not in ("", valid):
         yield "The validation set changed; the best checkpoint is reset."

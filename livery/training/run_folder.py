@@ -89,8 +89,8 @@ def _take(place: Path) -> int:
             doing = os.read(handle, 100).decode(errors="replace") or "training"
             os.close(handle)
             raise UserError(
-                f"{place.parent}: another process is {doing} in this folder. Wait for its end, or "
-                "choose another folder."
+                f"{place.parent}: another process is {doing} in this folder. Wait until it has "
+                "finished, or choose another folder."
             ) from None
         except FileNotFoundError:
             pass

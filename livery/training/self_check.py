@@ -1,8 +1,8 @@
 """Hold a run's loss against the plainest one there is, on its own first batch, before it trains.
 
 Most ways in which a shared prompt, a mask or a cache goes wrong are silent. Where the fast loss
-differs the run goes on without it; where the plain one differs too, or cannot be computed, nothing
-that would be trained could be trusted.
+differs the run continues without it; where the plain one differs too, or cannot be computed,
+nothing that would be trained could be trusted.
 """
 
 from __future__ import annotations

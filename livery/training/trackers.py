@@ -332,7 +332,9 @@ class Reports:
                 yield
         except (Exception, SystemExit) as error:
             self._open.pop(name, None)
-            self._warn(f"{name} is switched off; the run goes on without it ({first_line(error)}).")
+            self._warn(
+                f"{name} is switched off; the run continues without it ({first_line(error)})."
+            )
         finally:
             with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not ours
                 signal.signal(signal.SIGINT, handler)

@@ -157,7 +157,7 @@ def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) ->
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    shown = said.strip().splitlines()[-1].split("To go on: ")[1]
+    shown = said.strip().splitlines()[-1].split("To continue: ")[1]
     assert shown.endswith("train --resume --output-dir stopped")
     # The settings are on record: the command needs no other flag, not even the configuration file.
     resumed = subprocess.run(

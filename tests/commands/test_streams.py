@@ -48,7 +48,7 @@ def test_a_closed_stream_is_a_wish_not_to_hear() -> None:
 def test_the_number_of_a_closed_stream_goes_to_no_file(tmp_path: Path) -> None:
     """Else what a library prints to standard output would stand in the next file we open."""
     code = (
-        "from livery import streams; streams.mend(); import os, sys\n"
+        "from livery import streams; streams.prepare(); import os, sys\n"
         "file = open('kept', 'w'); file.write('whole'); file.flush()\n"
         "os.write(1, b'noise'); os.write(2, b'noise'); print('more')\n"
         "sys.exit(len(open('kept').read()) != 5)"
@@ -116,7 +116,7 @@ def broken(raising: str, *arguments: str, **environment: str) -> tuple[int, str,
 def test_a_fault_of_ours_is_told_as_one_and_kept_in_a_file(tmp_path: Path) -> None:
     code, out, said = broken(r"KeyError('rank\x1b')", TMPDIR=str(tmp_path))
     assert (code, out) == (faults.FAULT, "")
-    assert "Error: This is a fault of Livery, not yours: KeyError: 'rank\\x1b'" in said
+    assert "Error: This is a bug in Livery, not a mistake of yours: KeyError: 'rank\\x1b'" in said
     assert "Traceback" not in said
     (kept,) = tmp_path.glob("livery-fault-*.txt")
     assert str(kept) in said
@@ -144,7 +144,11 @@ def test_a_fault_of_ours_is_told_as_one_and_kept_in_a_file(tmp_path: Path) -> No
         ("FileNotFoundError(2, 'No such file or directory')", 1, "current folder no longer"),
         ("ModuleNotFoundError('x', name='fastapi')", 1, "fastapi is not installed."),
         ("KeyboardInterrupt()", 130, "Interrupted."),
-        ("RecursionError('deep')", faults.FAULT, "fault of Livery, not yours: RecursionError"),
+        (
+            "RecursionError('deep')",
+            faults.FAULT,
+            "a mistake of yours: RecursionError",
+        ),
         ("BrokenPipeError(32, 'Broken pipe')", faults.FAULT, "ended too soon (BrokenPipe"),
         ("EOFError()", faults.FAULT, "ended too soon (EOFError"),
     ],

@@ -359,7 +359,7 @@ TYPES: dict[str, tuple[dict[str, Any], bool, Any]] = {
 
 @pytest.mark.parametrize("key", TYPES)
 def test_values_of_the_wrong_type_are_said_by_key(key: str, folder: Path, base: Path) -> None:
-    """convert refuses each; of vLLM it is said what vLLM does; the command mends it."""
+    """convert refuses each; of vLLM it is said what vLLM does; the command fixes it."""
     changes, refused, becomes = TYPES[key]
     config = folder / "adapter_config.json"
     edit_config(config, **changes)

@@ -244,7 +244,7 @@ def test_every_remedy_fits_by_the_estimate(forecast: Callable[..., Forecast]) ->
     assert any(way.startswith("--grad-checkpoint") for way in ways)
     smaller = dataclasses.replace(ahead.settings, batch_size=8, grad_accum=2)
     assert ahead.need(smaller).total <= room
-    # Not by one flag alone: together; and what no flag mends is said.
+    # Not by one flag alone: together; and what no flag fixes is said.
     least = dataclasses.replace(
         ahead.settings, batch_size=1, grad_accum=16, grad_checkpoint=True,
         lora=LoraSettings(rank=8), quantize=4, optimizer="adamw_8bit",

@@ -105,7 +105,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     again = begin(killed, "resume=true")
     printed, errors = again.communicate()
     assert again.returncode == 0, errors
-    assert "step 1\n" not in printed, "it began anew"
+    assert "step 1\n" not in printed, "it started over"
     names = ("final.safetensors", "checkpoints/step-000012/state.safetensors")
     for name in names:
         ends = [(tmp_path / run_ / "run" / name).read_bytes() for run_ in ("whole", "killed")]

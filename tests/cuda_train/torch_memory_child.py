@@ -38,7 +38,7 @@ def measure(root: Path, case: dict[str, Any]) -> dict[str, Any]:
     batch = draw(*case["shape"], vocabulary=case["sizes"].get("vocab_size", 512))
     backend.train_step([batch], step=1, learning_rate=1e-3)  # oneDNN keeps what it made for a shape
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high mark begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the high mark is reset
     before = status("VmRSS")
     backend.train_step([batch], step=2, learning_rate=1e-3)
     return {

@@ -305,7 +305,7 @@ def test_an_answer_that_trickles_is_given_up(script: Script, monkeypatch: pytest
     with hostile(iter([script] * 9)) as url:
         engine = open_engine("http", "base", url=url)
         began = time.monotonic()
-        with pytest.raises(UserError, match=r"no whole answer within 0.5 seconds"):
+        with pytest.raises(UserError, match=r"no complete answer within 0.5 seconds"):
             engine.generate(ask(engine, "x"), Decoding())
         assert time.monotonic() - began < PATIENCE  # of the hours that it would take
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mlx_lm")
 
-from livery.engines.mlx.model_config import complete, mend, model_fields, module_name
+from livery.engines.mlx.model_config import complete, model_fields, module_name, translate
 from tests.saved_models import SAVED, VOCAB, saved_model
 
 TOKENS = np.random.default_rng(0).integers(3, VOCAB, 40).tolist()
@@ -49,9 +49,9 @@ def test_mlx_computes_what_torch_computes(name: str, tmp_path: Path) -> None:
 def test_a_key_that_is_there_keeps_its_value() -> None:
     rope = {"rope_type": "default", "rope_theta": 777.0, "partial_rotary_factor": 0.5}
     config = {"model_type": "phi", "rope_theta": 10.0, "rope_parameters": rope}
-    mended = mend(config)
-    assert (mended["rope_theta"], mended["partial_rotary_factor"]) == (10.0, 0.5)
-    assert mend(mended) == mended
+    translated = translate(config)
+    assert (translated["rope_theta"], translated["partial_rotary_factor"]) == (10.0, 0.5)
+    assert translate(translated) == translated
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mixtral", "gpt_neox", "gemma3_text"])
@@ -68,11 +68,13 @@ def test_no_name_is_added_that_the_model_does_not_read(kind: str) -> None:
 
 def test_layer_types_decide_the_pattern() -> None:
     kinds = ["sliding_attention"] * 2 + ["full_attention"]
-    mended = mend({"model_type": "gemma3_text", "sliding_window_pattern": 6, "layer_types": kinds})
-    assert mended["sliding_window_pattern"] == 3
+    translated = translate(
+        {"model_type": "gemma3_text", "sliding_window_pattern": 6, "layer_types": kinds}
+    )
+    assert translated["sliding_window_pattern"] == 3
     letters = {"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": 4}
-    assert mend({**letters, "layer_types": kinds})["sliding_window_pattern"] == "LLG"
-    assert mend({**letters, "sliding_window_pattern": "LG"})["sliding_window_pattern"] == "LG"
+    assert translate({**letters, "layer_types": kinds})["sliding_window_pattern"] == "LLG"
+    assert translate({**letters, "sliding_window_pattern": "LG"})["sliding_window_pattern"] == "LG"
 
 
 def written_config(kind: str) -> dict[str, Any]:
@@ -147,8 +149,10 @@ def test_what_a_folder_leaves_out(config: dict[str, Any], key: str, value: Any) 
 def test_the_language_models_part() -> None:
     rope = {"full_attention": {"rope_theta": 777.0}, "sliding_attention": {"rope_theta": 99.0}}
     text = {"model_type": "gemma3_text", "vocab_size": 512, "rope_parameters": rope}
-    mended = mend({"model_type": "gemma3", "tie_word_embeddings": True, "text_config": text})
-    assert mended["vocab_size"] == 512
-    inner = mended["text_config"]
+    translated = translate(
+        {"model_type": "gemma3", "tie_word_embeddings": True, "text_config": text}
+    )
+    assert translated["vocab_size"] == 512
+    inner = translated["text_config"]
     assert (inner["rope_theta"], inner["rope_local_base_freq"]) == (777.0, 99.0)
     assert inner["tie_word_embeddings"] is True

@@ -300,7 +300,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
             break
     _out, err = process.communicate()
     assert process.returncode == 130
-    assert "To go on: the same command with --resume" in err
+    assert "To continue: the same command with --resume" in err
     found, _ = checkpoint.newest(tmp_path / "run")
     assert found is not None
     assert found.state.step >= 5

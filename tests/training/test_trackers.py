@@ -243,8 +243,9 @@ def test_a_run_goes_on_without_a_tracker_that_fails(
     fine = add(monkeypatch, "fine", Broken())
     warnings = report(tmp_path, "early", "late", "last", "fine")
     assert [text.split()[0] for text in warnings] == ["early", "late", "last"]
-    assert f"early is switched off; the run goes on without it ({error.__name__}: no network)." in (
-        warnings
+    assert (
+        f"early is switched off; the run continues without it ({error.__name__}: no network)."
+        in (warnings)
     )
     assert (tmp_path / "run" / "final.safetensors").exists()
     assert (early.calls, late.calls) == (["open"], ["open", "log"])

@@ -80,7 +80,7 @@ class LlamaCppRuntime:
     """See `livery.engines.token_engine.Runtime`.
 
     Attributes:
-        process: what llama.cpp runs in; begun anew where a prompt needs a longer context.
+        process: what llama.cpp runs in; restarted where a prompt needs a longer context.
     """
 
     one_by_one = True

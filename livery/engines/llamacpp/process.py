@@ -128,7 +128,7 @@ class LlamaProcess:
         if found is not None:
             return _step(found)
         if as_if is None:
-            raise UserError(f"{self._files}: llama.cpp tells no log-probabilities here.")
+            raise UserError(f"{self._files}: llama.cpp gives no log-probabilities here.")
         # A token of bytes amid a character, which llama.cpp does not tell: look it up instead.
         whole = self.next(prompt, top=self.vocabulary, scale=scale)
         return Step(as_if, float(whole.row[as_if]), whole.ids[:top], whole.logprobs[:top])
@@ -164,7 +164,7 @@ class LlamaProcess:
         self._log.seek(0)
         said = _meaning(self._log.read())
         shown = "\n  ".join(said) if said else "nothing"
-        return f"{self._files}: llama.cpp gave up ({how}). What it said last:\n  {shown}"
+        return f"{self._files}: llama.cpp ended ({how}). Its last output:\n  {shown}"
 
 
 def _search_path() -> list[str]:

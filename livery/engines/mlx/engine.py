@@ -69,7 +69,7 @@ class MLXRuntime:
             limit, reason = self._exact
             raise UserError(
                 f"{self._base.path}: beyond {limit:,} tokens mlx-lm's model computes something "
-                f"else than torch's ({reason}), and a prompt of {prompt:,} tokens with an answer "
+                f"other than torch's ({reason}), and a prompt of {prompt:,} tokens with an answer "
                 f"of {answer:,} has {prompt + answer:,}. Take shorter prompts or answers "
                 "(--max-tokens), or --engine torch."
             )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from livery.engines.mlx.model_config import (
     complete,
-    mend,
     other_arithmetic,
     tie_as_the_whole,
+    translate,
     with_short_factors,
 )
 from livery.errors import UserError
@@ -108,7 +108,7 @@ def check_arithmetic(path: Path, remedy: str) -> None:
         UserError: saying what mlx-lm does otherwise.
     """
     config = read_config(path)
-    if why := other_arithmetic(mend(config), read_tensors(path)):
+    if why := other_arithmetic(translate(config), read_tensors(path)):
         raise UserError(
             f"{path}: mlx-lm computes {config.get('model_type')} differently from the model's own "
             f"code does: {why}. {remedy}"
@@ -160,7 +160,7 @@ def _load(path: Path, staged: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def require_mlx() -> None:
-    """Import MLX and mlx-lm, or say why that fails and what mends it.
+    """Import MLX and mlx-lm, or say why that fails and what fixes it.
 
     Raises:
         UserError: not installed, or the system is too old for it.

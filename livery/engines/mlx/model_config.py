@@ -6,7 +6,7 @@ names: rope's numbers nest in `rope_parameters` (once for the model, or once for
 layer), a pattern of layers is a list of `layer_types`, and some families' keys were renamed. A
 model built with the defaults computes something else than the one that was saved.
 
-`mend` translates what a dictionary alone can tell; `complete` adds the values that the folder
+`translate` translates what a dictionary alone can tell; `complete` adds the values that the folder
 leaves to transformers' own defaults, which differ from mlx-lm's here and there.
 """
 
@@ -29,7 +29,7 @@ _ALIASES = (
     ("rotary_pct", "partial_rotary_factor"),
     ("n_ctx", "n_positions"),
 )
-# What `mend` adds for some models and others have no use for.
+# What `translate` adds for some models and others have no use for.
 _OTHER_NAMES = frozenset(
     {name for names in _ALIASES for name in names}
     | {"sliding_window_pattern", "full_attention_interval", "rope_local_base_freq"}
@@ -38,7 +38,7 @@ _OTHER_NAMES = frozenset(
 _GRANITE_LAYERS = {"linear_attention": "mamba", "full_attention": "attention"}
 
 
-def mend(config: Mapping[str, Any]) -> Config:
+def translate(config: Mapping[str, Any]) -> Config:
     """`config` with the keys that mlx-lm's models look for beside the ones that it has.
 
     A key that is there keeps its value, but for layers' patterns, which `layer_types` decides in
@@ -228,24 +228,24 @@ _FAMILIES: dict[str, Callable[[Config], Config]] = {
 
 
 def complete(config: Mapping[str, Any]) -> Config:
-    """`mend(config)`, with what the folder leaves to transformers' classes.
+    """`translate(config)`, with what the folder leaves to transformers' classes.
 
     A key that config.json lacks has a default in transformers and often another one in mlx-lm
     (qwen2's rope_theta: 10,000 and 1,000,000; llama's tie_word_embeddings: false and true).
     transformers' counts: it is what the model was saved with.
     """
-    mended = mend(config)
-    fields = model_fields(mended)
+    translated = translate(config)
+    fields = model_fields(translated)
     known = _transformers_values(config)
     if known:
-        _fill(mended, mend(known), fields)
-    for part in (mended, *_parts(mended)):
+        _fill(translated, translate(known), fields)
+    for part in (translated, *_parts(translated)):
         heads, hidden = part.get("num_attention_heads"), part.get("hidden_size")
         lacks = "head_dim" in fields and part.get("head_dim") is None
         if lacks and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             part["head_dim"] = hidden // heads
-    _drop_unread(mended, config)
-    return mended
+    _drop_unread(translated, config)
+    return translated
 
 
 def tie_as_the_whole(config: Config, tensors: Iterable[str]) -> None:
@@ -256,14 +256,14 @@ def tie_as_the_whole(config: Config, tensors: Iterable[str]) -> None:
             part["tie_word_embeddings"] = True
 
 
-def _drop_unread(mended: Config, config: Mapping[str, Any]) -> None:
-    """Take out the other names that `mend` gave and that this family's model does not read.
+def _drop_unread(translated: Config, config: Mapping[str, Any]) -> None:
+    """Take out the other names that `translate` gave and that this family's model does not read.
 
     The configuration is also written (`livery mlx`), and whoever reads it there would have to know
     what they are for.
     """
     for name in ("", *_NESTED):
-        part: Any = mended if not name else mended.get(name)
+        part: Any = translated if not name else translated.get(name)
         given: Any = config if not name else config.get(name)
         if not isinstance(part, dict) or not isinstance(given, Mapping):
             continue
@@ -323,12 +323,12 @@ def _parts(config: Config) -> list[Config]:
     return [config[name] for name in _NESTED if isinstance(config.get(name), dict)]
 
 
-def _fill(mended: Config, known: Config, fields: set[str]) -> None:
+def _fill(translated: Config, known: Config, fields: set[str]) -> None:
     for key, value in known.items():
-        if key in _NESTED and isinstance(value, dict) and isinstance(mended.get(key), dict):
-            _fill(mended[key], value, fields)
-        elif key in fields and key not in mended and value is not None:
-            mended[key] = value
+        if key in _NESTED and isinstance(value, dict) and isinstance(translated.get(key), dict):
+            _fill(translated[key], value, fields)
+        elif key in fields and key not in translated and value is not None:
+            translated[key] = value
 
 
 def _transformers_values(config: Mapping[str, Any]) -> Config:
@@ -370,10 +370,10 @@ def model_fields(config: Mapping[str, Any]) -> set[str]:
 
 def other_arithmetic(config: Mapping[str, Any], tensors: Iterable[str]) -> str:
     """What mlx-lm 0.32 computes otherwise than the model's own code, measured against transformers;
-    "" where nothing is known. No configuration mends these.
+    "" where nothing is known. No configuration fixes these.
 
     Args:
-        config: of the folder, mended.
+        config: of the folder, translated.
         tensors: names in its files.
     """
     kind = config.get("model_type")

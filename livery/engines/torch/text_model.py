@@ -75,7 +75,7 @@ def text_alone(model: Any, name: str) -> Any:
         name: of its folder or hub id, for messages.
 
     Raises:
-        UserError: it is multimodal, and its language model is not to be had by itself.
+        UserError: it is multimodal, and its language model is not available by itself.
     """
     text = getattr(model.config, "text_config", None)
     if text is None or model.config.get_text_config() is model.config:
