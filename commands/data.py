@@ -15,6 +15,7 @@ from livery.config.flags import given_flags, option_flags
 from livery.errors import counted, printable, shown
 
 _SHOWN = 20
+_WEIGHTS = ("adapters.safetensors", "adapter_model.safetensors")
 
 
 class DataGroup(click.Group):
@@ -116,7 +117,24 @@ def _skill_command(name: str) -> click.Command:
         )
         return 0
 
-    return command
+    describe = skills.get_skill(name).vocabulary
+    if describe is None:
+        return command
+
+    def print_vocabulary(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+        if asked:
+            trained = any((Path("adapters", skill) / file).is_file() for file in _WEIGHTS)
+            click.echo(json.dumps(describe(trained), indent=2))
+            ctx.exit()
+
+    return click.option(
+        "--vocabulary",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_vocabulary,
+        help=f"Print the answers' vocabulary as JSON, and whether adapters/{skill} is trained.",
+    )(command)
 
 
 @data.command("check", short_help="Check data before training on it.")

@@ -37,7 +37,7 @@ def sentence(source: Source, said: Said, extra: str = "") -> str:
     if said.owner and source.chance(0.16):
         return fill(source, source.own(FRAMES["owner"]), said)
     # Left to the pools, an expression would hardly ever open the sentence.
-    opening = "{w}" if source.chance(0.2) else ""
+    opening = "{w}" if source.chance(0.3) else ""
     if said.tense == "past" or (said.tense == "any" and source.chance(0.4)):
         frames = tuple(f for f in FRAMES["past"] if said.noun or "{n}" not in f)
         return fill(source, source.own(frames, opening), said)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datagen.date_keys.numbers import words
+from datagen.date_keys.numbers import spoken, words
 from datagen.date_keys.said import Said, Source
 from livery.skills.date_keys import time_key
 
 # Half of the times said are on the hour; most others on a quarter or five minutes.
 _MINUTES = (0,) * 12 + (30,) * 7 + (15,) * 4 + (45,) * 5 + (5, 10, 20, 25, 35, 40, 50, 55) * 2
+
+_TO = (*("to",) * 6, "till", "of")
 
 
 def minutes(source: Source) -> int:
@@ -44,17 +46,18 @@ def face(source: Source, hour: int, minute: int, plain: bool = False) -> str:
     a = "a " if source.chance(0.25) else ""
     mins = " minutes" if minute % 5 or source.chance(0.15) else ""
     if way == "quarter past":
-        return f"{a}quarter {rng.choice(('past', 'past', 'past', 'after'))} {say(h)}"
+        quarter = "15" if digits and source.chance(0.4) else f"{a}quarter"
+        return f"{quarter} {rng.choice(('past', 'past', 'past', 'after'))} {say(h)}"
     if way == "half past":
         return f"half past {say(h)}"
     if way == "half":
         return f"half {say(h)}"
     if way == "quarter to":
-        return f"{a}quarter to {say(after)}"
+        return f"{a}quarter {rng.choice(_TO)} {say(after)}"
     if way == "past":
-        return f"{say(minute)}{mins} past {say(h)}"
+        return f"{say(minute)}{mins} {rng.choice(('past', 'past', 'after'))} {say(h)}"
     if way == "to":
-        return f"{say(60 - minute)}{mins} to {say(after)}"
+        return f"{say(60 - minute)}{mins} {rng.choice(_TO)} {say(after)}"
     if digits:
         return f"{h}{rng.choice((':', ' ', ':', ' ', '.'))}{minute:02}"
     if minute < 10:
@@ -103,7 +106,9 @@ def with_half(source: Source, hour: int | None = None, minute: int | None = None
     """A time that says which half of the day it means."""
     hour = hour_of_day(source) if hour is None else hour
     minute = minutes(source) if minute is None else minute
-    if hour in (0, 12):
+    if hour in (0, 11, 12, 23) and minute and minute % 5 == 0 and source.chance(0.4):
+        text = _by_noon(source, hour, minute)
+    elif hour in (0, 12):
         text = _twelve(source, hour, minute)
     elif source.chance(0.3) and hour >= 13:
         text = time_of_24(source, hour, minute)
@@ -113,6 +118,16 @@ def with_half(source: Source, hour: int | None = None, minute: int | None = None
         # "half seven" and "quarter to seven" name the hour that follows, so noon and one differ.
         text = half_of_day(source, hour, face(source, hour, minute, plain=source.chance(0.7)))
     return _placed(source, text, time_key(hour, minute))
+
+
+def _by_noon(source: Source, hour: int, minute: int) -> str:
+    """ "quarter to noon", "ten past midnight": the half of the day needs no other word."""
+    twelve = source.shared(("noon", "noon", "midday")) if hour in (11, 12) else "midnight"
+    before, count = hour in (11, 23), 60 - minute if hour in (11, 23) else minute
+    said = {15: source.shared(("quarter", "a quarter", "15")), 30: "half"}.get(count)
+    if said is None or (count == 30 and before):
+        said = spoken(source, count)
+    return f"{said} {'to' if before else 'past'} {twelve}"
 
 
 def _twelve(source: Source, hour: int, minute: int) -> str:
@@ -159,7 +174,7 @@ def _placed(source: Source, text: str, key: str | None) -> Said:
     keys = (key,) if key else ()
     before = source.shared(
         ("at",) * 14
-        + ("around", "about", "by", "before", "after", "just after", "from", "at about")
+        + ("around", "about", "by", "before", "after", "just after", "from", "at about", "for")
     )
     after = source.shared(("",) * 12 + (" sharp", " or so", " exactly", " on the dot"))
     if text in ("noon", "midnight") or source.chance(0.5):

@@ -229,6 +229,11 @@ _THIS_DAY = (
     "this coming {}",
     "on the coming {}",
     "the coming {}",
+    "the upcoming {}",
+    "upcoming {}",
+    "this upcoming {}",
+    "on the upcoming {}",
+    "{} coming",
     "by {}",
     "before {}",
     "until {}",
@@ -252,6 +257,10 @@ _NEXT_DAY = (
     "next week on {}",
     "next week {}",
     "the {} of next week",
+    "the following {}",
+    "the following {}",
+    "on the following {}",
+    "following {}",
     "by next {}",
     "before next {}",
     "any time next {}",
@@ -267,6 +276,13 @@ _LAST_DAY = (
     "since last {}",
     "the {} of last week",
     "all day last {}",
+    "this past {}",
+    "this past {}",
+    "the previous {}",
+    "on the previous {}",
+    "previous {}",
+    "past {}",
+    "the past {}",
 )
 
 
@@ -318,7 +334,23 @@ _PERIOD_PAST = (
     "late {}",
     "on average {}",
 )
-_BARE_WEEKEND = ("at the weekend", "over the weekend", "on the weekend", "this coming weekend")
+_BARE_WEEKEND = (
+    *("at the weekend", "over the weekend", "on the weekend", "this coming weekend"),
+    *("the coming weekend", "the upcoming weekend", "this upcoming weekend", "upcoming weekend"),
+)
+# Other words for this, next and last. The coming weekend is this one, but the coming week the next.
+_OTHER_WORDS = {
+    "this": ("the current {}", "the current {}", "current {}", "this current {}"),
+    "next": (
+        "the following {}",
+        "the following {}",
+        "following {}",
+        "the coming {}",
+        "the upcoming {}",
+        "upcoming {}",
+    ),
+    "last": ("the previous {}", "the past {}", "this past {}", "previous {}", "past {}"),
+}
 PERIODS = tuple(
     f"{w}_{p}" for w in ("this", "next", "last") for p in ("week", "weekend", "month", "year")
 )
@@ -330,7 +362,16 @@ def period(source: Source, key: str | None = None) -> Said:
     noun = key.replace("_", " ")
     if key == "this_weekend" and source.chance(0.6):
         return Said(source.shared(_BARE_WEEKEND), (key,), noun="the weekend", owner="the weekend's")
-    which = noun.split(" ")[0]
+    which, unit = noun.split(" ")
+    if source.chance(0.14):
+        others = _OTHER_WORDS[which]
+        if unit == "weekend" and which == "next":
+            others = others[:3]
+        text = source.shared(others).format(unit)
+        before = source.shared(("",) * 5 + ("in ", "for ", "during "))
+        if text.startswith(("the ", "this ")):
+            text = f"{before}{text}"
+        return Said(text, (key,), tense={"last": "past", "next": "future", "this": "any"}[which])  # pyright: ignore[reportArgumentType]
     if which == "last":
         return Said(source.shared(_PERIOD_PAST).format(noun), (key,), noun, owner(noun), "past")
     if which == "this":

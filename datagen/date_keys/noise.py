@@ -9,6 +9,9 @@ from datagen.date_keys.said import Source
 _OPENERS = (
     *("um", "uh", "er", "erm", "hey", "ok", "okay", "so", "right", "well", "please", "hi", "oh"),
     *("can you", "could you", "would you", "can you please", "could you please", "i'd like you to"),
+    *("jarvis", "hey jarvis", "ok jarvis", "please jarvis", "computer", "alexa", "hey google"),
+    *("hey siri", "good morning", "good evening jarvis", "hi jarvis", "note to self", "reminder"),
+    *("urgent", "important", "todo", "fyi", "btw", "hey can u", "pls", "listen up", "actually"),
     *(
         "hey can you",
         "um could you",
@@ -55,6 +58,8 @@ _CLOSERS = (
         "got it",
         "mate",
     ),
+    *("pls", "thx", "asap", "jarvis", "if possible", "thank you jarvis", "have a nice day", "lol"),
+    *("good night", "don't forget", "it's important", "thanks a lot", "ok thanks"),
 )
 _INSIDE = ("um", "uh", "er", "like", "you know", "erm", "i mean", "let me think", "hmm", "well")
 

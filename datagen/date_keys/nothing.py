@@ -42,12 +42,28 @@ def duration(source: Source) -> Said:
         "for up to {}",
         "for {} or so",
         "for no more than {}",
+        "for the past {}",
+        "for the last {}",
+        "over the last {}",
+        "in the last {}",
+        "the last {}",
+        "the past {}",
+        "the next {}",
+        "these past {}",
+        "over the next {}",
+        "within {}",
+        "lasting {}",
     )
     said = amount(source)
     if said.startswith(("a ", "an ", "half")):
         forms = ("for {}", "for {}", "for about {}", "for {} or so", "for just {}")
     text = source.shared(forms).format(said)
-    if source.chance(0.08):
+    if source.chance(0.06):
+        unit = source.shared(
+            ("hour", "day", "week", "minute", "few days", "few hours", "month or so")
+        )
+        text = source.shared(("in the next {}", "over the next {}", "within the {}")).format(unit)
+    elif source.chance(0.08):
         text = source.shared(("all day", "all night", "all day long", "for ages", "for a while"))
     return Said(text, tense="any")
 
@@ -87,8 +103,51 @@ def habit(source: Source) -> Said:
         "monthly",
         "hourly",
         "every night before bed",
+        *_more_habits(source, name, part, number),
     )
     return Said(source.shared(forms), tense="any")
+
+
+def _more_habits(source: Source, name: str, part: str, number: str) -> tuple[str, ...]:
+    """What comes round again, in the other words for it."""
+    other = source.shared(WEEKDAYS)
+    nth = source.shared(("first", "second", "third", "last", "1st", "2nd", "3rd", "fourth"))
+    unit = source.shared(("day", "week", "month", "year", "hour", "weekend", "weekday"))
+    open_ = without_half(source).noun
+    return (
+        f"every other {name}",
+        f"every other {name}",
+        f"every second {name}",
+        f"alternate {name}s",
+        f"every {nth} {name} of the month",
+        f"the {nth} {name} of the month",
+        f"the {nth} {name} of each month",
+        f"the {nth} {name} in {source.shared(MONTHS)}",
+        f"every {name} and {other}",
+        f"{name}s and {other}s",
+        f"on {name}s and {other}s",
+        f"{name}s at {open_}",
+        f"every {name} at {open_}",
+        f"every {unit} at {open_}",
+        f"{name} {part}s",
+        f"on {name} {part}s",
+        f"every {name} and {other} {part}",
+        f"each and every {unit}",
+        f"every other {unit}",
+        f"every single {unit}",
+        f"each {unit}",
+        f"{unit} after {unit}",
+        f"{unit} by {unit}",
+        f"{number} times a {unit}",
+        f"once every {number} {unit}s",
+        f"every {number} {unit}s",
+        f"from {name} to {other} every week",
+        f"most {part}s",
+        f"in the {part}s",
+        source.shared(("annually", "yearly", "nightly", "biweekly", "fortnightly", "quarterly")),
+        source.shared(("most days", "most weekends", "every now and again", "day in day out")),
+        source.shared(("on a daily basis", "on a weekly basis", "on the first of every month")),
+    )
 
 
 def ago(source: Source) -> Said:
@@ -127,10 +186,40 @@ def date(source: Source) -> Said:
         f"next {source.shared(('summer', 'spring', 'autumn', 'winter'))}",
         source.shared(("at christmas", "on christmas day", "on new year's eve", "at easter")),
         f"on {number} {source.rng.randrange(1, 13)}",
+        *_more_dates(source, month, nth, number),
         f"in {source.shared(('2019', '2024', 'twenty twenty eight', '1998', 'twenty thirty'))}",
     )
     text = source.shared(forms)
     return Said(text, noun=f"the {nth} of {month}", owner=f"{month}'s", tense="any")
+
+
+def _more_dates(source: Source, month: str, nth: str, number: int) -> tuple[str, ...]:
+    """Weekdays of a calendar date, and parts of a month or a year."""
+    name = source.shared(WEEKDAYS)
+    which = source.shared(("first", "second", "third", "last", "last", "1st", "2nd"))
+    thing = source.shared((*WEEKDAYS, "day", "week", "weekend"))
+    season = source.shared(("summer", "spring", "autumn", "winter", "fall"))
+    year = source.rng.randrange(1960, 2040)
+    return (
+        f"on {name} the {nth}",
+        f"{name} {month} {nth}",
+        f"on {name} {number} {month}",
+        f"the {which} {thing} of {month}",
+        f"on the {which} {thing} of {month}",
+        f"the {which} {thing} in {month}",
+        f"the week of {month} {nth}",
+        f"in {month} {year}",
+        f"{month} {number} {year}",
+        f"in the year {year}",
+        f"since {year}",
+        f"this {season}",
+        f"last {season}",
+        f"this {month}",
+        source.shared(("next quarter", "this quarter", "last quarter", "next term", "this decade")),
+        source.shared(("on my birthday", "at new year", "on halloween", "on thanksgiving")),
+        f"on {source.rng.randrange(1, 13)}/{source.rng.randrange(1, 29)}",
+        f"on {number}/{source.rng.randrange(1, 13)}/{year}",
+    )
 
 
 def far(source: Source) -> Said:
@@ -148,6 +237,9 @@ def far(source: Source) -> Said:
         f"in {number} years",
         f"in {spoken(source, source.rng.randrange(5, 60))} seconds",
         f"{number} months from now",
+        f"{number} {source.shared(('months', 'years'))} {source.shared(('hence', 'later'))}",
+        f"{number} {source.shared(('months', 'years'))} from {source.shared(('today', 'now'))}",
+        f"a {source.shared(('month', 'year'))} from {source.shared(('today', 'now'))}",
         "in a month's time",
     )
     text = source.shared(forms)
@@ -205,6 +297,18 @@ _VAGUE = (
     "at a better time",
     "any day now",
     "in due course",
+    *("the other day", "the other night", "the next day", "the day after", "that morning"),
+    *(
+        "after lunch",
+        "before lunch",
+        "after breakfast",
+        "before dinner",
+        "before bed",
+        "after work",
+    ),
+    *("asap", "now", "in the future", "in the past", "recently", "lately", "these days"),
+    *("a couple of times", "all the time", "on time", "in time", "last minute", "once more"),
+    *("a moment ago", "a little later", "some morning", "one evening", "in a jiffy", "in a tick"),
 )
 
 

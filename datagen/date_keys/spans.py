@@ -29,8 +29,8 @@ def in_minutes(source: Source) -> Said:
         count = source.shared(_MINUTES) if source.chance(0.75) else source.rng.randrange(2, 100)
         unit = source.shared(source.shared(_UNITS))
         amount = f"{spoken(source, count)} {unit}"
-        if source.chance(0.02):
-            amount, count = "one minute", 1
+        if source.chance(0.04):
+            amount, count = source.shared(("one minute", "a minute", "1 minute")), 1
     return _from_now(source, amount, f"in_{count}_minutes")
 
 
@@ -51,6 +51,8 @@ def hours(source: Source) -> tuple[str, int]:
         + ("and minutes",) * 7
         + ("hour and quarter",) * 2
         + ("couple",)
+        + ("ten",)
+        + ("half after",)
     )
     if kind == "one":
         return source.shared(("an hour", "an hour", "one hour", "1 hour")), 60
@@ -64,7 +66,14 @@ def hours(source: Source) -> tuple[str, int]:
             90,
         )
     if kind == "couple":
-        return "a couple of hours", 120
+        return source.shared(("a couple of hours", "a couple of hours", "a couple hours")), 120
+    if kind == "ten":  # "an hour and ten"
+        past = source.shared((5, 10, 10, 20, 20, 25, 35, 40, 50))
+        head, sixty = source.shared((("an hour", 60), ("an hour", 60), ("two hours", 120)))
+        return f"{head} and {spoken(source, past)}", sixty + past
+    if kind == "half after":
+        count = source.rng.randrange(2, 7)
+        return f"{spoken(source, count, 0.3)} hours and a half", 60 * count + 30
     if kind == "hour and quarter":
         return source.shared(
             (
@@ -75,13 +84,16 @@ def hours(source: Source) -> tuple[str, int]:
             )
         )
     if kind == "whole":
-        count = source.rng.randrange(2, 11) if source.chance(0.95) else source.rng.randrange(11, 25)
+        draw = source.rng.random()
+        count = source.rng.randrange(2, 11) if draw < 0.8 else source.rng.randrange(11, 25)
+        if draw > 0.94:
+            count = source.shared((36, 48, 72))
         return f"{spoken(source, count)} hours", 60 * count
     count = source.rng.randrange(2, 9)
     if kind == "and a half":
         return f"{spoken(source, count, 0.2)} and a half hours", 60 * count + 30
     count = source.shared((1, 1, 1, 2, 2, 3, 4))
-    past = source.shared((5, 10, 15, 20, 25, 30, 35, 40, 45, 50))
+    past = source.shared((5, 10, 15, 15, 20, 25, 30, 30, 30, 35, 40, 45, 45, 50, 55))
     whole = (
         source.shared(("an hour", "an hour", "one hour", "1 hour"))
         if count == 1
@@ -100,18 +112,29 @@ def in_days(source: Source) -> Said:
         )
         amount = f"{spoken(source, count)} days"
         if source.chance(0.1):
-            amount, count = source.shared((("a day", 1), ("one day", 1), ("a couple of days", 2)))
+            amount, count = source.shared(
+                (
+                    ("a day", 1),
+                    ("a day", 1),
+                    ("one day", 1),
+                    ("1 day", 1),
+                    ("a couple of days", 2),
+                    ("a couple days", 2),
+                )
+            )
     elif draw < 0.65:
         amount, count = source.shared(("a week", "a week", "one week", "1 week")), 7
     elif draw < 0.87:
         weeks = source.rng.randrange(2, 7) if source.chance(0.85) else source.rng.randrange(7, 13)
         amount, count = f"{spoken(source, weeks)} weeks", 7 * weeks
         if source.chance(0.06):
-            amount, count = "a couple of weeks", 14
+            amount, count = source.shared((("a couple of weeks", 14), ("a couple weeks", 14)))
+        elif source.chance(0.05):
+            amount, count = source.shared((("a week and a day", 8), ("a week and two days", 9)))
     else:
         amount, count = "a fortnight", 14
     said = _from_now(source, amount, f"in_{count}_days")
-    if source.chance(0.05):
+    if source.chance(0.1):
         return Said(f"{amount} from today", said.keys)
     return said
 
@@ -121,9 +144,13 @@ def _from_now(source: Source, amount: str, key: str) -> Said:
     times = f"{amount} time" if plural else f"{amount}'s time"
     if plural and source.chance(0.2):
         times = f"{amount}' time"
+    if amount.split(" ")[-2:-1] == ["and"] and not plural:  # "an hour and ten"
+        times = f"{amount} minutes' time"
     forms = (
         *(f"in {amount}",) * 13,
         *(f"{amount} from now",) * 5,
+        *(f"{amount} later",) * 2,
+        f"{amount} hence",
         f"in {times}",
         f"in {times}",
         f"in about {amount}",

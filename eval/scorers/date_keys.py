@@ -191,4 +191,4 @@ def _from_messages(messages: Any, where: str) -> tuple[Any, Any]:
 def _strings(value: Any, where: str) -> list[str]:
     if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
         raise UserError(f'{where}: "date_keys" must be a list of strings, such as ["tomorrow"].')
-    return list(value)
+    return [date_keys.plain(key) for key in value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
@@ -13,13 +14,17 @@ import pytest
 from datagen.date_keys import (
     SETS,
     clock,
+    combine,
     compose,
     counts,
     days,
     generate,
     hand_written,
+    lists,
     nothing,
     spans,
+    things,
+    typed,
 )
 from datagen.date_keys.noise import roughen, slip
 from datagen.date_keys.numbers import ordinal, words
@@ -71,12 +76,15 @@ MAKERS = {
     "date": nothing.date,
     "far": nothing.far,
     "vague": nothing.vague,
-    "day with time": compose._day_with_time,
-    "part with time": compose._part_with_time,
-    "weekday part": compose._weekday_part,
+    "day with time": combine.day_with_time,
+    "part with time": combine.part_with_time,
+    "weekday part": combine.weekday_part,
+    "weekdays": lists.weekdays,
+    "several": lists.several,
 }
 # Rare wordings of the clock need more draws to turn up.
-DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 20_000}
+DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 20_000, "habit": 20_000}
+DRAWS |= {"duration": 12_000, "weekday": 8_000, "period": 8_000, "weekdays": 20_000}
 TABLES = {name: table(make, DRAWS.get(name, 5_000)) for name, make in MAKERS.items()}
 
 # Every convention of the skill, as people say it: maker, wording, keys.
@@ -109,8 +117,21 @@ weekday | tuesday of next week | next_tuesday
 weekday | on tuesday of next week | next_tuesday
 weekday | sunday next week | next_sunday
 weekday | last saturday | last_saturday
+weekday | the upcoming friday | this_friday
+weekday | the following monday | next_monday
+weekday | this past tuesday | last_tuesday
+weekday | the previous sunday | last_sunday
+weekdays | monday or tuesday | this_monday this_tuesday
+weekdays | from monday to friday | this_monday this_friday
+weekdays | wednesday thursday or friday | this_wednesday this_thursday this_friday
 period | at the weekend | this_weekend
 period | next month | next_month
+period | the current week | this_week
+period | the following week | next_week
+period | the coming week | next_week
+period | the coming weekend | this_weekend
+period | the previous month | last_month
+period | the past year | last_year
 period | at the end of next week | next_week
 period | last year | last_year
 time | 3 pm | at_3pm
@@ -133,11 +154,17 @@ time | twelve noon | noon
 time | 12 pm | noon
 time | 12 am | midnight
 time | half past twelve pm | at_12_30pm
+time | quarter to noon | at_11_45am
+time | ten past midnight | at_12_10am
+time | twenty after three pm | at_3_20pm
+time | 15 past 3 pm | at_3_15pm
 no half | seven |
 no half | half past six |
 no half | quarter to four |
 no half | 8 30 |
 no half | seven o'clock |
+no half | twenty after three |
+no half | half 7 |
 later | in twenty minutes | in_20_minutes
 later | in two hours | in_120_minutes
 later | in half an hour | in_30_minutes
@@ -152,11 +179,26 @@ later | in a week | in_7_days
 later | in a fortnight | in_14_days
 later | three weeks from now | in_21_days
 later | in four days time | in_4_days
+later | an hour and ten from now | in_70_minutes
+later | in an hour and ten | in_70_minutes
+later | in a couple of hours | in_120_minutes
+later | in a day | in_1_days
+later | a week from today | in_7_days
+later | 30 minutes later | in_30_minutes
+later | an hour hence | in_60_minutes
+later | in one hour and fifteen minutes | in_75_minutes
 duration | for two hours |
 duration | for half an hour |
 habit | every monday |
 habit | on fridays |
 habit | every morning |
+habit | every other friday |
+habit | the second monday of the month |
+habit | day after day |
+habit | each day |
+duration | the last two hours |
+vague | after lunch |
+vague | the other day |
 ago | three days ago |
 ago | two weeks ago |
 date | on march 5th |
@@ -315,7 +357,7 @@ def test_dates_stand_at_the_front_in_the_middle_and_at_the_end(splits):
 
 def test_a_day_and_a_time_stand_in_the_order_they_are_said():
     day, time = Said("tomorrow", ("tomorrow",)), Said("at 3 pm", ("at_3pm",), "3 pm")
-    made = {compose._together(Source(random.Random(n)), day, time) for n in range(40)}
+    made = {combine.together(Source(random.Random(n)), day, time) for n in range(40)}
     assert {(said.text, said.keys) for said in made} == {
         ("tomorrow at 3 pm", ("tomorrow", "at_3pm")),
         ("at 3 pm tomorrow", ("at_3pm", "tomorrow")),
@@ -394,3 +436,45 @@ def test_third_set_holds_every_kind_and_each_case_once():
     for name in ("validation", "second"):
         other = {asked(row) for row in hand_written(SETS / f"{name}.jsonl")}
         assert not other & {asked(row) for row in rows}
+
+
+def test_figures_and_names_tell_no_time():
+    """A price, a flat or a code must not become an hour on its way to the model."""
+    source = Source(random.Random(5))
+    made = {things.figures(source) for _ in range(6_000)}
+    assert len(made) > 2_000
+    hours = re.compile(r"\b(?:[ap]m|noon|midnight|o'clock)\b")
+    torn = [text for text in made if hours.search(date_keys.normalise(text))]
+    assert torn == [text for text in made if hours.search(text) and text in torn]
+
+
+def test_lists_name_each_moment_once_and_in_order():
+    source = Source(random.Random(2))
+    for _ in range(2_000):
+        said = lists.several(source)
+        assert len(set(said.keys)) >= 2
+        date_keys.render(list(dict.fromkeys(said.keys)))
+    made = {lists.hours_of_a_day(source) for _ in range(400)}
+    assert any(one.keys[0] == "tomorrow" and len(one.keys) == 4 for one in made)
+
+
+def test_bare_times_and_notes_are_taught_but_not_held_out(splits):
+    bare = {asked(row) for row in splits["train"] if asked(row).count(" ") < 2}
+    assert len(bare) > 60
+    assert min(asked(row).count(" ") for row in splits["valid"]) >= 3
+    source, said = Source(random.Random(1)), Said("on friday", ("this_friday",), "friday")
+    assert "friday" in {typed.bare(source, said) for _ in range(50)}
+    notes = {typed.note(source, said) for _ in range(300)}
+    assert "dentist friday" in notes
+    assert all("friday" in text for text in notes)
+    assert "saturday" not in typed.letter(source, None)
+    assert "on friday" in typed.letter(source, said) or "friday" in typed.letter(source, said)
+
+
+def test_short_spellings_reach_the_model_only_where_the_sentence_must_tell(splits):
+    source = Source(random.Random(1))
+    short = {typed.shorten(source, "dinner on saturday evening with you") for _ in range(60)}
+    assert {"dinner on sat eve w/ u", "dinner on saturday evening with you"} & short
+    words = Counter(word for row in splits["train"] for word in asked(row).split())
+    assert words["sat"] + words["sun"] + words["mon"] + words["wed"] > 0
+    assert not {"tmrw", "thurs", "tues", "2day", "hrs", "mins"} & set(words)

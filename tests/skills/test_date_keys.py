@@ -9,9 +9,11 @@ import re
 import jsonschema
 import llguidance
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.data import data
 from eval.scorers import date_keys as scorer
 from livery.errors import UserError
 from livery.skills import AnswerError, date_keys, get_skill, skill_names
@@ -244,7 +246,7 @@ def test_the_documentation_runs():
         ("“Next Monday”", "next monday"),
         ("Call Bob @ 3PM, please!", "call bob at 3 pm please"),
         ("Wake me @6:30am.", "wake me at 6:30 am"),
-        ("I’d like 9:00A.M. or 6 p m", "i'd like 9:00 am or 6 pm"),
+        ("I’d like 9:00A.M. or 6 p m", "i'd like 9 am or 6 pm"),
         ("wait... what, tomorrow?", "wait what tomorrow"),
         ("mail a@b.com at 3.30", "mail a@b.com at 3.30"),
         ("a man am i", "a man am i"),
@@ -259,3 +261,43 @@ def test_commands_are_asked_as_a_recogniser_writes_them(typed: str, said: str) -
 @given(st.text(alphabet="aApPmM .,!?@'\"3’…İßﬀ\n", max_size=14) | st.text(max_size=10))
 def test_what_is_normalised_stays_as_it_is(text: str) -> None:
     assert date_keys.normalise(date_keys.normalise(text)) == date_keys.normalise(text)
+
+
+def test_the_vocabulary_is_what_the_endpoint_answers() -> None:
+    answer = date_keys.vocabulary(adapter_trained=True)
+    assert list(answer) == [
+        *("version", "static_keys", "dynamic_patterns", "patterns", "notes", "adapter_trained")
+    ]
+    assert answer["version"] == "2.0"
+    assert answer["adapter_trained"] is True
+    assert {"during_breakfast", "during_dinner", "at_breakfast"} <= set(answer["static_keys"])
+    for pattern in answer["dynamic_patterns"]:
+        assert set(pattern) == {"pattern", "regex", "description"}
+    assert json.loads(json.dumps(answer)) == answer
+    answer["static_keys"].clear()
+    assert date_keys.vocabulary()["static_keys"]
+
+
+def test_the_command_prints_the_vocabulary(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(data, ["date-keys", "--vocabulary"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.output) == date_keys.vocabulary(adapter_trained=False)
+    (tmp_path / "adapters/date-keys").mkdir(parents=True)
+    (tmp_path / "adapters/date-keys/adapters.safetensors").touch()
+    ran = CliRunner().invoke(data, ["date-keys", "--vocabulary"])
+    assert json.loads(ran.output)["adapter_trained"] is True
+
+
+def test_aliases_are_read_and_never_written() -> None:
+    assert date_keys.parse('["at_noon","this_friday"]') == ("noon", "this_friday")
+    [case] = scorer.cases([{"text": "at 12 am", "date_keys": ["at_midnight"]}])
+    assert case.expected == ["midnight"]
+    assert scorer.score_case(case, '["midnight"]').correct
+    for alias in date_keys.ALIASES:
+        assert not date_keys.is_key(alias)
+        assert not admits(date_keys.grammar(), f'["{alias}"]')
+        with pytest.raises(ValueError):
+            date_keys.render([alias])
+    with pytest.raises(AnswerError, match="not a string"):
+        date_keys.parse('[["at_noon"]]')

@@ -20,6 +20,7 @@ What gives a key, and which:
 
 from livery.skills.contract import Skill
 from livery.skills.date_keys.contract import (
+    ALIASES,
     DYNAMIC_PATTERNS,
     MAX_KEYS,
     STATIC_KEYS,
@@ -29,13 +30,15 @@ from livery.skills.date_keys.contract import (
     is_key,
     json_schema,
     messages,
-    normalise,
     parse,
+    plain,
     render,
     time_key,
 )
 from livery.skills.date_keys.extract import Extraction, Extractor, extract, extractor
 from livery.skills.date_keys.resolve import Resolved, resolve, resolve_all
+from livery.skills.date_keys.typed import normalise
+from livery.skills.date_keys.vocabulary import vocabulary
 
 SKILL = Skill(
     name="date-keys",
@@ -47,10 +50,12 @@ SKILL = Skill(
     grammar=grammar,
     json_schema=json_schema,
     max_answer_characters=256,
+    vocabulary=vocabulary,
     summary="Voice commands with their date and time keys.",
 )
 
 __all__ = [
+    "ALIASES",
     "DYNAMIC_PATTERNS",
     "MAX_KEYS",
     "SKILL",
@@ -68,8 +73,10 @@ __all__ = [
     "messages",
     "normalise",
     "parse",
+    "plain",
     "render",
     "resolve",
     "resolve_all",
     "time_key",
+    "vocabulary",
 ]

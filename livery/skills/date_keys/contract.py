@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from livery.skills.contract import AnswerError, Message
+from livery.skills.date_keys.spellings import WEEKDAYS
+from livery.skills.date_keys.typed import normalise
 
 VERSION = "2.0"
 
@@ -21,7 +22,6 @@ SYSTEM_PROMPT = (
     'like ["tomorrow_morning","next_friday","at_3_30pm","in_45_minutes"], or [] if there are none.'
 )
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 PARTS = ("morning", "afternoon", "evening")
 PERIODS = ("week", "weekend", "month", "year")
 
@@ -45,11 +45,30 @@ _DAYS = r"[1-9]\d{0,3}"
 _CLOCK = r"(?:1[0-2]|[1-9])_(?:0[1-9]|[1-5]\d)"
 
 DYNAMIC_PATTERNS: tuple[dict[str, str], ...] = (
-    {"pattern": "in_{N}_minutes", "regex": rf"^in_({_MINUTES})_minutes$"},
-    {"pattern": "in_{N}_days", "regex": rf"^in_({_DAYS})_days$"},
-    {"pattern": "at_{H}_{MM}am", "regex": r"^at_(1[0-2]|[1-9])_(0[1-9]|[1-5]\d)am$"},
-    {"pattern": "at_{H}_{MM}pm", "regex": r"^at_(1[0-2]|[1-9])_(0[1-9]|[1-5]\d)pm$"},
+    {
+        "pattern": "in_{N}_minutes",
+        "regex": rf"^in_({_MINUTES})_minutes$",
+        "description": "N minutes from now; hours count as minutes (two hours: in_120_minutes).",
+    },
+    {
+        "pattern": "in_{N}_days",
+        "regex": rf"^in_({_DAYS})_days$",
+        "description": "N days from today; a week is 7 days, a fortnight 14.",
+    },
+    {
+        "pattern": "at_{H}_{MM}am",
+        "regex": r"^at_(1[0-2]|[1-9])_(0[1-9]|[1-5]\d)am$",
+        "description": "A time before noon on the 12-hour clock, H 1 to 12, MM 01 to 59.",
+    },
+    {
+        "pattern": "at_{H}_{MM}pm",
+        "regex": r"^at_(1[0-2]|[1-9])_(0[1-9]|[1-5]\d)pm$",
+        "description": "A time after noon on the 12-hour clock, H 1 to 12, MM 01 to 59.",
+    },
 )
+
+# Other names that are read, never written.
+ALIASES = {"at_noon": "noon", "at_midnight": "midnight"}
 
 # \d would admit digits of other scripts in Python, but not in JSON Schema or the grammar.
 _KEY_BODY = "|".join(
@@ -91,7 +110,8 @@ def render(keys: Sequence[str]) -> str:
 
 
 def parse(answer: str) -> tuple[str, ...]:
-    """The keys of a model's answer, as it gave them. Space around and between them is forgiven.
+    """The keys of a model's answer, as it gave them. Space around and between them is forgiven,
+    and an alias is read as its key.
 
     Raises:
         AnswerError: not JSON, not an array of strings, an unknown key, or more than MAX_KEYS.
@@ -103,42 +123,16 @@ def parse(answer: str) -> tuple[str, ...]:
         raise AnswerError(f"not JSON{where}: {_shorten(answer)}") from None
     if not isinstance(value, list):
         raise AnswerError(f"not a JSON array: {_shorten(answer)}")
-    wrong = _fault(value)  # pyright: ignore[reportUnknownArgumentType]
+    keys: list[Any] = [plain(key) for key in value]  # pyright: ignore[reportUnknownVariableType]
+    wrong = _fault(keys)
     if wrong:
         raise AnswerError(wrong)
-    return tuple(value)  # pyright: ignore[reportUnknownArgumentType]
+    return tuple(keys)
 
 
-# What people type and a recogniser would not write, and what it stands for. In this order.
-_TYPED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), plain)
-    for pattern, plain in (
-        (r"[\u2018\u2019\u02bc]", "'"),
-        (r"[\u201c\u201d\u201e\u00ab\u00bb\"]", " "),
-        (r"(?<!\S)@ ?(?=\S)", "at "),  # "@ 3 pm" and "@3pm", never an address
-        (r"(?<![a-z'])([ap])\.? ?m\b\.?", r"\1m"),  # "p.m.", "p m"
-        (r"(?<=\d)([ap]m)\b", r" \1"),  # "3pm"
-        (r"\.{2,}", " "),
-        (r"[!?,;]+(?=\s|$)|\.\s*$", " "),
-        (r"\s+", " "),
-    )
-)
-
-
-def normalise(text: str) -> str:
-    """A command as a recogniser hands it over: lower case, no punctuation between words.
-
-    People type "Call Bob @ 3PM, please!" and say "call bob at 3 pm please". The model only ever
-    sees the latter, in training, evaluation and use alike, so that how somebody types costs
-    nothing. Normalising twice changes nothing more.
-    """
-    text, before = unicodedata.normalize("NFKC", text).lower(), ""
-    while text != before:  # what one rule leaves may be another's to mend: 'soon?".'
-        before = text
-        for pattern, plain in _TYPED:
-            text = pattern.sub(plain, text)
-        text = text.strip()
-    return text
+def plain(key: Any) -> Any:
+    """The key that an alias stands for; anything else as it is."""
+    return ALIASES.get(key, key) if isinstance(key, str) else key
 
 
 def messages(text: str, keys: Sequence[str] | None = None) -> list[Message]:

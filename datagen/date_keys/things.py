@@ -1,0 +1,132 @@
+"""Figures and names that tell no time: prices, codes, versions, rooms, ages, scores, addresses."""
+
+from __future__ import annotations
+
+import re
+
+from datagen.date_keys.carriers import fill
+from datagen.date_keys.numbers import ordinal, spoken
+from datagen.date_keys.said import Source
+from datagen.date_keys.words import POOLS
+
+_MADE = re.compile(r"<(\w+)>")
+
+
+def figures(source: Source) -> str:
+    """ "update the app to version 2.30", "book room 12a"."""
+    text = source.own(POOLS["figures"])
+    return fill(source, _MADE.sub(lambda m: _MAKERS[m[1]](source), text))
+
+
+def _digits(source: Source, count: int) -> str:
+    return "".join(source.rng.choice("0123456789") for _ in range(count))
+
+
+def _letters(source: Source, count: int) -> str:
+    return "".join(source.rng.choice("abcdefghjklmnprstuvwxyz") for _ in range(count))
+
+
+def _price(source: Source) -> str:
+    whole, rest = source.rng.randrange(1, 130), source.rng.randrange(100)
+    unit = source.shared(("euros", "dollars", "pounds", "quid", "bucks"))
+    return source.shared(
+        (
+            f"{whole}.{rest:02}",
+            f"${whole}",
+            f"£{whole}.{rest:02}",
+            f"{whole} {unit}",
+            f"{whole}.{rest:02} {unit}",
+            f"{spoken(source, whole)} {unit}",
+            f"€{whole}",
+        )
+    )
+
+
+def _phone(source: Source) -> str:
+    return source.shared(
+        (
+            f"555 {_digits(source, 4)}",
+            f"+44 {_digits(source, 4)} {_digits(source, 6)}",
+            f"0{_digits(source, 10)}",
+            f"{_digits(source, 3)}-{_digits(source, 3)}-{_digits(source, 4)}",
+            f"(0{_digits(source, 3)}) {_digits(source, 3)} {_digits(source, 4)}",
+            f"+1 {_digits(source, 3)} {_digits(source, 3)} {_digits(source, 4)}",
+        )
+    )
+
+
+def _code(source: Source) -> str:
+    return source.shared(
+        (
+            f"{_digits(source, 4)}-{_digits(source, 2)}",
+            f"{_letters(source, 2)}{_digits(source, 5)}",
+            f"{_letters(source, 3)}-{_digits(source, 3)}",
+            f"#{_digits(source, 5)}",
+            f"{_digits(source, 6)}",
+            f"{_letters(source, 1)}{_digits(source, 2)}{_letters(source, 2)}{_digits(source, 4)}",
+            f"20{source.rng.randrange(10, 30)}-{_digits(source, 3)}",
+        )
+    )
+
+
+def _version(source: Source) -> str:
+    first, second = source.rng.randrange(1, 24), source.rng.randrange(0, 60)
+    return source.shared(
+        (
+            f"{first}.{second}",
+            f"{first}.{second}.{source.rng.randrange(10)}",
+            f"v{first}",
+            f"v{first}.{second % 10}",
+            f"{first}.0",
+        )
+    )
+
+
+def _room(source: Source) -> str:
+    number = source.rng.randrange(1, 420)
+    return source.shared((str(number), f"{number % 30 + 1}{_letters(source, 1)}", f"b{number}"))
+
+
+def _small(source: Source) -> str:
+    return spoken(source, source.rng.randrange(1, 13))
+
+
+def _number(source: Source) -> str:
+    return spoken(source, source.rng.randrange(2, 100))
+
+
+def _address(source: Source) -> str:
+    name = source.shared(("sam", "info", "anna", "support", "bob.lee", "hello", "kim"))
+    site = source.shared(("today", "example", "mail", "friday", "weekend", "noon", "shop", "sun"))
+    ending = source.shared(("com", "org", "net", "co.uk", "io"))
+    return source.shared(
+        (
+            f"{name}@{site}.{ending}",
+            f"www.{site}.{ending}",
+            f"https://{site}.{ending}/{name}",
+            f"{site}.{ending}",
+            f"192.168.{source.rng.randrange(9)}.{source.rng.randrange(250)}",
+        )
+    )
+
+
+def _age(source: Source) -> str:
+    return spoken(source, source.rng.randrange(1, 96))
+
+
+def _nth(source: Source) -> str:
+    return ordinal(source.rng.randrange(1, 13), source.chance(0.4))
+
+
+_MAKERS = {
+    "price": _price,
+    "phone": _phone,
+    "code": _code,
+    "version": _version,
+    "room": _room,
+    "small": _small,
+    "number": _number,
+    "address": _address,
+    "age": _age,
+    "nth": _nth,
+}

@@ -1,0 +1,145 @@
+"""Clock times and amounts in figures -> the one form that the model reads: "3:15p" -> "3:15 pm",
+"13h15" -> "1:15 pm", "17.30" -> "5:30 pm", "12am" -> "midnight", "2h" -> "2 hours".
+
+Figures that could be anything else (a price, a version, a flat) stay, unless a neighbour settles
+it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
+_AT = (
+    r"(?:at|by|around|about|from|to|until|till|til|before|after|past|since|between|starting|"
+    r"today|tomorrow|tonight|yesterday|morning|afternoon|evening|"
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
+)
+_DAY = r"(?:on|today|tomorrow|tonight|(?:this|next) \w+|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
+# Nothing before or after that makes a number part of something longer.
+_ON = r"(?<![\w.,:/$£€¥#+'-])"
+_OFF = r"(?![\w:/%'@$£€]|[.,]\d|-\w)"
+_H = r"(?P<h>[01]?\d|2[0-3])"
+_LATE = r"(?P<h>0\d|1[3-9]|2[0-3])"
+_M = r"(?P<m>[0-5]\d)"
+# What is measured in figures and is no hour: "sell it at 17.30 euros".
+_MEASURED = (
+    r"(?! ?(?:euros?|eur|usd|gbp|dollars?|bucks|pounds?|quid|percent|per|each|degrees|km|kg|miles?|"
+    r"metres?|meters?|minutes?|hours?|days?|weeks?|litres?|liters?|grams?|gb|mb|points?|stars?)\b)"
+)
+# "flat 3a", "gate 5p", "costs 3p": before "3a" and "3p" these say that it is no hour.
+_NUMBERED = frozenset(
+    "room rm flat apartment apt unit gate platform row seat section suite number no house floor "
+    "bus line class grade size version type chapter question step part option exit form block bay "
+    "zone route road building tower terminal train figure fig table appendix article vitamin hall "
+    "box door lot coach stand level team group track episode series model verse item act scene "
+    "plus costs cost only each worth pay paid under over extra times is was a an the of".split()
+)
+_NAMES_HOUR = frozenset(
+    "at by around about from to until till til before after for and or today tomorrow yesterday "
+    "monday tuesday wednesday thursday friday saturday sunday alarm flight @".split()
+)
+# "quarter to", before a twelve that is then no noon.
+_SAID = (
+    r"(?P<said>\b(?:half|quarter (?:to|of|till|past|after)|"
+    r"(?:\d{1,2}|five|ten|twenty|minutes) (?:to|till|past|after)) )?"
+)
+
+
+def _clock(match: re.Match[str]) -> str:
+    """The hour and minute of a match on a 12-hour clock: "15:30" -> "3:30 pm"."""
+    hour, parts = int(match["h"]), match.groupdict()
+    minute = parts.get("m") or "00"
+    text = f"{(hour - 1) % 12 + 1}:{minute} {'pm' if hour >= 12 else 'am'}"
+    return (parts.get("at") or "") + text
+
+
+def _letter(match: re.Match[str]) -> str:
+    """ "3p" and "3a" with the word before, where they can be an hour."""
+    before, hour, half = match["before"] or "", int(match["h"]), match["half"]
+    known = before in _NAMES_HOUR
+    if not 1 <= hour <= 12 or (before in _NUMBERED) or (half == "a" and not known):
+        return match[0]
+    if half == "p" and not known and match["rest"] and not before:
+        return match[0]  # "3p please": threepence at a till as well as an hour
+    return f"{before}{' ' if before else ''}{hour} {half}m"
+
+
+def _twelve(match: re.Match[str]) -> str:
+    if match["said"]:  # "half 12 pm", "ten to 12 pm"
+        return match[0]
+    return "noon" if match["half"] in ("pm", "noon") else "midnight"
+
+
+def _amount(match: re.Match[str]) -> str:
+    """ "1h30" -> "1 hour 30 minutes", "2h" -> "2 hours"."""
+    hours, minutes = match["n"], match.groupdict().get("m")
+    said = f"{hours} {'hour' if hours == '1' else 'hours'}"
+    return f"{said} {int(minutes)} minutes" if minutes and int(minutes) else said
+
+
+def _unit(match: re.Match[str]) -> str:
+    """ "5m" -> "5 minutes", "3d" -> "3 days", after "in" or before "from now"."""
+    unit = {"m": "minute", "d": "day", "w": "week"}[match["u"]]
+    return f"{match['before'] or ''}{match['n']} {unit}{'' if match['n'] == '1' else 's'}"
+
+
+_SOON = r"(?:from now|later|hence|from today)\b"
+_RULES: tuple[Rule, ...] = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"(?<![a-z'])([ap])\.? ?m\b(?!')\.?", r"\1m"),  # "p.m.", "p m"
+        (r"(?<=\d)([ap]m)\b", r" \1"),  # "3pm"
+        (r"(?<![a-z])'?o'? ?clock\b", " o'clock"),
+        (r" +", " "),
+        (rf"{_ON}(\d{{1,2}})[.h](?=[0-5]\d ?[ap]m?\b)", r"\1:"),  # "8.30pm"
+        (rf"{_ON}(\d{{1,2}}:[0-5]\d)([ap]){_OFF}", r"\1 \2m"),  # "3:15p"
+        (rf"{_ON}(1[0-2]|[1-9])([0-5]\d) (?=[ap]m\b)", r"\1:\2 "),  # "330 pm"
+        (rf"(?:(?P<before>(?<!\S)\S+) |^)(?P<h>\d{{1,2}})(?P<half>[ap]){_OFF}(?P<rest>(?= \S)|$)",
+         _letter),
+        (r"(?<=\d) in the ([ap]m)\b", r" \1"),
+        (r"\bin the am\b", "in the morning"),
+        # From nine in the morning to five: "9 am-5 pm", "9-5 pm", "9:00-17:00".
+        (r"(?:(?<=[ap]m)|(?<=noon)) ?- ?(?=\d|noon|midnight)", " to "),
+        (rf"{_ON}(\d{{1,2}}(?::\d\d)?) ?- ?(?=\d{{1,2}}(?::\d\d)? [ap]m\b)", r"\1 to "),
+        (rf"{_ON}(\d{{1,2}}:\d\d) ?- ?(?=\d{{1,2}}:\d\d(?![\w:.-]))", r"\1 to "),
+        # Twenty-four hours: "0730 hours", "13h15", "15h", "17.30", "15:30".
+        (rf"{_ON}(?P<h>[01]\d|2[0-3]){_M} ?(?:hours|hrs|h)\b", _clock),
+        (rf"\b(?P<at>{_AT} )(?P<h>0\d){_M}{_OFF}", _clock),
+        (rf"\b(?P<at>(?:at|by|until|till|from) )(?P<h>1[3-9]|2[0-3]){_M}(?=$| {_DAY}\b)", _clock),
+        (rf"\b(?P<at>{_AT} ){_H} ?h ?{_M}\b{_OFF}", _clock),
+        (rf"(?<!\bin )(?<!\bfor )(?<!other ){_ON}{_LATE}h{_M}\b{_OFF}", _clock),
+        (rf"\b(?P<at>{_AT} ){_H} ?h(?:rs|ours)?\b{_OFF}(?! (?:{_SOON}|ago|of|long|\d))",
+         _clock),
+        (rf"{_ON}(?P<h>1[3-9]|2[0-3])h(?= {_DAY})", _clock),
+        (rf"\b(?P<at>{_AT} ){_LATE}\.{_M}{_OFF}{_MEASURED}", _clock),
+        (rf"{_ON}0(?=\d:[0-5]\d ?[ap]m\b)", ""),  # "09:30 pm"
+        (rf"{_ON}{_LATE}:{_M}(?: (?:hours|hrs|h|uhr))?{_OFF}(?! ?[ap]m\b)", _clock),
+        (rf"{_ON}(\d{{1,2}}):00 (?=[ap]m\b)", r"\1 "),
+        # 12 am is midnight and 12 pm noon; "half 12 pm" and "ten to 12 pm" are other times.
+        (rf"{_SAID}{_ON}(?:12|twelve)(?: [ap]m)? (?P<half>noon|midnight)\b", _twelve),
+        (rf"{_SAID}{_ON}(?:12|twelve) (?P<half>[ap]m)\b(?!')", _twelve),
+        # Amounts.
+        (rf"{_ON}(\d+) 1/2 (?=(?:hours?|days?|weeks?)\b)", r"\1.5 "),
+        (rf"{_ON}1/2 ?(?:an? )?(?:h|hrs?|hours?)\b", "half an hour"),
+        (rf"{_ON}1/4 ?(?:(?:of )?an? )?(?:h|hrs?|hours?)\b", "a quarter of an hour"),
+        (rf"{_ON}3/4 ?(?:(?:of )?an? )?(?:h|hrs?|hours?)\b", "three quarters of an hour"),
+        (rf"{_ON}(?P<n>\d{{1,2}}) ?h ?(?P<m>[0-5]?\d) ?(?:m|mins?|minutes)?\b{_OFF}", _amount),
+        (rf"{_ON}(?P<n>\d{{1,3}}(?:\.\d)?) ?(?:h|hr|hrs)\b{_OFF}", _amount),
+        (rf"{_ON}(?P<n>\d+) ?(?=(?:min|mins|minutes|hours?|secs?|seconds|days?|weeks?)\b)",
+         r"\g<n> "),
+        (rf"(?P<before>\b(?:in|another) ){_ON}(?P<n>\d{{1,3}}) ?(?P<u>[mdw])\b{_OFF}", _unit),
+        (rf"(?P<before>hours? ){_ON}(?P<n>[0-5]?\d) ?(?P<u>m)\b{_OFF}", _unit),
+        (rf"(?P<before>){_ON}(?P<n>\d{{1,3}}) ?(?P<u>[mdw]) (?={_SOON})",
+         lambda m: f"{_unit(m)} "),
+    )
+)  # fmt: skip
+
+
+def tell_times(text: str) -> str:
+    """`text`, lower case without commas, with its clock times and amounts in one form."""
+    for pattern, plain in _RULES:
+        text = pattern.sub(plain, text)
+    return text
