@@ -114,6 +114,7 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"\b(?P<at>{_AT} ){_H} ?h(?:rs|ours)?\b{_OFF}(?! (?:{_SOON}|ago|of|long|\d))",
          _clock),
         (rf"{_ON}(?P<h>1[3-9]|2[0-3])h(?= {_DAY})", _clock),
+        (r"^(?P<h>1[3-9]|2[0-3])h\b(?! (?:from|later|hence|ago|of|long|shift|\d))", _clock),
         (rf"\b(?P<at>{_AT} ){_LATE}\.{_M}{_OFF}{_MEASURED}", _clock),
         (rf"{_ON}0(?=\d:[0-5]\d ?[ap]m\b)", ""),  # "09:30 pm"
         (rf"{_ON}{_LATE}:{_M}(?: (?:hours|hrs|h|uhr))?{_OFF}(?! ?[ap]m\b)", _clock),
