@@ -211,6 +211,7 @@ def test_the_command_line_says_what_is_wrong(base: Path, tmp_path: Path):
     assert run("--to", "gguf").returncode == 2
 
 
+@pytest.mark.slow
 def test_conversion_starts_fast_and_without_frameworks(base: Path, tmp_path: Path):
     formats.write_adapter(adapter(base), tmp_path / "peft", "peft", base=load_base(base))
     code = (

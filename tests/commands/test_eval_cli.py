@@ -50,6 +50,7 @@ def own_cases(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     return path
 
 
+@pytest.mark.slow
 def test_an_evaluation_from_end_to_end(
     adapter: Path, own_cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -86,6 +87,7 @@ def test_an_evaluation_from_end_to_end(
     assert cli.run([*arguments, "--constrained", "--target", "0.5", "--target", "parsed=1"]) == 0
 
 
+@pytest.mark.slow
 def test_json_is_all_that_stands_on_stdout(
     adapter: Path, own_cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -171,6 +173,7 @@ def test_an_adapter_without_weights(
     assert "holds no adapter weights" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_scored_against_its_adapter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -215,6 +218,7 @@ def test_report_of_a_run(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFi
         metrics.unlink()
 
 
+@pytest.mark.slow
 def test_generate_streams_and_reads_lines(
     adapter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -133,6 +133,7 @@ def test_the_other_commands_take_their_flags(command: str) -> None:
     assert not set(COMMANDS[command]) - taken
 
 
+@pytest.mark.slow
 def test_a_worker_trains_with_livery_through_its_command(tmp_path: Path) -> None:
     """As a worker does it: run the command of the variable, with the variables inherited."""
     command = f"{sys.executable} -m livery train --dry-run --json"

@@ -169,6 +169,7 @@ def test_it_runs_through_links_from_paths_with_spaces_and_with_cdpath(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_everything_an_extra_installs_is_pinned(tmp_path: Path) -> None:
     """The negative controls: a pin that is missing, one of another platform, and a wrong one."""
     (tmp_path / "scripts").mkdir()

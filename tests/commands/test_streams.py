@@ -28,6 +28,7 @@ def shell(line: str, cwd: Path | None = None, **environment: str) -> tuple[int, 
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_standard_output_is_one_line_and_a_failure(unbuffered: str) -> None:
     expected = "Error: standard output: No space left on device. What the command printed"

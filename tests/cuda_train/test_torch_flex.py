@@ -92,6 +92,7 @@ def test_its_gradient_is_the_plain_one(
     assert reference(backend, batch)[0] == pytest.approx(loss, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_a_cpu")
 def test_a_run_keeps_the_faster_if_it_is_right(
     models: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,6 +89,7 @@ def test_both_answer_the_samples_alike(whole: dict[str, tuple[Path, Events]]) ->
     assert len(set(answers[0])) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("mlx", "torch"), ("torch", "mlx")])
 def test_a_run_changes_frameworks_midway(
     whole: dict[str, tuple[Path, Events]], tmp_path: Path, first: str, second: str
@@ -105,6 +106,7 @@ def test_a_run_changes_frameworks_midway(
         assert apart(final(tmp_path), final(folder)) < 1e-3
 
 
+@pytest.mark.slow
 def test_without_its_moments_a_run_would_go_elsewhere(
     whole: dict[str, tuple[Path, Events]], tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def test_without_its_moments_a_run_would_go_elsewhere(
     assert apart(final(tmp_path), final(whole["torch"][0])) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "model", "changes"),
     [

@@ -172,6 +172,7 @@ def test_many_logits_are_taken_in_chunks(
     assert sum(made.evaluate(b)[0] for b in BATCHES) == pytest.approx(expected[0], rel=LOSS)
 
 
+@pytest.mark.slow
 def test_chunks_hold_less(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = tiny_model("llama_tied", models, vocab_size=60_000)
     made = MlxBackend(TrainSettings(model=str(wide), lora=LoraSettings(rank=4)))

@@ -24,6 +24,7 @@ from tests.tiny_models import tiny_model
 SIZES: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 448, "num_hidden_layers": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize(
     ("family", "shape"),

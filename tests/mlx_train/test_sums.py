@@ -56,6 +56,7 @@ def test_torch_clips_by_the_norm_that_float64_gives(count: int) -> None:
     assert norm_of(small) == pytest.approx(exact(small.float().numpy()), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [50_257, 262_144])
 def test_mlx_loss_and_its_gradient_over_a_large_vocabulary(vocabulary: int) -> None:
     mx = pytest.importorskip("mlx.core")

@@ -218,6 +218,7 @@ for step in range(1, 10_000):
 """
 
 
+@pytest.mark.slow
 def test_killed_while_saving_the_last_whole_checkpoint_remains(tmp_path: Path) -> None:
     for _ in range(3):
         run = tmp_path / "run"

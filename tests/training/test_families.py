@@ -88,6 +88,7 @@ def test_refused_by_name(backend: str, family: str, said: str, root: Path, tmp_p
     assert said in found.refusal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", NEEDS)
 def test_experts_of_gemma4(backend: str, tmp_path: Path) -> None:
     """Its router and experts lie beside the mlp, and mlx-lm names the experts otherwise; targets
@@ -107,6 +108,7 @@ def test_experts_of_gemma4(backend: str, tmp_path: Path) -> None:
         assert not found.left_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "text", "tied"),
     [

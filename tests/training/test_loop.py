@@ -106,6 +106,7 @@ def test_what_the_folder_holds_at_the_end(whole: Path) -> None:
     assert TrainSettings(**{**config["settings"], "lora": None}).batch_size == 4
 
 
+@pytest.mark.slow
 def test_checkpoints_are_pruned_to_two_and_the_best(tmp_path: Path) -> None:
     run(tiny_settings(tmp_path, save_every=2, steps_per_eval=3))
     kept = checkpoint.steps(tmp_path / "run")
@@ -123,6 +124,7 @@ def test_another_seed_gives_others(whole: Path, tmp_path: Path) -> None:
     assert final(tmp_path) != final(whole)
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     wild = tiny_settings(tmp_path, steps_per_eval=1)
     # What the training rows teach makes these answers ever less likely.
@@ -141,6 +143,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     assert all((written[k] == kept[k]).all() for k in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_the_loss_on_record_is_that_of_the_weights_kept(tmp_path: Path, keep: str) -> None:
     """Also where the best checkpoint cannot be read any more: the last weights are kept, aloud."""
@@ -308,6 +311,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert final(tmp_path) == final(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_steps_not_the_run(whole: Path, tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     run(settings)
@@ -318,6 +322,7 @@ def test_a_damaged_checkpoint_costs_steps_not_the_run(whole: Path, tmp_path: Pat
     assert final(tmp_path) == final(whole)
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_not_overwritten(whole: Path, tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     run(settings)
@@ -327,6 +332,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(whole: Path, tmp_path: Pat
     assert final(tmp_path) == final(whole)
 
 
+@pytest.mark.slow
 def test_a_run_of_other_settings_or_data_is_not_resumed_by_accident(tmp_path: Path) -> None:
     run(tiny_settings(tmp_path))
     changed = tiny_settings(tmp_path, learning_rate=5e-3)
@@ -339,6 +345,7 @@ def test_a_run_of_other_settings_or_data_is_not_resumed_by_accident(tmp_path: Pa
         run(tiny_settings(tmp_path), resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_recorded_the_bases_older_digest_is_resumed(whole: Path, tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     run(settings)
@@ -354,6 +361,7 @@ def test_a_run_that_recorded_the_bases_older_digest_is_resumed(whole: Path, tmp_
     assert newest.origin.base == base_digest(settings.model)
 
 
+@pytest.mark.slow
 def test_evaluations_on_other_rows_are_not_compared(tmp_path: Path) -> None:
     """The lowest loss so far was measured on rows that are no longer there."""
     settings = tiny_settings(tmp_path, save_every=4, steps_per_eval=4)
@@ -421,6 +429,7 @@ def test_beginning_anew_where_another_process_trains_costs_it_nothing(
     assert spawn(tmp_path, *options, "overwrite=true").wait() == 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_later_livery_stops_a_run_that_would_go_back(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     run(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from livery.training.plan import (
@@ -40,7 +40,6 @@ def example_sets(draw: st.DrawFn) -> list[Example]:
     return found
 
 
-@settings(max_examples=150)
 @given(example_sets(), st.integers(1, 6), st.integers(1, 3), st.booleans(), st.integers(0, 2))
 def test_every_example_stands_once_in_an_epoch_whole(
     examples: list[Example], batch: int, accum: int, share: bool, epoch: int

@@ -45,6 +45,7 @@ print(missed)
 """
 
 
+@pytest.mark.slow
 def test_many_that_want_the_folder_never_hold_it_two_at_once(tmp_path: Path) -> None:
     racers = [
         subprocess.Popen(

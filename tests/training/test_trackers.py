@@ -254,6 +254,7 @@ def test_a_run_goes_on_without_a_tracker_that_fails(
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.slow
 def test_reporting_changes_nothing_of_the_run(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     run(tiny_settings(tmp_path / "without"))
@@ -297,6 +298,7 @@ def test_a_damaged_record_starts_a_new_tracker_run(
     assert tracker.calls == ["open", "log", "failed"]
 
 
+@pytest.mark.slow
 def test_starting_anew_forgets_the_run_before(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     report(tmp_path, "tensorboard")
