@@ -324,6 +324,7 @@ FACTS = (
 ROWS = st.lists(st.sampled_from([1, 2, 0, -1, "x", None, 2.0, True, 10**400, NAN]) | VALUES)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_damaged_records_are_not_believed(data: st.DataObject, tmp_path_factory: Any) -> None:
     """An adapter whose record was damaged is read for what its tensors are."""
@@ -469,6 +470,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(changes=st.dictionaries(st.sampled_from([*WRONG, "peft_type"]), JSON, min_size=1))
 def test_configs_are_read_or_refused(changes: dict[str, Any]) -> None:

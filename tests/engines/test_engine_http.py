@@ -250,6 +250,7 @@ def odd_script(dice: random.Random) -> Script:
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pytest.MonkeyPatch):
     """Within bounded time and memory."""
     monkeypatch.setattr(http, "TIMEOUT", 0.4)

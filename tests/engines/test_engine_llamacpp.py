@@ -242,6 +242,7 @@ def test_an_adapter_without_gguf_is_converted(llama: Path, adapter: Path, engine
                     str(peft))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_longer_prompts_get_more_room(engine: Any, monkeypatch: pytest.MonkeyPatch):
     engine.use_adapter(True)
     long = Prompt((), tuple(range(5, 205)))
@@ -298,6 +299,7 @@ def test_generate_from_the_command_line(tmp_path: Path, llama: Path, adapter: Pa
     assert "--dtype is not for --engine llamacpp" in result.output
 
 
+@pytest.mark.slow
 def test_evaluation_stands_beside_that_of_the_trained_weights(llama: Path, adapter: Path):
     gguf = adapter / "gguf" / "adapter.gguf"
     common = ["eval", "date-keys", "--engine", "llamacpp", "--model", str(llama), "--json"]
@@ -316,6 +318,7 @@ def test_evaluation_stands_beside_that_of_the_trained_weights(llama: Path, adapt
     assert (adapter / "evaluation_data_llamacpp.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_exported_file_is_compared_with_what_was_trained(llama: Path, adapter: Path):
     """Scored on torch, then as GGUF: every case says whether it changed."""
     asked = ["eval", "date-keys", "--model", str(llama), "--adapter", str(adapter), "--json"]

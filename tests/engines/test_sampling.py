@@ -124,6 +124,7 @@ def test_every_library_computes_the_same_noise(seed: int, places: list[tuple[int
     np.testing.assert_allclose(ours, want, rtol=0, atol=4e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_a_seed_draws_the_same_on_every_engine(
     top_p: float, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
