@@ -1,1 +1,1 @@
-"""The command line: a file a command, imported by `livery.cli` when it is called."""
+"""The command line: one file per command, imported by `livery.cli` when it is called."""

@@ -61,9 +61,9 @@ class Target(click.ParamType):
 )
 @click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
 @click.option("--set", "cases", metavar="NAME", default="", help="Which of the skill's sets.")
-@click.option("--second-set", is_flag=True, help="Its second set: look at it once.")
+@click.option("--second-set", is_flag=True, help="Its second set: look at it only once.")
 @click.option(
-    "--limit", "--max-samples", "limit", type=int, help="At most this many cases, taken evenly."
+    "--limit", "--max-samples", "limit", type=int, help="At most this many cases, evenly spaced."
 )
 @click.option(
     "--target",

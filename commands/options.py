@@ -66,7 +66,8 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
                          help="Sampling temperature; 0 takes the likeliest token."),
             click.option("--top-p", type=float, default=1.0, show_default=True,
                          help="Sample from the likeliest tokens that make up this share."),
-            click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+            click.option("--seed", type=int, default=0, show_default=True,
+                         help="Seed for sampling."),
             click.option("--threads", type=click.IntRange(min=1), help="Threads on a CPU; by "
                          "default OMP_NUM_THREADS, or as many as the runtime takes."),
             click.option("--batch-size", type=int, default=64, show_default=True,

@@ -1,4 +1,4 @@
-"""`livery verify`: does the adapter mean the same in every runtime?"""
+"""`livery verify`: does the adapter compute the same in every runtime?"""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def verify(
     """Run ADAPTER (any format) in torch, MLX and llama.cpp and compare what they compute.
 
     Each runtime gets a process of its own, the same tokens, float32, and the adapter in its own
-    format: as it lies in the folder, or converted. Fails with exit code 1 where a runtime differs
+    format: as stored in the folder, or converted. Fails with exit code 1 where a runtime differs
     from the reference (torch, where it is installed) by more than a correct conversion can, and
     where the adapter does nothing.
     """

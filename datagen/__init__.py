@@ -1,4 +1,4 @@
-"""Training data: a generator a skill, the leak check and the data check.
+"""Training data: a generator for each skill, the leak check and the data check.
 
 from datagen import make_data
 

@@ -1,4 +1,4 @@
-"""Scoring: a scorer a skill, statistics, the runner and reports.
+"""Scoring: a scorer for each skill, statistics, the runner and reports.
 
 from eval import Request, evaluate
 

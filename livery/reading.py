@@ -105,7 +105,7 @@ def parse_json(
         finite: refuse NaN, Infinity and numbers beyond a float's range. They are no JSON, but
             Python and the configurations of some models (an endless time limit) hold them.
 
-    A key that stands twice in an object is refused unless both values are the same: readers differ
+    A key that occurs twice in an object is refused unless both values are the same: readers differ
     in which one they take.
 
     Raises:

@@ -97,8 +97,8 @@ class OwnScorer:
         for metric in self.METRICS:
             if metric.name not in found:
                 raise UserError(
-                    f"{where}, without {metric.name!r} of METRICS; give None where it says nothing "
-                    "of a case."
+                    f"{where}, without {metric.name!r} of METRICS; give None where it does not "
+                    "apply to a case."
                 )
             one = _plain(found[metric.name])
             if one is None:

@@ -162,7 +162,7 @@ class TrainSettings:
     )
     """None takes OMP_NUM_THREADS, or what a resumed run began with, else what was fastest."""
     max_steps: int | None = setting(
-        None, Integer(1), "Optimizer steps; wins over --epochs.", decides="",
+        None, Integer(1), "Optimizer steps; takes precedence over --epochs.", decides="",
         alternatives=(
             alternative("iters", Integer(1),
                         "Micro-batches, as mlx-lm counts; steps are iters / grad-accum."),
@@ -175,7 +175,7 @@ class TrainSettings:
         decides="result",
     )  # fmt: skip
     """Where max_steps does not say otherwise."""
-    batch_size: int = setting(16, Integer(1), "Most examples in a micro-batch.")
+    batch_size: int = setting(16, Integer(1), "Maximum examples in a micro-batch.")
     grad_accum: int = setting(
         1, Integer(1), "Micro-batches in an optimizer step.", key="grad_accumulation_steps",
         flags=("--grad-accum", "--grad-accumulation-steps"), also=("grad_accum",),
@@ -255,7 +255,9 @@ class TrainSettings:
         "auto", _CHECK, "Compare MLX's base with torch's first; auto once for each base.",
         decides="",
     )  # fmt: skip
-    seed: int = setting(0, Integer(), "Seed of the initial adapter, the order of rows and dropout.")
+    seed: int = setting(
+        0, Integer(), "Seed for the initial adapter, the order of rows and dropout."
+    )
     steps_per_report: int = setting(
         10, Integer(), "Optimizer steps between lines of metrics.",
         flags=("--steps-per-report", "--logging-steps"), also=("logging_steps",), decides="",
@@ -277,7 +279,7 @@ class TrainSettings:
     )  # fmt: skip
     keep: Literal["best", "last"] = setting(
         "best", one_of("best", "last"),
-        "Weights to keep: those of the lowest eval_loss, or the last.", decides="result",
+        "Weights to keep: those with the lowest eval_loss, or the last.", decides="result",
     )  # fmt: skip
     early_stop_patience: int = setting(
         0, Integer(), "Stop after this many evaluations without improvement; 0 never.", decides=""
@@ -285,14 +287,14 @@ class TrainSettings:
     early_stop_min_delta: float = setting(
         0.0, Number(), "What counts as an improvement.", decides=""
     )
-    """By how much eval_loss has to fall."""
+    """How much eval_loss has to fall."""
     report_to: tuple[str, ...] = setting(
         (), Several(("tensorboard", "wandb", "trackio", "mlflow", "swanlab")),
-        "Trackers to report to; several with commas, or given again.", decides="",
+        "Trackers to report to, separated by commas; may be repeated.", decides="",
     )  # fmt: skip
     """They are told of metrics and evaluations (see `livery.training.trackers`)."""
     project_name: str = setting(
-        "", Text("NAME"), "Project of the trackers; without it, what their own variables say.",
+        "", Text("NAME"), "Project name for the trackers; by default, what their variables say.",
         decides="",
     )  # fmt: skip
     max_samples: int = setting(
