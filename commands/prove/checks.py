@@ -32,6 +32,8 @@ class Check:
 CHECKS = (
     Check("torch-tree", "torch float32: the tree mask gives the plain gradients",
           "gradients:tree", 60),
+    Check("torch-branches", "torch float32 on a CPU: branch by branch gives the plain gradients",
+          "gradients:branches", 60),
     Check("torch-cache", "torch float32: a cached prefix gives the plain gradients",
           "gradients:cache", 60),
     Check("torch-bf16", "torch bfloat16 against float32, same weights and batch",

@@ -26,6 +26,13 @@ def cache(folder: Path) -> Outcome:
     return _exact("cache")
 
 
+def branches(folder: Path) -> Outcome:
+    """Attention branch by branch, which takes the tree mask's place on a CPU."""
+    if (place := proof.require()).type != "cpu":
+        raise Skip(f"trees are masked on {place.type}")
+    return _exact("branches")
+
+
 def _exact(route: str) -> Outcome:
     place = proof.require()
     shape = proof.sizes(place)
@@ -123,7 +130,7 @@ def _against_float32(few: Any, exact: Any, shape: dict[str, Any]) -> Outcome:
     """The route that a run takes in few bits, against the model's own forward in float32."""
     batch = proof.make_batch(shape)
     wanted = proof.gradient(exact, batch, "own")
-    apart = proof.compare(proof.gradient(few, batch, "tree"), wanted)
+    apart = proof.compare(proof.gradient(few, batch, few.route(batch)), wanted)
     bound = tolerance(few.dtype, shape["num_hidden_layers"])
     said = (
         f"{few.dtype} on {few.device.type}: gradients differ by {apart.share:.3g} "

@@ -20,7 +20,7 @@ from livery.training.plan import Example
 
 # (seconds, peak bytes) of one pass over the rows; bytes are 0 where nobody counts them.
 Pass = tuple[float, int]
-ROWS, BATCH = 32, 8
+ROWS, BATCH, SHARED = 32, 8, 400
 
 
 def trl(folder: Path) -> Outcome:
@@ -49,19 +49,23 @@ def unsloth(folder: Path) -> Outcome:
 
 def mlx_lm(folder: Path) -> Outcome:
     """mlx_lm's own LoRA trainer, as mlx_lm.lora calls it."""
-    from commands.prove.mlx import beside_mlx_lm
+    from commands.prove.mlx import PREFIX, beside_mlx_lm
+    from commands.prove.mlx import ROWS as rows
 
     theirs, mine = beside_mlx_lm(folder)
-    return _beside("mlx_lm.lora", theirs, mine)
+    what = f"{rows} rows, {PREFIX} of their tokens shared"
+    return _beside("mlx_lm.lora", theirs, mine, what)
 
 
 def _rows(shape: dict[str, Any]) -> list[Example]:
-    return make_rows(shape["vocab_size"], ROWS, 400, 48)
+    return make_rows(shape["vocab_size"], ROWS, SHARED, 48)
 
 
-def _beside(name: str, theirs: Pass, mine: Pass) -> Outcome:
+def _beside(
+    name: str, theirs: Pass, mine: Pass, what: str = f"{ROWS} rows, {SHARED} of their tokens shared"
+) -> Outcome:
     faster = theirs[0] / mine[0]
-    said = f"{ROWS} rows, 400 of their tokens shared: {name} {theirs[0]:.2f} s, Livery "
+    said = f"{what}: {name} {theirs[0]:.2f} s, Livery "
     said += f"{mine[0]:.2f} s ({faster:.1f}x)"
     figures = {"theirs_s": theirs[0], "ours_s": mine[0], "speedup": faster}
     if theirs[1] and mine[1]:

@@ -56,6 +56,8 @@ def _killed(folder: Path, backend: str, *, exact: bool) -> Outcome:
     run = begin("killed")
     while run.poll() is None and not (folder / "killed/checkpoints/step-000004").is_dir():
         time.sleep(0.005)
+    if run.poll():
+        finished(run)  # which says what went wrong
     run.send_signal(signal.SIGKILL)
     run.wait()
     if (folder / "killed/adapter_model.safetensors").exists():

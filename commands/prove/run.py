@@ -18,6 +18,7 @@ from commands.prove.checks import CHECKS, Check
 from commands.prove.outcome import Outcome, Verdict
 from livery.errors import UserError
 from livery.paths import HOME
+from livery.progress import show_seconds
 from livery.temporary import Scratch
 
 # All checks together, whatever the limits of each add up to.
@@ -60,20 +61,22 @@ def prove(
     chosen = [check for check in checks if not only or check.name in only]
     ends, found = time.monotonic() + room, list[Result]()
     for check in chosen:
-        left = ends - time.monotonic()
         began = time.monotonic()
-        if left < 5:
-            outcome = Outcome("skipped", f"the {room / 60:.0f} minutes were over")
-        else:
-            with Scratch("prove") as folder:
-                outcome = _in_a_process(check, folder, min(check.limit, left))
+        left = ends - began
+        late = Outcome("skipped", f"the {show_seconds(room)} for all checks were over")
+        with Scratch("prove") as folder:
+            hung = Outcome("failed", f"it did not end within {check.limit:.0f} s")
+            outcome = late if left < 5 else None
+            outcome = outcome or _in_a_process(check, folder, min(check.limit, left))
+            # Cut short before its own limit, it proved nothing either way.
+            outcome = outcome or (hung if left >= check.limit else late)
         found.append(Result(check, outcome, round(time.monotonic() - began, 1)))
         tell(found[-1], len(found), len(chosen))
     return found
 
 
-def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome:
-    """The check's outcome; a crash and a hang are failures that say so."""
+def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome | None:
+    """The check's outcome, a crash being a failure that says so; None where it did not end."""
     log = folder / "stderr"
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -85,7 +88,7 @@ def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome:
             printed, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             _end(process)
-            return Outcome("failed", f"it did not end within {limit:.0f} s")
+            return None
         except BaseException:
             _end(process)
             raise

@@ -34,6 +34,11 @@ def hangs(folder: Path) -> Outcome:
     raise AssertionError
 
 
+def sleeps(folder: Path) -> Outcome:
+    time.sleep(30)
+    raise AssertionError
+
+
 def raises(folder: Path) -> Outcome:
     raise RuntimeError(f"CUDA error: no kernel image\nin {folder}")
 

@@ -63,8 +63,10 @@ def alive(process: int) -> bool:
 
 def test_what_no_time_is_left_for_is_skipped_and_said() -> None:
     (found,) = prove(checks=[made("holds")], room=1.0)
-    assert found.outcome.verdict == "skipped"
-    assert "minutes were over" in found.outcome.said
+    assert found.outcome == Outcome("skipped", "the 1.0 s for all checks were over")
+    # So is one that was cut short of its own limit: it failed at nothing.
+    (found,) = prove(checks=[made("sleeps")], room=6.0)
+    assert found.outcome == Outcome("skipped", "the 6.0 s for all checks were over")
 
 
 def test_an_unknown_check_is_refused_with_those_there_are() -> None:

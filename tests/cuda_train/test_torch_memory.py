@@ -23,7 +23,7 @@ pytest.importorskip("peft")
 from cuda_train import memory
 from cuda_train.backend import TorchBackend
 from cuda_train.body import find_body
-from cuda_train.estimate import _Step, estimate
+from cuda_train.estimate import _HOLES, _Step, estimate
 from cuda_train.route import Shape, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
@@ -65,7 +65,7 @@ class Case:
         eager = bool(config.get("attn_logit_softcapping"))
         prefix, rows, width, answers = self.shape
         shape = Shape(prefix, rows, width, rows * width, rows * answers)
-        step = _Step(read_sizes(config), settings, BYTES[self.dtype], eager)
+        step = _Step(read_sizes(config), settings, BYTES[self.dtype], eager, few_lengths=True)
         return sum(step.peak(shape, self.route))
 
 
@@ -174,7 +174,9 @@ def test_a_run_on_a_cpu_takes_what_was_foretold(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["foretold"] == pytest.approx(found["took"], rel=TOLERANCE), found
-    assert found["foretold"] - found["libraries"] < (1 - TOLERANCE) * found["took"]
+    # It could fail: without libraries and the heap's holes it would be far too low.
+    live = found["weights"] + found["adapter"] + (found["activations"] + found["logits"]) / _HOLES
+    assert live < (1 - TOLERANCE) * found["took"]
 
 
 def examples(rows: int = 64, length: int = 200, shared: int = 150) -> list[Example]:
