@@ -34,11 +34,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter on a tiny model."""
     pytest.importorskip("mlx.core")
-    from tests.engines.test_engine_mlx import make_adapter
+    from tests.engines.libraries import mlx_adapter
 
     root = tmp_path_factory.mktemp("run")
     model = tiny_model("llama", root / "models")
-    folder = make_adapter(model, root / "adapter" / "mlx").parent
+    folder = mlx_adapter(model, root / "adapter" / "mlx").parent
     settings = {"settings": {"model": str(model), "data": "", "quantize": None}}
     (folder / "run_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
