@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from livery.blas import remedy, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.machine import install
+from livery.machine import install, version
+from livery.models import find_base, read_config
 from livery.training.backend import Backend
 from livery.training.forecast import Forecast
 from livery.training.plan import Example
@@ -33,15 +37,15 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     """
     name = settings.backend
     if name == "auto":
-        usable = [b for b in ("mlx", "torch") if _installed(b)]
+        usable = [b for b in ("mlx", "torch") if installed(b)]
         if not usable:
             raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
         name = usable[0]
-    elif not _installed(name) and fall_back and _installed(other := _OTHER[name]):
+    elif not installed(name) and fall_back and installed(other := _OTHER[name]):
         note = f"The run began with {name}, which is not installed here: resuming with {other}."
         settings, notes = choose(dataclasses.replace(settings, backend=other))
         return settings, [note, *notes]
-    elif not _installed(name):
+    elif not installed(name):
         extra = "mlx" if name == "mlx" else "cuda"
         raise UserError(f"--backend {name} is not installed. Install it: {install(extra)}")
     settings = dataclasses.replace(settings, backend=name)
@@ -89,7 +93,24 @@ def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
         notes.append(
             f"device {settings.device}: not used; MLX keeps the whole model on its one device."
         )
+    if slow := _quantized_on_a_cpu(settings):
+        notes.append(slow)
     return settings, notes
+
+
+def _quantized_on_a_cpu(settings: TrainSettings) -> str:
+    """What to say before MLX trains on quantized weights without a GPU; "" where it does not."""
+    if sys.platform != "linux" or version("mlx-cpu") is None:
+        return ""
+    slow = "on a CPU MLX multiplies quantized weights about ten times slower than dense ones."
+    if settings.quantize:
+        return f"--quantize {settings.quantize}: {slow} Leave it out where memory allows."
+    with contextlib.suppress(UserError):
+        folder = find_base(settings.model)
+        if folder is not None and "quantization" in read_config(folder):
+            dense = f"livery merge --base {shlex.quote(settings.model)} --dequantize --out DIR"
+            return f"{settings.model} is quantized: {slow} For a dense copy: {dense}"
+    return ""
 
 
 def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
@@ -101,6 +122,7 @@ def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
     return settings, notes
 
 
-def _installed(name: str) -> bool:
+def installed(name: str) -> bool:
+    """Whether the framework is there, by name; imports nothing."""
     needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}[name]
     return all(importlib.util.find_spec(module) is not None for module in needed)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands.training import backends
+from commands.training import backends, fastest
 from commands.training.export import export, rehearse
 from commands.training.init_adapter import start_from
 from livery.base_check import check_base, check_lengths
@@ -35,6 +35,7 @@ from livery.training import run_folder, trackers
 from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
+from livery.training.plan import Example, Plan
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,13 @@ def train(config: Config, request: Request) -> RunResult:
             output(Note(prompt_note))
         for note in describe_dropped(data):
             output(Note(note))
+        if config.settings.backend == "auto":
+            settings, notes = choose_fastest(
+                settings, config.settings, data.train.examples, request.resume,
+                lambda text: output(Note(text)),
+            )  # fmt: skip
+            for note in notes:
+                output(Note(note))
         if first_process() and (note := check_base(settings, _first_row(data))):
             output(Note(note))
         rows = (*data.train.examples, *data.valid.examples)
@@ -168,6 +176,43 @@ def check_inputs(settings: TrainSettings, *, overwrite: bool) -> None:
                 f"{folder}: holds the adapter that the run starts from, and --overwrite would "
                 "remove it. Choose another --output-dir."
             )
+
+
+def choose_fastest(
+    settings: TrainSettings,
+    asked: TrainSettings,
+    examples: Sequence[Example],
+    resume: bool,
+    tell: Callable[[str], None],
+) -> tuple[TrainSettings, list[str]]:
+    """(the settings with the backend and dtype that train fastest here, what they substitute).
+
+    A run that goes on keeps those it began with.
+
+    Args:
+        settings: with the backend that is taken where nothing is measured.
+        asked: as they were before that.
+    """
+    if resume:
+        before = run_folder.recorded_backend(Path(settings.output_dir))
+        if before and all(backends.installed(name) for name in before[:1]):
+            settings = dataclasses.replace(settings, backend=before[0], dtype=before[1])
+        return settings, []
+    if not all(map(backends.installed, ("mlx", "torch"))) or not fastest.on_a_cpu(settings):
+        return settings, []
+    plan = Plan(
+        examples, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
+    )
+    steps = settings.max_steps or plan.total_steps(settings.epochs)
+    best = fastest.fastest(settings, plan.step(0)[0], steps, tell)
+    if best is None or (best.backend == "mlx" and settings.backend == "mlx"):
+        return settings, []
+    return backends.choose(
+        dataclasses.replace(
+            settings, backend=best.backend, dtype=best.dtype, optimizer=asked.optimizer,
+            compile=asked.compile,
+        )
+    )  # fmt: skip
 
 
 def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, str]:

@@ -151,7 +151,7 @@ class TrainSettings:
     )  # fmt: skip
     backend: Literal["auto", "mlx", "torch"] = setting(
         "auto", one_of("auto", "mlx", "torch"),
-        "Framework; auto takes MLX where it is installed.", decides="",
+        "Framework; auto takes MLX, or on a CPU what is faster.", decides="",
     )  # fmt: skip
     device: str = setting(
         "auto", Text("DEVICE"), "Where torch trains: auto, cpu, cuda, cuda:N, mps.",

@@ -189,6 +189,15 @@ def write_run_config(folder: Path, settings: TrainSettings, facts: dict[str, Any
     write_json(folder / RUN_CONFIG, {"settings": settings.as_dict(), **facts})
 
 
+def recorded_backend(folder: Path) -> tuple[Any, Any] | None:
+    """The (backend, dtype) that the folder's run was given, where it recorded them."""
+    try:
+        settings = read_run_config(folder)["settings"]
+        return settings["backend"], settings["dtype"]
+    except (UserError, LookupError, TypeError):
+        return None
+
+
 def recorded_threads(folder: Path) -> int | None:
     """The number of threads that the folder's run computes with, where it recorded one."""
     try:
