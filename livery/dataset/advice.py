@@ -122,7 +122,7 @@ class Advice:
         wanted += [[f"prompt={k}"] for k in unknown]
         answers = [key for key in texts if _ANSWER.search(key.lower())]
         wanted += [[f"prompt={q}", f"completion={a}"] for a in answers for q in texts if q != a]
-        if len(texts) == 2:
+        if len(texts) == 2 and texts[1].strip().lower() not in ASKED:
             wanted.append([f"prompt={texts[0]}", f"completion={texts[1]}"])
         if len(self.row) == 1:
             ((key, value),) = self.row.items()

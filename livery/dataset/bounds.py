@@ -14,12 +14,23 @@ import jinja2
 
 STEPS = 2_000_000  # passes through loops and macros, in one rendering
 SIZE = 64_000_000  # characters, or items, of one value or of the whole text
+VALUES = (
+    1_000_000  # within one value that is written out or compared, the same one twice counted so
+)
 SECONDS = 10.0  # of the processor's time, for one rendering
 # What can make a long text of short ones.
 GROWING = (
     "batch", "center", "format", "indent", "join", "pprint", "replace", "slice", "urlize",
     "wordwrap", "xmlattr",
 )  # fmt: skip
+# What writes a value out, or compares what is in it.
+READING = (
+    "capitalize", "e", "escape", "forceescape", "groupby", "lower", "max", "min", "safe", "sort",
+    "string", "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode",
+    "wordcount",
+)  # fmt: skip
+COMPARING = ("eq", "==", "equalto", "ne", "!=", "lt", "<", "le", "<=", "gt", ">", "ge", ">=",
+             "lessthan", "greaterthan", "in")  # fmt: skip
 METHODS = frozenset(
     {"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "join", "replace",
      "translate", "to_bytes"}
@@ -92,11 +103,52 @@ def sized(value: Any) -> Any:
     return value
 
 
+def flat(value: Any) -> Any:
+    """The value itself, where it is not too much to write out or to compare.
+
+    A list that holds another ten times takes the room of ten references and writes ten lists: some
+    steps of that are more than any machine writes.
+    """
+    if not isinstance(value, dict | list | tuple):
+        return value
+    left, room = VALUES, SIZE
+    waiting: list[Any] = [value]
+    while waiting:
+        one: Any = waiting.pop()
+        inner: list[Any] = [*one, *one.values()] if isinstance(one, dict) else [*one]
+        left -= 1 + len(inner)
+        if left < 0:
+            raise OutOfBounds(f"it writes or compares a value of more than {VALUES:,} values")
+        for part in inner:
+            if isinstance(part, str):
+                room -= len(part)
+            elif isinstance(part, dict | list | tuple):
+                waiting.append(part)
+        refuse_size(SIZE - room)
+    return value
+
+
+def reading(one: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or a test that looks into its first two arguments; Jinja's marks on it are kept."""
+    skip = 1 if hasattr(one, "jinja_pass_arg") else 0
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for value in args[skip : skip + 2]:
+            flat(value)
+        return one(*args, **kwargs)
+
+    if skip:
+        checked.jinja_pass_arg = one.jinja_pass_arg  # type: ignore[attr-defined]
+    return checked
+
+
 def bounded_filter(one: Callable[..., Any]) -> Callable[..., Any]:
     """A filter with its arguments and its value checked; Jinja's marks on it are kept."""
     skip = 1 if hasattr(one, "jinja_pass_arg") else 0
 
     def bounded(*args: Any, **kwargs: Any) -> Any:
+        for value in args[skip:]:
+            flat(value)
         if one.__name__ == "do_format":
             refuse_format(str(args[0]), (args[1:], kwargs))
         elif one.__name__.endswith("join"):
@@ -165,7 +217,10 @@ def _large_number(values: Any) -> bool:
     return isinstance(values, int) and not isinstance(values, bool) and abs(values) > 100_000
 
 
-def product(left: Any, right: Any) -> Any:
+@jinja2.pass_context
+def product(_context: Any, left: Any, right: Any) -> Any:
+    """Takes the context so that Jinja does not compute it when it compiles, and write the value
+    into the code: a list of lists of lists is small, and its source is not."""
     for one, other in ((left, right), (right, left)):
         if isinstance(one, int) and isinstance(other, Sized):
             refuse_size(len(other) * max(0, one))
@@ -182,6 +237,7 @@ def power(left: Any, right: Any) -> Any:
 
 def modulo(left: Any, right: Any) -> Any:
     if isinstance(left, str):
+        flat(right)
         refuse_format(left, right)
     return left % right
 
@@ -202,7 +258,7 @@ def tojson(
     if isinstance(indent, int) and indent > 100:
         raise OutOfBounds(f"it indents JSON by {indent:,}")
     return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent,
+        flat(value), ensure_ascii=ensure_ascii, indent=indent,
         separators=(separators[0], separators[1]) if separators else None, sort_keys=sort_keys,
     )  # fmt: skip
 

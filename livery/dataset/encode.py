@@ -188,6 +188,10 @@ class _Encoder:
             reason = "an answer of which the chat template writes nothing"
             return _Draft(row.where, dropped=(Dropped(row.where, reason),))
         notes = [f"the chat template leaves out {what}" for what in left_out(row, found, self.chat)]
+        notes += [
+            f"chat_template_kwargs holds {name}, which the chat template does not read"
+            for name in self.chat.unread(row.template_kwargs)
+        ]
         if row.messages[0]["role"] == "system" and self.chat.merges_system:
             notes.append(SYSTEM_MERGED)
         if token := self._control_token(row.messages):

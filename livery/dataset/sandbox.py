@@ -20,18 +20,22 @@ from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from livery.dataset.bounds import (
+    COMPARING,
     GROWING,
     METHODS,
+    READING,
     SIZE,
     Bounds,
     OutOfBounds,
     Refused,
     bounded_filter,
     first_line,
+    flat,
     modulo,
     power,
     product,
     raise_exception,
+    reading,
     refuse_format,
     refuse_replaced,
     refuse_size,
@@ -113,15 +117,18 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(
             trim_blocks=True, lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols", _Generation],
+            extensions=["jinja2.ext.loopcontrols", _Generation], finalize=flat,
         )  # fmt: skip
         self._bounds = Bounds()
         self._date: datetime.datetime | None = None
         self.filters |= {name: bounded_filter(self.filters[name]) for name in GROWING}
+        self.filters |= {name: reading(self.filters[name]) for name in READING}
+        self.tests |= {name: reading(self.tests[name]) for name in COMPARING}
         self.filters |= {
             "tojson": tojson,
             "livery_step": self._bounds.step,
             "livery_sized": sized,
+            "livery_flat": flat,
             "livery_written": self._bounds.write,
             "livery_mul": product,
             "livery_pow": power,
@@ -152,6 +159,15 @@ class _Environment(ImmutableSandboxedEnvironment):
         if name in METHODS and isinstance(owner, str | int):
             return self._checked(super().wrap_str_format(value) or value, name, owner)
         return super().wrap_str_format(value)
+
+    def call(self, context: Any, called: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A function or a method, which may look into what it is given (`list.index`)."""
+        if getattr(called, "__name__", "") in ("index", "count"):
+            flat(getattr(called, "__self__", None))
+        for value in (*args, *kwargs.values()):
+            if not isinstance(value, str):
+                flat(value)
+        return super().call(context, called, *args, **kwargs)
 
     @staticmethod
     def _checked(method: Callable[..., Any], name: str, owner: Any) -> Callable[..., Any]:
@@ -213,6 +229,10 @@ def _bound_sums(node: nodes.Node) -> None:
             if not isinstance(child, nodes.Node):
                 continue
             _bound_sums(child)
+            if isinstance(child, nodes.Concat):
+                child.nodes = [_flat(part) for part in child.nodes]
+            elif isinstance(child, nodes.Compare):
+                _bound_comparison(child)
             joins = isinstance(child, nodes.Add | nodes.Concat)
             made: Any = child
             if joins and not isinstance(node, nodes.Output | nodes.Add | nodes.Concat):
@@ -223,6 +243,19 @@ def _bound_sums(node: nodes.Node) -> None:
                 value[at] = made
             elif made is not child:
                 setattr(node, name, made)
+
+
+def _flat(value: Any) -> Any:
+    return value if isinstance(value, nodes.Const) else _filtered("livery_flat", value)
+
+
+def _bound_comparison(node: nodes.Compare) -> None:
+    """What is compared with a constant is so at once, whatever it holds."""
+    if isinstance(node.expr, nodes.Const) or any(isinstance(o.expr, nodes.Const) for o in node.ops):
+        return
+    node.expr = _flat(node.expr)
+    for operand in node.ops:
+        operand.expr = _flat(operand.expr)
 
 
 def read_date(text: str) -> datetime.datetime | None:

@@ -87,6 +87,14 @@ class ChatTemplate:
                 return True
         return len(texts) > 1
 
+    def unread(self, kwargs: Mapping[str, Any] | None = None) -> list[str]:
+        """Variables, of the settings and of a row, that change nothing: no template here reads
+        them, and they do not close a block of reasoning that a prompt opens."""
+        read = {name for template in self._templates.values() for name in template.variables}
+        if self.reasons:
+            read.add("enable_thinking")
+        return sorted({**self.settings.kwargs, **(kwargs or {})}.keys() - read)
+
     def render(
         self,
         messages: Sequence[Message],

@@ -250,3 +250,9 @@ def test_a_table_without_a_line_of_names(first: list[str], data: bool) -> None:
     # What the user says of the columns counts.
     columns = read_columns([f"prompt={first[0]}", f"completion={first[1]}"])
     assert read_row(row, "x.csv row 1", columns).where == "x.csv row 1"
+
+
+def test_a_question_is_no_answer() -> None:
+    """SQuAD's rows: the passage is not what is asked, nor the question what is answered."""
+    row = {"context": "Ada wrote it.", "question": "Who?", "answers": {"text": ["Ada"]}}
+    assert "completion=question" not in refusal(row)

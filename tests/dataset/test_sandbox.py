@@ -60,6 +60,10 @@ def test_what_is_rendered_is_what_transformers_renders(name: str) -> None:
                 assert compiled(source).render(variables(messages=messages, tools=tools)) == want
 
 
+_LISTS = (
+    "{% set n = namespace(x=[1], y=[1]) %}{% for i in range(40) %}"
+    "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}"
+)
 HOSTILE = {
     "nested loops": "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}"
     "{% endfor %}",
@@ -108,6 +112,22 @@ HOSTILE = {
     "{% endfor %}{% endmacro %}{{ f() }}",
     "slow work": "{% set x = 'x' * 9000000 %}{% for i in range(90000) %}"
     "{% if x.replace('x', 'y') %}{% endif %}{% endfor %}",
+    **{
+        f"lists within lists: {how}": _LISTS + how
+        for how in (
+            "{{ n.x }}", "{{ n.x | tojson }}", "{{ n.x | string }}", "{{ 'a' ~ n.x }}",
+            "{{ [n.x] | join }}", "{{ '%s' % [n.x] }}", "{{ '%s' | format(n.x) }}",
+            "{{ '{}'.format(n.x) }}", "{{ n.x | upper }}", "{{ n.x | trim }}", "{{ n.x == n.y }}",
+            "{{ n.x in [n.y] }}", "{{ n.x is eq(n.y) }}", "{{ n.x != n.y }}", "{{ n.x > n.y }}",
+            "{{ [n.y].index(n.x) }}", "{{ [n.x, n.y] | sort }}", "{{ [n.x, n.y] | max }}",
+            "{{ n.x | pprint }}", "{{ n.x | e }}", "{{ raise_exception(n.x) }}",
+            "{{ [n.y, n.x] | select('in', [n.x]) | list }}", "{{ n.x | replace('1', '2') }}",
+            "{% macro f(v) %}{{ v }}{% endmacro %}{{ f(n.x) }}", "{{ {'a': n.x} | tojson }}",
+            "{{ {'a': n.x} | urlencode }}", "{{ n.x | sum(start=[]) }}{{ n.x }}",
+        )
+    },
+    "a list of lists as JSON": "{{ ([[[1] * 1000] * 1000] * 1000) | tojson }}",
+    "a long text a thousand times": "{{ ['x' * 1000000] * 1000 }}",
     "lorem ipsum": "{{ lipsum(100000) }}",
 }  # fmt: skip
 
@@ -116,6 +136,7 @@ HOSTILE = {
 def test_no_template_hangs_or_floods(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("livery.dataset.bounds.SECONDS", 0.5)
     monkeypatch.setattr("livery.dataset.bounds.STEPS", 200_000)
+    monkeypatch.setattr("livery.dataset.bounds.VALUES", 50_000)
     template = Template(HOSTILE[name])
     began = time.thread_time()
     with pytest.raises(Refused) as caught:

@@ -674,3 +674,16 @@ def test_a_templates_own_full_stop_is_enough(tmp_path: Path) -> None:
         load_dataset(path, made, max_length=99)
     with pytest.raises(UserError, match=r"refuses this conversation: .*roles!$"):
         made.prompt(turns("a", "b")[:1] * 2)
+
+
+def test_variables_that_a_template_does_not_read_are_told() -> None:
+    """A misspelt switch changes nothing, in the settings as in a row."""
+    said = "chat_template_kwargs holds {}, which the chat template does not read"
+    off = read(turns("2+2?", "4"), chat_template_kwargs={"enable_thinking": False})
+    for family, told in (("hybrid", False), ("chatml", True), ("r1", False)):
+        found = encode(off, chat(FAMILIES[family])).notes
+        assert (said.format("enable_thinking") in found) == told, family
+    misspelt = read(turns("2+2?", "4"), chat_template_kwargs={"enable_thinkng": False})
+    assert encode(misspelt, chat(FAMILIES["hybrid"])).notes == (said.format("enable_thinkng"),)
+    made = chat(FAMILIES["hybrid"], enable_thinkng=False)
+    assert encode(read(turns("2+2?", "4")), made).notes == (said.format("enable_thinkng"),)
