@@ -18,7 +18,7 @@ from tests.tiny_models import tiny_model
 
 pytest.importorskip("fasttext")
 
-QUICK = ["--epochs", "40", "--dim", "32", "--buckets", "4000"]
+QUICK = ["--epochs", "60", "--dim", "12", "--buckets", "1000"]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from livery.skills.date_keys import fasttext as fast
 from livery.skills.date_keys.extract import Extractor
 from livery.skills.date_keys.risk import calibrate, fewest, upper_bound
 
-SMALL = fast.FastTextSettings(epochs=40, dim=32, buckets=4_000)
+SMALL = fast.FastTextSettings(epochs=60, dim=12, buckets=1_000)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,10 @@ def test_a_small_classifier_learns(rows: Any, folder: Path) -> None:
     assert 0.5 < found.confidence <= 1
 
 
-def test_same_seed_same_bytes_and_another_seed_others(rows: Any, folder: Path, tmp_path: Path):
-    made = []
-    for name, seed in (("again", SMALL.seed), ("other", SMALL.seed + 1)):
-        (tmp_path / name).mkdir()
-        made.append(fast.train(rows, tmp_path / name, dataclasses.replace(SMALL, seed=seed)))
-    first = json.loads((folder / fast.RECORD).read_text())
-    assert made[0]["sha256"] == first["sha256"] != made[1]["sha256"]
+def test_another_seed_gives_other_bytes(rows: Any, folder: Path, tmp_path: Path) -> None:
+    """That the same one gives the same is asked of the command (tests/commands)."""
+    made = fast.train(rows, tmp_path, dataclasses.replace(SMALL, seed=SMALL.seed + 1))
+    assert made["sha256"] != json.loads((folder / fast.RECORD).read_text())["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,9 @@ def train(
                 f"FastText's training broke down ({error}). Give a smaller learning rate than "
                 f"{settings.learning_rate:g}."
             ) from None
-    model.quantize(dsub=2, thread=1, verbose=0)
+    # A number of the vectors by itself: pairs (dsub=2) make the file smaller by half, and cost two
+    # of a hundred right answers.
+    model.quantize(dsub=1, thread=1, verbose=0)
     model.save_model(str(folder / MODEL))
     size = (folder / MODEL).stat().st_size
     if size > LARGEST:
