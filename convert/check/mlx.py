@@ -121,8 +121,8 @@ def _halves(case: Case, form: Form) -> Iterator[Finding]:
         if len(halves) == 1:
             here, lost = ("a", "b") if "A" in halves else ("b", "a")
             why = (
-                f"{shown(module)} has lora_{here} but no lora_{lost}: mlx-lm loads it without a "
-                "word and leaves that half at its starting values."
+                f"{shown(module)} has lora_{here} but no lora_{lost}: mlx-lm loads it silently and "
+                "leaves that half at its starting values."
             )
             yield Finding("half-pair", True, why, _anew(case))
             return

@@ -88,7 +88,7 @@ CONFIG_RULES = (
         "initialisation",
         lambda c: start_of(c) == "unknown",
         "init_lora_weights is a name that vLLM (and PEFT) do not know; where the tensors are a "
-        "plain LoRA's it says so with true",
+        "plain LoRA's it should say true",
         lambda case: case.correct(case.forms["peft"], init_lora_weights=True),
     ),
     ConfigRule(

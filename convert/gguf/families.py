@@ -1,7 +1,7 @@
 """What one family's GGUF file says beside the numbers that all have.
 
 What llama.cpp computes with a constant of its own is compared with the config, and a difference is
-an error: it would answer differently without a word.
+an error: it would silently answer differently.
 """
 
 from __future__ import annotations

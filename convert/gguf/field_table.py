@@ -13,8 +13,8 @@ from typing import Any
 _SILU = ("silu", "swish")
 _TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate")  # llama.cpp's one GELU
 _NONE = (None, False)
-# What no inference depends on: of training, of the tokenizer (which is converted for itself), of
-# how Python runs the model, and what files say of themselves.
+# Fields that inference does not depend on: those of training, of the tokenizer (which is converted
+# separately), of how Python runs the model, and what files say about themselves.
 NO_EFFECT = frozenset(
     """
     _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern

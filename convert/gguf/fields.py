@@ -1,7 +1,7 @@
 """What becomes of each field of config.json in a GGUF model: written, without effect, or refused.
 
 llama.cpp computes much with constants of its own, where transformers asks the config. A field that
-changes the arithmetic and is not written would make it answer otherwise without a word, so every
+changes the arithmetic and is not written would silently make it answer differently, so every
 field that transformers knows for a model type stands in `convert.gguf.field_table`, and one that is
 not there is refused by name (tests/convert/test_gguf_fields.py walks the config classes).
 """

@@ -1,7 +1,7 @@
 """The numbers of a model that llama.cpp wants in a GGUF file: sizes, rope, windows.
 
 What llama.cpp computes with a constant of its own is compared with the config, and a difference is
-an error: it would answer differently without a word. A family's own
+an error: it would silently answer differently. A family's own
 numbers are in `convert.gguf.families`.
 """
 

@@ -269,7 +269,7 @@ class Fields:
                 raise RowError(
                     self.where,
                     f"{key!r} beside {' and '.join(sorted(self.used))}: two shapes in one row. "
-                    f"Say which counts: --columns ignore={key}, or name the right one.",
+                    f"Say which one counts: --columns ignore={key}, or name the right one.",
                 )
             raise UnknownField(self.where, key)
 

@@ -55,7 +55,7 @@ def judge(
     mask_prompt: bool = True,
     tell: Callable[[str, str], None] = lambda remark, where: None,
 ) -> Iterator[Encoded | Dropped | RowError]:
-    """What becomes of each row, in order; of one that gives several examples, too long ones are
+    """The verdict on each row, in order; of one that gives several examples, too long ones are
     dropped.
 
     Args:

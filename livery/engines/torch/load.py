@@ -321,8 +321,8 @@ def _refuse_missing(model: str | Path, info: Mapping[str, Any]) -> None:
     if missing:
         raise UserError(
             f"{model}: the weights lack {len(missing)} of the tensors that config.json calls for: "
-            f"{name_some(missing)}. transformers would draw them at random. Download the complete "
-            "model again."
+            f"{name_some(missing)}. transformers would initialize them at random. Download the "
+            "complete model again."
         )
 
 
