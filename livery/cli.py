@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "commands.doctor:doctor",
         "Say what this machine can do, and how to fix what it cannot.",
     ),
+    "base": ("commands.base:base", "List base models that have a name, or fetch one."),
     "data": ("commands.data:data", "Make a skill's data, or check data you have."),
     "train": ("commands.train:train", "Train an adapter."),
     "eval": ("commands.eval:eval_command", "Score an adapter on a skill's cases."),

