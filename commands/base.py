@@ -34,7 +34,8 @@ def list_bases(as_json: bool) -> int:
       livery base list
       livery base list --json
     """
-    from livery import named_bases, ollama
+    from livery.bases import named as named_bases
+    from livery.bases import ollama
     from livery.models import EMBEDDED, find_base
 
     rows: list[dict[str, Any]] = [
@@ -86,7 +87,7 @@ def get_base(name: str, as_json: bool) -> int:
     import difflib
     from pathlib import Path
 
-    from livery import named_bases
+    from livery.bases import named as named_bases
     from livery.models import download_model
 
     known = [one.name for one in named_bases.TABLE]

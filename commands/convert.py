@@ -38,7 +38,9 @@ Examples:
     type=click.Path(path_type=Path),
     help="DST with --to gguf, as llama.cpp's script names it.",
 )
-@click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
+@click.option(
+    "--base", help="Base model: its folder, a GGUF file, a name (livery base list) or a hub id."
+)
 @options.dtype("How to store the tensors; auto keeps what SRC has.")
 @click.option("--overwrite", is_flag=True, help="Replace an adapter that DST already holds.")
 @options.allow_nonfinite

@@ -22,7 +22,11 @@ Examples:
 
 
 @click.command("gguf", epilog=EPILOG)
-@click.option("--model", required=True, help="Model folder, or the hub id of a downloaded one.")
+@click.option(
+    "--model",
+    required=True,
+    help="Model folder, a GGUF file, a name (livery base list) or a hub id.",
+)
 @click.option(
     "--out", "--output", "out", required=True, type=click.Path(path_type=Path), help="The .gguf."
 )

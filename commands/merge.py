@@ -27,7 +27,7 @@ Examples:
     "--base-model",
     "base",
     required=True,
-    help="Base model: its folder, or a downloaded hub id.",
+    help="Base model: its folder, a GGUF file, a name (livery base list) or a hub id.",
 )
 @click.option(
     "--adapter",

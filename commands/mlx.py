@@ -21,7 +21,11 @@ Examples:
 
 
 @click.command("mlx", epilog=EPILOG)
-@click.option("--model", required=True, help="Model folder, or a hub id.")
+@click.option(
+    "--model",
+    required=True,
+    help="Model folder, a GGUF file, a name (livery base list) or a hub id.",
+)
 @options.new_folder
 @click.option(
     "--quantize",

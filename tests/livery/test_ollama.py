@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from convert.gguf.model import write_model
-from livery import ollama
+from livery.bases import ollama
 from livery.errors import UserError
 from livery.models import download_model, find_base, name_model, resolve_name
 from tests.tiny_models import tiny_model
@@ -71,7 +71,7 @@ def test_what_is_not_there_is_told(store: Path, file: Path, monkeypatch: pytest.
         with pytest.raises(UserError, match=says):
             find_base("ollama:odd")
     blob.unlink()
-    with pytest.raises(UserError, match="is missing. Get it again: ollama pull tiny"):
+    with pytest.raises(UserError, match=r"is missing\. Get it again: ollama pull tiny"):
         find_base("ollama:tiny")
     (store / "manifests/registry.ollama.ai/library/tiny/latest").write_text("[]")
     with pytest.raises(UserError, match="no manifest of Ollama's"):
