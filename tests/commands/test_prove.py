@@ -32,13 +32,13 @@ def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("LEFT", str(tmp_path))
     names = ("holds", "crashes", "leaves", "raises", "skips")
     told: list[str] = []
-    checks = [made("hangs", limit=8), *map(made, names), Check("x", "gone", "no.such:thing", 9)]
+    checks = [made("hangs", limit=25), *map(made, names), Check("x", "gone", "no.such:thing", 60)]
     found = prove(checks=checks, tell=lambda result, done, total: told.append(f"{done}/{total}"))
     said = {result.check.name: result.outcome for result in found}
     assert told == [f"{n}/7" for n in range(1, 8)]
     assert said["holds"] == Outcome("proven", "it holds", {"figure": 1.235})
     assert said["skips"] == Outcome("skipped", "there is no card here")
-    assert said["hangs"] == Outcome("failed", "it did not end within 8 s")
+    assert said["hangs"] == Outcome("failed", "it did not end within 25 s")
     assert said["crashes"].said.startswith("its process ended by SIGSEGV: ")
     assert said["leaves"].said == "its process ended with exit code 1: the driver is too old"
     assert said["raises"].said == "RuntimeError: CUDA error: no kernel image"
@@ -170,7 +170,7 @@ def test_a_bare_checkout_proves_what_it_can_and_names_what_is_missing(tmp_path: 
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path / "bare")}
     done = subprocess.run(
         [str(ROOT / "scripts" / "prove.sh"), "--json", *flags],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -191,7 +191,7 @@ def test_the_command_proves_with_everything_there(tmp_path: Path) -> None:
     flags = [part for name in names for part in ("--only", name)]
     done = subprocess.run(
         [sys.executable, "-m", "livery", "doctor", "--prove", "--out", str(tmp_path), *flags],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 proven, 0 failed, 0 skipped" in done.stdout
