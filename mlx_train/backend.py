@@ -52,6 +52,11 @@ class MlxBackend:
 
     Attributes:
         notes: what to tell the user.
+        model: mlx-lm's, with LoRA in it.
+        trained: the parameters of the adapter.
+        head: the last layer, which runs on supervised positions alone; None where it stands
+            elsewhere in a family's model.
+        cores: those of the CPU, and how a micro-batch is dealt to them.
         compiled: whether the step is compiled.
         why_compiled: or why not, for people.
     """
@@ -80,21 +85,21 @@ class MlxBackend:
             settings.model, dtype=settings.dtype, quantize=settings.quantize
         )
         set_memory_limits()
-        model = self._model = self._base.model
+        model = self.model = self._base.model
         self.dtype = self._base.dtype
         self.parameters = _count(model)
         model_type = str(self._base.config.get("model_type", ""))
-        self._trained = lora.add_lora(
+        self.trained = lora.add_lora(
             model, settings.lora, model_type=model_type, seed=settings.seed
         )
-        self._head = find_head(model)  # after LoRA: the head may be adapted itself
-        self.trainable = sum(p.size for p in self._trained)
+        self.head = find_head(model)  # after LoRA: the head may be adapted itself
+        self.trainable = sum(p.size for p in self.trained)
         if settings.grad_checkpoint:
             checkpoint_blocks(model)
         model.train()
         group: Any = mx.distributed.init()
         self.rank, self.world = int(group.rank()), int(group.size())
-        self._cores = Cores()
+        self.cores = Cores()
         self._plain = ""
         self._decoder: mlx_decode.Decoder | None = None
         self._stop: tuple[int, ...] | None = None
@@ -105,7 +110,7 @@ class MlxBackend:
             settings.weight_decay,
             settings.max_grad_norm,
         )
-        self._weights = _flatten([p.get() for p in self._trained])
+        self._weights = _flatten([p.get() for p in self.trained])
         self._first = mx.zeros_like(self._weights)
         self._second = mx.zeros_like(self._weights)
         self._step = 0
@@ -119,7 +124,7 @@ class MlxBackend:
         if not self._settings.share_prefix:
             return False, "sharing is switched off (share_prefix)"
         try:
-            mlx_cache.make_caches(self._model)
+            mlx_cache.make_caches(self.model)
         except mlx_cache.CannotShare as error:
             return False, f"{self._base.config.get('model_type')}: {error}"
         return True, ""
@@ -130,48 +135,48 @@ class MlxBackend:
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
         """See Backend."""
-        with _without_dropout(self._model), explained(self.forecast):
+        with _without_dropout(self.model), explained(self.forecast):
             # Rows are compared one by one, so by an objective that adds over them.
             as_trained = self._objective is SFT and not self._settings.lora.dropout
             gradient = self._gradient if as_trained else self._supervised
             return compare(
                 batch,
-                fast=lambda part: self._gradients(gradient, self._inputs(part)),
+                fast=lambda part: self._gradients(gradient, self.inputs(part)),
                 plain=lambda part: self._gradients(
                     self._supervised, make_inputs(part, share=False, few_shapes=False)
                 ),
-                tolerance=allowed(self.dtype, len(cast(Any, self._model).layers)),
+                tolerance=allowed(self.dtype, len(cast(Any, self.model).layers)),
                 library="mlx-lm",
                 route="plain" if self._plain else "shared",
             )
 
     def threads(self) -> int:
         """See Backend."""
-        return self._cores.count if on_cpu() else 0
+        return self.cores.count if on_cpu() else 0
 
     def use_threads(self, number: int) -> None:
         """See Backend."""
-        self._cores.use(number)
+        self.cores.use(number)
 
     def trial(self, batch: MicroBatch) -> None:
         """See Backend."""
-        inputs = self._inputs(batch)
-        with _without_dropout(self._model), explained(self.forecast):
+        inputs = self.inputs(batch)
+        with _without_dropout(self.model), explained(self.forecast):
             loss, slopes = self._run(self._supervised, inputs)
-            with self._cores.shared_between(len(inputs.parts)):
+            with self.cores.shared_between(len(inputs.parts)):
                 mx.eval(loss, slopes)
         _trim_cache()
 
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
         """See Backend."""
-        self._model.eval()
+        self.model.eval()
         try:
-            inputs = self._inputs(batch)
-            with self._cores.shared_between(len(inputs.parts)):
+            inputs = self.inputs(batch)
+            with self.cores.shared_between(len(inputs.parts)):
                 loss = self._loss(inputs, self._objective)
                 return float(np.asarray(loss)), self._objective.count(batch)
         finally:
-            self._model.train()
+            self.model.train()
             _trim_cache()
 
     # -- the step ----------------------------------------------------------------------------
@@ -187,11 +192,11 @@ class MlxBackend:
         count = sum(self._objective.count(batch) for batch in batches)
         with explained(self.forecast):
             for number, batch in enumerate(batches):
-                inputs = self._inputs(batch)
+                inputs = self.inputs(batch)
                 part, gradients = self._run(self._gradient, inputs)
                 loss = loss + part
                 total = total + _flatten(gradients) if number else _flatten(gradients)
-                with self._cores.shared_between(len(inputs.parts)):
+                with self.cores.shared_between(len(inputs.parts)):
                     mx.eval(total, loss)  # one micro-batch's activations at a time
         if self.world > 1:
             loss, count, total = self._sum_over_ranks(loss, count, total)
@@ -261,15 +266,15 @@ class MlxBackend:
         if self._stop is None:
             chat = load_chat(self._base.path, self._settings.template)
             self._stop = end_tokens(chat, self._base.config, self._base.path)
-        self._model.eval()
+        self.model.eval()
         try:
             if self._decoder is None:
-                self._decoder = mlx_decode.decoder(self._model)
+                self._decoder = mlx_decode.decoder(self.model)
             answers = mlx_decode.decode(
                 self._decoder, prompts, max_tokens=max_tokens, stop=self._stop
             )
         finally:
-            self._model.train()
+            self.model.train()
             _trim_cache()
         return [answer.tokens for answer in answers]
 
@@ -285,33 +290,39 @@ class MlxBackend:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _inputs(self, batch: MicroBatch, *, share: bool | None = None) -> Inputs:
+    def inputs(self, batch: MicroBatch, *, share: bool | None = None) -> Inputs:
+        """A micro-batch as the loss takes it, its rows dealt to the cores."""
         share = not self._plain if share is None else share
         prefix = len(batch.prefix) if share else 0
-        streams = [] if self.compiled else self._cores.streams(prefix, *batch.tokens.shape)
+        streams = [] if self.compiled else self.cores.streams(prefix, *batch.tokens.shape)
         return make_inputs(batch, share=share, few_shapes=self.compiled, parts=max(1, len(streams)))
 
     def _streams(self, inputs: Inputs) -> list[Any]:
-        return self._cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
+        return self.cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
 
     def _run(self, gradient: _Gradient, inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
-        held = [p.get() for p in self._trained]
+        held = [p.get() for p in self.trained]
         try:
             return gradient(held, inputs)
         finally:
             # Tracing leaves its placeholders in the modules.
-            for parameter, value in zip(self._trained, held, strict=True):
+            for parameter, value in zip(self.trained, held, strict=True):
                 parameter.put(value)
+
+    def gradients(self, batch: MicroBatch) -> tuple[float, Arrays]:
+        """The objective of a micro-batch, summed, and its gradients by name, as a step takes them;
+        in MLX's shapes."""
+        return self._gradients(self._gradient, self.inputs(batch))
 
     def _gradients(self, gradient: _Gradient, inputs: Inputs) -> tuple[float, Arrays]:
         loss, found = self._run(gradient, inputs)
         mx.eval(loss, found)
-        names = [parameter.name for parameter in self._trained]
+        names = [parameter.name for parameter in self.trained]
         arrays = [np.asarray(array, np.float32) for array in found]
         return float(np.asarray(loss)), dict(zip(names, arrays, strict=True))
 
     def _loss(self, inputs: Inputs, objective: Objective) -> mx.array:
-        logprobs = row_logprobs(self._model, self._head, inputs, self._streams(inputs))
+        logprobs = row_logprobs(self.model, self.head, inputs, self._streams(inputs))
         return objective.loss(rows_of(mx, logprobs, inputs.arrays))
 
     def _supervised(
@@ -323,7 +334,7 @@ class MlxBackend:
         self, weights: list[mx.array], inputs: Inputs, objective: Objective | None = None
     ) -> tuple[mx.array, list[mx.array]]:
         def loss(values: list[mx.array]) -> mx.array:
-            for parameter, value in zip(self._trained, values, strict=True):
+            for parameter, value in zip(self.trained, values, strict=True):
                 parameter.put(value)
             return self._loss(inputs, objective or self._objective)
 
@@ -359,25 +370,25 @@ class MlxBackend:
         return True, "asked for" if wanted == "on" else "GPU", compiled
 
     def _put_weights(self) -> None:
-        for parameter, value in zip(self._trained, self._cut(self._weights), strict=True):
+        for parameter, value in zip(self.trained, self._cut(self._weights), strict=True):
             parameter.put(value)
 
     def _cut(self, vector: mx.array) -> list[mx.array]:
         """The flat vector as arrays in MLX's shapes, in the order of the parameters."""
-        ends = np.cumsum([p.size for p in self._trained]).tolist()
+        ends = np.cumsum([p.size for p in self.trained]).tolist()
         return [
             vector[end - p.size : end].reshape(p.shape)
-            for p, end in zip(self._trained, ends, strict=True)
+            for p, end in zip(self.trained, ends, strict=True)
         ]
 
     def _split(self, vector: mx.array) -> dict[str, np.ndarray]:
         return {
             p.name: lora.to_portable(p, value)
-            for p, value in zip(self._trained, self._cut(vector), strict=True)
+            for p, value in zip(self.trained, self._cut(vector), strict=True)
         }
 
     def _join(self, arrays: dict[str, np.ndarray]) -> mx.array:
-        names = {p.name for p in self._trained}
+        names = {p.name for p in self.trained}
         if lacking := sorted(names - arrays.keys()):
             raise UserError(
                 f"The state lacks {len(lacking)} of this run's {len(names)} parameters, "
@@ -388,7 +399,7 @@ class MlxBackend:
                 f"The state holds {len(strange)} parameters that this run does not train, "
                 f"{strange[0]} for one. Was it trained with other targets or on another base?"
             )
-        return _flatten([lora.from_portable(p, arrays[p.name]) for p in self._trained])
+        return _flatten([lora.from_portable(p, arrays[p.name]) for p in self.trained])
 
 
 def allowed(dtype: str, blocks: int) -> float:

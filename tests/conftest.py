@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-SLOW = 0.5  # seconds of processor time; however busy the machine is, that is what a test costs
+SLOW = 0.3  # seconds of processor time; however busy the machine is, that is what a test costs
 _costs: dict[str, float] = {}
 
 

@@ -136,7 +136,7 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     backend.train_step([batch], step=1, learning_rate=1e-4)
     backend.evaluate(batch)
     backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
-    model: Any = backend._model
+    model: Any = backend.model
     model.eval()
     wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))
     exported = _export(settings, backend)

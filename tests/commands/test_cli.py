@@ -159,6 +159,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert done.stdout.startswith("Usage: livery train")
 
 
+@pytest.mark.slow
 def test_dry_run_names_every_source_before_it_looks_at_the_data(tmp_path: Path) -> None:
     done = livery(
         "train", "--dry-run", "--data", str(tmp_path / "none"), "--seed", "5", LIVERY_EPOCHS="2"

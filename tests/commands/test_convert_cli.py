@@ -203,6 +203,7 @@ def test_a_base_in_the_hub_cache_is_found(
     assert convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf")["model_type"] == "llama"
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_wrong(base: Path, tmp_path: Path):
     failed = run(str(tmp_path), str(tmp_path / "out"), "--to", "gguf")
     assert failed.returncode == 1

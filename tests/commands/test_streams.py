@@ -84,6 +84,7 @@ def test_generate_reads_any_standard_input(given: str, code: int, message: str) 
     assert said.splitlines()[-1].startswith(message)
 
 
+@pytest.mark.slow
 def test_names_in_arguments_are_printed_escaped() -> None:
     for line, code, message in (
         (r"check $'a\nb/\e[31mc\u202e'", 1, r"a\nb/\x1b[31mc\u202e"),

@@ -73,6 +73,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", PLACES)
 def test_nan_is_refused_by_every_command(target: Any, root: Path, tmp_path: Path) -> None:
     base = tiny_model("llama", root)
@@ -352,6 +353,7 @@ def test_damaged_records_are_not_believed(data: st.DataObject, tmp_path_factory:
     formats.write_adapter(read, folder / "again", target, base=BASE)
 
 
+@pytest.mark.slow
 def test_a_record_cannot_inflate(tmp_path: Path) -> None:
     """What it keeps of a tensor unpacks to that tensor's size at most."""
     import base64
@@ -445,6 +447,7 @@ NAMES = st.text(max_size=20) | st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     header=st.dictionaries(NAMES, ENTRIES | ODD | st.dictionaries(st.text(), ODD), max_size=6),

@@ -234,6 +234,7 @@ def test_configs_without_weights_are_judged_too(tmp_path: Path) -> None:
     assert rules(ask(tmp_path)["mlx"]) == ["format"]
 
 
+@pytest.mark.slow
 def test_required_keys_are_written_by_the_remedy(folder: Path, base: Path) -> None:
     # PEFT's defaults: r 8, alpha 8.
     write_adapter_folder(adapter(base, rank=8), folder, base)
@@ -315,6 +316,7 @@ def test_dense_layers_among_experts_have_no_form_on_4_bits(root: Path, tmp_path:
     assert "--dequantize" in finding.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", ["experts.down_proj", "mlp.gate"])
 def test_mixtrals_experts_are_named_otherwise_in_vllm(
     only: str, root: Path, tmp_path: Path
@@ -438,6 +440,7 @@ def test_other_scales_are_worth_knowing(base: Path, tmp_path: Path) -> None:
     assert notes(verdict) == ["scale-patterns"]
 
 
+@pytest.mark.slow
 def test_half_pairs(folder: Path, base: Path) -> None:
     lost = "model.layers.0.self_attn.q_proj"
     edit_tensors(
@@ -484,6 +487,7 @@ def test_a_truncated_file_is_refused_by_all(folder: Path) -> None:
 # --- a form that is missing -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", formats.FORMATS)
 def test_a_missing_form_is_made_by_the_remedy(source: Any, base: Path, tmp_path: Path) -> None:
     place = tmp_path / "src"
@@ -586,6 +590,7 @@ def test_llama_cpp_takes_what_check_lets_pass(base: Path, base_gguf: Path, tmp_p
     assert accepts(base_gguf, file, tmp_path)
 
 
+@pytest.mark.slow
 def test_tied_embeddings_end_llama_cpp(tied: Path, tmp_path: Path) -> None:
     model = tmp_path / "tied.gguf"
     write_model(tied, model, "f32")
@@ -767,6 +772,7 @@ def test_without_a_base_it_says_what_was_not_compared(base: Path, tmp_path: Path
     assert "--base someone/else" in the(verdict, "not-compared").remedy
 
 
+@pytest.mark.slow
 def test_it_starts_fast_and_without_frameworks(folder: Path) -> None:
     code = (
         "import sys; from convert.check.check import check; check(sys.argv[1]); "
@@ -815,6 +821,7 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(changes=st.dictionaries(KEYS, JSON, min_size=1, max_size=5), parameters=JSON)
 def test_odd_configs_are_judged(
     changes: dict[str, Any], parameters: Any, base: Path, tmp_path_factory: Any
@@ -883,6 +890,7 @@ def test_a_bias_that_has_no_place_is_not_merged(base: Path, root: Path, tmp_path
         assert finding.remedy.startswith(way)
 
 
+@pytest.mark.slow
 @given(
     metadata=st.dictionaries(
         st.sampled_from(
@@ -967,6 +975,7 @@ def test_the_embedded_base_is_known_everywhere(
         assert not verdict.findings
 
 
+@pytest.mark.slow
 def test_an_activated_lora_goes_to_llama_cpp(base: Path, tmp_path: Path) -> None:
     one = adapter(base, alora_invocation_tokens=(5, 6))
     formats.write_adapter(one, tmp_path, "peft", base=load_base(base))

@@ -78,6 +78,7 @@ def modules_of(family: str) -> tuple[str, ...]:
     return tuple(m for m in architecture.modules if m not in architecture.passed_over)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", WRITERS)
 def test_adapters_on_llama_cpp(family: str, root: Path, tmp_path: Path):
     base = load_base(tiny_model(family, root))
@@ -149,6 +150,7 @@ def test_what_llama_cpp_passes_over_is_refused(
     assert "livery merge" in verdict.findings[0].remedy
 
 
+@pytest.mark.slow
 def test_experts_of_gemma4(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Gate and up are one tensor there, and down has a scale for each expert, which llama.cpp
     leaves out of LoRA: seen here, so that a version which takes it in shows."""

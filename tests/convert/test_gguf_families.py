@@ -289,6 +289,7 @@ def test_what_llama_cpp_has_no_form_of(
         write_model(folder, tmp_path / "m.gguf", "f32")
 
 
+@pytest.mark.slow
 def test_adapters_of_gpt_oss(root: Path, tmp_path: Path):
     """Its experts' gate and up are one parameter, with their rows in turns."""
     base = tiny_model("gpt_oss", root)
@@ -347,6 +348,7 @@ def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
     assert np.abs(wanted - plain).max() > 0.1
 
 
+@pytest.mark.slow
 def test_adapters_of_shared_experts(root: Path, tmp_path: Path):
     """Which PEFT cannot name beside the routed ones: the deltas are added to torch's weights."""
     import torch

@@ -327,6 +327,7 @@ def test_what_is_written_is_computed(
     assert np.abs(torch_logprobs(tiny_model(family, root, **others)) - wanted).max() > 0.02
 
 
+@pytest.mark.slow
 def test_a_file_for_what_fits_into_the_window(root: Path, tmp_path: Path):
     """mistral's window: exact within it, and llama.cpp's server takes no longer prompt; a file for
     longer ones (the control) answers otherwise."""

@@ -288,6 +288,7 @@ def test_out_of_memory_names_values_that_fit(llama: Path, monkeypatch: pytest.Mo
         made.train_step([draw()], step=1, learning_rate=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's large pages")
 def test_the_allocator_is_settled_before_torch_is_there() -> None:
     """Torch reads the variable with its first array; what somebody set stays."""

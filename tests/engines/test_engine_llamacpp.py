@@ -89,6 +89,7 @@ def torch_margin(torch_engine: Any, prompt: Prompt, tokens: tuple[int, ...]) -> 
     return float((logits.max(-1).values - chosen).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [True, False])
 def test_free_answers_are_those_of_torch(engine: Any, torch_engine: Any, on: bool):
     for each in (engine, torch_engine):
@@ -258,6 +259,7 @@ def test_longer_prompts_get_more_room(engine: Any, monkeypatch: pytest.MonkeyPat
         engine.generate([Prompt((), (5,) * 2048)], decoding)
 
 
+@pytest.mark.slow
 def test_bad_files_end_in_an_error_that_names_them(
     llama: Path, adapter: Path, root: Path, tmp_path: Path
 ):
@@ -370,6 +372,7 @@ def test_prompts_that_share_a_beginning_are_answered_as_alone(
     engine.runtime.process.close()
 
 
+@pytest.mark.slow
 def test_the_embedded_base_keeps_to_the_skill_s_grammar():
     from livery.paths import HOME
     from livery.skills import get_skill

@@ -28,6 +28,7 @@ def llama(models: Path) -> Path:
     return tiny_model("llama", models)
 
 
+@pytest.mark.slow
 def test_recurrent_hybrids_are_decoded_one_by_one(models: Path, llama: Path) -> None:
     from transformers import AutoTokenizer, Lfm2Config, Lfm2ForCausalLM
 
@@ -50,6 +51,7 @@ def test_recurrent_hybrids_are_decoded_one_by_one(models: Path, llama: Path) -> 
         assert np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_an_adapter_is_said(llama: Path, models: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

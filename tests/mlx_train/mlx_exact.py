@@ -65,7 +65,7 @@ def randomize(made: MlxBackend) -> None:
 
 def plain(made: MlxBackend, batches: list[MicroBatch]) -> tuple[float, dict[str, np.ndarray]]:
     """Summed loss and gradients, one whole example at a time."""
-    model: Any = made._model
+    model: Any = made.model
 
     def loss(tokens: mx.array, position: mx.array, targets: mx.array) -> mx.array:
         logits = model(tokens)[0, position].astype(mx.float32)
@@ -91,10 +91,10 @@ def fast(made: MlxBackend, batches: list[MicroBatch]) -> tuple[float, dict[str, 
     """The same through the backend's own step function."""
     total, sums = 0.0, {}
     for batch in batches:
-        value, gradients = made._run(made._gradient, made._inputs(batch))
-        total += float(value)
+        value, gradients = made.gradients(batch)
+        total += value
         paths = _paths(made)
-        for parameter, gradient in zip(made._trained, gradients, strict=True):
+        for parameter, gradient in zip(made.trained, gradients.values(), strict=True):
             name = f"{paths[id(parameter.module)]}.{parameter.key}"
             sums[name] = sums.get(name, 0.0) + np.asarray(gradient, np.float64)
     return total, sums
@@ -113,5 +113,5 @@ def differences(
 
 
 def _paths(made: MlxBackend) -> dict[int, str]:
-    modules: Any = made._model.named_modules()
+    modules: Any = made.model.named_modules()
     return {id(module): path for path, module in modules}

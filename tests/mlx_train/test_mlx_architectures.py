@@ -49,7 +49,7 @@ def test_fast_is_plain(family: str) -> None:
     made = MlxBackend(settings, tiny(family))
     randomize(made)
     assert made.fast_path() == (True, "")
-    assert made._head is not None
+    assert made.head is not None
     (loss, ours), (expected, theirs) = fast(made, [BATCH]), plain(made, [BATCH])
     assert loss == pytest.approx(expected, rel=2e-6)
     largest = max(np.linalg.norm(slope) for slope in theirs.values())

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from livery.config.settings import LoraSettings, TrainSettings
+from livery.dataset.template import load_chat
+from livery.engines.folders import end_tokens
 from livery.engines.mlx.load import load_base
 from livery.errors import UserError
 from livery.training.backend import Backend, PortableState
@@ -119,8 +121,8 @@ def test_a_step_is_torchs_adamw_on_the_token_mean(llama: Path) -> None:
     made = backend(llama, **settings)
     paths = {
         f"{path}.{key}": p.name
-        for p in made._trained
-        for path, module in made._model.named_modules()
+        for p in made.trained
+        for path, module in made.model.named_modules()
         if module is p.module
         for key in [p.key]
     }
@@ -159,6 +161,7 @@ def test_accumulation_is_the_mean_over_all_tokens(llama: Path) -> None:
     assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_learns(llama: Path) -> None:
     made = MlxBackend(TrainSettings(model=str(llama), lora=LoraSettings(rank=8)))
     first = made.evaluate(BATCH)
@@ -174,7 +177,7 @@ def test_evaluation_is_the_plain_loss_without_dropout(llama: Path) -> None:
     shared = made.evaluate(BATCH)
     made.use_plain("for the test")
     assert made.evaluate(BATCH)[0] == pytest.approx(shared[0], rel=1e-6)
-    made._model.eval()
+    made.model.eval()
     assert plain(made, [BATCH])[0] == pytest.approx(shared[0], rel=1e-6)
 
 
@@ -255,14 +258,15 @@ def test_samples_are_greedy_answers_of_the_current_adapter(llama: Path) -> None:
     made = backend(llama, lora=LoraSettings(rank=4, alpha=64.0, dropout=0.3))
     prompts = [[1, 5, 6, 7, 8], [1, 5, 6, 9], [1, 5, 6, 10, 11, 12, 13]]
     answers = made.generate(prompts, 6)
-    assert made._model.training
-    made._model.eval()
-    model: Any = made._model
+    assert made.model.training
+    made.model.eval()
+    model: Any = made.model
+    stop = end_tokens(load_chat(str(llama)), {}, llama)
     for prompt, answer in zip(prompts, answers, strict=True):
         tokens = list(prompt)
         while len(tokens) < len(prompt) + 6:
             token = int(mx.argmax(model(mx.array([tokens]))[0, -1]).item())
-            if token in made._stop:
+            if token in stop:
                 break
             tokens.append(token)
         assert answer == tokens[len(prompt) :]

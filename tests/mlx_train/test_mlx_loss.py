@@ -79,7 +79,7 @@ def test_fast_is_plain(family: str, case: str, models: Path) -> None:
 def test_other_families(family: str, models: Path) -> None:
     made = backend(folder(family, models))
     assert made.fast_path() == (True, "")
-    assert made._head is not None
+    assert made.head is not None
     loss, gradient = differences(fast(made, BATCHES), plain(made, BATCHES))
     assert loss < LOSS
     assert gradient < GRADIENT
@@ -105,8 +105,8 @@ def test_compiled_is_plain(family: str, checkpoint: bool, models: Path) -> None:
 def test_rows_dealt_to_streams_are_plain(family: str, checkpoint: bool, models: Path) -> None:
     many = micro_batch(10, (9, 3, 8, 5, 4, 7, 2, 6, 9), (3, 1, 2, 2, 2, 3, 1, 2, 4))
     made = backend(folder(family, models), grad_checkpoint=checkpoint)
-    made._cores.count = 2
-    inputs = made._inputs(many)
+    made.cores.count = 2
+    inputs = made.inputs(many)
     assert [part.tokens.shape for part in inputs.parts] == [(5, 6), (4, 9)]
     expected = plain(made, [many])
     loss, gradient = differences(fast(made, [many]), expected)
@@ -132,8 +132,8 @@ def test_an_adapted_head_still_sees_chosen_rows_only(models: Path) -> None:
     made = backend(
         folder("llama", models), lora=LoraSettings(rank=4, alpha=8, targets=("lm_head", "q_proj"))
     )
-    assert made._head is not None
-    assert "lora_b" in made._head.module
+    assert made.head is not None
+    assert "lora_b" in made.head.module
     loss, gradient = differences(fast(made, BATCHES), plain(made, BATCHES))
     assert loss < LOSS
     assert gradient < GRADIENT
@@ -198,7 +198,7 @@ def test_self_check_agrees_and_leaves_everything_as_it_was(models: Path) -> None
     assert result.gradient_difference < GRADIENT
     after = made.get_state()
     assert all(np.array_equal(before.weights[n], after.weights[n]) for n in before.weights)
-    assert made._model.training
+    assert made.model.training
 
 
 # -- what must not pass --------------------------------------------------------------------------
@@ -226,6 +226,7 @@ def test_control_a_cache_without_gradient_is_caught(
     assert "worst at model.layers" in result.reason
 
 
+@pytest.mark.slow
 def test_control_a_window_of_another_size_is_caught(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,9 +249,9 @@ def test_control_mlx_lms_checkpoint_with_a_cache_is_wrong(models: Path) -> None:
     """TRAINING.md: its gradients are far off while its loss is right. If mlx-lm fixes it, this
     fails, and `mlx_train/checkpointing.py` may go."""
     made = backend(folder("llama", models))
-    kind = type(made._model.layers[0])
+    kind = type(made.model.layers[0])
     original = kind.__call__
-    grad_checkpoint(made._model.layers[0])
+    grad_checkpoint(made.model.layers[0])
     try:
         ours = fast(made, BATCHES[:2])
     finally:
@@ -269,8 +270,8 @@ def test_control_training_the_padding_changes_the_gradient(models: Path) -> None
     rows[:, :-1] = batch.tokens
     for row, length in enumerate(batch.lengths):
         rows[row, length] = batch.targets[row, length - 1]
-    (mean, count), gradients = nn.value_and_grad(made._model, default_loss)(
-        made._model, mx.array(rows), lengths
+    (mean, count), gradients = nn.value_and_grad(made.model, default_loss)(
+        made.model, mx.array(rows), lengths
     )
     theirs = {n: np.asarray(s) * float(count) for n, s in tree_flatten(gradients)}
     assert int(count) == 10  # of 8 supervised tokens
@@ -279,6 +280,7 @@ def test_control_training_the_padding_changes_the_gradient(models: Path) -> None
     assert gradient > 0.05
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 60), min_size=4, max_size=16), st.integers(2, 4), st.integers(0, 400)
 )

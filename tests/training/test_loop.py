@@ -168,6 +168,7 @@ def test_the_loss_on_record_is_that_of_the_weights_kept(tmp_path: Path, keep: st
     assert any("damaged" in text and "last step" in text for text in texts) == (keep == "best")
 
 
+@pytest.mark.slow
 def test_it_stops_early_when_evaluation_does_not_improve(tmp_path: Path) -> None:
     result, told = run(
         tiny_settings(tmp_path, steps_per_eval=2, early_stop_patience=2, early_stop_min_delta=100.0)
@@ -258,6 +259,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing of the run's own runs after it but the end of its blocks."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [events.CheckpointSaved, events.Sampled, events.Evaluated, events.Metrics]
 )

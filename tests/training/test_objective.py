@@ -84,11 +84,11 @@ def test_pairs_on_mlx(model: Path, monkeypatch: pytest.MonkeyPatch, case: str) -
     if case == "compiled" and not made.compiled:
         pytest.skip("this machine cannot compile")
     if case == "streams":
-        made._cores.count = 2
+        made.cores.count = 2
     if case == "chunks":
         monkeypatch.setattr("mlx_train.loss.LOGITS", 3 * VOCAB)
     batch = pairs()
-    network: Any = made._model
+    network: Any = made.model
 
     def logprob(row: int) -> Any:
         tokens, at, targets = (mx.array(a) for a in whole_row(batch, row))
@@ -96,18 +96,18 @@ def test_pairs_on_mlx(model: Path, monkeypatch: pytest.MonkeyPatch, case: str) -
         return -nn.losses.cross_entropy(logits, targets, reduction="sum")
 
     def plain(values: list[Any]) -> Any:
-        for parameter, value in zip(made._trained, values, strict=True):
+        for parameter, value in zip(made.trained, values, strict=True):
             parameter.put(value)
         return by_hand(batch, logprob, mx, mx.array)
 
-    held = [parameter.get() for parameter in made._trained]
+    held = [parameter.get() for parameter in made.trained]
     loss, wanted = mx.value_and_grad(plain)(held)
-    for parameter, value in zip(made._trained, held, strict=True):
+    for parameter, value in zip(made.trained, held, strict=True):
         parameter.put(value)
-    got_loss, got = made._run(made._gradient, made._inputs(batch))
-    assert float(got_loss) == pytest.approx(float(loss), rel=1e-5)
-    for ours, theirs in zip(got, wanted, strict=True):
-        assert apart(np.asarray(ours), np.asarray(theirs)) < 1e-5
+    got_loss, got = made.gradients(batch)
+    assert got_loss == pytest.approx(float(loss), rel=1e-5)
+    for ours, theirs in zip(got.values(), wanted, strict=True):
+        assert apart(ours, np.asarray(theirs)) < 1e-5
     assert made.evaluate(batch) == (pytest.approx(float(loss), rel=1e-5), 4)
     assert made.train_step([batch], step=1, learning_rate=0.0).count == 4
     assert made.self_check(batch).ok

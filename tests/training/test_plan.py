@@ -64,6 +64,7 @@ def test_every_example_stands_once_in_an_epoch_whole(
     assert sorted(seen) == list(range(len(examples)))
 
 
+@pytest.mark.slow
 @given(example_sets(), st.integers(1, 5), st.integers(1, 4))
 def test_shards_cover_a_step_exactly(examples: list[Example], batch: int, world: int) -> None:
     plan = Plan(examples, batch, 2)

@@ -81,6 +81,7 @@ def the_same(found: dict[str, Curve], wanted: dict[str, Curve]) -> None:
     assert [step for step, _ in wanted["eval/loss"]] == [0, 4, 8, 12]
 
 
+@pytest.mark.slow
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     stopped_and_resumed(tmp_path, "tensorboard")
@@ -229,6 +230,7 @@ def add(monkeypatch: pytest.MonkeyPatch, name: str, tracker: Broken) -> Broken:
     return tracker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 def test_a_run_goes_on_without_a_tracker_that_fails(
     tmp_path: Path,
