@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def read(folder: Path, base: Base | None = None, *, allow_nonfinite: bool = Fals
         alora_invocation_tokens=_tokens(config),
         saved=saved,
         peft_config=config,
+        notes=_left_out([m for m in found if m not in experts], config),
         provenance=(f"peft {config.get('peft_version', '')}".strip(),),
     )
     return record.apply_facts(adapter, known)
@@ -95,6 +96,22 @@ def read(folder: Path, base: Base | None = None, *, allow_nonfinite: bool = Fals
 
 def _read_config(path: Path) -> dict[str, Any]:
     return read_object(path)
+
+
+def _left_out(modules: Iterable[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on tensors that the config does not select, so that PEFT leaves them out with no more
+    than a warning."""
+    # What is adapted as a parameter is named in target_parameters.
+    linear = [module for module in modules if not _is_parameter(module, config)]
+    lost = peft_config.unselected(linear, config)
+    if not lost:
+        return ()
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return (
+        f"{CONFIG} does not select {shown(lost[0])}{more} (target_modules, exclude_modules, "
+        "layers_to_transform), whose tensors are here: PEFT leaves them out, the other runtimes "
+        "and what is converted from the folder do not. Correct target_modules, or remove them.",
+    )
 
 
 def _tokens(config: Mapping[str, Any]) -> tuple[int, ...] | None:

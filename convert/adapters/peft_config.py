@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeGuard, cast
 from convert import naming
 from convert.adapters.peft_patterns import Patterns, Targets
 from convert.adapters.scales import is_number
+from livery.adapter_names import hf_to_mlx
 from livery.errors import UserError, shown
 
 CONFIG = "adapter_config.json"
@@ -309,3 +311,32 @@ def _still_true(units: Sequence[Unit], config: Mapping[str, Any], rslora: bool, 
 
 def _short(value: float) -> float | int:
     return int(value) if value == int(value) else value
+
+
+_LAYER = re.compile(r".*\.[^.]*\.(\d+)\.")  # as PEFT finds a module's layer where no key says how
+
+
+def unselected(modules: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """Those of these linear modules on which PEFT puts no LoRA under this config
+    (`peft.tuners.tuners_utils.check_target_module_exists`).
+
+    Raises:
+        UserError: matching takes too long.
+    """
+    wanted: Any = config.get("target_modules")
+    if not wanted or wanted == "all-linear":
+        return []
+    targets = Targets(wanted, f"{CONFIG}: target_modules")
+    excluded = Targets(config.get("exclude_modules") or (), f"{CONFIG}: exclude_modules")
+    chosen: Any = config.get("layers_to_transform")
+    layers: set[int] = {chosen} if isinstance(chosen, int) else set(chosen or ())
+    counts = bool(layers) and not isinstance(wanted, str) and not config.get("layers_pattern")
+
+    def selected(module: str) -> bool:
+        if excluded.has(module) or not targets.has(module):
+            return False
+        place = _LAYER.match(module) if counts and module not in wanted else None
+        return place is None or int(place[1]) in layers
+
+    # Folders of before transformers 5 name a multimodal model's modules as mlx-lm still does.
+    return [m for m in modules if not selected(m) and not selected(hf_to_mlx(m))]

@@ -510,3 +510,34 @@ def test_nothing_waits_on_a_pipe(name: str, tmp_path: Path) -> None:
 def test_a_row_of_another_kind_is_none(row: Any) -> None:
     text = json.dumps({"facts": {}, "pairs": {Q: row, K: [2, 4.0, False]}})
     assert record.parse(text) == record.Record()
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ({"target_modules": ["q_proj"]}, "self_attn.k_proj"),
+        ({"target_modules": r".*\.q_proj"}, "self_attn.k_proj"),
+        ({"exclude_modules": ["k_proj"]}, "self_attn.k_proj"),
+        ({"layers_to_transform": [1]}, "self_attn.k_proj and 1 more"),
+        ({"layers_to_transform": 0}, ""),
+        ({"target_modules": "all-linear"}, ""),
+        ({"target_modules": [Q, K], "layers_to_transform": [1]}, ""),
+    ],
+)
+def test_what_peft_would_leave_out_is_told(
+    changes: dict[str, Any], lost: str, root: Path, tmp_path: Path
+) -> None:
+    """PEFT loads what the config selects, and only warns of the other tensors; asked of PEFT."""
+    from peft import PeftModel
+
+    from tests.convert.convert_cases import torch_base
+
+    base = tiny_model("llama", root)
+    formats.write_adapter(fitting(base), tmp_path, "peft")
+    edit_config(tmp_path, **{"target_modules": ["q_proj", "k_proj"], **changes})
+    notes = formats.read_adapter(tmp_path).notes
+    assert len(notes) == bool(lost)
+    assert all(f"does not select model.layers.0.{lost}" in note for note in notes)
+    loaded = {name for name, _ in PeftModel.from_pretrained(torch_base(base), str(tmp_path))
+              .named_parameters() if "lora_A" in name and ".layers.0." in name}  # fmt: skip
+    assert (len(loaded) < 2) == bool(lost)
