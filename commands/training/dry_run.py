@@ -29,6 +29,7 @@ def show(config: Config, *, as_json: bool) -> None:
     settings, substitutions = backends.choose(config.settings)
     trackers.check(settings.report_to)
     data = training.load_data(settings)
+    settings, fitted = training.fit_to_base(config, settings, data)
     plan = Plan(
         data.train.examples,
         settings.batch_size,
@@ -38,7 +39,7 @@ def show(config: Config, *, as_json: bool) -> None:
     )
     epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
-    notes = [*substitutions, *training.describe_dropped(data)]
+    notes = [*substitutions, *filter(None, [fitted]), *training.describe_dropped(data)]
     ahead = backends.forecast(settings, plan.examples)
     if as_json:
         need = ahead.need() if ahead.known else None

@@ -30,12 +30,14 @@ from livery.dataset.reader import Reader
 from livery.dataset.sources import find
 from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError, counted, sentence
+from livery.models import find_base, is_embedded, read_config
 from livery.paths import RUN_CONFIG
-from livery.training import run_folder, trackers
+from livery.training import recipe, run_folder, trackers
 from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 from livery.training.plan import Example, Plan
+from livery.weights import read_tensors
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,9 @@ def train(config: Config, request: Request) -> RunResult:
         if date_note:
             output(Note(date_note))
         data = load_data(settings)
+        settings, fitted = fit_to_base(config, settings, data)
+        if fitted:
+            output(Note(fitted))
         prompt_kwargs, prompt_note = choose_prompts(data)
         if prompt_note:
             output(Note(prompt_note))
@@ -231,6 +236,20 @@ def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, s
         f"The chat template writes today's date: for this run, and for the adapter's prompts, that "
         f"is {settings.template_date} (--template-date sets another)."
     )
+
+
+def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[TrainSettings, str]:
+    """(the settings with what nobody said fitted to base and data, what to tell the user). Nothing
+    changes for the embedded base, which has a configuration of its own."""
+    if is_embedded(settings.model):
+        return settings, ""
+    folder = find_base(settings.model)
+    parameters = (
+        recipe.count_parameters(read_tensors(folder), read_config(folder)) if folder else None
+    )
+    whole = dataclasses.replace(config, settings=settings)
+    fitted, note = recipe.fit(whole, parameters, len(data.train.examples))
+    return fitted.settings, note
 
 
 def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:

@@ -28,6 +28,13 @@ from livery.paths import HOME
 from livery.reading import read_object
 
 FILE_NAME = "mlx_config.yaml"
+# What fits one base and one set of data alone.
+RECIPE = frozenset(
+    """
+    max_steps iters epochs batch_size grad_accum learning_rate schedule warmup_steps min_lr_ratio
+    lora.rank lora.alpha lora.scale steps_per_eval save_every keep
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,18 @@ def resolve(
     path = find_file(file, _named_model(layers)) if recorded is None else None
     if path is not None:
         reading = config_file.read(path)
-        layers.insert(0, _with_peak(reading))
+        given = _with_peak(reading)
         notes += reading.notes
         decay_steps = reading.decay_steps
+        named = _named_model(layers)
+        if file is None and is_embedded(_named_model([given])) and not is_embedded(named):
+            notes.append(
+                f"{path}: written for {EMBEDDED}, so its rank, learning rate, batch and length of "
+                f"training are not used with {named} (--config {path} uses them)."
+            )
+            given = [one for one in given if one.name not in RECIPE]
+            decay_steps = None
+        layers.insert(0, given)
     notes += environment_notes
     for layer in layers:
         _apply(values, _flatten(layer), notes)
