@@ -111,7 +111,7 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
     Raises:
         UserError: cases, adapter, model or training file are wrong.
     """
-    from livery.weights import base_digest  # numpy, which `python -m eval --help` does without
+    from livery.training.origin import base_digest  # numpy, which `python -m eval --help` skips
 
     began = time.monotonic()
     scorer = get_scorer(request.skill)

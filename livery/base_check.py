@@ -26,7 +26,8 @@ from livery.files import read_json, write_json
 from livery.machine import memory as machine_memory
 from livery.models import find_base, is_embedded, name_model, read_config
 from livery.paths import cache_folder
-from livery.weights import base_digest, read_tensors
+from livery.training.origin import base_digest
+from livery.weights import read_tensors
 
 # Of the row that is run: enough for rope, norms, windows of tiny models, experts and scalings.
 TOKENS = 64

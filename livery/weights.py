@@ -7,20 +7,17 @@ transformers prefers model.safetensors to an index; both then load a stale shard
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from livery.errors import UserError, shown
-from livery.gguf_reader import MAGIC, open_gguf
-from livery.models import CONFIG, find_base, nested_parts
-from livery.reading import open_file, read_bytes, read_json
+from livery.models import CONFIG, nested_parts
+from livery.reading import open_file, read_json
 from livery.safetensors_file import open_tensors
 from livery.temporary import Scratch
 
@@ -331,85 +328,3 @@ def _kind(text: Mapping[str, Any], count: int, number: int, modules: set[str]) -
         and re.search("layer|type|pattern|block", key)
     ]
     return (*said, any("experts" in module for module in modules))
-
-
-# -- what they are: a digest --------------------------------------------------------------------
-
-_FORM = "2-"  # before the digests of today; those without it are of before
-_SAMPLE = 4096
-
-
-def base_digest(model: str | Path, like: str = "") -> str:
-    """Digest of a base model: its configuration, and of each of its files of weights the name,
-    size, header, and the first, middle and last 4 KiB of every tensor.
-
-    Training, merging or quantizing a tensor again changes values all over it, so three places
-    tell it from what it was; a file edited at single values elsewhere is not noticed. Reading all
-    of it would be: but a run is not to begin by reading 16 GB, and a digest remembered by size and
-    time of change is as blind to an edit and wrong where a copy keeps both. 16 GB of 300 tensors
-    are told by 4 MB.
-
-    A hub id is digested in its downloaded folder, or by name where there is none.
-
-    Args:
-        like: a recorded digest. Where it is of the older form (the first MiB of each file), this
-            one is too, so that older runs go on.
-
-    Raises:
-        UserError: a file of weights is missing or not whole.
-    """
-    if like and not like.startswith(_FORM):
-        return _first_form(model)
-    path = Path(model)
-    if not path.is_file():
-        folder = path if path.is_dir() else find_base(str(model))
-        if folder is None:
-            return _FORM + hashlib.sha256(str(model).encode()).hexdigest()
-        path = folder
-    total = hashlib.sha256()
-    if path.is_file():
-        _add_file(total.update, path)
-    else:
-        if (path / CONFIG).is_file():
-            total.update(f"{CONFIG}:".encode() + read_bytes(path / CONFIG))
-        for file in weight_files(path) or sorted(path.glob("*.safetensors")):
-            _add_file(total.update, file)
-    return _FORM + total.hexdigest()
-
-
-def _add_file(add: Callable[[bytes], object], file: Path) -> None:
-    """Add a file of weights, safetensors or GGUF."""
-    with open_file(file) as handle:
-        size = os.fstat(handle.fileno()).st_size
-        add(f"{file.name}:{size}:".encode())
-        if handle.read(len(MAGIC)) == MAGIC:
-            starts = sorted(
-                entry.start for entry in open_gguf(file, known_types=False).entries.values()
-            )
-        else:
-            starts = sorted(entry.start for entry in open_tensors(file).entries.values())
-        ends = [*starts[1:], size]
-        handle.seek(0)
-        head = starts[0] if starts else size
-        while head > 0 and (block := handle.read(min(head, 1 << 20))):
-            add(block)
-            head -= len(block)
-        for start, end in zip(starts, ends, strict=True):
-            for at in (start, (start + end - _SAMPLE) // 2, end - _SAMPLE):
-                handle.seek(max(at, start))
-                add(handle.read(min(_SAMPLE, end - start)))
-
-
-def _first_form(model: str | Path) -> str:
-    """The digest that runs recorded before: the first MiB of each file."""
-    total = hashlib.sha256()
-    path = Path(model)
-    files = [path] if path.is_file() else [path / CONFIG, *path.glob("*.safetensors")]
-    if not path.exists():
-        return hashlib.sha256(str(model).encode()).hexdigest()
-    for file in sorted(files):
-        if file.is_file():
-            total.update(f"{file.name}:{file.stat().st_size}:".encode())
-            with file.open("rb") as handle:
-                total.update(handle.read(1 << 20))
-    return total.hexdigest()

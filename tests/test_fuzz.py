@@ -45,7 +45,7 @@ from livery.reading import parse_json
 from livery.safetensors_file import open_tensors
 from livery.training import checkpoint, footprint
 from livery.training.backend import PortableState
-from livery.weights import base_digest
+from livery.training.origin import base_digest
 from tests import ROOT
 from tests.eval.test_eval_runner import BASE, TUNED, make_case, make_record, make_run
 from tests.hostile import Inputs, make

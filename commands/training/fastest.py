@@ -34,9 +34,9 @@ from livery.reading import read_object
 from livery.temporary import Scratch
 from livery.training import run_folder, threads
 from livery.training.backend import Backend
+from livery.training.origin import base_digest
 from livery.training.plan import MicroBatch, bucket
 from livery.training.self_check import settle
-from livery.weights import base_digest
 
 Dtype = Literal["float32", "bfloat16"]
 

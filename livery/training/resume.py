@@ -13,8 +13,7 @@ from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
 from livery.training.checkpoint import Checkpoint, RunProgress
 from livery.training.events import Callback, Note, Resumed
-from livery.training.origin import Origin
-from livery.weights import base_digest
+from livery.training.origin import Origin, base_digest
 
 
 def resume(

@@ -20,7 +20,7 @@ from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.training import checkpoint, events
 from livery.training.events import Event
-from livery.weights import base_digest
+from livery.training.origin import base_digest
 from tests import ROOT
 from tests.runs import notes, run, tiny_settings
 

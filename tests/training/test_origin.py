@@ -15,7 +15,7 @@ from livery.errors import UserError
 from livery.files import write_json, write_jsonl
 from livery.paths import MADE_FROM, METADATA
 from livery.training import origin, run_folder
-from livery.weights import base_digest
+from livery.training.origin import base_digest
 from tests.training.test_run_folder import base_folder
 
 # What a version before this one recorded as settings, in its made_from.json.

@@ -20,7 +20,7 @@ from livery.errors import UserError
 from livery.files import write_jsonl
 from livery.paths import LOCK
 from livery.training import checkpoint, run_folder
-from livery.weights import base_digest
+from livery.training.origin import base_digest
 from tests.training.test_checkpoint import write
 
 # Takes the folder a hundred times; a file that must not be there yet shows a second holder.
