@@ -35,8 +35,8 @@ def doctor(
     """Show chip, memory, MLX, torch and BLAS state, what is missing, and the command that fixes it.
 
     Exits 1 only where nothing could train. With --clean: list what commands that were killed left
-    half-written in PATHS (by default here and in the system's temporary folder) and what removing
-    it would free. What a running command is writing is never touched.
+    half-written in PATHS (by default here, in Livery's cache and in the system's temporary folder)
+    and what removing it would free. What a running command is writing is never touched.
 
     With --prove: compute the same things in several ways (float32 and fewer bits, shared prompts
     and plain ones, killed and undisturbed, beside other trainers) and say of each whether it holds
@@ -124,8 +124,9 @@ def _by(mlx: dict[str, Any]) -> str:
 
 def _clean(paths: tuple[Path, ...], *, remove: bool, as_json: bool) -> int:
     from livery import temporary
+    from livery.paths import cache_folder
 
-    every = [f for top in paths or (Path(),) for f in temporary.find_below(top)]
+    every = [f for top in paths or (Path(), cache_folder()) for f in temporary.find_below(top)]
     if not paths:
         every += temporary.find(Path(tempfile.gettempdir()))
     found = list({f.path.resolve(): f for f in every}.values())  # one place may lie in another

@@ -98,6 +98,16 @@ def test_a_folder_of_that_name_goes_first(index: Named, root: Path, tmp_path: Pa
     assert find_base("tiny-base") == Path("tiny-base")
 
 
+def test_what_a_killed_fetch_left_is_cleaned(index: Named):
+    """As a process that is gone left it: nobody holds its lock."""
+    left = index.kept.parent / ".tiny-base.gguf.abcdefgh.livery.tmp"
+    left.mkdir(parents=True)
+    (left / "part").write_bytes(bytes(1000))
+    told = json.loads(CliRunner().invoke(cli, ["doctor", "--clean", "--yes", "--json"]).output)
+    assert str(left) in {one["path"] for one in told["leftovers"]}
+    assert not left.exists()
+
+
 def test_a_name_that_is_nearly_one_is_corrected(index: Named):
     ended = CliRunner().invoke(cli, ["base", "get", "tiny-bse"])
     assert isinstance(ended.exception, UserError) or ended.exit_code == 1
