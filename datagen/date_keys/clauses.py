@@ -42,7 +42,7 @@ def _clauses(source: Source, *said: Said) -> Draft:
 def pair(source: Source, one: Said, other: Said) -> Draft:
     """Two expressions in one sentence, in order."""
     keys = one.keys + other.keys
-    if source.chance(0.12):
+    if source.chance(0.16):
         notes = (typed.note(source, one), typed.note(source, other))
         return Draft(source.shared((" ", " and ", " then ", " also ")).join(notes), keys)
     if source.chance(0.28):
@@ -87,8 +87,12 @@ def with_nothing(source: Source) -> Draft:
     """An expression with a key beside one without: "run it for two hours at midnight"."""
     said = combine.anything(source)
     if source.chance(0.3):
-        if source.chance(0.35):
+        if source.chance(0.3):
             aside = fill(source, f"play {source.own(POOLS['title'])}")
+        elif source.chance(0.25):
+            aside = things.called(source)
+        elif source.chance(0.3):
+            aside = timer(source)
         else:
             aside = things.figures(source) + NUMBER_END
         if source.chance(0.3):
@@ -105,3 +109,11 @@ def with_nothing(source: Source) -> Draft:
             source.shared((nothing.duration, nothing.duration, nothing.habit))(source),
         )
     return _join(source, frames, (other.text, said.text), said.keys)
+
+
+def timer(source: Source) -> str:
+    """ "set a timer for ten minutes" and "a ten minute nap": durations."""
+    amount = nothing.amount(source)
+    single = "half hour" if amount.startswith(("a ", "an ", "half")) else amount.removesuffix("s")
+    frame = source.own(FRAMES["timer"])
+    return fill(source, frame.replace("{amount}", amount).replace("{single}", single))

@@ -61,6 +61,8 @@ def part_with_time(source: Source) -> Said:
         day = weekday_part(source, plain=True)
         part = day.keys[1]
     face, key = clock.beside_part(source, part)
+    if face.isalnum() and source.chance(0.08):
+        face = f"{face}{source.shared(('ish', ' ish'))}"
     draw = source.rng.random()
     if draw < 0.5:
         return Said(f"{day.text} at {face}", (*day.keys, key), tense=day.tense)

@@ -22,8 +22,8 @@ CATEGORIES: dict[str, float] = {
     "weekdays": 0.08,
     "periods": 0.07,
     "specific_times": 0.14,
-    "relative_time": 0.10,
-    "negatives": 0.13,
+    "relative_time": 0.09,
+    "negatives": 0.14,
     "ambiguous": 0.10,
     "mixed": 0.24,
 }
@@ -89,7 +89,7 @@ def _time_of_day(source: Source) -> Draft:
 
 
 def _weekdays(source: Source) -> Draft:
-    if source.chance(0.16):
+    if source.chance(0.22):
         return _one(source, lists.weekdays(source))
     if source.chance(0.2):
         plain = source.chance(0.6)
@@ -127,14 +127,16 @@ def _relative_time(source: Source) -> Draft:
 
 def _negatives(source: Source) -> Draft:
     draw = source.rng.random()
-    if draw < 0.12:
+    if draw < 0.11:
         return Draft(fill(source, source.own(POOLS["plain_query"])), ())
-    if draw < 0.27:
+    if draw < 0.25:
         return Draft(fill(source, source.own(POOLS["plain_cmd"])), ())
-    if draw < 0.31:
+    if draw < 0.28:
         return Draft(fill(source, f"{source.own(POOLS['cmd'])}"), ())
-    if draw < 0.45:
+    if draw < 0.40:
         return Draft(things.figures(source), ())
+    if draw < 0.44:
+        return Draft(things.called(source), ())
     if draw < 0.48:
         return Draft(typed.letter(source, None), ())
     if draw < 0.52 and not source.held_out:
@@ -143,7 +145,7 @@ def _negatives(source: Source) -> Draft:
     if draw < 0.62:
         return Draft(fill(source, source.own(FRAMES["during"]), nothing.duration(source)), ())
     if draw < 0.68:
-        return Draft(_timer(source), ())
+        return Draft(clauses.timer(source), ())
     if draw < 0.82:
         said = replace(nothing.habit(source), tense="future")
         if source.chance(0.2):
@@ -152,14 +154,6 @@ def _negatives(source: Source) -> Draft:
     if draw < 0.91:
         return Draft(fill(source, source.own(FRAMES["ago"]), nothing.ago(source)), ())
     return Draft(sentence(source, nothing.date(source)), ())
-
-
-def _timer(source: Source) -> str:
-    """ "set a timer for ten minutes" and "a ten minute nap": durations."""
-    amount = nothing.amount(source)
-    single = "half hour" if amount.startswith(("a ", "an ", "half")) else amount.removesuffix("s")
-    frame = source.own(FRAMES["timer"])
-    return fill(source, frame.replace("{amount}", amount).replace("{single}", single))
 
 
 def _ambiguous(source: Source) -> Draft:
@@ -204,7 +198,7 @@ def _slot(source: Source) -> Draft:
 
 
 def _mixed(source: Source) -> Draft:
-    if source.chance(0.15):
+    if source.chance(0.26):
         makers = (lists.several,) * 4 + (lists.hours_of_a_day,)
         return _one(source, source.shared(makers)(source))
     draw = source.rng.random()

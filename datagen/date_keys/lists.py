@@ -51,7 +51,7 @@ def hours_of_a_day(source: Source) -> Said:
 
 
 def _joined(source: Source, kind: Callable[[Source], Said]) -> Said:
-    count = 3 if source.chance(0.28) else 2
+    count = 3 if source.chance(0.45) else 2
     said: list[Said] = []
     while len(said) < count:
         new = kind(source)
@@ -117,7 +117,7 @@ _KINDS: tuple[Callable[[Source], Said], ...] = (
     *(_day,) * 3,
     *(_hour,) * 3,
     *(_day_part,) * 2,
-    *(_day_and_hour,) * 3,
+    *(_day_and_hour,) * 6,
     _period,
     spans.later,
 )

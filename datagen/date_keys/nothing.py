@@ -7,6 +7,7 @@ from datagen.date_keys.days import WEEKDAYS
 from datagen.date_keys.numbers import ordinal, spoken
 from datagen.date_keys.said import Said, Source
 from datagen.date_keys.spans import hours
+from datagen.date_keys.things import feast
 
 MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
@@ -58,7 +59,7 @@ def duration(source: Source) -> Said:
     if said.startswith(("a ", "an ", "half")):
         forms = ("for {}", "for {}", "for about {}", "for {} or so", "for just {}")
     text = source.shared(forms).format(said)
-    if source.chance(0.06):
+    if source.chance(0.12):
         unit = source.shared(
             ("hour", "day", "week", "minute", "few days", "few hours", "month or so")
         )
@@ -204,8 +205,9 @@ def _more_dates(source: Source, month: str, nth: str, number: int) -> tuple[str,
         f"on {name} the {nth}",
         f"{name} {month} {nth}",
         f"on {name} {number} {month}",
-        f"the {which} {thing} of {month}",
-        f"on the {which} {thing} of {month}",
+        *(f"the {which} {thing} of {month}", f"{which} {thing} of {month}") * 3,
+        *(f"on the {which} {thing} of {month}", feast(source), f"on {feast(source)}") * 2,
+        f"by the {which} {thing} of {month}",
         f"the {which} {thing} in {month}",
         f"the week of {month} {nth}",
         f"in {month} {year}",
@@ -229,7 +231,7 @@ def far(source: Source) -> Said:
     )
     number = spoken(source, source.rng.randrange(2, 13))
     forms = (
-        *(f"the {thing} after next",) * 6,
+        *(f"the {thing} after next",) * 5,
         f"{'on ' if thing in WEEKDAYS else ''}the {thing} after next",
         "in a month",
         f"in {number} months",
@@ -239,6 +241,9 @@ def far(source: Source) -> Said:
         f"{number} months from now",
         f"{number} {source.shared(('months', 'years'))} {source.shared(('hence', 'later'))}",
         f"{number} {source.shared(('months', 'years'))} from {source.shared(('today', 'now'))}",
+        f"{number} {source.shared(('months', 'years'))} from {source.shared(('today', 'now'))}",
+        f"{source.shared(('one second', 'a second', f'{number} seconds'))} from now",
+        f"every {source.shared(('first', '1st'))} and last {source.shared(WEEKDAYS)}",
         f"a {source.shared(('month', 'year'))} from {source.shared(('today', 'now'))}",
         "in a month's time",
     )

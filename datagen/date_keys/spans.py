@@ -27,8 +27,12 @@ def in_minutes(source: Source) -> Said:
         )
     else:
         count = source.shared(_MINUTES) if source.chance(0.75) else source.rng.randrange(2, 100)
+        if source.chance(0.1):  # long ones are typed, or come from the contract's hours
+            count = source.shared((100, 120, 150, 180, 200, 240, 300, 720, 1440, 2880))
+            if source.chance(0.7):
+                count = source.rng.randrange(100, 3_500)
         unit = source.shared(source.shared(_UNITS))
-        amount = f"{spoken(source, count)} {unit}"
+        amount = f"{spoken(source, count) if count < 1000 else count} {unit}"
         if source.chance(0.04):
             amount, count = source.shared(("one minute", "a minute", "1 minute")), 1
     return _from_now(source, amount, f"in_{count}_minutes")
@@ -87,7 +91,7 @@ def hours(source: Source) -> tuple[str, int]:
         draw = source.rng.random()
         count = source.rng.randrange(2, 11) if draw < 0.8 else source.rng.randrange(11, 25)
         if draw > 0.94:
-            count = source.shared((36, 48, 72))
+            count = source.shared((36, 48, 48, 72, source.rng.randrange(25, 80)))
         return f"{spoken(source, count)} hours", 60 * count
     count = source.rng.randrange(2, 9)
     if kind == "and a half":
@@ -110,6 +114,8 @@ def in_days(source: Source) -> Said:
         count = (
             source.rng.randrange(2, 13) if source.chance(0.88) else source.rng.randrange(13, 100)
         )
+        if source.chance(0.07):
+            count = source.shared((100, 120, 150, 180, 200, 365, source.rng.randrange(100, 500)))
         amount = f"{spoken(source, count)} days"
         if source.chance(0.1):
             amount, count = source.shared(
@@ -130,7 +136,8 @@ def in_days(source: Source) -> Said:
         if source.chance(0.06):
             amount, count = source.shared((("a couple of weeks", 14), ("a couple weeks", 14)))
         elif source.chance(0.05):
-            amount, count = source.shared((("a week and a day", 8), ("a week and two days", 9)))
+            more = source.rng.randrange(2, 7)
+            amount, count = f"{amount} and {spoken(source, more)} days", count + more
     else:
         amount, count = "a fortnight", 14
     said = _from_now(source, amount, f"in_{count}_days")

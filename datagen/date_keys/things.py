@@ -18,6 +18,37 @@ def figures(source: Source) -> str:
     return fill(source, _MADE.sub(lambda m: _MAKERS[m[1]](source), text))
 
 
+def called(source: Source) -> str:
+    """A name that holds a word of time: "open the friday app", "watch midnight live"."""
+    word = source.shared(_CALLED)
+    return fill(source, source.own(POOLS["called"]).replace("<called>", word))
+
+
+def feast(source: Source) -> str:
+    """A day of the calendar that is called by a weekday."""
+    return source.shared(_FEASTS)
+
+
+_CALLED = (
+    *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+    *("morning", "afternoon", "evening", "night", "noon", "midnight", "today", "tomorrow"),
+    *("yesterday", "tonight", "weekend", "saturday night", "sunday morning"),
+    *("last night", "next year", "blue monday", "manic monday"),
+    *("ruby tuesday", "good morning", "two weeks", "nine to five", "taco tuesday", "day and night"),
+)
+_FEASTS = (
+    *("black friday", "cyber monday", "good friday", "easter sunday", "easter monday"),
+    *("ash wednesday", "palm sunday", "shrove tuesday", "super tuesday", "maundy thursday"),
+    *(
+        "giving tuesday",
+        "mothering sunday",
+        "super bowl sunday",
+        "boxing day",
+        "bank holiday monday",
+    ),
+)
+
+
 def _digits(source: Source, count: int) -> str:
     return "".join(source.rng.choice("0123456789") for _ in range(count))
 

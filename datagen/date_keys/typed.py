@@ -39,7 +39,7 @@ def shorten(source: Source, text: str) -> str:
 def bare(source: Source, said: Said) -> str:
     """The expression alone: "next monday", "at 3 pm"."""
     text = said.noun if said.noun and source.chance(0.6) else said.text
-    return text if source.chance(0.85) else source.shared(_AROUND).format(text)
+    return text if source.chance(0.6) else source.shared(_AROUND).format(text)
 
 
 _AROUND = (

@@ -86,6 +86,8 @@ def _unit(match: re.Match[str]) -> str:
     return f"{match['before'] or ''}{match['n']} {unit}{'' if match['n'] == '1' else 's'}"
 
 
+# Without any of these, no rule below has anything to do.
+_HINT = re.compile(r"\d|clock|twelve|noon|in the am\b|(?<![a-z'])[ap]\.? ?m\b|  ")
 _SOON = r"(?:from now|later|hence|from today)\b"
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), plain)
@@ -109,9 +111,9 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"{_ON}(?P<h>[01]\d|2[0-3]){_M} ?(?:hours|hrs|h)\b", _clock),
         (rf"\b(?P<at>{_AT} )(?P<h>0\d){_M}{_OFF}", _clock),
         (rf"\b(?P<at>(?:at|by|until|till|from) )(?P<h>1[3-9]|2[0-3]){_M}(?=$| {_DAY}\b)", _clock),
-        (rf"\b(?P<at>{_AT} ){_H} ?h ?{_M}\b{_OFF}", _clock),
+        (rf"(?<!\bin )\b(?P<at>{_AT} ){_H} ?h ?{_M}\b{_OFF}", _clock),
         (rf"(?<!\bin )(?<!\bfor )(?<!other ){_ON}{_LATE}h{_M}\b{_OFF}", _clock),
-        (rf"\b(?P<at>{_AT} ){_H} ?h(?:rs|ours)?\b{_OFF}(?! (?:{_SOON}|ago|of|long|\d))",
+        (rf"(?<!\bin )\b(?P<at>{_AT} ){_H} ?h\b{_OFF}(?! (?:{_SOON}|ago|of|long|\d))",
          _clock),
         (rf"{_ON}(?P<h>1[3-9]|2[0-3])h(?= {_DAY})", _clock),
         (r"^(?P<h>1[3-9]|2[0-3])h\b(?! (?:from|later|hence|ago|of|long|shift|\d))", _clock),
@@ -141,6 +143,8 @@ _RULES: tuple[Rule, ...] = tuple(
 
 def tell_times(text: str) -> str:
     """`text`, lower case without commas, with its clock times and amounts in one form."""
+    if not _HINT.search(text):
+        return text
     for pattern, plain in _RULES:
         text = pattern.sub(plain, text)
     return text

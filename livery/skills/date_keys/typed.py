@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from livery.skills.date_keys.amounts import add_up
 from livery.skills.date_keys.clocks import tell_times
 from livery.skills.date_keys.spellings import spell_out
 
@@ -40,6 +41,9 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\s+", " "),
     )
 )
+
+# Without any of these, no rule above or below has anything to do.
+_MARKED = re.compile(r"[^a-z0-9 ]|\bat at\b|  |v\d")
 
 # Names of things on machines, dates and long numbers: nothing in them is a time of the day.
 _OPAQUE = re.compile(
@@ -84,10 +88,11 @@ def _mended(text: str) -> str:
         kept.append(token)
         return chr(_SHELTER + len(kept) - 1) + match[0][len(token) :]
 
-    text = _OPAQUE.sub(shelter, text)
-    for pattern, plain in _PUNCTUATION:
-        text = pattern.sub(plain, text)
-    text = tell_times(spell_out(text.strip()))
+    if _MARKED.search(text):
+        text = _OPAQUE.sub(shelter, text)
+        for pattern, plain in _PUNCTUATION:
+            text = pattern.sub(plain, text)
+    text = add_up(tell_times(spell_out(text.strip())))
     return "".join(
         kept[ord(c) - _SHELTER] if _SHELTER <= ord(c) < _SHELTER + len(kept) else c for c in text
     ).strip()

@@ -1,0 +1,58 @@
+"""Amounts whose sum is arithmetic and no reading -> one number: "in 36 hours" -> "in 2160 minutes",
+"1 week and 3 days" -> "10 days".
+
+The keys count minutes and days. Up to ten hours a model of any size learns by heart; beyond that a
+small one makes the digits up, so they are counted here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70}
+_WORDS = {
+    **{word: number for number, word in enumerate(_ONES)},
+    **_TENS,
+    **{
+        f"{ten} {_ONES[one]}": value + one
+        for ten, value in _TENS.items()
+        for one in range(1, 10)
+    },
+}  # fmt: skip
+_NUMBER = rf"\d{{1,3}}|{'|'.join(sorted(_WORDS, key=len, reverse=True))}"
+_LONG_HOURS = 11
+
+_HOURS = re.compile(
+    r"(?P<before>\bin (?:about |exactly |another |just |roughly |around |like )?)?"
+    rf"(?<![\w.,:/-])(?P<n>{_NUMBER}) hours(?P<after> from now| later| hence|'? time)?"
+    rf"\b(?! (?:and|or|to|{_NUMBER}|ago)\b)"
+)
+_WEEKS = re.compile(
+    rf"(?<![\w.,:/-])(?P<w>an?|{_NUMBER}) weeks? (?:and )?(?P<d>an?|{_NUMBER}) days?\b(?! ago)"
+)
+
+
+def add_up(text: str) -> str:
+    """`text`, lower case, with its long hours from now and its weeks with days as one number."""
+    if "hours" in text:
+        text = _HOURS.sub(_minutes, text)
+    return _WEEKS.sub(_days, text) if "week" in text else text
+
+
+def _number(said: str) -> int:
+    return 1 if said in ("a", "an") else _WORDS[said] if said in _WORDS else int(said)
+
+
+def _minutes(match: re.Match[str]) -> str:
+    hours = _number(match["n"])
+    if hours < _LONG_HOURS or not (match["before"] or match["after"]):
+        return match[0]  # a duration says no moment, and a short one is known by heart
+    return f"{match['before'] or ''}{60 * hours} minutes{match['after'] or ''}"
+
+
+def _days(match: re.Match[str]) -> str:
+    return f"{7 * _number(match['w']) + _number(match['d'])} days"
