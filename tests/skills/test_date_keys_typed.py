@@ -96,6 +96,13 @@ ten to 12 pm | ten to 12 pm
 
 in 2h | in 2 hours
 in 1h30 | in 1 hour 30 minutes
+in about 12 hrs | in about 720 minutes
+in forty-eight hours | in 2880 minutes
+16 hours from now | 960 minutes from now
+for 24 hours | for 24 hours
+24 hours ago | 24 hours ago
+in 10 hours | in 10 hours
+in 1 week and 3 days | in 10 days
 in 2 hr 15 min | in 2 hours 15 minutes
 leaving in 5m | leaving in 5 minutes
 twenty-five minutes | twenty five minutes
