@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from datagen.date_keys.carriers import fill, sentence
+from datagen.date_keys.days import PARTS
 from datagen.date_keys.said import Said, Source
 from datagen.date_keys.words import FRAMES, POOLS
 
@@ -39,6 +40,9 @@ def shorten(source: Source, text: str) -> str:
 def bare(source: Source, said: Said) -> str:
     """The expression alone: "next monday", "at 3 pm"."""
     text = said.noun if said.noun and source.chance(0.6) else said.text
+    alone = text.removeprefix("in the ").removeprefix("at ")
+    if alone in PARTS and source.chance(0.7):
+        text = alone
     return text if source.chance(0.6) else source.shared(_AROUND).format(text)
 
 
