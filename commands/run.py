@@ -250,7 +250,8 @@ class _Summary:
         lines.append(f"  {'in all':<70} {show_seconds(total)}")
         if self.model == EMBEDDED:
             lines.append(
-                "The embedded base is for trying everything offline in minutes; for real use, "
-                "train on a real model (--model; the README names some)."
+                "The embedded base is for trying everything offline in minutes. A real model is "
+                f"one option away: livery run {self.skill} --model smollm2-135m --output-dir "
+                f"adapters/{self.skill}-smollm2 (livery base list names more)."
             )
         return "\n".join(lines)
