@@ -29,7 +29,7 @@ def write_report(folder: str | Path, to: str | Path | None = None) -> tuple[Path
     """
     place = Path(folder if to is None else to)
     check_place(place)
-    data = marked_stale(read_run(folder, place if evaluation_files(place) else folder))
+    data = read_run(folder, place if evaluation_files(place) else folder)
     page, document = place / "report.html", place / "report.md"
     # The page first: it says whose both are.
     for path, text in zip((page, document), _texts(data), strict=True):
@@ -41,6 +41,7 @@ def write_report(folder: str | Path, to: str | Path | None = None) -> tuple[Path
 def _texts(data: RunData) -> tuple[str, str]:
     """report.html and report.md."""
     try:
+        data = marked_stale(data)
         return html.page(data), markdown.document(data)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(

@@ -162,8 +162,8 @@ def _apply_record(values: dict[str, Value], recorded: Path) -> None:
     for name, value in (settings | {f"lora.{key}": value for key, value in lora.items()}).items():
         if name not in values:
             raise UserError(
-                f"{recorded}: {name}: no such setting in this version of Livery. Resume with the "
-                "version that began the run."
+                f"{recorded}: {shown(name)}: no such setting in this version of Livery. Resume "
+                "with the version that began the run."
             )
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(name, value):

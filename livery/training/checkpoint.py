@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from livery import temporary
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import atomic_directory, sha256
 from livery.reading import read_object
 from livery.training.backend import Arrays, PortableState
@@ -173,9 +173,10 @@ def _facts(path: Path) -> dict[str, Any]:
     )
     if strange:
         raise OtherFormat(
-            f"{path}: written by another version of Livery (checkpoint format {facts['format']}; "
-            f"this one reads {FORMAT}). Continue with the version that wrote it, start over in its "
-            "place with --overwrite, or move this checkpoint away to continue from an earlier one."
+            f"{path}: written by another version of Livery (checkpoint format "
+            f"{shown(facts['format'])}; this one reads {FORMAT}). Continue with the "
+            "version that wrote it, start over in its place with --overwrite, or move this "
+            "checkpoint away to continue from an earlier one."
         )
     return facts
 

@@ -306,3 +306,12 @@ def test_a_record_takes_the_place_of_a_record_alone(run_folder: Path, tmp_path: 
     ):
         with pytest.raises(UserError, match=why):
             _check_places(None, str(kept), (str(run_folder), str(cases)))
+
+
+def test_a_record_without_its_facts_is_refused_in_words(run_folder: Path):
+    path = run_folder / "evaluation.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["facts"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="record in it is damaged, or of another version"):
+        write_report(run_folder)
