@@ -253,3 +253,11 @@ def test_python_is_held_to_the_declared_bounds(setting: str, value: Any, expecte
     made = LoraSettings if setting.startswith("lora.") else TrainSettings
     with pytest.raises(UserError, match=re.escape(expected)):
         made(**{setting.removeprefix("lora."): value})
+
+
+def test_a_recorded_setting_of_any_length_is_named_in_a_line(tmp_path: Path) -> None:
+    record = tmp_path / "run_config.json"
+    record.write_text(json.dumps({"settings": {"x" * 3000: 1}}), encoding="utf-8")
+    with pytest.raises(UserError, match="no such setting in this version") as told:
+        resolve(recorded=record, environment={})
+    assert len(str(told.value).replace(str(tmp_path), "")) < 500
