@@ -67,7 +67,7 @@ def compared(skill: Skill, base: list[str], tuned: list[str]) -> dict[str, Any]:
     ]
     return {
         "total": len(rows),
-        "differ": sum(row["differs"] for row in rows),
+        "differ": sum(old != new for old, new in zip(base, tuned, strict=True)),
         "like_skill": sum(alike),
         "like_skill_base": sum(looks_like(skill, answer) for answer in base),
         "prompts": rows,

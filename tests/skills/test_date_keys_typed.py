@@ -20,6 +20,10 @@ Note to self: pay rent (tomorrow). | note to self pay rent tomorrow
 Call Dr. Lee on Tuesday. It's about the scan. | call dr lee on tuesday it's about the scan
 Jarvis, lights off at midnight; thanks | jarvis lights off at midnight thanks
 tomorrooow morninggg | tomorrow morning
+open http://10.0.0.1:8080/12am at 3p | open link at 3 pm
+Mail sam@today.com, now! | mail link now
+Monday.com login (www.noon.org/15:30) | link login link
+cafe.com. On Friday | link on friday
 tomorrow,at 5 | tomorrow at 5
 'til Friday | til friday
 the boys' night | the boys' night
@@ -136,10 +140,7 @@ that's 17.30 euros
 sell it at 17.30 euros
 update to version 2.30
 install python 3.11.4
-open http://10.0.0.1:8080/12am
 ping 192.168.1.10
-mail bob@12am.com
-read www.today.com/15:30
 stamp 2024-05-06t15:30:00
 on 12/05/2025
 timer 00:30:00

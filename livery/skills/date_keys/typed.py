@@ -45,10 +45,16 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 # Without any of these, no rule above or below has anything to do.
 _MARKED = re.compile(r"[^a-z0-9 ]|\bat at\b|  |v\d")
 
+# Of a site or a mailbox: "today" in sam@today.com is none, and the model reads a word instead.
+_ADDRESS = (
+    r"[a-z][a-z+.-]*://\S+|www\.\S+|[\w.+-]+@[\w-]+\.[\w.-]*\w|"
+    r"(?:[\w-]+\.)+(?:com|org|net|io|dev|app|ai|edu|gov|info|co\.uk|de|fr|eu)(?:[/:?]\S*)?(?!\w)"
+)
+_IS_ADDRESS = re.compile(_ADDRESS)
 # Names of things on machines, dates and long numbers: nothing in them is a time of the day.
 _OPAQUE = re.compile(
     r"(?<![^\s(<\[])(?:"
-    r"[a-z][a-z+.-]*://\S+|www\.\S+|[\w.+-]+@[\w-]+\.[\w.-]*\w|"
+    rf"{_ADDRESS}|"
     r"v?\d+(?:\.\d+){2,}\S*|v\d+(?:\.\d+)?(?![^\s,;!?)])|"
     r"\d{4}-\d\d?-\d\d?\S*|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}(?!\S)|"
     r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|"
@@ -85,7 +91,7 @@ def _mended(text: str) -> str:
         token = match[0].rstrip(".,;:!?)>]'")
         if not _OPAQUE.fullmatch(token) or len(kept) == _SHELTERED_MOST:
             return match[0]
-        kept.append(token)
+        kept.append("link" if _IS_ADDRESS.fullmatch(token) else token)
         return chr(_SHELTER + len(kept) - 1) + match[0][len(token) :]
 
     if _MARKED.search(text):
