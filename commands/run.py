@@ -15,11 +15,13 @@ import click
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
 from livery.errors import TargetMissed, counted
-from livery.models import EMBEDDED, name_model
+from livery.models import EMBEDDED, is_embedded, name_model
 from livery.progress import show_seconds
 from livery.reading import read_object
 
 TARGET = 0.95
+# Of the rows that a skill's generator makes, for a real base; the embedded one needs all.
+ENOUGH_ROWS = 16_000
 
 
 @click.command(short_help="Data, training, evaluation and report in one go.")
@@ -102,7 +104,8 @@ def run(
 def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
     """The run's configuration, and whether its data is the user's own.
 
-    data/SKILL and adapters/SKILL stand unless a flag, a variable or a named file says otherwise.
+    data/SKILL and adapters/SKILL stand unless a flag, a variable or a named file says otherwise; a
+    base that knows a language learns from the first rows of what is generated.
     """
     config = resolve(flags, file=file)
 
@@ -113,7 +116,11 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
         )
 
     own_data = chosen("data") and Path(config.settings.data) != Path(f"data/{skill}")
-    defaults = {"data": f"data/{skill}", "output_dir": f"adapters/{skill}"}
+    defaults: dict[str, Any] = {"data": f"data/{skill}", "output_dir": f"adapters/{skill}"}
+    if not own_data and not is_embedded(config.settings.model):
+        said = ("max_samples", "max_steps", "epochs")
+        if all(config.values[name].source == "default" for name in said):
+            defaults["max_samples"] = ENOUGH_ROWS
     named = {name: value for name, value in defaults.items() if not chosen(name)}
     return resolve({**flags, **named}, file=file), own_data
 

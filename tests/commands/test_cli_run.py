@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from commands.run import configure
+from commands.run import ENOUGH_ROWS, configure
 from livery import cli
 from livery.files import read_json
 from tests.tiny_models import tiny_model
@@ -126,3 +126,21 @@ def test_folders_are_the_skills_unless_said_otherwise(
     config, own_data = configure("state", flags, file)
     assert (config.settings.data, config.settings.output_dir) == (data, output_dir)
     assert own_data == own
+
+
+@pytest.mark.parametrize(
+    ("flags", "rows"),
+    [
+        ({}, 0),  # the embedded base learns from all that is made
+        ({"model": "some/real-base"}, ENOUGH_ROWS),
+        ({"model": "some/real-base", "max_samples": 9}, 9),
+        ({"model": "some/real-base", "max_steps": 9}, 0),
+        ({"model": "some/real-base", "epochs": 2.0}, 0),
+        ({"model": "some/real-base", "data": "mine"}, 0),
+    ],
+)
+def test_a_real_base_learns_from_the_first_rows_of_what_is_made(
+    flags: dict[str, Any], rows: int
+) -> None:
+    config, _ = configure("date-keys", flags, None)
+    assert config.settings.max_samples == rows
