@@ -253,12 +253,14 @@ class Fields:
             name = str(key).strip().lower()
             if key in self.used or key in self.columns.ignored or value in ("", [], {}):
                 continue
+            if name == "meta" and isinstance(value, dict) and "provenance" in value:
+                continue  # the record of a row that Livery made
             if _is_annotation(name):
-                self.say("not used, since it is about the row and not of it", key)
+                self.say("not trained on, because it describes the row", key)
                 continue
             said = said if said is not None else _texts(row)
             if isinstance(value, str) and _repeats(name, value, said):
-                self.say("not used, since it repeats the rest of the row", key)
+                self.say("not trained on, because it repeats the rest of the row", key)
                 continue
             self.refuse_token_ids()
             if name in _MEDIA:

@@ -330,6 +330,13 @@ def test_annotations_stand_aside_and_are_told_of() -> None:
     assert len({remark for remark, _ in told}) == 1
 
 
+def test_the_record_of_a_row_that_livery_made_needs_no_word() -> None:
+    told: list[tuple[str, str]] = []
+    meta = {"id": "train-1", "split": "train", "provenance": "datagen.date_keys 3 seed 7"}
+    talk({"messages": HELLO, "meta": meta}, say=lambda *said: told.append(said))
+    assert not told
+
+
 KEYS = st.text("abcdefgh_", min_size=3, max_size=8)
 
 
