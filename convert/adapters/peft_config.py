@@ -332,7 +332,13 @@ def unselected(modules: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     layers: set[int] = {chosen} if isinstance(chosen, int) else set(chosen or ())
     counts = bool(layers) and not isinstance(wanted, str) and not config.get("layers_pattern")
 
+    # Where it is asked for, PEFT adapts the embedding and the head alike if either is named.
+    tables = [m for m in modules if m.rpartition(".")[2] in ("embed_tokens", "lm_head")]
+    tied = bool(config.get("ensure_weight_tying")) and any(targets.has(m) for m in tables)
+
     def selected(module: str) -> bool:
+        if tied and module in tables:
+            return True
         if excluded.has(module) or not targets.has(module):
             return False
         place = _LAYER.match(module) if counts and module not in wanted else None

@@ -41,6 +41,7 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
     "verify": lambda i: [str(i.peft), "--base", "nowhere"],
     "generate": lambda i: ["hello", *HTTP],
     "report": lambda i: [str(i.run), "--out", "OUT"],
+    "fasttext train": lambda i: ["--data", str(i.rows), "--out", "OUT"],
     "run": lambda i: [
         "date-keys", "--model", "nowhere", "--data", str(i.rows), "--output-dir", "OUT",
     ],

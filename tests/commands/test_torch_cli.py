@@ -116,7 +116,7 @@ def test_the_module_runs_it() -> None:
 
 
 def test_a_run_goes_on_where_its_framework_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_installed", lambda name: name == "torch")
+    monkeypatch.setattr(backends, "installed", lambda name: name == "torch")
     begun = TrainSettings(backend="mlx")
     settings, notes = backends.choose(begun, fall_back=True)
     assert settings.backend == "torch"

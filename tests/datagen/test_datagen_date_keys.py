@@ -85,6 +85,7 @@ MAKERS = {
 # Rare wordings of the clock need more draws to turn up.
 DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 50_000, "habit": 20_000}
 DRAWS |= {"duration": 40_000, "weekday": 8_000, "period": 8_000, "weekdays": 20_000}
+DRAWS |= {"part with time": 20_000}
 TABLES = {name: table(make, DRAWS.get(name, 5_000)) for name, make in MAKERS.items()}
 
 # Every convention of the skill, as people say it: maker, wording, keys.

@@ -269,7 +269,7 @@ def test_bad_files_end_in_an_error_that_names_them(
     with pytest.raises(UserError, match=r"cut.gguf.*(?s:.*)file bounds"):
         LlamaProcess(tmp_path / "cut.gguf", None)
     (tmp_path / "no.gguf").write_bytes(b"GGUFnothing")
-    with pytest.raises(UserError, match=r"no.gguf: llama.cpp gave up"):
+    with pytest.raises(UserError, match=r"no.gguf: llama.cpp ended"):
         LlamaProcess(base, tmp_path / "no.gguf")
     other = tmp_path / "qwen2.gguf"
     write_model(tiny_model("qwen2", root), other, "f32")
