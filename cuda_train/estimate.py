@@ -9,6 +9,7 @@ fitted to 180 measured peaks (`tests/cuda_train/test_torch_memory.py` measures s
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from livery.training.plan import bucket
 # Of a chunk of the head's logits; see `cuda_train.head`.
 LOGITS_BYTES = 48 << 20
 # On a CPU a run's memory is its process's. Python, torch, transformers and PEFT take 0.4 GB, the
-# programs that oneDNN makes for the shapes of a step 0.1 GB. Between arrays that come and go the
-# heap keeps holes that none of the next fits into.
-_LIBRARIES, _HOLES = 500_000_000, 1.3
+# programs that oneDNN makes for the shapes of a step 0.1 GB; a torch that is built for CUDA brings
+# another 0.37 GB on a machine without a GPU, too. Between arrays that come and go the heap keeps
+# holes that none of the next fits into.
+_LIBRARIES, _OF_CUDA, _HOLES = 500_000_000, 370_000_000, 1.3
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
@@ -61,9 +63,17 @@ def estimate(
     moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)
     # Weights, gradients, moments; the step makes two more vectors of their length.
     adapter = int(trained * (4 + 4 + moments + 8))
-    holes, libraries = (_HOLES, _LIBRARIES) if on_cpu else (1.0, 0)
+    holes, libraries = (_HOLES, _libraries()) if on_cpu else (1.0, 0)
     weights = base_bytes(settings, sizes, dtype, folder)
     return Estimate(weights, adapter, int(holes * activations), int(holes * logits), libraries)
+
+
+def _libraries() -> int:
+    """Bytes of the libraries that a run on a CPU loads; torch itself is not imported for it."""
+    found = importlib.util.find_spec("torch")
+    places = found.submodule_search_locations or () if found else ()
+    for_cuda = any(any(Path(place, "lib").glob("libtorch_cuda.*")) for place in places)
+    return _LIBRARIES + (_OF_CUDA if for_cuda else 0)
 
 
 def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path | None) -> int:
