@@ -87,7 +87,7 @@ def _unit(match: re.Match[str]) -> str:
 
 
 # Without any of these, no rule below has anything to do.
-_HINT = re.compile(r"\d|clock|twelve|noon|in the am\b|(?<![a-z'])[ap]\.? ?m\b|  ")
+_HINT = re.compile(r"\d|clock|twelve|noon ?-|- ?noon|in the am\b|(?<![a-z'])[ap]\.? ?m\b|  ")
 _SOON = r"(?:from now|later|hence|from today)\b"
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), plain)

@@ -42,8 +42,8 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
-# Without any of these, no rule above or below has anything to do.
-_MARKED = re.compile(r"[^a-z0-9 ]|\bat at\b|  |v\d")
+# Without any of these, no rule above or below has anything to do: "i'm" and "7:30" are left alone.
+_MARKED = re.compile(r"[^a-z0-9 ':]|(?<![a-z])'|'(?![a-z])|(?<!\d):|:(?!\d)|\bat at\b|  |v\d")
 
 # Of a site or a mailbox: "today" in sam@today.com is none, and the model reads a word instead.
 _ADDRESS = (
@@ -99,6 +99,8 @@ def _mended(text: str) -> str:
         for pattern, plain in _PUNCTUATION:
             text = pattern.sub(plain, text)
     text = add_up(tell_times(spell_out(text.strip())))
+    if not kept:
+        return text.strip()
     return "".join(
         kept[ord(c) - _SHELTER] if _SHELTER <= ord(c) < _SHELTER + len(kept) else c for c in text
     ).strip()
