@@ -107,6 +107,10 @@ for 24 hours | for 24 hours
 24 hours ago | 24 hours ago
 in 10 hours | in 10 hours
 in 1 week and 3 days | in 10 days
+in eighty hours | in 4800 minutes
+in eighty five weeks and three days | in 598 days
+a hundred and twenty hours from now | a hundred and twenty hours from now
+in a hundred and two weeks and three days | in a hundred and two weeks and three days
 in 2 hr 15 min | in 2 hours 15 minutes
 leaving in 5m | leaving in 5 minutes
 twenty-five minutes | twenty five minutes

@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import re
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70}
+from livery.skills.date_keys.numbers import ONES, TENS
+
 _WORDS = {
-    **{word: number for number, word in enumerate(_ONES)},
-    **_TENS,
-    **{
-        f"{ten} {_ONES[one]}": value + one
-        for ten, value in _TENS.items()
-        for one in range(1, 10)
-    },
-}  # fmt: skip
+    **{word: number for number, word in enumerate(ONES)},
+    **TENS,
+    **{f"{ten} {ONES[one]}": value + one for ten, value in TENS.items() for one in range(1, 10)},
+}
 _NUMBER = rf"\d{{1,3}}|{'|'.join(sorted(_WORDS, key=len, reverse=True))}"
 _LONG_HOURS = 11
+# Nothing before that makes a number the end of a longer one: "a hundred and twenty hours".
+_ON = r"(?<![\w.,:/-])(?<!hundred )(?<!hundred and )(?<!thousand )(?<!thousand and )"
 
 _HOURS = re.compile(
     r"(?P<before>\bin (?:about |exactly |another |just |roughly |around |like )?)?"
-    rf"(?<![\w.,:/-])(?P<n>{_NUMBER}) hours(?P<after> from now| later| hence|'? time)?"
+    rf"{_ON}(?P<n>{_NUMBER}) hours(?P<after> from now| later| hence|'? time)?"
     rf"\b(?! (?:and|or|to|{_NUMBER}|ago)\b)"
 )
 _WEEKS = re.compile(
-    rf"(?<![\w.,:/-])(?P<w>an?|{_NUMBER}) weeks? (?:and )?(?P<d>an?|{_NUMBER}) days?\b(?! ago)"
+    rf"{_ON}(?P<w>an?|{_NUMBER}) weeks? (?:and )?(?P<d>an?|{_NUMBER}) days?\b(?! ago)"
 )
 
 

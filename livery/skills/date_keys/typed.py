@@ -11,15 +11,15 @@ import unicodedata
 
 from livery.skills.date_keys.amounts import add_up
 from livery.skills.date_keys.clocks import tell_times
-from livery.skills.date_keys.spellings import spell_out
+from livery.skills.date_keys.numbers import ONES
+from livery.skills.date_keys.spellings import WEEKDAYS, spell_out
 
-_TIMES = "|".join(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty thirty forty fifty half quarter oh today tomorrow "
-    "tonight yesterday morning afternoon evening night noon midnight week weekend month year day "
-    "days hour hours minute minutes weeks months years fortnight ish past mid early late next last "
-    "this after before to of am pm monday tuesday wednesday thursday friday saturday sunday".split()
-)
+_WORDS = (
+    "half quarter oh today tomorrow tonight yesterday morning afternoon evening night noon midnight"
+    " week weekend month year day days hour hours minute minutes weeks months years fortnight ish "
+    "past mid early late next last this after before to of am pm"
+).split()
+_TIMES = "|".join((*ONES[1:], "twenty", "thirty", "forty", "fifty", *WEEKDAYS, *_WORDS))
 _UNITS = "hour|hr|minute|min|day|week|month|year|second|sec|night"
 
 _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
