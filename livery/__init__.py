@@ -32,7 +32,6 @@ class _OpenBlasFirst:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "mlx.core":
-            sys.meta_path.remove(self)
             importlib.import_module("livery.blas").use_openblas()
 
 
