@@ -75,7 +75,6 @@ def load(
 def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
     """What the run needs in memory, before anything is loaded."""
     if settings.backend == "mlx":
-        use_openblas()
         from mlx_train.memory import forecast as forecast_run
     else:
         from cuda_train.memory import forecast as forecast_run

@@ -199,9 +199,6 @@ def _torch(model: str, tokens: list[int]) -> _Loaded:
 
 
 def _mlx(model: str, tokens: list[int]) -> _Loaded:
-    from livery.blas import use_openblas
-
-    use_openblas()
     _without("torch")
     import mlx.core as mx
 
