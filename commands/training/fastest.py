@@ -29,7 +29,7 @@ from livery.dataset.cache import default_cache
 from livery.errors import LiveryError, UserError
 from livery.files import write_json
 from livery.machine import chip, cores, physical_cores, version
-from livery.paths import HOME
+from livery.paths import python_path
 from livery.reading import read_object
 from livery.temporary import Scratch
 from livery.training import run_folder, threads
@@ -153,7 +153,7 @@ def _measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -
             done = subprocess.run(
                 [sys.executable, "-m", "commands.training.fastest", str(folder)],
                 capture_output=True, text=True, timeout=_LONGEST, check=False,
-                env={**os.environ, "PYTHONPATH": _path()},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return dataclasses.replace(candidate, why=f"over {_LONGEST:.0f} s")
@@ -162,11 +162,6 @@ def _measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -
         except UserError:
             answer = {"why": f"its process ended with {done.returncode}"}
     return dataclasses.replace(candidate, **answer)
-
-
-def _path() -> str:
-    """Where the child finds this program, whatever folder the user is in."""
-    return os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH", ""))))
 
 
 def main() -> None:
