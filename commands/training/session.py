@@ -37,7 +37,7 @@ from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 from livery.training.plan import Example, Plan
-from livery.weights import read_tensors
+from livery.weights import check_tied_head, read_tensors
 
 
 @dataclass(frozen=True)
@@ -240,13 +240,17 @@ def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, s
 
 def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[TrainSettings, str]:
     """(the settings with what nobody said fitted to base and data, what to tell the user). Nothing
-    changes for the embedded base, which has a configuration of its own."""
+    changes for the embedded base, which has a configuration of its own.
+
+    Raises:
+        UserError: the base's weights are not whole, or its head is not what config.json says.
+    """
     if is_embedded(settings.model):
         return settings, ""
-    folder = find_base(settings.model)
-    parameters = (
-        recipe.count_parameters(read_tensors(folder), read_config(folder)) if folder else None
-    )
+    folder, parameters = find_base(settings.model), None
+    if folder is not None:
+        check_tied_head(read_config(folder), folder)
+        parameters = recipe.count_parameters(read_tensors(folder), read_config(folder))
     whole = dataclasses.replace(config, settings=settings)
     fitted, note = recipe.fit(whole, parameters, len(data.train.examples))
     return fitted.settings, note

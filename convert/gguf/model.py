@@ -27,10 +27,9 @@ from livery.errors import UserError
 from livery.gguf_base import architectures
 from livery.gguf_base.architectures import Architecture
 from livery.gguf_reader import TYPES
-from livery.models import read_config
 from livery.progress import OnProgress
 from livery.safetensors_file import TensorFile, open_tensors
-from livery.weights import check_tied_head, weight_files
+from livery.weights import weight_files
 
 # What can be asked for -> (type of the matrices, llama.cpp's number for the mix).
 OUTPUTS = {
@@ -93,7 +92,6 @@ def write_model(
             "names a checkout)."
         )
     gguf_fields.check(base, ignored)
-    check_tied_head(read_config(base.folder), base.folder)
     mix = k_quants.MIXES.get(kind)
     assert mix is None or quantize, "K-quants need a quantizer"
     with gguf_numbers.explained(base):
