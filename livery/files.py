@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
@@ -82,6 +84,32 @@ def disk_full(path: Path, doing: str) -> CannotWrite:
         f"{path}: the disk is full while {doing}; nothing was replaced. "
         "Free some space and run the same command again."
     )
+
+
+@contextlib.contextmanager
+def one_at_a_time(place: Path, doing: str = "") -> Generator[None]:
+    """Hold a lock on what is made at `place` while the block runs; who comes second waits.
+
+    Where the file system has no locks, it goes on: what is renamed into place whole is only made
+    twice.
+
+    Args:
+        doing: told to whoever has to wait, "fetching a base"; "" waits without a word.
+    """
+    with explain_os_errors(place, doing or "making it"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(place.parent / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if doing:
+                    print(f"Another process is {doing}: waiting for it.", file=sys.stderr)
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ def _find_named(base: Named) -> Path | None:
     """The folder of a base with a name, where it is on this machine."""
     if (folder := find_base(base.hub)) is not None:
         return folder
-    return decoded(base.kept) if base.wheel is not None and base.kept.is_file() else None
+    return decoded(base.kept) if base.is_kept() else None
 
 
 def fetch_named(base: Named) -> Path:
