@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,6 +277,8 @@ def _no_source(base: Named, why: str) -> UserError:
 
 def hub_answers() -> bool:
     """Whether huggingface_hub may go online and its hub answers soon."""
+    import urllib.request
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
