@@ -53,12 +53,21 @@ def explain_os_errors(path: Path, doing: str) -> Generator[None]:
                 f"{path}: not allowed to write here while {doing}. "
                 "Choose another folder or change its permissions."
             ) from error
-        if isinstance(error, (NotADirectoryError, FileExistsError)):
+        in_the_way = isinstance(error, (NotADirectoryError, FileExistsError))
+        if in_the_way or error.errno == errno.ELOOP:
             raise CannotWrite(
-                f"{path}: cannot be made while {doing}: a part of this path is a file. "
-                "Choose another place."
+                f"{path}: cannot be made while {doing}: {_obstacle(path)}. Choose another place."
             ) from error
         raise CannotWrite(f"{path}: {error.strerror or error} while {doing}.") from error
+
+
+def _obstacle(path: Path) -> str:
+    """What on the way to `path` is no folder."""
+    for part in (*reversed(path.parents), path):
+        if os.path.lexists(part) and not part.is_dir():
+            led = part.is_symlink() and not part.exists()
+            return f"{part} is a link that leads nowhere" if led else f"{part} is a file"
+    return "a part of this path is a file"
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -280,7 +280,7 @@ def test_what_would_not_load_merged_is_trained_anew(
 @pytest.mark.parametrize("target", ["mlx", "gguf"])
 @pytest.mark.parametrize("case", ["embedding", "head", "saved embedding"])
 def test_what_convert_advises_is_possible(
-    case: str, target: str, root: Path, tmp_path: Path
+    case: str, target: Any, root: Path, tmp_path: Path
 ) -> None:
     base = cases.base_of("llama_tied", root)
     real_adapter(base, tmp_path / "peft", **BOTH[case])
