@@ -20,7 +20,9 @@ from livery.training.backend import Backend
 from livery.training.forecast import Forecast
 from livery.training.plan import Example
 
-_OTHER: dict[str, Literal["mlx", "torch"]] = {"mlx": "torch", "torch": "mlx"}
+Name = Literal["mlx", "torch"]
+NAMES: tuple[Name, ...] = ("mlx", "torch")  # the first is preferred
+_OTHER: dict[str, Name] = {"mlx": "torch", "torch": "mlx"}
 
 
 def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSettings, list[str]]:
@@ -37,7 +39,7 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     """
     name = settings.backend
     if name == "auto":
-        usable = [b for b in ("mlx", "torch") if installed(b)]
+        usable = [b for b in NAMES if installed(b)]
         if not usable:
             raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
         name = next((b for b in usable if gpu_of(b)), usable[0])
@@ -123,5 +125,5 @@ def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
 
 def installed(name: str) -> bool:
     """Whether the framework is there, by name; imports nothing."""
-    needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}[name]
-    return all(importlib.util.find_spec(module) is not None for module in needed)
+    needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}.get(name, ())
+    return bool(needed) and all(importlib.util.find_spec(module) is not None for module in needed)
