@@ -1,5 +1,5 @@
 """Amounts whose sum is arithmetic and no reading -> one number: "in 36 hours" -> "in 2160 minutes",
-"1 week and 3 days" -> "10 days".
+"1 week and 3 days" -> "10 days", "2 fortnights" -> "28 days".
 
 The keys count minutes and days. Up to ten hours a model of any size learns by heart; beyond that a
 small one makes the digits up, so they are counted here.
@@ -29,12 +29,16 @@ _HOURS = re.compile(
 _WEEKS = re.compile(
     rf"{_ON}(?P<w>an?|{_NUMBER}) weeks? (?:and )?(?P<d>an?|{_NUMBER}) days?\b(?! ago)"
 )
+_FORTNIGHTS = re.compile(rf"{_ON}(?P<n>{_NUMBER}) fortnights\b(?! ago)")
 
 
 def add_up(text: str) -> str:
-    """`text`, lower case, with its long hours from now and its weeks with days as one number."""
+    """`text`, lower case, with its long hours from now, its weeks with days and its fortnights as
+    one number."""
     if "hours" in text:
         text = _HOURS.sub(_minutes, text)
+    if "fortnights" in text:
+        text = _FORTNIGHTS.sub(lambda m: f"{14 * _number(m['n'])} days", text)
     return _WEEKS.sub(_days, text) if "week" in text else text
 
 

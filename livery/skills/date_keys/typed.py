@@ -13,6 +13,7 @@ from livery.skills.date_keys.amounts import add_up
 from livery.skills.date_keys.clocks import tell_times
 from livery.skills.date_keys.numbers import ONES
 from livery.skills.date_keys.spellings import WEEKDAYS, spell_out
+from livery.skills.date_keys.synonyms import plainest
 
 _WORDS = (
     "half quarter oh today tomorrow tonight yesterday morning afternoon evening night noon midnight"
@@ -98,7 +99,7 @@ def _mended(text: str) -> str:
         text = _OPAQUE.sub(shelter, text)
         for pattern, plain in _PUNCTUATION:
             text = pattern.sub(plain, text)
-    text = add_up(tell_times(spell_out(text.strip())))
+    text = add_up(tell_times(plainest(spell_out(text.strip()))))
     if not kept:
         return text.strip()
     return "".join(
