@@ -14,7 +14,7 @@ while [ -L "$here" ]; do
 done
 CDPATH='' cd -P -- "$(dirname -- "$here")"
 . scripts/setup.sh
-set_up mlx,cuda,llamacpp,fasttext,dev
+set_up mlx,cuda,llamacpp,fasttext,shell,dev
 types() { .venv/bin/pyright --pythonpath .venv/bin/python; }
 if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
     .venv/bin/python scripts/check_pins.py

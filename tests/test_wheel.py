@@ -32,6 +32,13 @@ DATA = {
     "datagen/date_keys/words.txt",
     "eval/report/report.css",
     "livery/config/mlx_config.yaml",
+    *(
+        f"livery/skills/actions/guard/commands/{table}.txt"
+        for table in (
+            "actions cloud cmd code containers databases desktop files git network packages "
+            "patterns powershell system text wrappers"
+        ).split()
+    ),
     "livery/skills/date_keys/second.jsonl",
     "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",

@@ -1,0 +1,400 @@
+"""A command's words, judged by the tables: its acts, its options, its operands.
+
+Acts stand in scan.py (`ACTS`). Roles say what a word of the command is:
+
+    none                     nothing: a pattern, a number, a name
+    read write make delete tree modes script
+                             a path, and what happens to it (places.py has the costs)
+    move                     a path that is gone afterwards
+    rmdir                    a folder that is deleted if it is empty
+    exec                     this and all that follows is a command
+    shell                    shell code
+    program                  a program that will be run, with words
+    sql, mongo               statements for a database
+    url giturl host package copyhost gitpush sshoption gitconfig mode aptoption
+                             see programs/words.py
+    any act                  the word brings that act with it
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import replace
+
+from livery.skills.actions.guard import tables
+from livery.skills.actions.guard.places import MARKS, UNKNOWN, visible
+from livery.skills.actions.guard.programs.registry import HANDLERS, ROLES, VERBS
+from livery.skills.actions.guard.risk import Finding, Level
+from livery.skills.actions.guard.scan import ACTS, Args, Call, Scan
+from livery.skills.actions.guard.tables import Act, Spec
+
+_PATHS = ("read", "write", "make", "delete", "tree", "modes", "script")
+_BINARIES = re.compile(
+    r"/(?:usr/|opt/homebrew/|home/linuxbrew/\.linuxbrew/|usr/local/|opt/local/"
+    r"|run/current-system/sw/)?"
+    r"s?bin/[^/]+|[a-z]:/windows/(?:system32|syswow64)(?:/windowspowershell/v1\.0)?/[^/]+"
+    r"|c:/program files(?: \(x86\))?/.+",
+    re.I,
+)
+_HELP = ("--help", "--version", "-V", "-h", "-version", "--usage", "/?", "version", "help")
+
+
+def judge(scan: Scan, call: Call) -> None:
+    """Judge one command, given as words."""
+    start, overrides = len(scan.findings), len(scan.overrides)
+    name = call.words[0]
+    if not name:
+        if len(call.words) > 1:
+            scan.judge(call.words[1:], call.stdin)
+        return
+    if name == ":":
+        return
+    if any(mark in name for mark in MARKS):
+        _unread_name(scan, call)
+        return
+    if name in scan.state.functions:
+        scan.state.functions[name](call)
+        return
+    if name in scan.state.aliases and scan.loops.count(name) == 0:
+        scan.loops.append(name)
+        words = [re.sub(r"(?<!^)'", "'\\''", word) for word in call.words[1:]]
+        quoted = " ".join(f"'{word}'" for word in words)
+        scan.script(f"{scan.state.aliases[name]} {quoted}", "bash", call.stdin)
+        scan.loops.remove(name)
+        return
+    if any(sign in name for sign in "*?[") and name != "[":
+        _globbed_name(scan, call)
+        return
+    spec = _lookup(scan, call)
+    if spec is None:
+        return
+    args = parse(spec, call.words[1:])
+    call.command = args.spec.name
+    run(scan, call, args)
+    _overrule(scan, call, args, start, overrides)
+
+
+def run(scan: Scan, call: Call, args: Args) -> None:
+    """Note what a command does whose words are read."""
+    spec, command = args.spec, call.command
+    words = call.words[1:]
+    if len(words) == 1 and words[0] in _HELP and (words[0].startswith("-") or spec.other):
+        return
+    tree = args.has(*spec.tree)
+    if args.has(*spec.dry):
+        spec = replace(spec, acts=())
+    handled = HANDLERS[spec.handler](scan, call, args) if spec.handler else False
+    if handled is True:
+        return
+    for act in spec.acts:
+        scan.act(act.name, _what(call, args), level=act.level, why=act.why, command=command)
+    if spec.other is not None and args.operands and not spec.acts:
+        _unlisted(scan, call, args)
+    elif spec.bare is not None and not args.operands:
+        act = spec.bare
+        scan.act(act.name, command, level=act.level, why=act.why, command=command)
+    for flag, value in args.flags:
+        option = spec.options[flag]
+        if flag in spec.dry or flag in spec.tree:
+            continue
+        give(scan, call, option.act, flag if value is None else value, source=flag)
+    count = len(args.operands)
+    for number, word in enumerate(args.operands):
+        role = spec.operands
+        if spec.first is not None and number == 0:
+            role = spec.first
+        elif (
+            spec.last is not None
+            and number == count - 1
+            and (count > 1 or spec.first)
+            and not args.has("-t", "--target-directory")
+        ):
+            role = spec.last
+        if role is None:
+            continue
+        if role.name in ("exec", "shell"):
+            rest = args.operands[number:]
+            if role.name == "exec":
+                scan.judge(rest, call.stdin)
+            else:
+                scan.script(" ".join(rest), "bash", call.stdin)
+            return
+        if tree and role.name in ("delete", "modes"):
+            role = replace(role, name="tree" if role.name == "delete" else "open")
+        if args.has(*spec.dry) and role.name in ("delete", "tree"):
+            role = replace(role, name="none")
+        give(scan, call, role, word, source=word)
+
+
+def give(scan: Scan, call: Call, act: Act, word: str, *, source: str = "") -> None:
+    """Note what one word does, by its role or act."""
+    if act.name in _PATHS or act.name == "open":
+        least = act.level or Level.LOW
+        scan.use(act.name, word, command=call.command, at_least=least, source=source)
+    elif act.name in ACTS:
+        scan.act(
+            act.name, word, level=act.level, why=_why(call, act, source), source=source,
+            command=call.command,
+        )  # fmt: skip
+    elif act.name == "exec":
+        scan.judge([word], call.stdin)
+    elif act.name == "shell":
+        scan.script(word, "bash", call.stdin)
+    else:
+        ROLES[act.name](scan, call, word, act)
+
+
+def parse(spec: Spec, words: list[str], *, above: Spec | None = None) -> Args:
+    """Options, values and operands; from a subcommand on, its own rule reads them."""
+    args = Args(spec)
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if args.dashed is not None or not _is_option(spec, word):
+            sub = None if args.operands else _sub(spec, word)
+            if sub is not None:
+                merged = replace(sub, options={**spec.options, **sub.options})
+                below = parse(merged, words[position:])
+                return Args(below.spec, args.flags + below.flags, below.operands, below.dashed)
+            args.operands.append(word)
+            if spec.style == "stop":
+                first_only = spec.first is not None and len(args.operands) == 1
+                if not first_only:
+                    args.operands += words[position:]
+                    break
+            continue
+        if word == "--" and spec.style != "none":
+            args.dashed = len(args.operands)
+            if spec.style == "stop":
+                args.operands += words[position:]
+                break
+            continue
+        taken = _option(spec, word, words[position:])
+        args.flags += taken[0]
+        position += taken[1]
+    return args
+
+
+def _is_option(spec: Spec, word: str) -> bool:
+    if spec.style == "none":
+        return False
+    if spec.style == "dos" and len(word) > 1 and word[0] == "/" and "/" not in word[1:]:
+        return True
+    if word in spec.options or (word in spec.subs and word[:1] == "-"):
+        return word not in spec.subs
+    return len(word) > 1 and word[0] == "-"
+
+
+def _sub(spec: Spec, word: str) -> Spec | None:
+    return spec.subs.get(word)
+
+
+def _option(
+    spec: Spec, word: str, following: list[str]
+) -> tuple[list[tuple[str, str | None]], int]:
+    """The flags in one word, and how many of the following words are their values."""
+    options = spec.options
+    if spec.style == "ps":
+        return _parameter(spec, word, following)
+    head, equals, value = word.partition("=")
+    if spec.style == "dos":
+        head = next(
+            (o for o in options if word.lower() == o or word.lower().startswith(o + ":")), word
+        )
+        return ([(head, None)] if head in options else []), 0
+    if word.startswith("--") or spec.style == "long":
+        if spec.style == "long":
+            for name in options:
+                if name.endswith(":") and word.startswith(name):
+                    return [(name, word[len(name) :])], 0
+        found = [head] if head in options else []
+        if not found and len(head) > 3 and word.startswith("--"):
+            found = [name for name in options if name.startswith(head)]
+        if not found:
+            return [], 0
+        if any(name in options and options[name].value for name in found) and not equals:
+            taken = following[0] if following else ""
+            flags = [(n, taken if n in options and options[n].value else None) for n in found]
+            return flags, 1 if following else 0
+        return [(name, value if equals else None) for name in found], 0
+    if word in options and not options[word].value:
+        return [(word, None)], 0
+    flags: list[tuple[str, str | None]] = []
+    for number, letter in enumerate(word[1:], start=1):
+        name = word[0] + letter
+        option = options.get(name)
+        if option is None:
+            continue
+        if option.value:
+            glued = word[number + 1 :]
+            if glued:
+                return [*flags, (name, glued[1:] if glued[0] == "=" else glued)], 0
+            return [*flags, (name, following[0] if following else "")], 1 if following else 0
+        flags.append((name, None))
+    return flags, 0
+
+
+def _parameter(
+    spec: Spec, word: str, following: list[str]
+) -> tuple[list[tuple[str, str | None]], int]:
+    """A parameter of a cmdlet: without regard to case, abbreviated, its value behind a colon."""
+    head, glued, value = word.lower().partition(":")
+    found = [head] if head in spec.options else [n for n in spec.options if n.startswith(head)]
+    if not found:
+        return [], 0
+    taking = [name for name in found if spec.options[name].value]
+    if taking and not glued:
+        taken = following[0] if following else ""
+        return [(name, taken if name in taking else None) for name in found], 1 if following else 0
+    if glued and value in ("$false", "0"):
+        return [], 0
+    return [(name, value if name in taking else None) for name in found], 0
+
+
+def _lookup(scan: Scan, call: Call) -> Spec | None:
+    """The rule for a command's name; where there is none, a finding says what is run."""
+    name = call.words[0].replace("\\", "/")
+    base = name.rpartition("/")[2]
+    if scan.dialect == "powershell" and "/" not in name:
+        spec = tables.cmdlet(base.lower()) or _by_verb(base)
+        if spec is not None:
+            call.name = base
+            return spec
+    if base.lower().endswith((".exe", ".cmd", ".bat", ".com")) and tables.program(base) is None:
+        base = base[:-4]
+    spec = _known_program(base, dos_first=scan.dialect == "cmd")
+    if "/" in name:
+        place = scan.place(name)
+        call.name = base
+        if spec is not None and _BINARIES.fullmatch(name):
+            return spec
+        scan.use("script", name, command=name)
+        if spec is None:
+            call.command = name
+            return Spec(name)
+        if place.kind == "project":
+            return spec
+        return spec
+    call.name = base
+    if spec is not None:
+        return spec
+    if re.fullmatch(r"[\w.+-]*(?:rc|history|profile)", base) and "." in base[:1]:
+        scan.unclear(f"{visible(base)}: a file's name where a command should stand")
+        return None
+    scan.unclear(f"{visible(base)}: no program that the guard knows", command=base)
+    start = len(scan.findings) - 1
+    _overrule(scan, call, Args(Spec(base), [], call.words[1:]), start, len(scan.overrides))
+    return None
+
+
+def _by_verb(name: str) -> Spec | None:
+    """A rule for a cmdlet that no table has: Get-… reads, Remove-… deletes."""
+    verb, dash, noun = name.lower().partition("-")
+    act = VERBS.get(verb) if dash and noun.isalnum() else None
+    if act is None:
+        return None
+    secret = act == "read" and re.search(r"credential|secret|password|token|key", noun)
+    return Spec(name, acts=(Act(act, Level.HIGH if secret else None),), style="ps")
+
+
+def _known_program(base: str, *, dos_first: bool = False) -> Spec | None:
+    for name in dict.fromkeys((base, base.lower())):
+        spec = tables.program(name) or tables.dos(name)
+        if dos_first:
+            spec = tables.dos(name) or spec
+        if spec is not None:
+            return spec
+    # Versions: python3.12, gcc-13, clang++-17.
+    bare = re.sub(r"-?\d+(?:\.\d+)*$", "", base)
+    if bare and bare != base:
+        return tables.program(bare) or tables.program(bare + "3")
+    return None
+
+
+def _unread_name(scan: Scan, call: Call) -> None:
+    scan.unclear("a command whose name is known to the run only")
+    rest = [word for word in call.words[1:] if word]
+    name = call.words[0].replace(UNKNOWN, "")
+    if rest and name == "":
+        # `$SUDO rm -rf /`: an empty variable leaves the rest as the command.
+        known = _known_program(rest[0].rpartition("/")[2])
+        if known is not None:
+            scan.judge(rest, call.stdin)
+    elif name and _known_program(name.rpartition("/")[2]) is not None:
+        scan.judge([name, *call.words[1:]], call.stdin)
+
+
+def _globbed_name(scan: Scan, call: Call) -> None:
+    """A name such as /bin/r? : whatever programs it may mean."""
+    scan.unclear(f"{visible(call.words[0])}: a pattern where a command's name should stand")
+    pattern = call.words[0].rpartition("/")[2]
+    names = [name for name in tables.program_names() if fnmatch.fnmatchcase(name, pattern)]
+    for name in names[:40]:
+        scan.judge([name, *call.words[1:]], call.stdin)
+
+
+def _unlisted(scan: Scan, call: Call, args: Args) -> None:
+    """A subcommand that the rule does not list."""
+    act = args.spec.other
+    assert act is not None
+    word = args.operands[0]
+    said = f"{visible(word)}: no subcommand of {args.spec.name} that the guard knows"
+    scan.act(act.name, word, level=act.level, why=act.why or said, command=call.command)
+
+
+def _why(call: Call, act: Act, source: str) -> str:
+    return f"{source} {act.why}" if act.why and source.startswith(("-", "/")) else act.why
+
+
+def _what(call: Call, args: Args) -> str:
+    return " ".join([call.command, *args.operands[:1]])
+
+
+def _overrule(scan: Scan, call: Call, args: Args, start: int, overrides: int) -> None:
+    """A rule of the user's policy takes the place of what the tables say of this command.
+
+    It raises whatever is there. It lowers what the command does by itself and what comes of the
+    options and operands that it names; what comes of others (`--force`, another path, a command
+    within) stays. A critical finding is lowered only by a rule that names the operand.
+    """
+    policy = scan.policy
+    if not policy.commands:
+        return
+    flags = [flag for flag, _ in args.flags]
+    rule = policy.rule_for([*call.command.split(), *args.operands, *flags])
+    if rule is None:
+        rule = policy.rule_for(call.words)
+    if rule is None:
+        return
+    was = max((f.level for f in scan.findings[start:]), default=Level.LOW)
+    named = rule.match.split()
+    if rule.level > was:
+        scan.add(None, rule.level, f"{call.command}: the policy says so", command=call.command)
+        scan.overrides.append(rule.said(was))
+        return
+    extra = len(named) > len(call.command.split())
+
+    def lowered(finding: Finding) -> Finding:
+        if finding.level <= rule.level or finding.command != call.command:
+            return finding
+        source = finding.source
+        option = source.startswith("-")
+        free = not source or source in named or (not option and not extra)
+        if option and source not in named:
+            free = False
+        if not option and source and extra:
+            free = any(fnmatch.fnmatchcase(source, word) for word in named)
+        if finding.level is Level.CRITICAL and not (extra and source):
+            free = False
+        return replace(finding, level=rule.level) if free else finding
+
+    scan.over(start, lowered)
+    now = max((f.level for f in scan.findings[start:]), default=Level.LOW)
+    if now < was:
+        scan.overrides.append(rule.said(was))
+    elif now > rule.level:
+        scan.overrides.append(
+            f"policy: {rule.match} is {rule.level}, but more is done here than the rule names"
+        )

@@ -1,0 +1,1 @@
+"""Programs and words that a line of a table cannot describe; registry.py lists them."""
