@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train, evaluate and report an adapter on a CUDA workstation, from nothing but git and Python:
 #
-#   ./train_cuda.sh                                             date-keys on the embedded base
+#   ./train_cuda.sh                                             date-keys; on a GPU a real base
 #   ./train_cuda.sh date-keys --model ID_OR_PATH --load-in-4bit --optim adamw_8bit
 #
 # Every argument goes to `livery run --backend torch`; `./train_cuda.sh --help` lists them.

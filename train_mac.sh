@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train, evaluate and report an adapter on this machine, from nothing but git and Python:
 #
-#   ./train_mac.sh                                             date-keys on the embedded base
+#   ./train_mac.sh                                             date-keys; on a GPU a real base
 #   ./train_mac.sh date-keys --model mlx-community/gemma-3-270m-it-bf16
 #
 # Every argument goes to `livery run`; `./train_mac.sh --help` lists them.

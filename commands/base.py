@@ -46,7 +46,7 @@ def list_bases(as_json: bool) -> int:
             "parameters": one.parameters,
             "memory": one.memory,
             "wheel": f"{one.wheel.package}=={one.wheel.version}" if one.wheel else None,
-            "here": one.kept.is_file() or find_base(one.hub) is not None,
+            "here": one.is_kept() or find_base(one.hub) is not None,
         }
         for one in named_bases.TABLE
     ]

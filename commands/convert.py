@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands import options as options
+from commands import options
 from livery.errors import counted, printable, shown
 
 if TYPE_CHECKING:

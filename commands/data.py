@@ -22,7 +22,7 @@ class DataGroup(click.Group):
     """`check`, and a command for every skill: those that ship, those of packages, any path."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*skills.skill_names(), *super().list_commands(ctx)]
+        return [*_skills(), *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, cmd_name) or _skill_command(cmd_name)
@@ -32,7 +32,7 @@ class DataGroup(click.Group):
         lines = [
             (name, f"Of the package {foreign[name]}.") if name in foreign
             else (name, skills.get_skill(name).summary)
-            for name in skills.skill_names()
+            for name in _skills()
         ]  # fmt: skip
         lines.append(("my_skill.py", "A skill of your own, by its path (docs/your-own-skill.md)."))
         with formatter.section("Skills"):
@@ -41,6 +41,14 @@ class DataGroup(click.Group):
             formatter.write_dl(
                 [(name, c.get_short_help_str(80)) for name, c in self.commands.items()]
             )
+
+
+def _skills() -> list[str]:
+    """Skills whose data can be made; of one in a package only importing it would tell."""
+    from datagen.make import has_generator
+
+    foreign = {name for name, _ in skills.packages()}
+    return [name for name in skills.skill_names() if name in foreign or has_generator(name)]
 
 
 @click.group(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from commands.options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
+from commands.engine_options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
 from livery.errors import shown
 
 MISSED = 3

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands import options as shared
+from commands import engine_options as shared
 from livery.errors import UserError, shown
 
 WRITTEN_BY = "livery fasttext train"

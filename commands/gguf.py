@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands import options as options
+from commands import options
 from convert.gguf.convert import KINDS, convert_model
 from livery.errors import counted, printable, shown
 from livery.progress import megabytes

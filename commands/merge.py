@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands import options as options
+from commands import options
 from convert.merge.folders import merge_folders
 from livery.errors import printable, shown
 from livery.progress import megabytes

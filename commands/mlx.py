@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands import options as options
+from commands import options
 from livery.errors import shown
 from livery.progress import megabytes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands import options as options
+from commands import options
 from livery.errors import printable, shown
 from livery.progress import megabytes
 

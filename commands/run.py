@@ -12,16 +12,18 @@ from typing import Any
 
 import click
 
+from commands import default_base
+from commands.default_base import ENOUGH_ROWS
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
+from livery.config.settings import TrainSettings
 from livery.errors import TargetMissed, counted
+from livery.machine import gpu_of, has_gpu
 from livery.models import EMBEDDED, is_embedded, name_model
 from livery.progress import show_seconds
 from livery.reading import read_object
 
 TARGET = 0.95
-# Of the rows that a skill's generator makes, for a real base; the embedded one needs all.
-ENOUGH_ROWS = 16_000
 
 
 @click.command(short_help="Data, training, evaluation and report in one go.")
@@ -62,7 +64,8 @@ def run(
 
     Without a SKILL it is date-keys. A stage whose result is there, made from the same bytes, is
     skipped; an interrupted run goes on where it stopped when the same command is given again. With
-    --data your own rows are trained on, and none are generated.
+    --data your own rows are trained on, and none are generated. Without a --model the base is the
+    embedded one on a CPU, and smollm2-135m on a GPU where it is here or can be fetched.
 
     \b
     Examples:
@@ -74,8 +77,12 @@ def run(
     from livery.skills import find
 
     found = find(skill)
-    config, own_data = configure(found.name, given_flags(flags), config_file)
-    summary = _Summary(found.name, config, as_json=as_json)
+    config, own_data, note = configure_base(
+        found.name, given_flags(flags), config_file, gpu_for, fresh=fresh
+    )
+    if note:
+        click.echo(f"note: {note}", err=True)
+    summary = _Summary(found.name, config, own_data=own_data, as_json=as_json)
     with holding(Path(config.settings.output_dir)):
         _stages(
             summary,
@@ -110,10 +117,7 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
     config = resolve(flags, file=file)
 
     def chosen(name: str) -> bool:
-        source = config.values[name].source
-        return source.startswith(("flag", "environment")) or (
-            file is not None and source != "default"
-        )
+        return is_chosen(config, name, file)
 
     own_data = chosen("data") and Path(config.settings.data) != Path(f"data/{skill}")
     defaults: dict[str, Any] = {"data": f"data/{skill}", "output_dir": f"adapters/{skill}"}
@@ -123,6 +127,47 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
             defaults["max_samples"] = ENOUGH_ROWS
     named = {name: value for name, value in defaults.items() if not chosen(name)}
     return resolve({**flags, **named}, file=file), own_data
+
+
+def configure_base(
+    skill: str,
+    flags: dict[str, Any],
+    file: str | None,
+    gpu: Callable[[TrainSettings], str],
+    *,
+    fresh: bool = False,
+) -> tuple[Config, bool, str]:
+    """`configure`, with the base that suits the machine where nobody named one; and what to say of
+    it.
+
+    Args:
+        gpu: names the GPU that a run with these settings trains on; "" for none.
+    """
+    config, own_data = configure(skill, flags, file)
+    if is_chosen(config, "model", file):
+        return config, own_data, ""
+    folder = Path(config.settings.output_dir)
+    before = None if fresh else default_base.recorded_model(folder)
+    choice = default_base.choose(gpu(config.settings), before)
+    if choice.model is not None:
+        config, own_data = configure(skill, {**flags, "model": choice.model}, file)
+    return config, own_data, choice.note
+
+
+def is_chosen(config: Config, name: str, file: str | None) -> bool:
+    """Whether somebody chose this setting for the run: not a default, and not the line of a
+    configuration file that happens to lie here."""
+    source = config.values[name].source
+    return source.startswith(("flag", "environment")) or (file is not None and source != "default")
+
+
+def gpu_for(settings: TrainSettings) -> str:
+    """The GPU that a run with these settings trains on; "" for none."""
+    from commands.training import backends
+
+    if settings.device == "cpu" or not has_gpu():
+        return ""
+    return gpu_of(backends.choose(settings)[0].backend)
 
 
 def _stages(
@@ -210,8 +255,8 @@ class _Stage:
 class _Summary:
     """What `livery run` says at its end."""
 
-    def __init__(self, skill: str, config: Config, *, as_json: bool) -> None:
-        self.skill, self.config, self.as_json = skill, config, as_json
+    def __init__(self, skill: str, config: Config, *, own_data: bool, as_json: bool) -> None:
+        self.skill, self.config, self.own_data, self.as_json = skill, config, own_data, as_json
         self.stages: list[_Stage] = []
         self.record: dict[str, Any] = {}
 
@@ -257,8 +302,6 @@ class _Summary:
         lines.append(f"  {'in all':<70} {show_seconds(total)}")
         if self.model == EMBEDDED:
             lines.append(
-                "The embedded base is for trying everything offline in minutes. A real model is "
-                f"one option away: livery run {self.skill} --model smollm2-135m --output-dir "
-                f"adapters/{self.skill}-smollm2 (livery base list names more)."
+                default_base.offer(self.skill, self.config.settings, own_data=self.own_data)
             )
         return "\n".join(lines)

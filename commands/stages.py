@@ -16,7 +16,6 @@ from typing import Any
 from commands.training import backends
 from commands.training import session as training
 from commands.training.output import TrainingOutput
-from livery.blas import use_openblas
 from livery.config.layers import Config
 from livery.config.settings import TrainSettings
 from livery.dataset.packed import Source
@@ -30,9 +29,6 @@ from livery.reading import read_object
 from livery.training import origin
 
 Say = Callable[[str], None]
-
-# What the training of an adapter folder was made from; beside it, for the next `livery run`.
-
 
 # -- data --------------------------------------------------------------------------------------
 
@@ -160,7 +156,6 @@ def evaluate(
     from livery.progress import Progress
 
     use_threads(settings.threads)
-    use_openblas()
     folder = Path(settings.output_dir)
     engine = settings.backend if settings.backend in engine_names() else "mlx"
     request = Request(

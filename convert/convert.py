@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from livery.errors import UserError
-from livery.outputs import check_file
+from livery.outputs import check_file, check_link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,6 +155,7 @@ def _check_free(
             what="a part of an adapter that Livery wrote",
         )
 
+    check_link(destination)
     # A folder may be completed in its place; else nothing that is read is written over.
     in_place = source.is_dir() and destination.resolve() == source.resolve()
     read = () if in_place else (source, found.file)

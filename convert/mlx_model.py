@@ -30,7 +30,7 @@ from livery.errors import UserError, shown
 from livery.files import is_full_disk, read_json
 from livery.models import download_model, read_config
 from livery.outputs import check_folder as check_free
-from livery.outputs import new_folder
+from livery.outputs import check_link, new_folder
 from livery.progress import OnProgress
 from livery.safetensors_file import STORED, check_overflow, open_tensors, round_to
 from livery.weights import read_tensors, weight_files
@@ -68,6 +68,7 @@ def write_model(
             computes otherwise, it is quantized already, it holds NaN or infinity or values beyond
             `dtype`, or nothing in it can be quantized as asked.
     """
+    check_link(out)
     if Path(model).exists() and out.resolve() == Path(model).resolve():
         raise UserError(f"{out}: is the model itself; write to another folder.")
     check_free(out, command=COMMAND, overwrite=overwrite, inputs=[model])

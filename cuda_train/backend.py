@@ -118,7 +118,7 @@ class TorchBackend:
         return not refuses, refuses
 
     def use_plain(self, reason: str) -> None:
-        self.loss.plain = True
+        self.loss.use_plain()
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
         with self._dropout(None), explained(self.forecast):

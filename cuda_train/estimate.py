@@ -182,21 +182,25 @@ class _Step:
         return one * stacks * self.width
 
     def lora(self, places: int) -> float:
-        """Float32 inputs of the adapted layers: shared among them, or a cast for each."""
-        found = self.sizes.adapted(self.settings.lora)
-        if self.width == 4:
+        """Inputs of the adapted layers and of their B, as `cuda_train.delta` keeps them; PEFT's own
+        forward, for what that does not do, keeps float32 ones."""
+        lora = self.settings.lora
+        found = self.sizes.adapted(lora)
+        by_peft = lora.dora or lora.dropout > 0 or self.settings.quantize is not None
+        if self.width == 4 or not by_peft:  # one for all that read it
             shared = {**_INPUT, "up_proj": "attention"} if self.sizes.parallel else _INPUT
             inputs = {shared.get(name, name): shape[0] for name, shape in found.items()}
             inputs.pop("o_proj", None)  # attention keeps its output already
             kept = sum(inputs.values())
-        else:
+        else:  # a cast for each
             kept = sum(shape[0] for shape in found.values())
-        if self.settings.lora.dropout:
+        if lora.dropout:
             kept += 1.25 * sum(shape[0] for shape in found.values())
-        if self.settings.lora.dora:
+        if lora.dora:
             kept += 2 * sum(shape[1] for shape in found.values())
-        ranks = 2 * len(found) * self.settings.lora.rank
-        return 4 * places * (kept + ranks)
+        if by_peft:
+            return 4 * places * (kept + 2 * len(found) * lora.rank)
+        return self.width * places * (kept + len(found) * lora.rank)
 
 
 # Layers that read the same input.

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from cuda_train.body import choose_route, find_body, has_few_shapes, hidden_states
+from cuda_train.delta import Deltas
 from cuda_train.head import Head
 from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, Shape, shape_of
@@ -41,7 +42,7 @@ class Loss:
         flat: parameters and gradients of the adapter.
         body: how prefixes and suffixes run through the model's layers.
         device, dtype: where it computes, and in what ("bfloat16").
-        plain: no prompt is shared, whatever could be.
+        deltas: the LoRA layers that compute as one operation.
         uses_flex: trees are attended to by flex attention.
     """
 
@@ -52,15 +53,20 @@ class Loss:
         self.device, self.dtype = device, dtype
         self._head = Head(model)
         self.body = find_body(model, self._head.body)
-        self.plain = False
+        self.deltas = Deltas(model)
+        self._plain = False
         self.uses_flex = False
+
+    def use_plain(self) -> None:
+        """Share no prompt from now on, whatever could be, and leave LoRA to PEFT."""
+        self._plain, self.deltas.used = True, False
 
     def route(self, batch: MicroBatch) -> Route:
         """How `batch` runs."""
         return self._route(shape_of(batch))
 
     def _route(self, shape: Shape) -> Route:
-        if self.plain or self.body.attention.refuses:
+        if self._plain or self.body.attention.refuses:
             return "plain"
         chosen = choose_route(self.body, shape, recomputes=self.settings.grad_checkpoint)
         as_tree = chosen in ("tree", "branches") and shape.prefix > 0
@@ -136,7 +142,12 @@ class Loss:
         )
 
     def plain_gradient(self, batch: MicroBatch) -> float:
-        """Add each row's gradient by itself, by the model's own forward; returns the loss sum."""
+        """Add each row's gradient by itself, by the model's own forward with PEFT's LoRA; returns
+        the loss sum."""
+        with self.deltas.off():
+            return self._row_by_row(batch)
+
+    def _row_by_row(self, batch: MicroBatch) -> float:
         total = 0.0
         taken = inspect.signature(type(self.model).forward).parameters
         for tokens, targets, length in zip(batch.tokens, batch.targets, batch.lengths, strict=True):

@@ -54,6 +54,12 @@ def get_generator(skill: str) -> Generator:
     return cast(Generator, importlib.import_module(name))
 
 
+def has_generator(skill: str) -> bool:
+    """Whether `get_generator` finds one; nothing is imported for a skill that ships."""
+    found = find(skill)
+    return found.own is not None or importlib.util.find_spec(f"datagen.{found.module}") is not None
+
+
 def make_data(
     skill: str, out: str | Path, seed: int = 7, count: int | None = None, *, overwrite: bool = False
 ) -> dict[str, Any]:

@@ -10,6 +10,7 @@ docs/python.md has all that a program may call.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -32,12 +33,20 @@ class _OpenBlasFirst:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "mlx.core":
-            sys.meta_path.remove(self)
             importlib.import_module("livery.blas").use_openblas()
 
 
 if sys.platform == "linux":
     sys.meta_path.insert(0, _OpenBlasFirst())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """transformers advises everybody who has no torch that it has no models then. Livery reads
+    tokenizers with it, and says itself when something needs torch."""
+    return not str(record.msg).startswith("PyTorch was not found")
+
+
+logging.getLogger("transformers").addFilter(_is_news)
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,14 @@ from livery.engines import parity
 from livery.errors import UserError
 from livery.files import read_json, write_json
 from livery.machine import memory as machine_memory
-from livery.models import find_base, is_embedded, name_model, read_config
+from livery.models import (
+    find_base,
+    is_embedded,
+    is_pinned,
+    name_model,
+    named_base,
+    read_config,
+)
 from livery.paths import cache_folder
 from livery.training.origin import base_digest
 from livery.weights import read_tensors
@@ -34,6 +41,7 @@ TOKENS = 64
 # max |Δ log p| of a base that is the same. Rounding moves it by 1e-5 to 1e-3, a GELU that is
 # a table or another formula by up to 1e-2; what is misread moves it by tenths and more.
 ALLOWED = 0.05
+_NO_TORCH = "torch is not installed (--check-base no leaves this note out)"
 _PACKAGES = ("mlx", "mlx-lm", "torch", "transformers")
 
 
@@ -74,12 +82,14 @@ def check_base(settings: TrainSettings, tokens: Sequence[int]) -> str:
     folder = find_base(settings.model)
     if folder is None:
         return ""
-    if wanted == "auto" and is_embedded(str(folder)):
-        return ""  # tests/livery/test_base_check.py measures it
+    if wanted == "auto" and (is_embedded(str(folder)) or is_pinned(settings.model)):
+        return ""  # tests/livery/test_base_check.py and test_named_bases.py measure these
     reason = _cannot(folder)
     if reason:
         if wanted == "yes":
             raise UserError(f"{settings.model}: its base cannot be compared: {reason}.")
+        if reason == _NO_TORCH and named_base(settings.model):
+            return ""  # of a family that is measured, and nobody is to install torch for it
         return f"The base was not compared with torch's: {reason}."
     record = _record(folder)
     known = _recall(record) if wanted == "auto" else None
@@ -143,7 +153,7 @@ def measure(folder: Path, tokens: Sequence[int]) -> Measured:
 def _cannot(folder: Path) -> str:
     """Why the two cannot be compared here; "" where they can."""
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-        return "torch is not installed (--check-base no leaves this note out)"
+        return _NO_TORCH
     if "quantization" in read_config(folder):
         return "torch does not read weights that MLX quantized"
     need = 4 * sum(tensor.count for tensor in read_tensors(folder).values())

@@ -33,6 +33,8 @@ def understood(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return _system(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        return f"{shown(str(error))}: a symbolic link leads back to itself."  # Path.resolve()'s
     if isinstance(error, ModuleNotFoundError) and error.name:
         return (
             f"{error.name} is not installed. `livery doctor` says how to install what is missing."

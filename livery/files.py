@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
@@ -51,12 +53,21 @@ def explain_os_errors(path: Path, doing: str) -> Generator[None]:
                 f"{path}: not allowed to write here while {doing}. "
                 "Choose another folder or change its permissions."
             ) from error
-        if isinstance(error, (NotADirectoryError, FileExistsError)):
+        in_the_way = isinstance(error, (NotADirectoryError, FileExistsError))
+        if in_the_way or error.errno == errno.ELOOP:
             raise CannotWrite(
-                f"{path}: cannot be made while {doing}: a part of this path is a file. "
-                "Choose another place."
+                f"{path}: cannot be made while {doing}: {_obstacle(path)}. Choose another place."
             ) from error
         raise CannotWrite(f"{path}: {error.strerror or error} while {doing}.") from error
+
+
+def _obstacle(path: Path) -> str:
+    """What on the way to `path` is no folder."""
+    for part in (*reversed(path.parents), path):
+        if os.path.lexists(part) and not part.is_dir():
+            led = part.is_symlink() and not part.exists()
+            return f"{part} is a link that leads nowhere" if led else f"{part} is a file"
+    return "a part of this path is a file"
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -82,6 +93,32 @@ def disk_full(path: Path, doing: str) -> CannotWrite:
         f"{path}: the disk is full while {doing}; nothing was replaced. "
         "Free some space and run the same command again."
     )
+
+
+@contextlib.contextmanager
+def one_at_a_time(place: Path, doing: str = "") -> Generator[None]:
+    """Hold a lock on what is made at `place` while the block runs; who comes second waits.
+
+    Where the file system has no locks, it goes on: what is renamed into place whole is only made
+    twice.
+
+    Args:
+        doing: told to whoever has to wait, "fetching a base"; "" waits without a word.
+    """
+    with explain_os_errors(place, doing or "making it"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(place.parent / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if doing:
+                    print(f"Another process is {doing}: waiting for it.", file=sys.stderr)
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import math
@@ -308,6 +309,40 @@ def physical_cores() -> int:
     except (AttributeError, OSError):
         return cores()
     return min(cores(), len(siblings))
+
+
+def has_gpu() -> bool:
+    """Whether the system shows a GPU that a framework may train on: Apple's, or NVIDIA's. Imports
+    nothing."""
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    return any(Path(f"/dev/{name}").exists() for name in ("nvidia0", "nvidiactl", "dxg"))
+
+
+@functools.cache
+def gpu_of(backend: str) -> str:
+    """The name of the GPU that "mlx" or "torch" computes on here; "" for none, and where it is not
+    installed. The framework is imported only where the system shows a GPU."""
+    if not has_gpu():
+        return ""
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        if backend == "mlx":
+            import mlx.core as mx
+
+            on_gpu = mx.default_device() != mx.Device(mx.cpu)
+            return (_gpu_name() or chip()) if on_gpu else ""
+        import torch
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name(0))
+        return chip() if torch.backends.mps.is_available() else ""
+    return ""
+
+
+def _gpu_name() -> str:
+    """NVIDIA's first, as its driver tells."""
+    query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return _output(*query).partition("\n")[0] if sys.platform == "linux" else ""
 
 
 def _share() -> float:

@@ -106,6 +106,17 @@ def is_embedded(model: str) -> bool:
     return name_model(resolve_name(model)) == EMBEDDED
 
 
+def named_base(model: str) -> Named | None:
+    """The entry of `livery base list` that `model` names; None where it names something else."""
+    return None if ollama.is_ollama(model) else _named(model)
+
+
+def is_pinned(model: str) -> bool:
+    """Whether `model` is, to the byte, a file that Livery pins: a named base out of its wheel."""
+    base = named_base(model)
+    return base is not None and base.is_kept() and _find_named(base) == decoded(base.kept)
+
+
 def _named(model: str) -> Named | None:
     """The base of this name, unless a folder here is called so."""
     base = named_bases.find(model)
@@ -116,7 +127,7 @@ def _find_named(base: Named) -> Path | None:
     """The folder of a base with a name, where it is on this machine."""
     if (folder := find_base(base.hub)) is not None:
         return folder
-    return decoded(base.kept) if base.wheel is not None and base.kept.is_file() else None
+    return decoded(base.kept) if base.is_kept() else None
 
 
 def fetch_named(base: Named) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from livery import __version__
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import atomic_directory
 
 MARK = ".livery.json"
@@ -62,9 +62,10 @@ def check_folder(
 ) -> None:
     """Raises UserError where `path` is there and `new_folder` may not replace it."""
     path = Path(path)
-    if not os.path.lexists(path):
+    check_link(path)
+    if not path.exists():
         return
-    if path.exists() and not path.is_dir():
+    if not path.is_dir():
         raise UserError(f"{path}: is a file; give a folder.")
     place = path.resolve()
     for read in _there(inputs):
@@ -89,6 +90,15 @@ def check_folder(
         )
 
 
+def check_link(path: Path) -> None:
+    """Raises UserError where `path` is a link that leads nowhere: its disk may not be mounted."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{path}: is a link to {shown(path.readlink())}, which is not there. Write to another "
+            "place, or remove the link."
+        )
+
+
 def check_file(
     path: str | Path,
     *,
@@ -105,16 +115,17 @@ def check_file(
         what: that kind, for people: "a GGUF file".
     """
     path = Path(path)
-    if not os.path.lexists(path):
+    check_link(path)
+    if not path.exists():
         return
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file.")
     for read in _there(inputs):
-        if read == path.resolve() or (read.is_file() and path.exists() and path.samefile(read)):
+        if read == path.resolve() or (read.is_file() and path.samefile(read)):
             raise UserError(f"{path}: is what the command reads; write to another file.")
     if not overwrite:
         raise UserError(f"{path}: exists. Add --overwrite to replace it.")
-    if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
+    if not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
         raise UserError(
             f"{path}: is not {what}, and Livery replaces nothing else. Write to another file, or "
             "move this one away."

@@ -19,6 +19,12 @@ TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 
 
+def python_path() -> str:
+    """PYTHONPATH for a process that is to run this very Livery, installed or not, whatever folder
+    it starts in."""
+    return os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH", ""))))
+
+
 def cache_folder() -> Path:
     """Where Livery keeps what it can make again; safe to delete at any time."""
     home = os.environ.get("XDG_CACHE_HOME")

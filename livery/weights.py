@@ -18,7 +18,7 @@ from typing import Any, cast
 from livery.errors import UserError, shown
 from livery.models import CONFIG, nested_parts
 from livery.reading import open_file, read_json
-from livery.safetensors_file import open_tensors
+from livery.safetensors_file import Entry, open_tensors
 from livery.temporary import Scratch
 
 INDEX = "model.safetensors.index.json"
@@ -203,6 +203,15 @@ def only_what_counts(folder: Path, config: Mapping[str, Any] | None = None) -> G
 
 _BLOCK = re.compile(r"^(.*?)\b(?:layers|h|blocks|block)\.(\d+)\.(.+)$")
 _HEADS = ("lm_head", "output", "embed_out", "output_layer")
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+_NO_TEXT = re.compile(r"visi|visual|audio|mtp|encoder|merger|projector")
+# Families whose config.json leaves the key out and that are tied then: the defaults of transformers
+# 5.23's configurations. (transformers writes only what differs from them.)
+TIED_UNSAID = frozenset(
+    """bloom cohere cohere2 cohere2_moe ernie4_5 ernie4_5_moe falcon falcon_mamba gemma gemma2
+    gemma3 gemma3_text gemma3n gemma3n_text gemma4 gemma4_text gpt2 gpt_bigcode gpt_neo jetmoe
+    lfm2 lfm2_moe mamba minicpm3 mpt opt recurrent_gemma smollm3 starcoder2 vaultgemma""".split()
+)
 # Families that leave modules out of some of their layers, by a key that says so.
 _UNEVEN = ("num_kv_shared_layers", "num_kv_reuse_layers", "use_cla", "block_configs")
 
@@ -249,8 +258,8 @@ def check_complete(config: Mapping[str, Any], names: Iterable[str], folder: Path
 def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
     """Raises UserError where config.json says that the head is no copy of the embedding, and there
     is none. Some loaders take the embedding then, without a word."""
-    said = [part.get("tie_word_embeddings") for part in (config, *nested_parts(config))]
-    if True in said or False not in said:
+    said = _said(config)
+    if any(said) or not said:
         return
     modules = {name.split(".weight")[0].rpartition(".")[2] for name in names}
     if not modules & set(_HEADS):
@@ -263,29 +272,56 @@ def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) ->
 
 def check_tied_head(config: Mapping[str, Any], folder: Path) -> None:
     """Raises UserError where config.json ties the head to the embedding and the weights hold a head
-    that differs from it: transformers 5 then computes with that head, other runtimes without."""
-    if True not in [part.get("tie_word_embeddings") for part in (config, *nested_parts(config))]:
+    that differs from it: transformers 5 then computes with that head, other runtimes without.
+
+    Whoever loads or copies a model's weights asks here first.
+    """
+    if not _is_said_tied(config):
         return
-    found: dict[str, tuple[Path, Any]] = {}
+    heads: list[_Place] = []
+    embeddings: list[_Place] = []
     for file in weight_files(folder):
         for name, entry in open_tensors(file).entries.items():
             part = name.removesuffix(".weight").rpartition(".")[2]
-            if name.endswith(".weight") and part in ("lm_head", "embed_tokens"):
-                found[part] = file, entry
-    if len(found) == 2 and not _same_bytes(*found.values()):
-        raise UserError(
-            f"{shown(folder / CONFIG)}: tie_word_embeddings is true, but the weights hold a head "
-            "(lm_head.weight) that is not the embedding. transformers 5 computes with that head, "
-            "mlx-lm and others with the embedding. Set tie_word_embeddings to false, or take "
-            "lm_head.weight out of the weights."
-        )
+            # A layer's own predict further tokens; towers and what follows them are no head.
+            if name.endswith(".weight") and not (_BLOCK.match(name) or _NO_TEXT.search(name)):
+                place = _Place(name, file, entry)
+                heads += [place] if part in _HEADS else []
+                embeddings += [place] if part in _EMBEDDINGS else []
+    for head in heads:
+        if embeddings and not any(_same_bytes(head, embedding) for embedding in embeddings):
+            raise UserError(
+                f"{shown(folder / CONFIG)}: ties the head to the embedding (tie_word_embeddings is "
+                f"true{'' if _said(config) else ' by default'}), but the weights hold a head, "
+                f"{shown(head.name)}, that differs from {shown(embeddings[0].name)}. transformers "
+                "5 computes with that head, mlx-lm and llama.cpp with the embedding. Set "
+                f"tie_word_embeddings to false in {CONFIG}, or take {shown(head.name)} out of the "
+                "weights, whichever the model was trained with."
+            )
 
 
-def _same_bytes(one: tuple[Path, Any], other: tuple[Path, Any]) -> bool:
-    (first, a), (second, b) = one, other
+@dataclass(frozen=True)
+class _Place:
+    name: str
+    file: Path
+    entry: Entry
+
+
+def _said(config: Mapping[str, Any]) -> list[bool]:
+    """What a configuration and its parts say of the head."""
+    said = [part.get("tie_word_embeddings") for part in (config, *nested_parts(config))]
+    return [value for value in said if isinstance(value, bool)]
+
+
+def _is_said_tied(config: Mapping[str, Any]) -> bool:
+    return any(_said(config)) if _said(config) else config.get("model_type") in TIED_UNSAID
+
+
+def _same_bytes(one: _Place, other: _Place) -> bool:
+    a, b = one.entry, other.entry
     if (a.tag, a.shape) != (b.tag, b.shape):
         return False
-    with open_file(first) as left, open_file(second) as right:
+    with open_file(one.file) as left, open_file(other.file) as right:
         left.seek(a.start)
         right.seek(b.start)
         rest = a.end - a.start
@@ -312,7 +348,7 @@ def _by_layer(names: Iterable[str]) -> tuple[dict[int, set[str]], list[str]]:
         if module == found[3]:  # a parameter of a module that holds more: A_log, sinks
             module = module.rpartition(".")[0] or module
         stacks.setdefault(found[1], {}).setdefault(int(found[2]), set()).add(module)
-    of_text = {p: s for p, s in stacks.items() if not re.search(r"visi|audio|mtp|encoder", p)}
+    of_text = {p: s for p, s in stacks.items() if not _NO_TEXT.search(p)}
     if not of_text:
         return {}, others
     return max(of_text.values(), key=lambda stack: sum(map(len, stack.values()))), others

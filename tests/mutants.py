@@ -11,8 +11,11 @@ is also a test of its own, `tests/test_mutants.py`; code may move to another fil
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,8 +25,10 @@ from pathlib import Path
 
 from tests import ROOT
 
-LEFT_OUT = (".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "adapters", "shared")
-SECONDS = 300  # a mutant that never ends counts as killed
+LEFT_OUT = (".git", ".venv", ".pytest_cache", ".ruff_cache", "adapters", "shared")  # of the root
+# Of a processor, so that a busy machine kills nothing: a mutant that never ends is killed by it.
+SECONDS = 300
+WAITING = 3600  # by the clock: one that waits for something is told of
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,12 @@ MUTANTS = [
     Mutant("vLLM refuses a rank of its limit", "convert/check/vllm.py",
            "max(ranks) <= case.max_lora_rank", "max(ranks) < case.max_lora_rank",
            "tests/convert/test_check.py -k rank_of_max"),
+    Mutant("torch loads a head that is not the embedding", "livery/engines/torch/load.py",
+           "    check_tied_head(read_config(path), path)\n", "    read_config(path)\n",
+           "tests/livery/test_weights.py -k 'is_said_to_be and torch'"),
+    Mutant("a merge copies a head that is not the embedding", "convert/base.py",
+           "    check_tied_head(config, base.folder)\n", "",
+           "tests/livery/test_weights.py -k 'is_said_to_be and merge'"),
     # -- scores
     Mutant("Wilson's interval is the textbook's", "eval/stats.py",
            "middle = (share + spread / 2) / (1 + spread)", "middle = share",
@@ -294,47 +305,71 @@ def place(mutant: Mutant, root: Path = ROOT) -> Path | None:
 def main(words: list[str]) -> int:
     """Run the mutants whose names hold one of `words` (all without); returns the exit code."""
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
-    verdicts = {v: list[str]() for v in ("killed", "SURVIVED", "FAILS ANYWAY", "NO SUCH TEXT")}
+    verdicts = {
+        v: list[str]() for v in ("killed", "SURVIVED", "FAILS ANYWAY", "WAITS", "NO SUCH TEXT")
+    }
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         copy = Path(scratch) / "livery"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        healthy: dict[str, bool] = {}  # tests of the code as it is
+        shutil.copytree(ROOT, copy, ignore=_left_out)
+        healthy: dict[str, tuple[int | None, str]] = {}  # tests of the code as it is
         for mutant in chosen:
             began = time.monotonic()
             if mutant.tests not in healthy:
-                healthy[mutant.tests] = _outcome(mutant.tests, copy) == 0
-            verdict = _try(mutant, copy) if healthy[mutant.tests] else "FAILS ANYWAY"
+                healthy[mutant.tests] = _outcome(mutant.tests, copy)
+            code, fault = healthy[mutant.tests]
+            verdict, by = _try(mutant, copy) if code == 0 else ("FAILS ANYWAY", fault or str(code))
             verdicts[verdict].append(mutant.name)
-            print(f"{verdict:<13} {time.monotonic() - began:5.0f} s  {mutant.name}", flush=True)
+            taken = time.monotonic() - began
+            print(f"{verdict:<13} {taken:5.0f} s  {mutant.name}{by and '  by ' + by}", flush=True)
     print(", ".join(f"{len(names)} {verdict}" for verdict, names in verdicts.items()))
     return 0 if len(verdicts["killed"]) == len(chosen) else 1
 
 
-def _try(mutant: Mutant, copy: Path) -> str:
+def _try(mutant: Mutant, copy: Path) -> tuple[str, str]:
+    """The verdict, and the test that killed it."""
     file = place(mutant, copy)
     if file is None:
-        return "NO SUCH TEXT"
+        return "NO SUCH TEXT", ""
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return "killed" if _outcome(mutant.tests, copy) == 1 else "SURVIVED"
+        outcome, by = _outcome(mutant.tests, copy)
     finally:
         file.write_text(text, encoding="utf-8")
+    if outcome is None:
+        return "WAITS", ""
+    if outcome == -signal.SIGXCPU:
+        return "killed", f"a test of more than {SECONDS} s"
+    return ("killed", by) if outcome == 1 else ("SURVIVED", "")
 
 
-def _outcome(tests: str, copy: Path) -> int:
-    """pytest's exit code: 0 all passed, 1 some failed, others where none could be run."""
+def _outcome(tests: str, copy: Path) -> tuple[int | None, str]:
+    """(pytest's exit code, the test that failed). The code is 0 where all passed, 1 where one
+    failed, others where none could be run, minus a signal's number where it was killed; None where
+    it still waited after an hour."""
     base = copy.parent / "tests"
     command = [sys.executable, "-m", "pytest", "-q", "-x", f"--basetemp={base}", "-p",
                "no:cacheprovider", *shlex.split(tests)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ended = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS, check=False
-        )
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=WAITING,
+            check=False, preexec_fn=_limit,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return 1
-    return ended.returncode
+        return None, ""
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)
+    return ended.returncode, failed[0] if failed else ""
+
+
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    """What is not copied. (convert/adapters is, which is called as the root's folder of runs.)"""
+    of_root = LEFT_OUT if Path(folder) == ROOT else ()
+    return [name for name in names if name in of_root or name == "__pycache__"]
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 10))
 
 
 if __name__ == "__main__":

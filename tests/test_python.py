@@ -114,3 +114,24 @@ def test_training_says_what_is_wrong_and_writes_nothing(
     with pytest.raises(livery.UserError, match="choose one"):
         livery.train(livery.TrainSettings(output_dir="out"), resume=True, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlx_config.yaml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["import livery", "pass"])
+def test_nobody_is_advised_to_install_torch_for_a_tokenizer(first: str) -> None:
+    """transformers does so by itself; what else it has to say is heard."""
+    code = f"""if True:
+        import importlib.util, logging, sys
+        real = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *a: None if name == "torch" else real(name, *a)
+        {first}
+        import transformers
+        logging.getLogger("transformers").warning("something else")
+    """
+    # mlx-lm silences all that transformers advises, once it is imported.
+    heard = {k: v for k, v in os.environ.items() if k != "TRANSFORMERS_NO_ADVISORY_WARNINGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=heard
+    )
+    assert ("PyTorch was not found" in done.stderr) == (first == "pass")
+    assert "something else" in done.stderr

@@ -26,10 +26,8 @@ NEAR = 0.25
 def require() -> bool:
     """Whether MLX computes on a CPU here. Raises Skip where it cannot be used."""
     need("mlx", "mlx_lm", "transformers")
-    from livery.blas import use_openblas
     from livery.errors import UserError
 
-    use_openblas()
     try:
         from livery.engines.mlx.load import require_mlx
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from commands.prove.checks import CHECKS, Check
 from commands.prove.outcome import Outcome, Verdict
 from livery.errors import UserError
-from livery.paths import HOME
+from livery.paths import python_path
 from livery.progress import show_seconds
 from livery.temporary import Scratch
 
@@ -102,10 +102,9 @@ def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome | None:
 
 def _environment() -> dict[str, str]:
     """Ours, with this Livery found from anywhere and no hub asked for anything."""
-    path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH", ""))))
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "disabled"}
     quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONFAULTHANDLER": "1"}
-    return {**os.environ, **offline, **quiet, "PYTHONPATH": path}
+    return {**os.environ, **offline, **quiet, "PYTHONPATH": python_path()}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

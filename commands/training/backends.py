@@ -14,13 +14,15 @@ from typing import Literal
 from livery.blas import remedy, use_openblas
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.machine import install, version
+from livery.machine import gpu_of, install, version
 from livery.models import find_base, read_config
 from livery.training.backend import Backend
 from livery.training.forecast import Forecast
 from livery.training.plan import Example
 
-_OTHER: dict[str, Literal["mlx", "torch"]] = {"mlx": "torch", "torch": "mlx"}
+Name = Literal["mlx", "torch"]
+NAMES: tuple[Name, ...] = ("mlx", "torch")  # the first is preferred
+_OTHER: dict[str, Name] = {"mlx": "torch", "torch": "mlx"}
 
 
 def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSettings, list[str]]:
@@ -37,10 +39,10 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     """
     name = settings.backend
     if name == "auto":
-        usable = [b for b in ("mlx", "torch") if installed(b)]
+        usable = [b for b in NAMES if installed(b)]
         if not usable:
             raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
-        name = usable[0]
+        name = next((b for b in usable if gpu_of(b)), usable[0])
     elif not installed(name) and fall_back and installed(other := _OTHER[name]):
         note = f"The run began with {name}, which is not installed here: resuming with {other}."
         settings, notes = choose(dataclasses.replace(settings, backend=other))
@@ -75,7 +77,6 @@ def load(
 def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
     """What the run needs in memory, before anything is loaded."""
     if settings.backend == "mlx":
-        use_openblas()
         from mlx_train.memory import forecast as forecast_run
     else:
         from cuda_train.memory import forecast as forecast_run
@@ -124,5 +125,5 @@ def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
 
 def installed(name: str) -> bool:
     """Whether the framework is there, by name; imports nothing."""
-    needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}[name]
-    return all(importlib.util.find_spec(module) is not None for module in needed)
+    needed = {"mlx": ("mlx", "mlx_lm", "mlx_train"), "torch": ("torch", "cuda_train")}.get(name, ())
+    return bool(needed) and all(importlib.util.find_spec(module) is not None for module in needed)

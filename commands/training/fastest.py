@@ -1,4 +1,4 @@
-"""Which installed backend and dtype take a training step fastest on this CPU; measured once.
+"""Which backend and dtype take a training step fastest on this CPU; measured once.
 
 Processors differ: bfloat16 on torch takes 0.6 of float32's time where the processor multiplies it
 (AVX512-BF16, AMX) and many times as long where it does not. A candidate's process loads the base,
@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from livery.dataset.cache import default_cache
 from livery.errors import LiveryError, UserError
 from livery.files import write_json
 from livery.machine import chip, cores, physical_cores, version
-from livery.paths import HOME
+from livery.paths import python_path
 from livery.reading import read_object
 from livery.temporary import Scratch
 from livery.training import run_folder, threads
@@ -54,7 +54,7 @@ _ARRAYS = ("prefix", "tokens", "targets", "lengths")
 class Candidate:
     """A way to train, and how long a step took: None where it failed, and why."""
 
-    backend: Literal["mlx", "torch"]
+    backend: backends.Name
     dtype: Dtype
     seconds: float | None = None
     why: str = ""
@@ -64,15 +64,24 @@ class Candidate:
         return f"{self.backend} in {self.dtype} {took}"
 
 
-def candidates(settings: TrainSettings) -> list[Candidate]:
-    """What to measure: MLX first, whose matrix products on a CPU are fast in float32 alone."""
+def candidates(
+    settings: TrainSettings, names: Sequence[backends.Name] = backends.NAMES
+) -> list[Candidate]:
+    """What to measure: MLX first, whose matrix products on a CPU are fast in float32 alone.
+
+    Args:
+        settings: of the run.
+        names: the backends in question.
+    """
     asked = settings.dtype
     if asked == "float16":
         return []
     if asked != "auto":
-        return [Candidate("mlx", asked), Candidate("torch", asked)]
-    found = [Candidate("mlx", "float32"), Candidate("torch", "float32")]
-    return [*found, Candidate("torch", "bfloat16")] if multiplies_bfloat16() else found
+        return [Candidate(name, asked) for name in names]
+    found = [Candidate(name, "float32") for name in names]
+    if "torch" in names and multiplies_bfloat16():
+        found.append(Candidate("torch", "bfloat16"))
+    return found
 
 
 def multiplies_bfloat16() -> bool:
@@ -99,32 +108,39 @@ def busy() -> bool:
 
 
 def fastest(
-    settings: TrainSettings, batch: MicroBatch, steps: int, tell: Callable[[str], None]
+    settings: TrainSettings,
+    batch: MicroBatch,
+    steps: int,
+    tell: Callable[[str], None],
+    names: Sequence[backends.Name] = backends.NAMES,
 ) -> Candidate | None:
     """The candidate whose step is fastest, of those whose gradients hold.
 
     Args:
-        settings: of the run; its backend is open.
+        settings: of the run.
         batch: of its first step.
         steps: that it will take.
+        tell: is given what to tell the user.
+        names: the backends in question.
 
     Returns:
         None where nothing was measured, or no candidate could train.
     """
-    tried = candidates(settings)
+    tried = candidates(settings, names)
     if len(tried) < 2:
         return None
-    key = _key(settings, batch)
+    key = _key(settings, batch, names)
     found = _known(key)
     before = bool(found)
     if not found:
         if steps < WORTH_STEPS:
             return None
         if busy():
-            tell("Other programs keep this machine busy: which backend is faster is not measured.")
+            which = "dtype" if len(names) == 1 else "backend"
+            tell(f"Other programs keep this machine busy: which {which} is faster is not measured.")
             return None
-        names = ", ".join(f"{c.backend} in {c.dtype}" for c in tried)
-        tell(f"Measuring a step with {names}: once for this machine, base and shape.")
+        which = ", ".join(f"{c.backend} in {c.dtype}" for c in tried)
+        tell(f"Measuring a step with {which}: once for this machine, base and shape.")
         found = [_measure(candidate, settings, batch) for candidate in tried]
         _keep(key, found)
     timed = [c for c in found if c.seconds is not None]
@@ -153,7 +169,7 @@ def _measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -
             done = subprocess.run(
                 [sys.executable, "-m", "commands.training.fastest", str(folder)],
                 capture_output=True, text=True, timeout=_LONGEST, check=False,
-                env={**os.environ, "PYTHONPATH": _path()},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return dataclasses.replace(candidate, why=f"over {_LONGEST:.0f} s")
@@ -162,11 +178,6 @@ def _measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -
         except UserError:
             answer = {"why": f"its process ended with {done.returncode}"}
     return dataclasses.replace(candidate, **answer)
-
-
-def _path() -> str:
-    """Where the child finds this program, whatever folder the user is in."""
-    return os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH", ""))))
 
 
 def main() -> None:
@@ -202,12 +213,13 @@ def time_step(backend: Backend, batch: MicroBatch) -> float:
 # -- what was measured before --------------------------------------------------------------------
 
 
-def _key(settings: TrainSettings, batch: MicroBatch) -> str:
+def _key(settings: TrainSettings, batch: MicroBatch, names: Sequence[str]) -> str:
     """Digest of the machine, the frameworks, the base and the shape of a step."""
     rows, width = batch.tokens.shape
     shape = (bucket(len(batch.prefix)), rows, bucket(width), settings.lora.rank)
     how = (settings.dtype, settings.quantize, settings.grad_checkpoint, settings.lora.targets)
-    frameworks = tuple(version(name) for name in ("mlx", "mlx-lm", "torch", "transformers"))
+    packages = ("mlx", "mlx-lm", "torch", "transformers")
+    frameworks = (*names, *(version(name) for name in packages))
     machine = (chip(), physical_cores(), os.environ.get("OMP_NUM_THREADS"), settings.threads)
     parts = (machine, frameworks, base_digest(settings.model), shape, how)
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -37,7 +37,7 @@ from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 from livery.training.plan import Example, Plan
-from livery.weights import read_tensors
+from livery.weights import check_tied_head, read_tensors
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,12 @@ def train(config: Config, request: Request) -> RunResult:
             output(Note(prompt_note))
         for note in describe_dropped(data):
             output(Note(note))
-        if config.settings.backend == "auto":
-            settings, notes = choose_fastest(
-                settings, config.settings, data.train.examples, request.resume,
-                lambda text: output(Note(text)),
-            )  # fmt: skip
-            for note in notes:
-                output(Note(note))
+        settings, notes = choose_fastest(
+            settings, config.settings, data.train.examples, request.resume,
+            lambda text: output(Note(text)),
+        )  # fmt: skip
+        for note in notes:
+            output(Note(note))
         if first_process() and (note := check_base(settings, _first_row(data))):
             output(Note(note))
         rows = (*data.train.examples, *data.valid.examples)
@@ -192,24 +191,30 @@ def choose_fastest(
 ) -> tuple[TrainSettings, list[str]]:
     """(the settings with the backend and dtype that train fastest here, what they substitute).
 
-    A run that goes on keeps those it began with.
+    What was asked for stays; so does, where a run goes on, what it began with.
 
     Args:
         settings: with the backend that is taken where nothing is measured.
-        asked: as they were before that.
+        asked: as they were before that: backend and dtype are open where they are "auto".
     """
     if resume:
-        before = run_folder.recorded_backend(Path(settings.output_dir))
-        if before and all(backends.installed(name) for name in before[:1]):
-            settings = dataclasses.replace(settings, backend=before[0], dtype=before[1])
+        backend, dtype = run_folder.recorded_backend(Path(settings.output_dir)) or ("", "auto")
+        if asked.backend == "auto" and backends.installed(backend):
+            settings = dataclasses.replace(settings, backend=backend)
+        if settings.backend == backend and asked.dtype == "auto":
+            settings = dataclasses.replace(settings, dtype=dtype)
         return settings, []
-    if not all(map(backends.installed, ("mlx", "torch"))) or not fastest.on_a_cpu(settings):
+    names: list[backends.Name] = [
+        name for name in backends.NAMES
+        if asked.backend in ("auto", name) and backends.installed(name)
+    ]  # fmt: skip
+    if not names or not fastest.on_a_cpu(settings):
         return settings, []
     plan = Plan(
         examples, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
     )
     steps = settings.max_steps or plan.total_steps(settings.epochs)
-    best = fastest.fastest(settings, plan.step(0)[0], steps, tell)
+    best = fastest.fastest(settings, plan.step(0)[0], steps, tell, names)
     if best is None or (best.backend == "mlx" and settings.backend == "mlx"):
         return settings, []
     return backends.choose(
@@ -240,13 +245,17 @@ def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, s
 
 def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[TrainSettings, str]:
     """(the settings with what nobody said fitted to base and data, what to tell the user). Nothing
-    changes for the embedded base, which has a configuration of its own."""
+    changes for the embedded base, which has a configuration of its own.
+
+    Raises:
+        UserError: the base's weights are not whole, or its head is not what config.json says.
+    """
     if is_embedded(settings.model):
         return settings, ""
-    folder = find_base(settings.model)
-    parameters = (
-        recipe.count_parameters(read_tensors(folder), read_config(folder)) if folder else None
-    )
+    folder, parameters = find_base(settings.model), None
+    if folder is not None:
+        check_tied_head(read_config(folder), folder)
+        parameters = recipe.count_parameters(read_tensors(folder), read_config(folder))
     whole = dataclasses.replace(config, settings=settings)
     fitted, note = recipe.fit(whole, parameters, len(data.train.examples))
     return fitted.settings, note

@@ -53,7 +53,7 @@ def read(path: Path, base: Base | None = None, *, allow_nonfinite: bool = False)
         raise UserError(f"{path}: general.type is not adapter: this is a model, not an adapter.")
     if file.metadata.get("adapter.type") != "lora":
         raise UserError(f"{path}: adapter.type is {file.metadata.get('adapter.type')!r}, not lora.")
-    architecture = gguf_names.by_name(str(file.metadata.get("general.architecture")))
+    architecture = architectures.by_name(str(file.metadata.get("general.architecture")))
     known = record.parse(_text(file.metadata.get(_RECORD)))
     model_type = _model_type(architecture, known, base)
     heads = (base.heads, base.kv_heads) if base else record.heads(known)

@@ -14,6 +14,7 @@ from convert.check.case import Case, Finding, Form, Shape, suffix_halves
 from convert.check.forms import gguf_shapes
 from convert.gguf import names as gguf_names
 from livery.errors import UserError, counted
+from livery.gguf_base import architectures
 
 # Architectures that Ollama runs on its own engine, which answers "loras are not yet implemented"
 # (fs/ggml's OllamaEngineRequired, runner/ollamarunner): all versions since 0.7, and newer ones.
@@ -144,7 +145,7 @@ def _fits(case: Case, form: Form) -> Iterator[Finding]:
 def _passed_over(case: Case, form: Form) -> Iterator[Finding]:
     """LoRA that is loaded and not computed with, or not as it was trained."""
     try:
-        architecture = gguf_names.by_name(str(form.config.get("general.architecture")))
+        architecture = architectures.by_name(str(form.config.get("general.architecture")))
     except UserError:
         return
     names = [tensor.removesuffix(".weight") for tensor in suffix_halves(form)]

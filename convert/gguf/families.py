@@ -6,7 +6,6 @@ an error: it would silently answer differently.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +16,8 @@ from convert.gguf import rope as gguf_rope
 from convert.gguf.file import Value
 from convert.gguf.windows import layer_types, layer_windows
 from livery.errors import UserError
-
-# A softcapping that changes no float32: x / cap is so small that tanh leaves it as it is.
-_NO_CAP = 1e6
+from livery.gguf_base.architectures import NO_CAP, query_scale, rope_layers
+from livery.gguf_base.rope import longrope_attention
 
 
 def head_size(base: Base) -> int:
@@ -35,13 +33,13 @@ def _moe(base: Base, values: dict[str, Value]) -> None:
 
 
 def _gemma2(base: Base, values: dict[str, Value]) -> None:
-    _check_query_scale(base, whole=46)
+    _check_query_scale(base)
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        values[name] = float(base.config.get(name) or _NO_CAP)
+        values[name] = float(base.config.get(name) or NO_CAP)
 
 
 def _gemma3(base: Base, values: dict[str, Value]) -> None:
-    _check_query_scale(base, whole=62)
+    _check_query_scale(base)
     local = gguf_rope.read(base, "sliding_attention")
     if local.kind != "default":
         raise UserError(
@@ -61,12 +59,9 @@ def _gemma3(base: Base, values: dict[str, Value]) -> None:
         values["final_logit_softcapping"] = float(base.config["final_logit_softcapping"])
 
 
-def _check_query_scale(base: Base, *, whole: int) -> None:
-    """llama.cpp scales queries by the head's size, but for the 27B models, known by their depth."""
-    config = base.config
-    head = int(config["head_dim"])
-    expected = int(config["hidden_size"]) // base.heads if base.layers == whole else head
-    given = config.get("query_pre_attn_scalar", expected)
+def _check_query_scale(base: Base) -> None:
+    expected = query_scale(base.config)
+    given = base.config.get("query_pre_attn_scalar", expected)
     if float(given) != expected:
         raise UserError(
             f"{base.folder / 'config.json'}: query_pre_attn_scalar is {given}; llama.cpp computes "
@@ -93,15 +88,14 @@ def _phi3(base: Base, values: dict[str, Value]) -> None:
         factor = float(scaling.get("factor") or longest / original)
         attention = scaling.get("attention_factor")
         if attention is None:
-            attention = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+            attention = longrope_attention(factor, original)
         values["rope.scaling.attn_factor"] = float(attention)
 
 
 def _smollm3(base: Base, _: dict[str, Value]) -> None:
     """llama.cpp leaves rope out of every fourth layer, whatever a file says."""
-    expected = [int((layer + 1) % 4 != 0) for layer in range(base.layers)]
     given: Any = base.config.get("no_rope_layers")
-    if given is not None and list(map(int, given)) != expected:
+    if given is not None and list(map(int, given)) != rope_layers(base.layers):
         raise UserError(
             f"{base.folder / 'config.json'}: no_rope_layers is {given}; llama.cpp leaves rope out "
             "of every fourth layer."

@@ -27,10 +27,9 @@ from livery.errors import UserError
 from livery.gguf_base import architectures
 from livery.gguf_base.architectures import Architecture
 from livery.gguf_reader import TYPES
-from livery.models import read_config
 from livery.progress import OnProgress
 from livery.safetensors_file import TensorFile, open_tensors
-from livery.weights import check_tied_head, weight_files
+from livery.weights import weight_files
 
 # What can be asked for -> (type of the matrices, llama.cpp's number for the mix).
 OUTPUTS = {
@@ -42,15 +41,11 @@ OUTPUTS = {
 }
 
 
-# What gemma4 has beside weights and biases.
-_GEMMA4_NAMES = {
-    "layer_scalar": "layer_output_scale.weight",
-    "router.scale": "ffn_gate_inp.scale",
-    "router.per_expert_scale": "ffn_down_exps.scale",
-    "experts.gate_up_proj": "ffn_gate_up_exps.weight",
-    "experts.down_proj": "ffn_down_exps.weight",
+# Stored in another shape: one channel each.
+_CONVOLUTIONS = {
+    "linear_attn.conv1d.weight": "ssm_conv1d.weight",
+    "conv.conv.weight": "shortconv.conv.weight",
 }
-_GEMMA4 = re.compile(rf"^model\.layers\.(\d+)\.({'|'.join(map(re.escape, _GEMMA4_NAMES))})$")
 
 
 def write_model(
@@ -93,7 +88,6 @@ def write_model(
             "names a checkout)."
         )
     gguf_fields.check(base, ignored)
-    check_tied_head(read_config(base.folder), base.folder)
     mix = k_quants.MIXES.get(kind)
     assert mix is None or quantize, "K-quants need a quantizer"
     with gguf_numbers.explained(base):
@@ -213,18 +207,13 @@ def _special(
     """What is stored in another shape, or as another function of itself."""
     file, name = place
     shape = file.entries[name].shape
-    if architecture.name == "gemma4" and (found := _GEMMA4.match(f"{where.module}.{where.kind}")):
-        return {f"blk.{found[1]}.{_GEMMA4_NAMES[found[2]]}": Lazy(shape, lambda: file.read(name))}
-    layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", where.module)
+    layer = re.match(r"^model\.layers\.(\d+)\.(.+)$", f"{where.module}.{where.kind}")
     if layer is None:
         return {}
-    inner = f"{layer[2]}.{where.kind}"
-    target = {
-        "linear_attn.A_log": "ssm_a",
-        "linear_attn.dt_bias": "ssm_dt.bias",
-        "linear_attn.conv1d.weight": "ssm_conv1d.weight",
-        "conv.conv.weight": "shortconv.conv.weight",
-    }.get(inner)
+    inner = layer[2]
+    target = {**architectures.PARAMETERS.get(architecture.name, {}), **_CONVOLUTIONS}.get(inner)
+    if target and architecture.name == "gemma4":
+        return {f"blk.{layer[1]}.{target}": Lazy(shape, lambda: file.read(name))}
     if inner == "mlp.experts.gate_up_proj":  # both halves of all experts in one
         half = shape[1] // 2
         return {
@@ -281,18 +270,11 @@ def _whole(
             count = base.heads if leaf(module) == "q_proj" else base.kv_heads
             array = architectures.permute(array, count)
         array = architectures.reorder(array, rows, columns)
-        if _adds_one(module, architecture):
+        if architectures.adds_one(module, architecture):
             array = array.astype(np.float32) + np.float32(1.0)
         return array
 
     return Lazy(shape, make)
-
-
-def _adds_one(module: str, architecture: Architecture) -> bool:
-    """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
-    if architecture.name in ("qwen35", "qwen35moe"):
-        return leaf(module).endswith("norm") and not module.endswith("linear_attn.norm")
-    return architecture.name in ("gemma", "gemma2", "gemma3") and leaf(module).endswith("norm")
 
 
 def _stack(path: str, members: Mapping[int, tuple[TensorFile, str]]) -> Lazy:

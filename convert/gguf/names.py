@@ -40,15 +40,6 @@ def multimodal(model_type: str) -> bool:
     return model_type in MULTIMODAL
 
 
-def by_name(name: str) -> Architecture:
-    """The architecture of a file's general.architecture. Raises UserError if unknown."""
-    for architecture in TABLE:
-        if architecture.name == name:
-            return architecture
-    known = ", ".join(a.name for a in TABLE)
-    raise UserError(f"general.architecture is {name!r}; Livery knows {known}.")
-
-
 def to_gguf(module: str, architecture: Architecture) -> str:
     """`model.layers.3.self_attn.q_proj` -> `blk.3.attn_q`.
 

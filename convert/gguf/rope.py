@@ -6,7 +6,6 @@ Read as transformers reads it: what is nested in rope_scaling, or else in rope_p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,9 @@ import numpy as np
 from convert.base import Base
 from convert.gguf.file import Value
 from livery.errors import UserError
+from livery.gguf_base.rope import BETAS, FREQUENCIES, llama3_factors, yarn_attention
+from livery.gguf_base.rope import LONG as LONG_FACTORS
+from livery.gguf_base.rope import SHORT as SHORT_FACTORS
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
         )
     if scaling.get("truncate") is False:
         raise UserError(f"{file}: yarn without truncation; llama.cpp always truncates its range.")
-    for name, fixed in (("beta_fast", 32.0), ("beta_slow", 1.0)):
+    for name, fixed in BETAS.items():
         if float(scaling.get(name) or fixed) != fixed:
             raise UserError(
                 f"{file}: yarn with {name} {scaling[name]}; llama.cpp computes with {fixed:.0f} "
@@ -125,21 +127,17 @@ def _yarn(base: Base, scaling: Mapping[str, Any]) -> dict[str, Value]:
     longest = int(base.config["max_position_embeddings"])
     original = int(scaling.get("original_max_position_embeddings") or longest)
     factor = float(scaling.get("factor") or longest / original)
-
-    def paper(weight: float = 1.0) -> float:
-        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
     attention = scaling.get("attention_factor")
     over, under = scaling.get("mscale"), scaling.get("mscale_all_dim")
     if attention is None and over and under:
-        attention = paper(float(over)) / paper(float(under))
+        attention = yarn_attention(factor, float(over)) / yarn_attention(factor, float(under))
     values: dict[str, Value] = {
         "rope.scaling.type": "yarn",
         "rope.scaling.factor": factor,
         "rope.scaling.original_context_length": original,
     }
     if attention is not None:
-        values["rope.scaling.attn_factor"] = float(attention) / paper()
+        values["rope.scaling.attn_factor"] = float(attention) / yarn_attention(factor)
     return values
 
 
@@ -199,19 +197,16 @@ def tensors(base: Base, head: int) -> dict[str, np.ndarray]:
                     f"{base.folder / 'config.json'}: rope scaling has {factors.size} numbers in "
                     f"{length}_factor; half of the head's rotated part is {wanted}."
                 )
-            made[f"rope_factors_{length}.weight"] = factors
+            made[LONG_FACTORS if length == "long" else SHORT_FACTORS] = factors
         return made
     if base.config["model_type"] == "gemma4_text":
         # Frequencies of the whole head, of which the first part turns: the rest as good as not.
         turned = int(rope.partial * head // 2)
         factors = np.where(np.arange(head // 2) < turned, 1.0, 1e30).astype(np.float32)
-        return {"rope_freqs.weight": factors}
+        return {FREQUENCIES: factors}
     if rope.kind != "llama3":
         return {}
-    frequencies = 1.0 / rope.theta ** (np.arange(0, head, 2, dtype=np.float64) / head)
-    waves = 2 * math.pi / frequencies
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     context = float(scaling["original_max_position_embeddings"])
-    factor = float(scaling["factor"])
-    smooth = np.clip((context / waves - low) / (high - low), 0.0, 1.0)
-    return {"rope_freqs.weight": (1.0 / ((1 - smooth) / factor + smooth)).astype(np.float32)}
+    factors = llama3_factors(rope.theta, head, float(scaling["factor"]), (low, high, context))
+    return {FREQUENCIES: factors.astype(np.float32)}

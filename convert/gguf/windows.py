@@ -8,12 +8,11 @@ from typing import Any
 from convert.base import Base
 from convert.gguf.file import Value
 from livery.errors import UserError
+from livery.gguf_base.architectures import PERIODS
 
 _SWITCHED = ("qwen2", "qwen3", "qwen3_moe", "smollm3")  # whose windows use_sliding_window turns on
 # Convolutions or linear attention between the layers; gemma4 says its windows layer by layer.
 _UNLIKE = ("lfm2", "qwen3_5_text", "qwen3_5_moe_text", "gemma4_text")
-# Whose windows llama.cpp has, and its own period.
-_PERIODS = {"gemma2": 2, "gemma3_text": 6, "olmo3": 4}
 
 
 def layer_windows(base: Base) -> list[int]:
@@ -24,13 +23,13 @@ def layer_windows(base: Base) -> list[int]:
         window = None
     if kind in _UNLIKE:  # layers of kinds that have no windows
         return [0] * base.layers
-    layered = ("qwen2", "qwen3", "smollm3", *_PERIODS)
+    layered = ("qwen2", "qwen3", "smollm3", *PERIODS)
     types: Any = config.get("layer_types") if kind in layered else None
     if types is None and kind in ("qwen2", "qwen3"):
         first = int(config["max_window_layers"])
         types = layer_types(base.layers, lambda layer: layer >= first)
-    elif types is None and kind in _PERIODS:
-        period = int(config.get("sliding_window_pattern") or _PERIODS[kind])
+    elif types is None and kind in PERIODS:
+        period = int(config.get("sliding_window_pattern") or PERIODS[kind])
         types = layer_types(base.layers, lambda layer: (layer + 1) % period != 0)
     elif types is None:
         types = layer_types(base.layers, lambda _: True)
@@ -40,7 +39,7 @@ def layer_windows(base: Base) -> list[int]:
             f"{', '.join(sorted(set(map(str, types))))}; known are sliding_attention and "
             f"full_attention, for each of the {base.layers} layers."
         )
-    if kind in _PERIODS and not window and "sliding_attention" in types:
+    if kind in PERIODS and not window and "sliding_attention" in types:
         raise UserError(f"{base.folder / 'config.json'}: has sliding layers but no sliding_window.")
     return [int(window or 0) if kind == "sliding_attention" else 0 for kind in types]
 
@@ -54,7 +53,7 @@ def gguf_window(base: Base, longest: int) -> dict[str, Value]:
     kind = str(base.config["model_type"])
     windows = layer_windows(base)
     size = max(windows)
-    if kind not in _PERIODS:
+    if kind not in PERIODS:
         if 0 < size < longest:
             raise UserError(
                 f"{base.folder / 'config.json'}: sliding_window is {size} of a context of "
@@ -65,7 +64,7 @@ def gguf_window(base: Base, longest: int) -> dict[str, Value]:
     if not size:  # llama.cpp cannot be told so; a window as long as the context is none
         return {"attention.sliding_window": longest}
     # The first that fits; one more than there are layers: all of them slide.
-    for period in (_PERIODS[kind], *range(2, base.layers + 2)):
+    for period in (PERIODS[kind], *range(2, base.layers + 2)):
         if windows == [size if (n + 1) % period else 0 for n in range(base.layers)]:
             return {
                 "attention.sliding_window": size,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError
-from livery.outputs import check_folder
+from livery.outputs import check_folder, check_link
 
 if TYPE_CHECKING:
     from livery.progress import OnProgress
@@ -67,6 +67,7 @@ def merge_folders(
         raise UserError(
             f"{len(weights)} --weight for {len(adapters)} --adapter: give one each, or none."
         )
+    check_link(out)
     found_base = load_base(base)
     if out.resolve() == found_base.folder.resolve():
         raise UserError(f"{out}: is the base itself; write to another folder.")

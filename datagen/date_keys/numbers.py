@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from datagen.date_keys.said import Source
+from livery.skills.date_keys.numbers import ONES, TENS
 
-_ONES = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
-    "nineteen",
-)
-_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_TEN_WORDS = {value: word for word, value in TENS.items()}
 
 
 def words(number: int) -> str:
     """0..999 in words: 45 -> "forty five", 120 -> "a hundred and twenty"."""
     if number >= 100:
-        head = "a hundred" if number < 200 else f"{_ONES[number // 100]} hundred"
+        head = "a hundred" if number < 200 else f"{ONES[number // 100]} hundred"
         return f"{head} and {words(number % 100)}" if number % 100 else head
     if number < 20:
-        return _ONES[number]
-    ten, one = divmod(number, 10)
-    return f"{_TENS[ten]} {_ONES[one]}" if one else _TENS[ten]
+        return ONES[number]
+    ten, one = _TEN_WORDS[number // 10 * 10], number % 10
+    return f"{ten} {ONES[one]}" if one else ten
 
 
 def spoken(source: Source, number: int, digits: float = 0.4) -> str:
@@ -47,5 +43,5 @@ def ordinal(number: int, as_digits: bool) -> str:
     if number in irregular:
         return irregular[number]
     if number > 20:
-        return f"{_TENS[number // 10]} {ordinal(number % 10, False)}"
+        return f"{_TEN_WORDS[number // 10 * 10]} {ordinal(number % 10, False)}"
     return f"{words(number)}th"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shlex
 import sys
@@ -51,8 +52,10 @@ class Blas:
     threads: int
 
 
+@functools.cache
 def use_openblas() -> bool:
-    """Let MLX compute with OpenBLAS; call it before the first `import mlx.core`.
+    """Let MLX compute with OpenBLAS. What imports `mlx.core` after `livery` has called it already
+    (see `livery.__init__`); call it for the answer, which stays what it was the first time.
 
     Returns:
         True where MLX will be fast: OpenBLAS is in place, or this is not Linux.

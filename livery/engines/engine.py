@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from livery.blas import use_openblas
 from livery.errors import UserError
 from livery.models import resolve_name
 from livery.progress import OnProgress
@@ -212,8 +211,6 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
     """
     if name not in _ENGINES:
         raise UserError(f"No engine is called '{name}'. Choose one of: {', '.join(_ENGINES)}.")
-    if name == "mlx":
-        use_openblas()  # before MLX is imported
     if name != "http":
         model = resolve_name(model)
     module_name, extra = _ENGINES[name]

@@ -21,7 +21,7 @@ import numpy as np
 
 from livery.engines.parity import Logits
 from livery.errors import LiveryError, UserError
-from livery.paths import HOME
+from livery.paths import python_path
 from livery.temporary import Scratch
 
 OnPosition = Callable[[int], None]
@@ -103,8 +103,6 @@ def _child(
             "positions": list(positions),
             "folder": str(folder),
         }
-        known = os.environ.get("PYTHONPATH", "")
-        path = os.pathsep.join([str(HOME), *([known] if known else [])])
         ended = subprocess.run(
             [sys.executable, "-m", "livery.engines.probe"],
             input=json.dumps(job),
@@ -112,7 +110,7 @@ def _child(
             encoding="utf-8",
             errors="replace",
             check=False,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         error = ""
         if (folder / "error.txt").is_file():
@@ -199,9 +197,6 @@ def _torch(model: str, tokens: list[int]) -> _Loaded:
 
 
 def _mlx(model: str, tokens: list[int]) -> _Loaded:
-    from livery.blas import use_openblas
-
-    use_openblas()
     _without("torch")
     import mlx.core as mx
 

@@ -1,6 +1,6 @@
-"""llama.cpp's architectures: which modules they have, and where rows or columns of a weight lie in
-another order than transformers'. What writes GGUF (`convert.gguf`) and what reads a base from it
-(`livery.gguf_base`) go by the same table."""
+"""llama.cpp's architectures: which modules they have, where a weight is stored in another order or
+form than transformers', and what is computed with constants of its own. What writes GGUF
+(`convert.gguf`) and what reads a base from it (`livery.gguf_base`) go by the same tables."""
 
 from __future__ import annotations
 
@@ -155,12 +155,43 @@ TABLE = (
 )
 
 
+def by_name(name: str) -> Architecture:
+    """The architecture of a file's general.architecture. Raises UserError if unknown."""
+    for architecture in TABLE:
+        if architecture.name == name:
+            return architecture
+    known = ", ".join(a.name for a in TABLE)
+    raise UserError(f"general.architecture is {name!r}; Livery knows {known}.")
+
+
 @functools.cache
 def package_map(architecture: Architecture) -> Any:
     """The gguf package's map of tensor names, for one layer."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
     return get_tensor_name_map(MODEL_ARCH[architecture.constant], 1)
+
+
+# Parameters of a layer whose names end in neither .weight nor .bias, on one side or the other:
+# architecture -> transformers' name -> llama.cpp's.
+PARAMETERS: dict[str, dict[str, str]] = {
+    "gemma4": {
+        "layer_scalar": "layer_output_scale.weight",
+        "router.scale": "ffn_gate_inp.scale",
+        "router.per_expert_scale": "ffn_down_exps.scale",
+        "experts.gate_up_proj": "ffn_gate_up_exps.weight",
+        "experts.down_proj": "ffn_down_exps.weight",
+    },
+    "qwen35": {"linear_attn.A_log": "ssm_a", "linear_attn.dt_bias": "ssm_dt.bias"},
+}
+PARAMETERS["qwen35moe"] = PARAMETERS["qwen35"]
+
+
+def adds_one(module: str, architecture: Architecture) -> bool:
+    """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
+    if architecture.name in ("qwen35", "qwen35moe"):
+        return module.endswith("norm") and not module.endswith("linear_attn.norm")
+    return architecture.name in ("gemma", "gemma2", "gemma3") and module.endswith("norm")
 
 
 def orders(
@@ -214,3 +245,25 @@ def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
     """`permute` backwards."""
     split = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
     return split.swapaxes(1, 2).reshape(rows.shape)
+
+
+# -- what llama.cpp computes with, whatever a file says ------------------------------------------
+
+# A softcapping that changes no float32: x / cap is so small that tanh leaves it as it is.
+NO_CAP = 1e6
+# Model types whose windows llama.cpp has: all but every n-th layer slide, where nothing says more.
+PERIODS = {"gemma2": 2, "gemma3_text": 6, "olmo3": 4}
+_BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}  # layers of the 27B models
+
+
+def query_scale(config: Mapping[str, Any]) -> int:
+    """query_pre_attn_scalar of a gemma2 or gemma3: the head's size, but for the 27B models, known
+    by their depth."""
+    if config["num_hidden_layers"] == _BY_WIDTH[config["model_type"]]:
+        return int(config["hidden_size"]) // int(config["num_attention_heads"])
+    return int(config["head_dim"])
+
+
+def rope_layers(layers: int) -> list[int]:
+    """no_rope_layers of a smollm3: 0 for every fourth layer, which has no rope."""
+    return [int((layer + 1) % 4 != 0) for layer in range(layers)]

@@ -10,17 +10,22 @@ it; of several processes that want the same one decodes, and the others wait for
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
-import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from livery.errors import UserError
-from livery.files import atomic_directory, atomic_write, explain_os_errors, sha256, write_json
+from livery.files import (
+    atomic_directory,
+    atomic_write,
+    explain_os_errors,
+    one_at_a_time,
+    sha256,
+    write_json,
+)
 from livery.paths import cache_folder
 from livery.progress import Progress, megabytes
 from livery.reading import open_file
@@ -56,9 +61,10 @@ def decoded(path: str | Path) -> Path:
     """
     path = Path(path).expanduser().resolve()
     place = cache() / f"{_stem(path)}-{_name(digest(path))}"
-    with _only_one(place):
-        if not (place / "config.json").is_file():
-            _decode(path, place)
+    if not (place / "config.json").is_file():
+        with one_at_a_time(place, "decoding a GGUF file"):
+            if not (place / "config.json").is_file():  # made by whoever had the turn before
+                _decode(path, place)
     return place
 
 
@@ -70,7 +76,7 @@ def tokenizer_folder(path: str | Path) -> Path:
     """
     path = Path(path).expanduser().resolve()
     place = cache() / f"{_stem(path)}-{_name(_state(path))}-tokenizer"
-    with _only_one(place):
+    with one_at_a_time(place):
         if not (place / "tokenizer.json").is_file():
             from livery.gguf_base import tokenizer
             from livery.gguf_reader import open_gguf
@@ -136,21 +142,6 @@ def _version() -> str:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         total.update(file.read_bytes())
     return total.hexdigest()
-
-
-@contextlib.contextmanager
-def _only_one(place: Path) -> Generator[None]:
-    """Hold a lock on the place while the block runs; where the file system has none, go on: the
-    folder is renamed into place whole, so two only work twice."""
-    with explain_os_errors(place, "decoding a GGUF file"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        held = os.open(place.parent / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _decode(path: Path, place: Path) -> None:

@@ -1,4 +1,5 @@
-"""How positions turn queries and keys, from a GGUF file: the reverse of `convert.gguf.rope`."""
+"""How positions turn queries and keys, from a GGUF file: the reverse of `convert.gguf.rope`, and
+the formulas that both go by."""
 
 from __future__ import annotations
 
@@ -13,8 +14,44 @@ from livery.gguf_reader import GgufFile
 
 FREQUENCIES = "rope_freqs.weight"
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}  # what llama.cpp's yarn computes with
 # Published models with llama3's scaling: (low_freq_factor, high_freq_factor, trained context).
 _LLAMA3 = ((1.0, 4.0, 8192),)
+
+
+def yarn_attention(factor: float, weight: float = 1.0) -> float:
+    """By how much yarn scales attention: https://arxiv.org/abs/2309.00071, section 3.4."""
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def longrope_attention(factor: float, original: int) -> float:
+    """By how much longrope scales attention: https://arxiv.org/abs/2402.13753, as transformers has
+    it.
+
+    Args:
+        factor: the longest context over the one that the model was first trained on.
+        original: that one, in tokens.
+    """
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+
+
+def llama3_factors(
+    theta: float, head: int, factor: float, bounds: tuple[float, float, float]
+) -> np.ndarray:
+    """What divides the frequencies of llama3's rope: (head / 2,) float64.
+
+    Args:
+        bounds: low_freq_factor, high_freq_factor and the context that was trained on.
+    """
+    low, high, context = bounds
+    smooth = np.clip((context / wavelengths(theta, head) - low) / (high - low), 0.0, 1.0)
+    return 1.0 / ((1 - smooth) / factor + smooth)
+
+
+def wavelengths(theta: float, head: int) -> np.ndarray:
+    """Tokens that each pair of a head takes for one turn: (head / 2,) float64."""
+    frequencies = 1.0 / theta ** (np.arange(0, head, 2, dtype=np.float64) / head)
+    return 2 * math.pi / frequencies
 
 
 def scaling(numbers: Numbers, file: GgufFile, head: int, theta: float) -> dict[str, Any] | None:
@@ -37,19 +74,15 @@ def scaling(numbers: Numbers, file: GgufFile, head: int, theta: float) -> dict[s
     found["original_max_position_embeddings"] = numbers.whole(
         "rope.scaling.original_context_length"
     )
-    for ours, theirs, fixed in (
-        ("rope.scaling.yarn_beta_fast", "beta_fast", 32.0),
-        ("rope.scaling.yarn_beta_slow", "beta_slow", 1.0),
-        ("rope.scaling.yarn_ext_factor", "", 1.0),
-        ("rope.scaling.yarn_attn_factor", "", 1.0),
-    ):
-        if numbers.number(ours, fixed) != fixed:
-            raise numbers.wrong(ours, numbers.number(ours), f"{fixed:g}")
-        if theirs:
-            found[theirs] = fixed
+    for name, fixed in {**BETAS, "ext_factor": 1.0, "attn_factor": 1.0}.items():
+        said = f"rope.scaling.yarn_{name}"
+        if numbers.number(said, fixed) != fixed:
+            raise numbers.wrong(said, numbers.number(said), f"{fixed:g}")
+    found.update(BETAS)
     if "rope.scaling.attn_factor" in numbers:  # llama.cpp multiplies it by the paper's own
-        paper = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
-        found["attention_factor"] = numbers.number("rope.scaling.attn_factor") * paper
+        found["attention_factor"] = numbers.number("rope.scaling.attn_factor") * yarn_attention(
+            factor
+        )
     return found
 
 
@@ -64,8 +97,7 @@ def longrope(numbers: Numbers, file: GgufFile, longest: int) -> dict[str, Any]:
         for length, name in (("long", LONG), ("short", SHORT))
     }
     made["rope_scaling"] = {"type": "longrope", "rope_type": "longrope", **factors}
-    factor = longest / original
-    usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    usual = longrope_attention(longest / original, original)
     told = numbers.number("rope.scaling.attn_factor", usual)
     if not math.isclose(told, usual, rel_tol=1e-6):
         made["rope_scaling"]["attention_factor"] = told
@@ -82,11 +114,9 @@ def _llama3(numbers: Numbers, file: GgufFile, head: int, theta: float) -> dict[s
     factor = float(str(np.float32(factors.max())))
     if factor == 1.0:
         return {"rope_type": "linear", "type": "linear", "factor": 1.0}
-    waves = 2 * math.pi * theta ** (np.arange(0, head, 2, dtype=np.float64) / head)
-    candidates = [*_LLAMA3, *_fitted(factors, waves, factor)]
-    for low, high, context in candidates:
-        smooth = np.clip((context / waves - low) / (high - low), 0.0, 1.0)
-        if np.allclose(1.0 / ((1 - smooth) / factor + smooth), factors, rtol=2e-6, atol=0):
+    for bounds in (*_LLAMA3, *_fitted(factors, wavelengths(theta, head), factor)):
+        if np.allclose(llama3_factors(theta, head, factor, bounds), factors, rtol=2e-6, atol=0):
+            low, high, context = bounds
             return {
                 "rope_type": "llama3",
                 "factor": factor,

@@ -122,18 +122,6 @@ _LAYERS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 _LAYERS["olmo3"] = _LAYERS["olmo2"]
-# Tensors of a layer whose names end in neither .weight nor .bias, on one side or the other.
-_ODD: dict[str, dict[str, str]] = {
-    "gemma4_text": {
-        "layer_output_scale.weight": "layer_scalar",
-        "ffn_gate_inp.scale": "router.scale",
-        "ffn_down_exps.scale": "router.per_expert_scale",
-        "ffn_gate_up_exps.weight": "experts.gate_up_proj",
-        "ffn_down_exps.weight": "experts.down_proj",
-    },
-    "qwen3_5_text": {"ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias"},
-}
-_ODD["qwen3_5_moe_text"] = _ODD["qwen3_5_text"]
 # Experts: a stack in the file, one by one in the folder, as published models have them.
 _EXPERTS = {
     "mixtral": ("block_sparse_moe.experts", {"gate": "w1", "up": "w3", "down": "w2"}),
@@ -175,7 +163,9 @@ def parts(file: GgufFile, config: Mapping[str, Any]) -> Iterator[Part]:
     Raises:
         UserError: a tensor has no place in the model.
     """
-    architecture = _architecture(str(file.metadata["general.architecture"]))
+    architecture = architectures.by_name(str(file.metadata["general.architecture"]))
+    parameters = architectures.PARAMETERS.get(architecture.name, {})
+    odd = {tensor: parameter for parameter, tensor in parameters.items()}
     kind = str(config["model_type"])
     modules = {tensor: module for module, tensor in _LAYERS[kind].items()}
     layers = int(config["num_hidden_layers"])
@@ -189,7 +179,7 @@ def parts(file: GgufFile, config: Mapping[str, Any]) -> Iterator[Part]:
             if stack and kind in _EXPERTS:
                 yield _experts(file, name, layer, stack[1], kind)
                 continue
-            place = _ODD.get(kind, {}).get(inner)
+            place = odd.get(inner)
             if place is None:
                 tensor, _, ending = inner.rpartition(".")
                 module = modules.get(tensor)
@@ -205,10 +195,6 @@ def parts(file: GgufFile, config: Mapping[str, Any]) -> Iterator[Part]:
                 " Use the model's Hugging Face folder."
             )
         yield _plain(file, name, place, architecture, config)
-
-
-def _architecture(name: str) -> Architecture:
-    return next(a for a in architectures.TABLE if a.name == name)
 
 
 def _experts(file: GgufFile, name: str, layer: str, part: str, kind: str) -> Part:
@@ -256,7 +242,7 @@ def _change(
         if rows != heads * head:
             raise UserError(f"{file.path}: {name} has {rows} rows, not a whole head for each.")
         return lambda array: architectures.unpermute(array, heads)
-    if _adds_one(module, ending, architecture):
+    if ending == "weight" and architectures.adds_one(module, architecture):
         return lambda array: array.astype(np.float32) - np.float32(1.0)
     part = module if ending in ("weight", "bias") else place
     rows, columns = architectures.orders(part, architecture, config)
@@ -270,15 +256,6 @@ def _change(
         return lambda array: array
     undo = architectures.back(rows), architectures.back(columns)
     return lambda array: architectures.reorder(array, *undo)
-
-
-def _adds_one(module: str, ending: str, architecture: Architecture) -> bool:
-    """Norms that transformers multiplies by 1 + weight, llama.cpp by the weight."""
-    if ending != "weight" or not module.endswith("norm"):
-        return False
-    if architecture.name in ("qwen35", "qwen35moe"):
-        return not module.endswith("linear_attn.norm")
-    return architecture.name in ("gemma", "gemma2", "gemma3")
 
 
 def _dtype(

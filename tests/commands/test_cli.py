@@ -42,6 +42,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import commands.convert", ["livery.config.settings", "livery.engines", "livery.models"]),
+        ("import livery.models", ["urllib.request", "http.client", "huggingface_hub", *HEAVY]),
+    ],
+)
+def test_a_module_imports_only_what_it_needs_at_once(code: str, unwanted: list[str]) -> None:
+    code += f"; import sys; print([m for m in {unwanted!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_answers_within_a_fifth_of_a_second() -> None:
     """Processor time, the best of five: other programs on the machine do not count."""
 

@@ -97,7 +97,7 @@ def test_every_stage_runs_then_is_skipped_then_redone_when_its_bytes_change(
 def test_an_unknown_skill_names_those_there_are(run: Run) -> None:
     done = run("stat")
     assert done.returncode == 1
-    assert "choose one of: date-keys" in done.stderr
+    assert "choose one of: actions, date-keys" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,23 @@ def test_dry_run_shows_plan_and_savings_and_writes_nothing(here: Path, livery: L
     text = livery("--output-dir", "dry", "--dry-run")
     assert "fewer by shared prompts" in text.stdout
     assert "memory       about" in text.stdout
+
+
+def test_a_head_that_is_not_the_embedding_is_refused_before_a_run(
+    here: Path, livery: Livery, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model("llama_tied", here / "models"), base)
+    weights = load_file(base / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 2
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    for dry in (True, False):
+        done = livery("--model", str(base), "--output-dir", "odd", *["--dry-run"] * dry)
+        assert done.returncode == 1
+        assert "lm_head.weight, that differs from model.embed_tokens.weight" in done.stderr
+        assert not (here / "odd").exists()
 
 
 def test_what_does_not_fit_says_what_would() -> None:

@@ -139,7 +139,7 @@ def test_what_else_a_user_can_get_wrong(
 ):
     (tmp_path / "empty").mkdir()
     for arguments, code, complaint in [
-        (["eval", "cooking"], 1, "no skill 'cooking'; choose one of: date-keys"),
+        (["eval", "cooking"], 1, "no skill 'cooking'; choose one of: actions, date-keys"),
         (["eval", "date-keys", "--adapter", str(tmp_path / "no")], 1, "no such adapter folder"),
         (["eval", "date-keys", "--adapter", str(tmp_path / "empty"),
           "--model", str(adapter.parent / "models")], 1, "no config.json"),

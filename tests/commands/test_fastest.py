@@ -95,7 +95,41 @@ def test_a_dtype_that_was_asked_for_is_the_only_one_tried(settings: TrainSetting
     assert tried("float16") == []
 
 
-def test_an_explicit_backend_is_never_measured_and_a_resumed_run_keeps_its_own(
+def test_on_one_backend_the_dtype_is_measured(
+    settings: TrainSettings, batch: MicroBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fastest.candidates(settings, ("mlx",)) == [Candidate("mlx", "float32")], "nothing to do"
+    said: list[str] = []
+    monkeypatch.setattr(fastest, "_measure", measured(1.0, 0.6))
+    best = fastest.fastest(settings, batch, 200, said.append, ("torch",))
+    assert (best and best.backend, best and best.dtype) == ("torch", "bfloat16")
+    assert "mlx" not in said[-1]
+
+
+def test_what_was_asked_for_is_what_is_measured_among(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from commands.training import session
+
+    among: list[object] = []
+
+    def note(*given: object) -> Candidate:
+        among.append(given[-1])
+        return Candidate("torch", "bfloat16", 0.5)
+
+    monkeypatch.setattr(fastest, "on_a_cpu", lambda _: True)
+    monkeypatch.setattr(fastest, "fastest", note)
+    examples = session.load_data(settings).train.examples
+    asked = dataclasses.replace(settings, backend="torch", dtype="auto")
+    found, _ = session.choose_fastest(asked, asked, examples, False, print)
+    assert (found.backend, found.dtype) == ("torch", "bfloat16")
+    session.choose_fastest(
+        asked, dataclasses.replace(asked, backend="auto"), examples, False, print
+    )
+    assert among == [["torch"], ["mlx", "torch"]]
+
+
+def test_a_resumed_run_is_not_measured_again_and_keeps_its_own(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from commands.training import session
@@ -112,6 +146,12 @@ def test_an_explicit_backend_is_never_measured_and_a_resumed_run_keeps_its_own(
     run_folder.write_run_config(Path(settings.output_dir), ran, {})
     again, _ = session.choose_fastest(named, settings, (), True, print)
     assert (again.backend, again.dtype) == ("torch", "bfloat16")
+    # What is asked for now takes precedence over what the run began with.
+    again, _ = session.choose_fastest(named, named, (), True, print)
+    assert (again.backend, again.dtype) == ("mlx", "auto")
+    wide = dataclasses.replace(settings, dtype="float32")
+    again, _ = session.choose_fastest(wide, wide, (), True, print)
+    assert (again.backend, again.dtype) == ("torch", "float32")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from convert.base import load_base
 from convert.gguf import names as gguf_names
 from convert.gguf import tokenizer as gguf_tokenizer
 from convert.gguf.file import Value, write_gguf
+from livery.gguf_base import architectures
 from tests.convert.convert_cases import torch_base
 
 
@@ -79,7 +80,7 @@ def qwen3_next(folder: Path, file: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for name, weight in weights.items():
         module, _, kind = name.rpartition(".")
-        place = gguf_names.model_tensor(module, gguf_names.by_name("qwen3next"))
+        place = gguf_names.model_tensor(module, architectures.by_name("qwen3next"))
         layer = _layer(name)
         if name.endswith("A_log"):
             tensors[f"blk.{layer}.ssm_a"] = -np.exp(weight)
@@ -139,7 +140,7 @@ def deepseek(folder: Path, file: Path) -> None:
         elif name.endswith("e_score_correction_bias"):
             tensors[f"blk.{layer}.exp_probs_b.bias"] = weight
         else:
-            place = gguf_names.model_tensor(module, gguf_names.by_name("deepseek2"))
+            place = gguf_names.model_tensor(module, architectures.by_name("deepseek2"))
             tensors[f"{place}.{kind}"] = weight
     numbers: dict[str, Value] = {
         **_numbers(config),

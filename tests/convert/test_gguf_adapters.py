@@ -20,6 +20,7 @@ from convert.gguf.file import write_gguf
 from convert.gguf.model import write_model
 from livery.adapter import Adapter, Pair
 from livery.errors import UserError
+from livery.gguf_base import architectures
 from livery.gguf_reader import open_gguf
 from tests.convert import convert_cases as cases
 from tests.convert import gguf_bases
@@ -121,7 +122,7 @@ def test_what_llama_cpp_passes_over_is_refused(
     """It loads LoRA on deepseek's latents and computes without it: seen here, so that a version
     which looks for it shows."""
     base = load_base(tiny_model("deepseek_v3", root))
-    architecture = gguf_names.by_name("deepseek2")
+    architecture = architectures.by_name("deepseek2")
     modules = tuple(sorted(architecture.passed_over))
     adapter, wanted = drawn(base, modules)
     inner = {module.rpartition(".")[2] for module in adapter.pairs}
@@ -187,7 +188,7 @@ def test_experts_of_gemma4(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
         UserError, match=r"layers\.0\.experts\.down_proj: .*per_expert_scale.*merge"
     ):
         gguf_format.write(down, file, base)
-    known = dataclasses.replace(gguf_names.by_name("gemma4"), scaled=frozenset())
+    known = dataclasses.replace(architectures.by_name("gemma4"), scaled=frozenset())
     monkeypatch.setattr(gguf_names, "for_model_type", lambda _: known)
     gguf_format.write(down, file, base)
     monkeypatch.undo()
@@ -242,6 +243,6 @@ def test_queries_keys_values_and_gates_of_qwen3_next(root: Path, tmp_path: Path)
     write_gguf(tmp_path / "w.gguf", opened.metadata, plain, dict.fromkeys(plain, "float32"))
     found = on_llama_cpp(tmp_path, tmp_path / "w.gguf")
     assert np.abs(found["adapted"] - wanted).max() > 0.1
-    assert gguf_layout.split_names("blk.0.attn_q.weight", gguf_names.by_name("qwen3next")) == (
+    assert gguf_layout.split_names("blk.0.attn_q.weight", architectures.by_name("qwen3next")) == (
         "blk.0.attn_q.weight",
     )

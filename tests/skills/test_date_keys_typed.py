@@ -98,6 +98,38 @@ ten to 12 pm | ten to 12 pm
 10:00 - 11:30 | 10:00 to 11:30
 5 P M | 5 pm
 
+shop 09:30 - 10:45 | shop 9:30 am to 10:45 am
+between 9:15 and 17:00 | between 9:15 am and 5 pm
+from 11:30 to 1:15 | from 11:30 to 1:15
+ready at 640 in the evening | ready at 6:40 in the evening
+cinema at 915 tonight | cinema at 9:15 tonight
+room 915 tonight | room 915 tonight
+bus at 0:20 | bus at 12:20 am
+a quarter to noon | 11:45 am
+18 to midday | 11:42 am
+five minutes before midnight | five minutes before midnight
+10 minutes before midnight | 11:50 pm
+half past midnight | 12:30 am
+ten to noon | ten to noon
+
+todays news, tomorrows lunch | today's news tomorrow's lunch
+this weeks menu | this week's menu
+the next weeks are full | the next weeks are full
+see me today afternoon | see me this afternoon
+the show is today night | the show is tonight
+for the current month | for this month
+the previous tuesday | last tuesday
+the previous owner | the previous owner
+this coming weekend | this weekend
+the upcoming monday and month | this monday and month
+upcoming years | upcoming years
+is mum coming friday | is mum coming friday
+thursday next week is bad | next thursday is bad
+on sunday of last week | on last sunday
+next thursday next week | next thursday next week
+last week's wednesday | last wednesday
+a day from right now | a day from now
+in 3 fortnights | in 42 days
 in 2h | in 2 hours
 in 1h30 | in 1 hour 30 minutes
 in about 12 hrs | in about 720 minutes
@@ -107,6 +139,10 @@ for 24 hours | for 24 hours
 24 hours ago | 24 hours ago
 in 10 hours | in 10 hours
 in 1 week and 3 days | in 10 days
+in eighty hours | in 4800 minutes
+in eighty five weeks and three days | in 598 days
+a hundred and twenty hours from now | a hundred and twenty hours from now
+in a hundred and two weeks and three days | in a hundred and two weeks and three days
 in 2 hr 15 min | in 2 hours 15 minutes
 leaving in 5m | leaving in 5 minutes
 twenty-five minutes | twenty five minutes

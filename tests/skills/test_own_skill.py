@@ -184,7 +184,7 @@ def test_three_kinds_of_names(
     capsys.readouterr()
     assert cli.run(["data", "nothing"]) == 1
     said = capsys.readouterr().err
-    assert "choose one of: date-keys, remote (of tv-skills), broken (of tv-skills)" in said
+    assert "date-keys, remote (of tv-skills), broken (of tv-skills)" in said
     assert cli.run(["eval", "broken", "--model", str(model)]) == 1
     assert "skill broken of the package tv-skills cannot be imported" in capsys.readouterr().err
 
@@ -486,7 +486,7 @@ def test_a_fault_names_file_line_function_and_remedy(
         ("./folder.py", "is a folder; give the path"),
         ("./notes.txt", "is no Python file"),
         ("my_skill", "Did you mean the file my_skill.py?"),
-        ("", "choose one of: date-keys"),
+        ("", "choose one of: actions, date-keys"),
         ("a\x1b[2J", r"no skill 'a\x1b[2J'"),
     ],
 )

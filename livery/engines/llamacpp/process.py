@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from livery.errors import UserError
-from livery.paths import HOME
+from livery.paths import python_path
 
 LAST_LINES = 6
 _NOISE = ("security: no API key", "Failed to init server", "exiting due to model loading")
@@ -77,7 +77,7 @@ class LlamaProcess:
             stderr=self._log,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         self._end = weakref.finalize(self, _end, self._process, self._log)
         job = {
@@ -165,12 +165,6 @@ class LlamaProcess:
         said = _meaning(self._log.read())
         shown = "\n  ".join(said) if said else "nothing"
         return f"{self._files}: llama.cpp ended ({how}). Its last output:\n  {shown}"
-
-
-def _search_path() -> list[str]:
-    """Where the child finds this very Livery, installed or not."""
-    known = os.environ.get("PYTHONPATH", "")
-    return [str(HOME), *([known] if known else [])]
 
 
 def _meaning(log: str) -> list[str]:

@@ -67,6 +67,29 @@ def _letter(match: re.Match[str]) -> str:
     return f"{before}{' ' if before else ''}{hour} {half}m"
 
 
+def _by_twelve(match: re.Match[str]) -> str:
+    """ "quarter to noon" -> "11:45 am", "half past midnight" -> "12:30 am"."""
+    said, before = match["n"], match["side"] in ("to", "before", "till", "of")
+    minute = {"quarter": 15, "half": 30, "twenty": 20, "twenty five": 25}.get(said) or int(said)
+    if not 0 < minute < 60 or (said == "half" and before):
+        return match[0]
+    noon = match["twelve"] != "midnight"
+    half = "pm" if noon != before else "am"
+    return f"11:{60 - minute:02} {half}" if before else f"12:{minute:02} {half}"
+
+
+def _day_of_24(match: re.Match[str]) -> str:
+    """ "9:30 to 15:00": where one end can only be read on 24 hours, so is the other."""
+    ends = [(int(match["h"]), int(match["m"])), (int(match["h2"]), int(match["m2"]))]
+    full = any(hour.startswith("0") or int(hour) > 12 for hour in (match["h"], match["h2"]))
+    if not full or ends[0] >= ends[1]:
+        return match[0]
+    one, two = (
+        f"{(hour - 1) % 12 + 1}:{minute:02} {'pm' if hour >= 12 else 'am'}" for hour, minute in ends
+    )
+    return f"{one} {match['to']} {two}"
+
+
 def _twelve(match: re.Match[str]) -> str:
     if match["said"]:  # "half 12 pm", "ten to 12 pm"
         return match[0]
@@ -87,7 +110,10 @@ def _unit(match: re.Match[str]) -> str:
 
 
 # Without any of these, no rule below has anything to do.
-_HINT = re.compile(r"\d|clock|twelve|noon|in the am\b|(?<![a-z'])[ap]\.? ?m\b|  ")
+_HINT = re.compile(
+    r"\d|clock|twelve|(?:noon|midday|midnight)\b|noon ?-|- ?noon|in the am\b|"
+    r"(?<![a-z'])[ap]\.? ?m\b|  "
+)
 _SOON = r"(?:from now|later|hence|from today)\b"
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), plain)
@@ -107,6 +133,11 @@ _RULES: tuple[Rule, ...] = tuple(
         (r"(?:(?<=[ap]m)|(?<=noon)) ?- ?(?=\d|noon|midnight)", " to "),
         (rf"{_ON}(\d{{1,2}}(?::\d\d)?) ?- ?(?=\d{{1,2}}(?::\d\d)? [ap]m\b)", r"\1 to "),
         (rf"{_ON}(\d{{1,2}}:\d\d) ?- ?(?=\d{{1,2}}:\d\d(?![\w:.-]))", r"\1 to "),
+        (rf"{_ON}{_H}:{_M} (?P<to>to|until|till|til|and) (?P<h2>[01]?\d|2[0-3]):(?P<m2>[0-5]\d)"
+         rf"{_OFF}(?! ?[ap]m\b)", _day_of_24),
+        (r"(?:^|(?<=\bat )|(?<=\bby )|(?<=\baround )|(?<=\babout )|(?<=\buntil ))"
+         r"(1[0-2]|[1-9])([0-5]\d)(?= (?:(?:in the|this|tomorrow) (?:morning|afternoon|evening)|"
+         r"at night|tonight)\b)", r"\1:\2"),
         # Twenty-four hours: "0730 hours", "13h15", "15h", "17.30", "15:30".
         (rf"{_ON}(?P<h>[01]\d|2[0-3]){_M} ?(?:hours|hrs|h)\b", _clock),
         (rf"\b(?P<at>{_AT} )(?P<h>0\d){_M}{_OFF}", _clock),
@@ -118,7 +149,11 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"{_ON}(?P<h>1[3-9]|2[0-3])h(?= {_DAY})", _clock),
         (r"^(?P<h>1[3-9]|2[0-3])h\b(?! (?:from|later|hence|ago|of|long|shift|\d))", _clock),
         (rf"\b(?P<at>{_AT} ){_LATE}\.{_M}{_OFF}{_MEASURED}", _clock),
+        (rf"\b(?P<at>{_AT} )(?P<h>0):{_M}{_OFF}", _clock),
         (rf"{_ON}0(?=\d:[0-5]\d ?[ap]m\b)", ""),  # "09:30 pm"
+        (r"\b(?:a )?(?P<n>quarter|half|twenty(?: five)?|1[3-9]|[2-5]\d|\d{1,2}(?= min))"
+         r"(?: min(?:ute)?s?)? (?P<side>to|before|till|of|past|after) "
+         r"(?P<twelve>noon|midday|midnight)\b(?!')", _by_twelve),
         (rf"{_ON}{_LATE}:{_M}(?: (?:hours|hrs|h|uhr))?{_OFF}(?! ?[ap]m\b)", _clock),
         (rf"{_ON}(\d{{1,2}}):00 (?=[ap]m\b)", r"\1 "),
         # 12 am is midnight and 12 pm noon; "half 12 pm" and "ten to 12 pm" are other times.

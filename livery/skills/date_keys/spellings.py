@@ -43,6 +43,7 @@ _SPELLINGS = {
 }
 _PLAIN = {short: word for word, every in _SPELLINGS.items() for short in every.split()}
 _UNSURE = {"mon": "monday", "wed": "wednesday", "sat": "saturday", "sun": "sunday"}
+_DAYS = frozenset((*WEEKDAYS, *_UNSURE))
 
 _PARTS = frozenset(
     "morning afternoon evening night noon midday midnight lunch lunchtime brunch".split()
@@ -73,6 +74,8 @@ _NOT_DAYS = frozenset(
 _SITTERS = frozenset("i he she we you they it who that which the dog cat people everyone".split())
 _BETWEEN = frozenset(("or", "and", "to", "through", "until", "till", "vs"))
 _ISOLATED = re.compile(r"\d{1,2}(?::\d\d)?(?:am|pm|a|p)?|noon|midnight")
+_TIME = re.compile(r"\d{1,2}(?::\d\d|\.\d\d)?[ap]m?|\d{1,2}:\d\d|noon")
+_HOUR = re.compile(r"\d{1,2}")
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|half|an?|one|two|three|four|five|ten|fifteen|twenty|thirty")
 _UNITS = {
@@ -93,27 +96,35 @@ def spell_out(text: str) -> str:
     """`text` with the words that its abbreviations stand for; words are split by one space."""
     text = _SPLIT.sub(lambda m: m[0].replace(" ", ""), text)
     text = _BETWEEN_DAYS.sub(lambda m: f"{m[1]} {_JOINS[m[2] or m[3]]} ".replace("  ", " "), text)
-    words = [_plain(word) for word in text.split(" ")]
+    words = text.split(" ")
+    if _RUN.search(text):
+        words = [_undrawn(word) for word in words]
+    words = [_plain(word) for word in words]
     for place, word in enumerate(words):
-        before = words[place - 1] if place else ""
-        after = words[place + 1] if place + 1 < len(words) else ""
         bare = word.removesuffix("'s")
-        if bare in _UNSURE and (
-            (word != bare and bare != "sun")
-            or _is_day(bare, words[max(place - 2, 0) : place], words[place + 1 : place + 3])
-        ):
-            words[place] = _UNSURE[bare] + word[len(bare) :]
-        elif word in _UNITS and word not in ("second", "minute") and _NUMBER.fullmatch(before):
+        if bare in _UNSURE:
+            if (word != bare and bare != "sun") or _is_day(
+                bare, words[max(place - 2, 0) : place], words[place + 1 : place + 3]
+            ):
+                words[place] = _UNSURE[bare] + word[len(bare) :]
+        elif word in _UNITS and word not in ("second", "minute"):
+            before = words[place - 1] if place else ""
+            if not _NUMBER.fullmatch(before):
+                continue
+            after = words[place + 1] if place + 1 < len(words) else ""
             one = before in ("1", "a", "an", "one", "half") or after in ("timer", "walk", "drive")
             words[place] = _UNITS[word] + ("" if one else "s")
     return " ".join(words)
 
 
+def _undrawn(word: str) -> str:
+    """ "tomorrooow" -> "tomorrow"; what no word of time comes of stays."""
+    shorter = {_RUN.sub(r"\1", word), _RUN.sub(r"\1\1", word)}
+    return min(shorter & _DRAWN, default=word)
+
+
 def _plain(word: str) -> str:
     """One word, if it needs no neighbour."""
-    if _RUN.search(word):
-        shorter = {_RUN.sub(r"\1", word), _RUN.sub(r"\1\1", word)}
-        word = min(shorter & _DRAWN, default=word)
     bare = word.removesuffix("'s")
     return _PLAIN.get(bare, bare) + word[len(bare) :]
 
@@ -121,25 +132,24 @@ def _plain(word: str) -> str:
 def _is_day(word: str, earlier: list[str], rest: list[str]) -> bool:
     """Whether "mon", "wed", "sat" or "sun" is a day, between two words before and two after."""
     before, after = earlier[-1] if earlier else "", rest[0] if rest else ""
-    days = frozenset((*WEEKDAYS, *_UNSURE))
     if not before and not after:
         return True
     if after in _NOT_DAYS or (before in _SITTERS and word in ("sat", "wed")):
         return False
     if before == "the" and word == "sun":
         return False
-    if after in _PARTS or before in days or after in days:
+    if after in _PARTS or before in _DAYS or after in _DAYS:
         return True
-    if before in _BETWEEN and earlier[0] in days:
+    if before in _BETWEEN and earlier[0] in _DAYS:
         return True
     beyond = rest[1] if len(rest) > 1 else ""
-    if after in _BETWEEN and beyond in days:
+    if after in _BETWEEN and beyond in _DAYS:
         return True
     if after in ("at", "@", "by", "around") and _ISOLATED.fullmatch(beyond):
         return True
-    if re.fullmatch(r"\d{1,2}(?::\d\d|\.\d\d)?[ap]m?|\d{1,2}:\d\d|noon", after):
+    if _TIME.fullmatch(after):
         return True
-    if re.fullmatch(r"\d{1,2}", after) and beyond in ("am", "pm", "o'clock", "in"):
+    if _HOUR.fullmatch(after) and beyond in ("am", "pm", "o'clock", "in"):
         return True
     if before in _LEADS and (word != "sun" or before != "past"):
         return True

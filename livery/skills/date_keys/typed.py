@@ -11,15 +11,16 @@ import unicodedata
 
 from livery.skills.date_keys.amounts import add_up
 from livery.skills.date_keys.clocks import tell_times
-from livery.skills.date_keys.spellings import spell_out
+from livery.skills.date_keys.numbers import ONES
+from livery.skills.date_keys.spellings import WEEKDAYS, spell_out
+from livery.skills.date_keys.synonyms import plainest
 
-_TIMES = "|".join(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty thirty forty fifty half quarter oh today tomorrow "
-    "tonight yesterday morning afternoon evening night noon midnight week weekend month year day "
-    "days hour hours minute minutes weeks months years fortnight ish past mid early late next last "
-    "this after before to of am pm monday tuesday wednesday thursday friday saturday sunday".split()
-)
+_WORDS = (
+    "half quarter oh today tomorrow tonight yesterday morning afternoon evening night noon midnight"
+    " week weekend month year day days hour hours minute minutes weeks months years fortnight ish "
+    "past mid early late next last this after before to of am pm"
+).split()
+_TIMES = "|".join((*ONES[1:], "twenty", "thirty", "forty", "fifty", *WEEKDAYS, *_WORDS))
 _UNITS = "hour|hr|minute|min|day|week|month|year|second|sec|night"
 
 _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -42,8 +43,8 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
-# Without any of these, no rule above or below has anything to do.
-_MARKED = re.compile(r"[^a-z0-9 ]|\bat at\b|  |v\d")
+# Without any of these, no rule above or below has anything to do: "i'm" and "7:30" are left alone.
+_MARKED = re.compile(r"[^a-z0-9 ':]|(?<![a-z])'|'(?![a-z])|(?<!\d):|:(?!\d)|\bat at\b|  |v\d")
 
 # Of a site or a mailbox: "today" in sam@today.com is none, and the model reads a word instead.
 _ADDRESS = (
@@ -98,7 +99,9 @@ def _mended(text: str) -> str:
         text = _OPAQUE.sub(shelter, text)
         for pattern, plain in _PUNCTUATION:
             text = pattern.sub(plain, text)
-    text = add_up(tell_times(spell_out(text.strip())))
+    text = add_up(tell_times(plainest(spell_out(text.strip()))))
+    if not kept:
+        return text.strip()
     return "".join(
         kept[ord(c) - _SHELTER] if _SHELTER <= ord(c) < _SHELTER + len(kept) else c for c in text
     ).strip()

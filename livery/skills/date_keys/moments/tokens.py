@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from livery.skills.date_keys.numbers import ONES, TENS
+
 Kind = Literal["clock", "minutes", "days", "hour", "amount"]
 
 _TOKEN = re.compile(r"[0-9]+|[^\W\d_]+|\S")
 # Said while thinking, between any two words of a number.
 _HESITATION = frozenset("um uh er erm hmm".split())
 _ASIDES = frozenset((("i", "mean"), ("you", "know")))
-_ONES = "one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-SMALL = {word: number for number, word in enumerate([*_ONES, *_TEENS], start=1)}
-LARGE = {word: 10 * number for number, word in enumerate(_TENS, start=2)} | {"fourty": 40}
+SMALL = {word: number for number, word in enumerate(ONES) if number}
+LARGE = TENS | {"fourty": 40}
 
 # What a recogniser hears for them is among them: "minuets", "ours", "weaks", "quater".
 MINUTE = frozenset("minute minutes min mins minuet minuets".split())
@@ -33,14 +32,14 @@ QUARTERS = ("quarter", "quater")
 FILLERS = frozenset(
     "about around roughly approximately exactly like say just maybe another only".split()
 )
+NIGHTS = frozenset(("night", "knight", "tonight", "tonite"))
 # Parts of a day, and which half of it they say.
 HALVES = {
     **dict.fromkeys(["am", "morning", "mornin", "mourning"], "am"),
     **dict.fromkeys(["pm", "afternoon", "arvo", "evening", "evenin"], "pm"),
-    **dict.fromkeys(["night", "knight", "tonight", "tonite"], "pm"),
+    **dict.fromkeys(NIGHTS, "pm"),
     "noon": "pm",  # as in "after noon"
 }
-NIGHTS = frozenset(("night", "knight", "tonight", "tonite"))
 
 
 @dataclass(frozen=True)
