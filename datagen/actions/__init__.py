@@ -1,0 +1,185 @@
+"""Training data for the skill actions: requests with the answers, tags and questions they deserve.
+
+    splits = generate(seed=7)          # {"train": [...], "valid": [...], "test": [...]}
+
+`train` holds the rows written by hand (seed.jsonl) and rows made from intents.txt, `valid` rows of
+wordings, words and turns that training never sees; `test` is the hand-written validation set. The
+same seed gives the same rows, and no scenario is more than a fifth of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datagen.actions.compose import SCENARIOS, Composer, Draft
+from datagen.actions.intents import POOLS
+from datagen.folder import index, refuse_leaks
+from livery.errors import UserError
+from livery.files import read_jsonl
+from livery.skills import actions
+from livery.skills.actions.rows import ActionRow, read_row, to_chat, write_turns
+
+NAME = "datagen.actions"
+VERSION = "1"
+TRAIN_ROWS, VALID_ROWS = 12_000, 168
+# Of all rows, at most so many are of one scenario; draws in a row that bring nothing new.
+LARGEST, STALL = 0.2, 3_000
+
+SEED = Path(__file__).parent / "seed.jsonl"
+SETS = Path(actions.__file__).parent
+# Only compared with, never read for anything else.
+_SECOND = SETS / "second.jsonl"
+_VALIDATION = SETS / "validation.jsonl"
+
+Row = dict[str, Any]
+
+
+def generate(
+    seed: int, count: int = TRAIN_ROWS, valid_count: int = VALID_ROWS
+) -> dict[str, list[Row]]:
+    """Rows by split: `count` for training, `valid_count` held out, and the hand-written test.
+
+    Raises:
+        UserError: there are not so many distinct rows, or a split gives another away.
+    """
+    test = by_hand(_VALIDATION, "test")
+    closed = [_asked(row) for row in [*test, *by_hand(_SECOND, "test")]]
+    valid = _made(seed, "valid", dict.fromkeys(SCENARIOS, 1.0), valid_count, closed, [])
+    closed += [_asked(row) for row in valid]
+    train = _made(seed, "train", SCENARIOS, count, closed, by_hand(SEED, "train"))
+    splits = {
+        "train": [_chat(row, seed) for row in train],
+        "valid": [_chat(row, seed) for row in valid],
+        "test": [_chat(row, seed) for row in test],
+    }
+    refuse_leaks(splits, _names())
+    return splits
+
+
+def by_hand(path: Path, split: str) -> list[ActionRow]:
+    """The rows of a file written by hand, for one split."""
+    rows = [read_row(value) for _, value in read_jsonl(path)]
+    return [replace(row, split=split) for row in rows]
+
+
+def _made(
+    seed: int,
+    split: str,
+    shares: Mapping[str, float],
+    count: int,
+    closed: Sequence[str],
+    first: Sequence[ActionRow],
+) -> list[ActionRow]:
+    """`count` different rows, none close to a `closed` text, shuffled.
+
+    Args:
+        first: rows that are taken before any is made.
+    """
+    rng = random.Random(f"{NAME} {VERSION} {split} {seed}")
+    composer = Composer(rng, held_out=split == "valid")
+    near = index(closed, _names()).closest
+    seen: set[str] = set()
+    rows: dict[str, list[ActionRow]] = {scenario: [] for scenario in shares}
+    ended: set[str] = set()
+    wanted = apportion(shares, count)
+
+    def fill(scenario: str, number: int) -> None:
+        """Rows of a scenario up to a number, or until nothing new comes."""
+        for row in [row for row in first if row.scenario == scenario]:
+            if len(rows[scenario]) < number and _asked(row) not in seen and not near(_asked(row)):
+                seen.add(_asked(row))
+                rows[scenario].append(row)
+        idle = 0
+        while len(rows[scenario]) < number and idle < STALL:
+            draft = composer.draft(scenario)
+            asked = write_turns(draft.turns)
+            idle += 1
+            if asked in seen or near(_said(draft.turns)):
+                continue
+            idle = 0
+            seen.add(asked)
+            rows[scenario].append(_row(draft, scenario))
+        if len(rows[scenario]) < number:
+            ended.add(scenario)
+
+    for scenario, number in wanted.items():
+        fill(scenario, number)
+    # What the small scenarios lack, the others take over, as long as none grows too large.
+    largest = max(1, int(LARGEST * count))
+    while (missing := count - sum(map(len, rows.values()))) > 0:
+        open_ = [s for s in shares if s not in ended and len(rows[s]) < largest]
+        if not open_:
+            have = count - missing
+            raise UserError(
+                f"The skill actions has {have:,} distinct rows for {split}, and {count:,} were "
+                f"asked for. Ask for fewer: --count {have}."
+            )
+        for scenario, more in apportion({s: shares[s] for s in open_}, missing).items():
+            fill(scenario, min(largest, len(rows[scenario]) + more))
+    taken = [row for of in rows.values() for row in of]
+    rng.shuffle(taken)
+    return [
+        replace(row, id=row.id or f"{split}-{n:05}", split=split)
+        for n, row in enumerate(taken, start=1)
+    ]
+
+
+def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:
+    """Whole numbers that add up to `count`, as near to the shares as can be."""
+    total = sum(shares.values())
+    exact = {name: count * share / total for name, share in shares.items()}
+    whole = {name: int(value) for name, value in exact.items()}
+    by_rest = sorted(exact, key=lambda name: whole[name] - exact[name])
+    for name in by_rest[: count - sum(whole.values())]:
+        whole[name] += 1
+    return whole
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """Rows of each scenario."""
+    return dict(sorted(Counter(row["meta"]["scenario"] for row in rows).items()))
+
+
+def _row(draft: Draft, scenario: str) -> ActionRow:
+    return ActionRow(
+        id="",
+        split="",
+        scenario=scenario,
+        turns=draft.turns,
+        answer=draft.answer,
+        risk=draft.risk,
+        requires_confirmation=draft.risk == "high" and draft.outcome == "confirmed"
+        and not draft.answer.tags,
+        should_block=draft.risk == "critical",
+        outcome=draft.outcome,
+        language=draft.language,
+        shell=draft.shell,
+        family=draft.family,
+    )  # fmt: skip
+
+
+def _chat(row: ActionRow, seed: int) -> Row:
+    if row.family:
+        made = {"source": "generated", "provenance": f"{NAME} {VERSION} seed {seed}"}
+        return to_chat(row, {**made, "family": row.family})
+    return to_chat(row, {"source": "hand-written", "provenance": f"{NAME} {VERSION}"})
+
+
+def _asked(row: ActionRow) -> str:
+    return _said(row.turns)
+
+
+def _said(turns: Sequence[str]) -> str:
+    """All that the user says, as the leak check reads it."""
+    return "\n".join(turns[::2])
+
+
+def _names() -> Iterator[str]:
+    """Single words that stand for others of their kind: apps, files, folders and the like."""
+    for name in ("app", "file", "text", "folder", "dir", "branch", "process", "ext"):
+        yield from (word.said for word in POOLS[name] if word.said.isalpha())

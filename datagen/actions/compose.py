@@ -1,0 +1,319 @@
+"""One row of a scenario, put together from intents, words and phrases."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from datagen.actions import phrases
+from datagen.actions.intents import INTENTS, POOLS, Intent, Word, part
+from livery.skills import actions
+from livery.skills.actions import Answer, Shell, Tag
+
+T = TypeVar("T")
+
+# Shares of the scenarios; what is in INTENTS beside what is composed below.
+SCENARIOS = {
+    "app_launch": 6.0, "url_open": 5.0, "web_search": 5.0, "media": 5.0, "reminders": 4.0,
+    "system_control": 5.0, "system_info": 3.0, "file_ops": 8.0, "shell_safe": 13.0,
+    "shell_dangerous": 8.0, "shell_critical": 6.0, "confirmation": 10.0, "multi_turn": 6.0,
+    "multi_action": 6.0, "mixed": 3.0, "malformed_recovery": 3.0, "ambiguous": 3.0,
+    "injection": 4.0, "benign_twin": 4.0, "conversational": 5.0, "hindi_hinglish": 8.0,
+}  # fmt: skip
+_SIMPLE = [i for of in INTENTS.values() for i in of if i.orders]
+_DANGEROUS = INTENTS["shell_dangerous"]
+_HINDI = [i for of in INTENTS.values() for i in of if i.wordings.keys() & {"hinglish", "hi"}]
+_DO = {"en": "Shall I run", "hinglish": "Chalaun"}
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row without its name.
+
+    Attributes:
+        family: the template it was made from; no family is in two splits.
+    """
+
+    turns: tuple[str, ...]
+    answer: Answer
+    risk: str
+    outcome: str
+    shell: Shell
+    family: str
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One intent, worded and answered."""
+
+    intent: Intent
+    text: str
+    reply: str
+    tags: tuple[Tag, ...]
+    words: dict[str, Word]
+    family: str
+
+
+class Composer:
+    """Draws rows of one split."""
+
+    def __init__(self, rng: random.Random, *, held_out: bool) -> None:
+        self.rng, self.held_out = rng, held_out
+
+    def draft(self, scenario: str) -> Draft:
+        """One row of a scenario, by chance."""
+        made = getattr(self, f"_{scenario}", None)
+        return made() if made is not None else self._one(self.rng.choice(INTENTS[scenario]))
+
+    # -- one request --------------------------------------------------------------------------
+
+    def _one(self, intent: Intent, language: str = "en") -> Draft:
+        shell = self._shell()
+        asked = self._asked(intent, shell, language)
+        text = self._dressed(asked.text, language)
+        if intent.risk == "high":
+            return Draft(
+                (text,), self._question(asked, language), "high", "confirmed", shell, asked.family,
+                language,
+            )  # fmt: skip
+        outcome = {"critical": "blocked"}.get(intent.risk, "executed")
+        if intent.risk == "low" and not asked.tags:
+            outcome = "conversational"
+        answer = Answer(asked.reply, asked.tags)
+        return Draft((text,), answer, intent.risk, outcome, shell, asked.family, language)
+
+    def _hindi_hinglish(self) -> Draft:
+        intent = self.rng.choice(_HINDI)
+        languages = [name for name in ("hinglish", "hi") if name in intent.wordings]
+        language = self.rng.choices(languages, [3, 1][: len(languages)])[0]
+        draft = self._one(intent, language)
+        if draft.risk != "high" or self.rng.random() < 0.5:
+            return draft
+        return self._settled(
+            draft, phrases.HINDI_YES, phrases.HINDI_RELEASED, phrases.HINDI_NO, phrases.HINDI_LEFT
+        )
+
+    def _shell_critical(self) -> Draft:
+        intents = INTENTS["shell_critical"]
+        return self._one(self.rng.choices(intents, [len(i.wordings["en"]) for i in intents])[0])
+
+    # -- several at once ----------------------------------------------------------------------
+
+    def _multi_action(self) -> Draft:
+        number = 3 if self.rng.random() < 0.25 else 2
+        shell = self._shell()
+        asked = [self._asked(i, shell, orders=True) for i in self.rng.sample(_SIMPLE, number)]
+        joints, replies = (
+            (phrases.TWO, phrases.DOING_TWO)
+            if number == 2
+            else (phrases.THREE, phrases.DOING_THREE)
+        )
+        joint = self._of(joints)
+        text = joint.format(**dict(zip("abc", (one.text for one in asked), strict=False)))
+        tags = tuple(tag for one in asked for tag in one.tags)
+        return Draft(
+            (self._dressed(text),), Answer(self.rng.choice(replies), tags), _worst(asked),
+            "executed", shell, f"{joint} {' '.join(sorted(str(a.intent.place) for a in asked))}",
+        )  # fmt: skip
+
+    def _mixed(self) -> Draft:
+        shell = self._shell()
+        asked = self._asked(self.rng.choice(_SIMPLE), shell, orders=True)
+        said, kind = self._of(phrases.MIXED)
+        return Draft(
+            (self._cased(said.format(a=asked.text)),), Answer(f"{kind} {asked.reply}", asked.tags),
+            asked.intent.risk, "executed", shell, f"{said} {asked.intent.place}",
+        )  # fmt: skip
+
+    # -- several turns ------------------------------------------------------------------------
+
+    def _confirmation(self) -> Draft:
+        draft = self._one(self.rng.choice(_DANGEROUS))
+        kind = self.rng.choices(("settled", "instead", "meant", "aside"), (70, 12, 9, 9))[0]
+        if kind == "settled":
+            return self._settled(draft, phrases.YES, phrases.RELEASED, phrases.NO, phrases.LEFT)
+        asking = draft.answer.text
+        if kind == "instead":
+            other = self._asked(self.rng.choice(_SIMPLE), draft.shell, orders=True)
+            said = self._of(phrases.INSTEAD)
+            return replace(
+                draft, turns=(*draft.turns, asking, self._cased(said.format(a=other.text))),
+                answer=Answer(other.reply, other.tags), risk=other.intent.risk, outcome="executed",
+                family=f"{said} {other.intent.place}",
+            )  # fmt: skip
+        if kind == "aside":
+            (said, reply), yes = self._of(phrases.ASIDE), self._of(phrases.YES[:7])
+            return replace(
+                draft, turns=(*draft.turns, asking, self._cased(said), reply, self._cased(yes)),
+                answer=Answer(self.rng.choice(phrases.ASIDE_ANSWERS)), risk="low",
+                outcome="conversational", family=f"{said} {yes}",
+            )  # fmt: skip
+        intent = next(i for i in _DANGEROUS if i.commands["bash"] == "rm {file}")
+        shell = draft.shell
+        first, second = (self._asked(intent, shell) for _ in range(2))
+        said = self._of(phrases.MEANT)
+        right = second.words["file"]
+        return replace(
+            draft,
+            turns=(
+                self._dressed(first.text), self._question(first).text,
+                self._cased(said.format(x=right.said)),
+            ),
+            answer=self._question(second), family=f"{said} {first.family}",
+        )  # fmt: skip
+
+    def _settled(
+        self, draft: Draft, yes: Sequence[str], released: Sequence[str], no: Sequence[str],
+        left: Sequence[str],
+    ) -> Draft:  # fmt: skip
+        """A question with the user's yes or no."""
+        agreed = self.rng.random() < 0.7
+        said = self._of(yes if agreed else no)
+        tags = (actions.shell(_command(draft.answer)),) if agreed else ()
+        return replace(
+            draft, turns=(*draft.turns, draft.answer.text, self._cased(said)),
+            answer=Answer(self.rng.choice(released if agreed else left), tags),
+            outcome="confirmed" if agreed else "denied", family=f"{said} {draft.family}",
+        )  # fmt: skip
+
+    def _multi_turn(self) -> Draft:
+        kind = self.rng.choice(("next", "same", "thanks", "named", "same"))
+        shell = self._shell()
+        if kind == "named":
+            slot = self.rng.choice(list(phrases.VAGUE))
+            vague, question = phrases.VAGUE[slot]
+            intent = self.rng.choice([i for i in _SIMPLE if i.slots == (slot,) and i.action])
+            asked = self._asked(intent, shell)
+            said, named = self._of(vague), self._of(phrases.NAMED)
+            turns = (self._dressed(said), question, named.format(x=asked.words[slot].said))
+            return self._done(turns, asked, shell, f"{said} {named} {intent.place}")
+        slots = ("app", "site", "music", "folder", "topic", "text", "percent", "length")
+        known = [
+            i for i in _SIMPLE if kind != "same" or (len(i.slots) == 1 and i.slots[0] in slots)
+        ]
+        first = self._asked(self.rng.choice(known), shell)
+        before = (self._dressed(first.text), actions.render(Answer(first.reply, first.tags)))
+        if kind == "thanks":
+            said = self._of(phrases.THANKS)
+            answer = Answer(self.rng.choice(phrases.WELCOME))
+            turns = (*before, self._cased(said))
+            return Draft(turns, answer, "low", "conversational", shell, f"{said} {first.family}")
+        if kind == "next":
+            second = self._asked(self.rng.choice(_SIMPLE), shell, orders=True)
+            return self._done(
+                (*before, self._dressed(second.text)), second, shell,
+                f"{first.family} {second.family}",
+            )  # fmt: skip
+        second = self._asked(first.intent, shell)
+        said = self._of(phrases.SAME)
+        word = second.words[first.intent.slots[0]]
+        turns = (*before, self._cased(said.format(x=word.said)))
+        return self._done(turns, second, shell, f"{said} {first.family}")
+
+    def _malformed_recovery(self) -> Draft:
+        shell = self._shell()
+        asked = self._asked(self.rng.choice(_SIMPLE), shell)
+        tag = asked.tags[0]
+        broken = self.rng.choice(
+            (
+                tag.written.rpartition("[")[0],
+                tag.written.replace("]", "", 1),
+                f"[{tag.kind}]{{{tag.content!r}}}[/{tag.kind}",
+                tag.content,
+                f"[{tag.kind}]{tag.content}[{tag.kind}]",
+            )
+        )
+        said = self._of(phrases.BROKEN)
+        turns = (self._dressed(asked.text), f"{asked.reply}\n{broken}", self._cased(said))
+        made = self._done(turns, asked, shell, f"{said} {asked.family}")
+        return replace(made, answer=Answer(self.rng.choice(phrases.SORRY), asked.tags))
+
+    def _done(self, turns: tuple[str, ...], asked: _Asked, shell: Shell, family: str) -> Draft:
+        answer = Answer(asked.reply, asked.tags)
+        return Draft(turns, answer, asked.intent.risk, "executed", shell, family)
+
+    # -- pieces -------------------------------------------------------------------------------
+
+    def _asked(
+        self, intent: Intent, shell: Shell, language: str = "en", *, orders: bool = False
+    ) -> _Asked:
+        wordings = intent.orders if orders else intent.wordings[language]
+        wording = self.rng.choice(wordings if orders else part(wordings, self.held_out))
+        replies = intent.replies.get(language) or intent.replies.get("en", ("",))
+        reply = self.rng.choice(replies)
+        templates = [wording, reply, intent.action, *intent.commands.values()]
+        if intent.risk == "high":
+            templates += intent.warnings["en"]
+        words = {
+            slot: self._of(POOLS[slot])
+            for slot in dict.fromkeys(_SLOT.findall(" ".join(templates)))
+        }
+        if shell == "powershell" and "winservice" in words:
+            words["service"] = words["winservice"]
+        tags: list[Tag] = []
+        if intent.action:
+            verb, _, argument = intent.action.partition(": ")
+            tags.append(actions.action(verb, _written(argument, words)))
+        elif intent.commands:
+            tags.append(actions.shell(_written(intent.commands[shell], words)))
+        text = wording.format(**{slot: word.said for slot, word in words.items()})
+        family = f"{intent.place}: {wording}"
+        return _Asked(intent, text, _first_up(_written(reply, words)), tuple(tags), words, family)
+
+    def _question(self, asked: _Asked, language: str = "en") -> Answer:
+        """Warns, and asks with the command."""
+        warnings = asked.intent.warnings
+        language = language if language in warnings else "en"
+        warning = _written(self.rng.choice(warnings[language]), asked.words)
+        return Answer(f"{_first_up(warning)} {_DO[language]}: {asked.tags[0].argument}?")
+
+    def _of(self, items: Sequence[T]) -> T:
+        return self.rng.choice(part(items, self.held_out))
+
+    def _shell(self) -> Shell:
+        return self.rng.choice(actions.SHELLS)
+
+    def _dressed(self, text: str, language: str = "en") -> str:
+        """With fillers, and as people type or as a recogniser writes."""
+        if language == "hi":
+            return text
+        hindi = language == "hinglish"
+        opener = self.rng.choice(phrases.HINDI_OPENERS if hindi else phrases.OPENERS)
+        closer = self.rng.choice(phrases.HINDI_CLOSERS if hindi else phrases.CLOSERS)
+        if "please" in text or "please" in opener:
+            closer = closer.replace(" please", "")
+        if "please" in text:
+            opener = opener.replace("please ", "")
+        return self._cased(f"{opener}{text}{closer}")
+
+    def _cased(self, text: str) -> str:
+        if self.rng.random() < 0.6:
+            return text
+        asks = re.match(
+            r"(what|which|how|where|who|is|are|do|does|did|can|could|would|when|why)\b", text
+        )
+        text = re.sub(r"\bi\b", "I", _first_up(text))
+        return text if text[-1] in ".!?" else text + ("?" if asks else ".")
+
+
+def _written(template: str, words: dict[str, Word]) -> str:
+    return _SLOT.sub(lambda slot: words[slot[1]].written, template)
+
+
+def _command(answer: Answer) -> str:
+    from livery.skills.actions.rows import pending
+
+    return pending(answer.text)
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _worst(asked: Sequence[_Asked]) -> str:
+    return "medium" if any(one.intent.risk == "medium" for one in asked) else "low"
