@@ -15,7 +15,7 @@ class Check:
     name: in the report and for --only.
     what: is proven.
     where: "module:function", of this package where the module has no dot.
-    limit: seconds, after which it counts as hung.
+    limit: seconds, of a machine that does nothing else, after which it counts as hung.
     """
 
     name: str

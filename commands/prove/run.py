@@ -23,6 +23,9 @@ from livery.temporary import Scratch
 
 # All checks together, whatever the limits of each add up to.
 TEN_MINUTES = 600.0
+_LOOK = 0.5  # seconds between two looks at a check
+_STILL = 20.0  # seconds without processor time after which it waits for nothing
+_BUSY = 4.0  # times its limit after which it hangs, however busy the machine
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,15 @@ def prove(
         left = ends - began
         late = Outcome("skipped", f"the {show_seconds(room)} for all checks were over")
         with Scratch("prove") as folder:
-            hung = Outcome("failed", f"it did not end within {check.limit:.0f} s")
-            outcome = late if left < 5 else None
-            outcome = outcome or _in_a_process(check, folder, min(check.limit, left))
-            # Cut short before its own limit, it proved nothing either way.
-            outcome = outcome or (hung if left >= check.limit else late)
+            outcome = late if left < 5 else _in_a_process(check, folder, left) or late
         found.append(Result(check, outcome, round(time.monotonic() - began, 1)))
         tell(found[-1], len(found), len(chosen))
     return found
 
 
-def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome | None:
-    """The check's outcome, a crash being a failure that says so; None where it did not end."""
+def _in_a_process(check: Check, folder: Path, left: float) -> Outcome | None:
+    """The check's outcome, a crash or a hang being a failure that says so; None where the time that
+    is `left` for all checks was over before: it proved nothing either way."""
     log = folder / "stderr"
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -85,19 +85,54 @@ def _in_a_process(check: Check, folder: Path, limit: float) -> Outcome | None:
             env=_environment(), start_new_session=True,
         )  # fmt: skip
         try:
-            printed, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            return None
-        except BaseException:
-            _end(process)
-            raise
-    _end(process)  # what it started and left
+            printed, took = _wait(process, check.limit, left)
+        finally:
+            _end(process)  # and what it started and left
+    if printed is None:
+        return None if took >= left else Outcome("failed", f"it did not end within {took:.0f} s")
     if (found := _read(printed)) is not None:
         return found
     code = process.returncode
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     return Outcome("failed", f"its process ended {how}: {_last_line(log)}")
+
+
+def _wait(
+    process: subprocess.Popen[bytes], limit: float, left: float
+) -> tuple[bytes | None, float]:
+    """(what it printed, or None where it hangs or no time is left; the seconds that it took).
+
+    On a machine that is busy with other things a check may take many times as long and be well. So
+    beyond its limit it hangs only where it used that much processor time, or has used none for a
+    while.
+    """
+    began = moved = time.monotonic()
+    used = 0.0
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            printed = process.communicate(timeout=_LOOK)[0]
+            return printed, time.monotonic() - began
+        now, before = time.monotonic(), used
+        used = _processor_seconds(process.pid, before)
+        if used > before:
+            moved = now
+        late = now - began >= limit and (
+            used >= limit or now - moved >= _STILL or now - began >= _BUSY * limit
+        )
+        if late or now - began >= left:
+            return None, now - began
+
+
+def _processor_seconds(session: int, before: float) -> float:
+    """What the processes of a session have used, those that ended and were waited for included;
+    never less than `before`, and just that where the system does not tell (it has no /proc)."""
+    total, tick = 0, os.sysconf("SC_CLK_TCK")
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:  # proc_pid_stat(5), counted from the state on
+                total += sum(int(ticks) for ticks in fields[11:15])
+    return max(before, total / tick)
 
 
 def _environment() -> dict[str, str]:

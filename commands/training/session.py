@@ -118,6 +118,8 @@ def train(config: Config, request: Request) -> RunResult:
         )  # fmt: skip
         for note in notes:
             output(Note(note))
+        if not request.resume and first_process() and (note := advise(settings)):
+            output(Note(note))
         if first_process() and (note := check_base(settings, _first_row(data))):
             output(Note(note))
         rows = (*data.train.examples, *data.valid.examples)
@@ -223,6 +225,16 @@ def choose_fastest(
             compile=asked.compile,
         )
     )  # fmt: skip
+
+
+def advise(settings: TrainSettings) -> str:
+    """What to tell whoever trains here by the slower of two ways."""
+    return fastest.faster_way(
+        settings,
+        gpu=not fastest.on_a_cpu(settings),
+        bfloat16=fastest.multiplies_bfloat16(),
+        both=all(map(backends.installed, ("mlx", "torch"))),
+    )
 
 
 def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, str]:

@@ -34,6 +34,21 @@ def hangs(folder: Path) -> Outcome:
     raise AssertionError
 
 
+def crawls(folder: Path) -> Outcome:
+    """As a machine that is busy with other things lets it: a little now and then."""
+    for _ in range(12):
+        ends = time.process_time() + 0.05
+        while time.process_time() < ends:
+            pass
+        time.sleep(0.4)
+    return judged(True, "it took its time")
+
+
+def spins(folder: Path) -> Outcome:
+    while True:
+        pass
+
+
 def sleeps(folder: Path) -> Outcome:
     time.sleep(30)
     raise AssertionError

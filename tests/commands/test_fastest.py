@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -186,3 +187,29 @@ def test_quantized_weights_on_a_cpu_are_warned_of_before(
     config.write_text(config.read_text().replace("{", '{"quantization": {"bits": 4},', 1))
     _, notes = backends.choose(dataclasses.replace(asked, quantize=None))
     assert any("livery merge --base" in note and "--dequantize" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "both", "words"),
+    [
+        ("mlx", "auto", False, ("half the time of MLX", "pip install torch", "whl/cpu")),
+        ("mlx", "auto", True, ()),  # measured
+        ("torch", "auto", False, ()),  # its dtypes are measured, too
+        ("torch", "bfloat16", False, ()),
+        ("torch", "float32", False, ()),
+    ],
+)
+def test_whoever_trains_a_real_base_by_the_slower_way_is_told(
+    backend: Literal["mlx", "torch"],
+    dtype: Literal["auto", "float32", "bfloat16"],
+    both: bool,
+    words: tuple[str, ...],
+) -> None:
+    settings = TrainSettings(model="smollm2-135m", backend=backend, dtype=dtype)
+    said = fastest.faster_way(settings, gpu=False, bfloat16=True, both=both)
+    assert all(word in said for word in words)
+    assert bool(said) == bool(words)
+    for gpu, bfloat16 in ((True, True), (False, False)):
+        assert fastest.faster_way(settings, gpu=gpu, bfloat16=bfloat16, both=both) == ""
+    embedded = dataclasses.replace(settings, model="base_model")
+    assert fastest.faster_way(embedded, gpu=False, bfloat16=True, both=both) == ""

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.prove import report
+from commands.prove import run as prove_run
 from commands.prove.checks import CHECKS, Check
 from commands.prove.outcome import Outcome
 from commands.prove.run import Result, prove
@@ -50,6 +51,18 @@ def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
+
+
+@pytest.mark.slow
+def test_on_a_busy_machine_a_check_takes_its_time_and_one_that_spins_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prove_run, "_BUSY", 1000.0)  # of this machine, however busy it is
+    crawls, spins = prove(checks=[made("crawls", limit=2), made("spins", limit=2)])
+    assert crawls.outcome == Outcome("proven", "it took its time")
+    assert crawls.seconds > 4
+    assert spins.outcome.said.startswith("it did not end within ")
+    assert spins.outcome.verdict == "failed"
 
 
 def alive(process: int) -> bool:
