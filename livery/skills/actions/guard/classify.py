@@ -78,6 +78,27 @@ def classify(command: str, shell: Shell = "auto", *, policy: Policy | None = Non
     return verdict(_leaks(findings), shell=read_as, shown=shown, overrides=overrides)
 
 
+def classify_action(
+    verb: str, argument: str = "", runs: str = "", *, policy: Policy | None = None
+) -> Risk:
+    """The risk of an [ACTION]: `classify_action("open_url", "https://example.org")` is medium.
+
+    Args:
+        verb: as the contract of actions writes it; a verb that the guard does not know is high.
+        argument: what it is given.
+        runs: "shell" or "code" where the user's own verb runs its argument as such.
+        policy: the user's own rules; `match: lights_on` sets the level of a verb.
+    """
+    from livery.skills.actions.guard.judge import judge_action
+
+    scan = new_scan(policy)
+    judge_action(scan, verb, _clean(without(argument)), runs)
+    if hidden := deceives(argument):
+        scan.unclear(f"holds {hidden}, which a reader does not see")
+    shown = escaped(f"{verb}: {argument}" if argument else verb)
+    return verdict(_leaks(scan.findings), shell="", shown=shown, overrides=scan.overrides)
+
+
 def _judged(text: str, shell: str, policy: Policy | None) -> tuple[list[Finding], list[str]]:
     scan = new_scan(policy)
     pieces = _pieces(text)

@@ -75,6 +75,26 @@ def judge(scan: Scan, call: Call) -> None:
     _overrule(scan, call, args, start, overrides)
 
 
+def judge_action(scan: Scan, verb: str, argument: str, runs: str = "") -> None:
+    """Judge an [ACTION]: a verb of the tables, or one of the user's own.
+
+    Args:
+        runs: "shell" or "code" where a verb that the tables lack runs its argument as such.
+    """
+    start, overrides = len(scan.findings), len(scan.overrides)
+    call = Call([verb, argument] if argument else [verb], name=verb, command=verb)
+    spec = tables.action(verb) or (tables.action(_RUNS[runs]) if runs else None)
+    args = Args(spec or Spec(verb), [], [argument] if argument else [])
+    if spec is None:
+        scan.unclear(f"{verb}: a verb whose effect only its runtime knows", command=verb)
+    else:
+        run(scan, call, args)
+    _overrule(scan, call, args, start, overrides)
+
+
+_RUNS = {"shell": "shell", "code": "exec_code"}
+
+
 def run(scan: Scan, call: Call, args: Args) -> None:
     """Note what a command does whose words are read."""
     spec, command = args.spec, call.command

@@ -566,6 +566,9 @@ def shell_tag(scan: Scan, call: Call, args: Args) -> bool:
 def exec_code(scan: Scan, call: Call, args: Args) -> bool:
     """exec_code: `language | code`, or code alone, read as Python."""
     text = " ".join(call.words[1:])
+    fence = re.fullmatch(r"\s*```(\w*)\n(.*?)\n?```\s*", text, re.S)
+    if fence:
+        text = f"{fence[1]} | {fence[2]}" if fence[1] else fence[2]
     found = re.match(r"\s*(\w+)\s*\|\s*(.*)", text, re.S)
     language, code = (found[1].lower(), found[2]) if found else ("python", text)
     if language in ("python", "py", "python3"):
