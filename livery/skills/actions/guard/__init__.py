@@ -8,17 +8,24 @@ Commands are parsed (extra `shell`: tree-sitter), never run, and no file is look
 says what the levels mean.
 """
 
-from livery.skills.actions.guard.classify import classify
+from livery.skills.actions.guard.answer import Guarded, Judged, agrees, guard, judge_tag
+from livery.skills.actions.guard.classify import classify, classify_action
 from livery.skills.actions.guard.policy import Policy, Rule, load_policy, read_policy
 from livery.skills.actions.guard.risk import Effect, Level, Risk
 
 __all__ = [
     "Effect",
+    "Guarded",
+    "Judged",
     "Level",
     "Policy",
     "Risk",
     "Rule",
+    "agrees",
     "classify",
+    "classify_action",
+    "guard",
+    "judge_tag",
     "load_policy",
     "read_policy",
 ]

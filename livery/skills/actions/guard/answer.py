@@ -1,11 +1,11 @@
 """The tags of an assistant's answer: which may run, which are asked about, which never run.
 
-    allowed, to_confirm, blocked = guard(answer)
-    for judged in allowed:
-        run(judged.tag)
+allowed, to_confirm, blocked = guard(answer)
+for judged in allowed:
+    run(judged.tag)
 
-    # the next turn: the user's reply releases exactly what was asked, if it is a yes
-    guard(next_answer, asked=answer, said="yes, go ahead")
+# the next turn: the user's reply releases exactly what was asked, if it is a yes
+guard(next_answer, asked=answer, said="yes, go ahead")
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from livery.skills.actions.contract import VERBS, Tag, Verbs, parse_answer
 from livery.skills.actions.guard.classify import Shell, classify, classify_action
@@ -107,21 +106,20 @@ def guard(
         held = Tag("ACTION", "unreadable", "") if "[" in answer else None
         return Guarded(blocked=(Judged(held, risk),) if held else (), problem=why)
     released = _asked(asked, verbs) if agrees(said, asked) else frozenset[str]()
-    sorted_: dict[Literal["allowed", "to_confirm", "blocked"], list[Judged]] = {
-        "allowed": [],
-        "to_confirm": [],
-        "blocked": [],
-    }
+    allowed: list[Judged] = []
+    to_confirm: list[Judged] = []
+    blocked: list[Judged] = []
     for tag in tags:
         risk = judge_tag(tag, shell=shell, policy=policy)
-        free = risk.level is Level.HIGH and bool({_key(tag), _plain(tag.argument)} & released)
+        names = {_key(tag), _plain(tag.argument)} if tag.runs == "shell" else {_key(tag)}
+        free = risk.level is Level.HIGH and bool(names & released)
         if risk.level is Level.CRITICAL:
-            sorted_["blocked"].append(Judged(tag, risk))
+            blocked.append(Judged(tag, risk))
         elif risk.level is Level.HIGH and not free:
-            sorted_["to_confirm"].append(Judged(tag, risk))
+            to_confirm.append(Judged(tag, risk))
         else:
-            sorted_["allowed"].append(Judged(tag, risk, free))
-    return Guarded(*(tuple(group) for group in sorted_.values()))
+            allowed.append(Judged(tag, risk, free))
+    return Guarded(tuple(allowed), tuple(to_confirm), tuple(blocked))
 
 
 def judge_tag(tag: Tag, *, shell: Shell = "auto", policy: Policy | None = None) -> Risk:
