@@ -1,4 +1,7 @@
-"""What the training benchmarks train: three kinds of data, their models, the arithmetic."""
+"""What the training benchmarks train: kinds of data, their models, the arithmetic.
+
+The cases of SmolLM2 train the real base, which `livery base get smollm2-135m` fetches.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from livery.config.settings import LoraSettings
 from livery.dataset.load import load_dataset
 from livery.dataset.template import load_chat
 from livery.files import read_json
+from livery.models import find_base
 from livery.paths import HOME
 from livery.training.plan import Example, Plan, work
 
@@ -66,11 +70,40 @@ def nothing_shared(folder: Path) -> Case:
     return str(HOME / "base_model"), [_example(row, len(row) // 2) for row in rows], 8
 
 
+def smollm2_long_prompt(folder: Path) -> Case:
+    """SmolLM2-135M: 400 shared prompt tokens, 20 of its own, 20 of the answer."""
+    rng = np.random.default_rng(1)
+    shared = rng.integers(20, 49_000, 400)
+    rows = [np.concatenate([shared, rng.integers(20, 49_000, 40)]) for _ in range(48)]
+    return _smollm2(), [_example(row, 20) for row in rows], 8
+
+
+def smollm2_short_prompts(folder: Path) -> Case:
+    """SmolLM2-135M on the skill's rows, which share the template's system text alone."""
+    date_keys(folder)
+    found = load_dataset(
+        folder / "date-keys" / "train.jsonl", load_chat(_smollm2()), max_length=2048, first=320
+    )
+    return _smollm2(), list(found.examples), 16
+
+
+def smollm2_nothing_shared(folder: Path) -> Case:
+    """SmolLM2-135M: rows of 64 to 256 tokens with nothing in common, half of each supervised."""
+    rng = np.random.default_rng(2)
+    rows = [rng.integers(20, 49_000, int(n)) for n in rng.integers(64, 257, 64)]
+    return _smollm2(), [_example(row, len(row) // 2) for row in rows], 8
+
+
+# Without a name the first three run: they need nothing that is not in the checkout.
 CASES: dict[str, Callable[[Path], Case]] = {
     "date-keys": date_keys,
     "long-prompt": long_prompt,
     "nothing-shared": nothing_shared,
+    "smollm2-long-prompt": smollm2_long_prompt,
+    "smollm2-short-prompts": smollm2_short_prompts,
+    "smollm2-nothing-shared": smollm2_nothing_shared,
 }
+BUILT_IN = tuple(CASES)[:3]
 
 
 def facts(model: str, plan: Plan, parameters: int, seconds: float, peak: float) -> dict[str, float]:
@@ -102,6 +135,14 @@ def _example(tokens: np.ndarray, answer: int) -> Example:
     mask = np.zeros(len(tokens), bool)
     mask[-answer:] = True
     return Example(tokens.astype(np.int32), mask)
+
+
+def _smollm2() -> str:
+    """The real base's folder."""
+    folder = find_base("smollm2-135m")
+    if folder is None:
+        raise SystemExit("These cases need the real base: livery base get smollm2-135m")
+    return str(folder)
 
 
 def _gemma(folder: Path) -> str:

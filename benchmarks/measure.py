@@ -23,11 +23,14 @@ class Sample:
         seconds: for the work named by the case (an epoch, a merge).
         memory: peak bytes during it.
         facts: whatever else is worth a line.
+        processor: seconds of processor time, of all threads, which other programs on the machine
+            change less; 0 where it was not taken.
     """
 
     seconds: float
     memory: int
     facts: Mapping[str, float] | None = None
+    processor: float = 0.0
 
 
 def interleave(
@@ -41,7 +44,7 @@ def interleave(
             samples[name].append(sample)
             print(
                 f"  {turn + 1}/{repeats} {name}: {sample.seconds:.2f} s, "
-                f"{sample.memory / 1e6:.0f} MB",
+                f"{sample.processor:.2f} of the processor, {sample.memory / 1e6:.0f} MB",
                 flush=True,
             )
     return samples
@@ -51,10 +54,13 @@ def compare(samples: Mapping[str, list[Sample]], theirs: str, ours: str) -> dict
     """Medians of both and their ratios: speedup > 1 and memory_ratio < 1 are in our favour."""
     times = {n: statistics.median(s.seconds for s in samples[n]) for n in (theirs, ours)}
     memory = {n: statistics.median(s.memory for s in samples[n]) for n in (theirs, ours)}
+    processor = {n: statistics.median(s.processor for s in samples[n]) for n in (theirs, ours)}
     row: dict[str, Any] = {
         "speedup": times[theirs] / times[ours],
         "memory_ratio": memory[ours] / memory[theirs],
         "seconds": times,
+        "processor_seconds": processor,
+        "processor_ratio": processor[theirs] / processor[ours] if processor[ours] else None,
         "memory_mb": {n: memory[n] / 1e6 for n in memory},
         "runs": {n: [s.seconds for s in samples[n]] for n in samples},
     }
@@ -102,6 +108,9 @@ def report(results: Mapping[str, Any], path: str | None) -> None:
     """Print a line a case, and write everything to `path` as JSON where one is given."""
     for case, row in results.items():
         if isinstance(row, dict) and "speedup" in row:
-            print(f"{case}: {row['speedup']:.2f}x faster, {row['memory_ratio']:.2f} of the memory")
+            times = f"{row['speedup']:.2f}x faster"
+            if row["processor_ratio"]:
+                times += f" ({row['processor_ratio']:.2f}x by processor time)"
+            print(f"{case}: {times}, {row['memory_ratio']:.2f} of the memory")
     if path:
         Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

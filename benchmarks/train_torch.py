@@ -1,6 +1,6 @@
 """TRL's SFTTrainer with PEFT against ours on torch: one epoch, a process a run, interleaved.
 
-    python -m benchmarks.train_torch --json torch.json             # all three cases
+    python -m benchmarks.train_torch --json torch.json             # the first three cases
     python -m benchmarks.train_torch --case date-keys --repeats 3 --dtype bfloat16
 
 The extra `bench` has TRL: pip install -c constraints.txt -e '.[mlx,cuda,bench]'
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.cases import CASES, LORA, RATE, facts
+from benchmarks.cases import BUILT_IN, CASES, LORA, RATE, facts
 from benchmarks.measure import Sample, compare, interleave, machine, report
 from livery.config.settings import TrainSettings
 from livery.dataset.tokenizer import load_tokenizer
@@ -80,10 +81,11 @@ def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str)
             ),
         )
         _forget_peak()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             trainer.train()
-        return Sample(time.perf_counter() - began, _peak())
+        seconds, busy = time.perf_counter() - began, time.process_time() - busy
+        return Sample(seconds, _peak(), processor=busy)
 
 
 def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:
@@ -100,13 +102,13 @@ def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -
     )
     backend = TorchBackend(settings)
     _forget_peak()
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     plan = Plan(examples, batch_size)
     for step in range(len(plan.epoch(0))):
         backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
     found = facts(model, plan, backend.parameters, seconds, matmul_peak(dtype))
-    return Sample(seconds, _peak(), found)
+    return Sample(seconds, _peak(), found, busy)
 
 
 def matmul_peak(dtype: str, seconds: float = 0.5) -> float:
@@ -150,7 +152,7 @@ def one(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) 
         importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
     model, examples, batch_size = CASES[case](folder)
     sample = CONTESTANTS[contestant](model, examples[:rows], batch_size, dtype)
-    print(json.dumps({"seconds": sample.seconds, "memory": sample.memory, "facts": sample.facts}))
+    print(json.dumps(dataclasses.asdict(sample)))
 
 
 def in_a_process(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> Sample:
@@ -169,7 +171,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--case", choices=CASES, action="append", help="which cases; all by default"
+        "--case", choices=CASES, action="append", help="which cases; the first three by default"
     )
     parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    cases = options.case or list(CASES)
+    cases = options.case or BUILT_IN
     if options.one:
         one(options.one, cases[0], options.folder, options.dtype, options.rows)
         return
