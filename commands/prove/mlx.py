@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from commands.prove.outcome import Outcome, Skip, judged, need
+from commands.prove.outcome import Outcome, Skip, foretold, judged, need
 from commands.prove.rows import LORA, RATE, make_rows
 from livery.config.settings import TrainSettings
 from livery.paths import HOME
@@ -20,7 +20,6 @@ from livery.training.self_check import gradient_difference
 
 EXACT = 1e-3
 ROWS, BATCH, PREFIX, LONGEST = 24, 8, 300, 40
-NEAR = 0.25
 
 
 def require() -> bool:
@@ -120,13 +119,7 @@ def memory(folder: Path) -> Outcome:
     plan = Plan(rows, BATCH)
     for step in range(len(plan.epoch(0))):
         backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
-    peak = backend.peak_memory()
-    off = wanted / peak - 1
-    said = (
-        f"foretold {wanted / 1e6:.0f} MB, the peak was {peak / 1e6:.0f} MB ({off:+.0%}, allowed "
-        f"{NEAR:.0%})"
-    )
-    return judged(abs(off) <= NEAR, said, foretold_mb=wanted / 1e6, peak_mb=peak / 1e6)
+    return foretold(wanted, backend.peak_memory())
 
 
 def beside_mlx_lm(folder: Path) -> tuple[tuple[float, int], tuple[float, int]]:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["proven", "failed", "skipped"]
+# How near the forecast of memory is, as docs/configuration.md says.
+_NEAR = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,13 @@ def judged(holds: bool, said: str, **figures: float) -> Outcome:
     """Proven where it `holds`, else failed."""
     rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
     return Outcome("proven" if holds else "failed", said, rounded)
+
+
+def foretold(wanted: int, peak: int) -> Outcome:
+    """Whether the memory that was foretold is near the peak that was measured, both in bytes."""
+    off = wanted / peak - 1
+    said = (
+        f"foretold {wanted / 1e6:.0f} MB, the peak was {peak / 1e6:.0f} MB ({off:+.0%}, allowed "
+        f"{_NEAR:.0%})"
+    )
+    return judged(abs(off) <= _NEAR, said, foretold_mb=wanted / 1e6, peak_mb=peak / 1e6)

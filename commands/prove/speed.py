@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from commands.prove import model as proof
-from commands.prove.outcome import Outcome, judged, need
+from commands.prove.outcome import Outcome, foretold, judged, need
 from commands.prove.rows import LORA, RATE, make_rows
 
-# What docs/configuration.md says of the forecast.
-NEAR = 0.25
 # A size at which a card is busy; and one for a CPU, on which only whether it runs is proven.
 ONE_CARD: dict[str, Any] = {
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
@@ -38,8 +36,8 @@ def memory(folder: Path) -> Outcome:
     """The peak of a few steps against what was foretold before anything was loaded."""
     place = proof.require()
     need("peft")
-    from cuda_train import memory as foretold
     from cuda_train.backend import TorchBackend
+    from cuda_train.memory import forecast
     from livery.training.plan import Plan
 
     dtype = dtype_here(place)
@@ -48,18 +46,12 @@ def memory(folder: Path) -> Outcome:
     # As much as makes the run's own memory the larger part on a CPU, too.
     examples = make_rows(shape["vocab_size"], 96, 300, 60)
     settings = _settings(path, dtype, batch_size=16)
-    wanted = foretold.forecast(settings, examples, place).need().total
+    wanted = forecast(settings, examples, place).need().total
     backend = TorchBackend(settings, device=str(place), examples=examples)
     plan = Plan(examples, settings.batch_size)
     for step in range(min(6, len(plan.epoch(0)))):
         backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
-    peak = backend.peak_memory()
-    off = wanted / peak - 1
-    said = (
-        f"foretold {wanted / 1e6:.0f} MB, the peak was {peak / 1e6:.0f} MB ({off:+.0%}, allowed "
-        f"{NEAR:.0%})"
-    )
-    return judged(abs(off) <= NEAR, said, foretold_mb=wanted / 1e6, peak_mb=peak / 1e6)
+    return foretold(wanted, backend.peak_memory())
 
 
 def _written_elsewhere(folder: Path, shape: dict[str, Any], dtype: str) -> Path:
