@@ -26,6 +26,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from cuda_train.tree import suffix_mask
 from livery.engines.torch.attention import TREE_ATTENTION
 from livery.training.plan import MicroBatch
 
@@ -68,20 +69,14 @@ def branch_mask(batch: MicroBatch, window: int | None, device: torch.device) -> 
     columns = np.arange(width)[None]
     real = columns < batch.lengths[:, None]
     padded = start + (ends - batch.lengths)[:, None] + np.where(real, columns, 0)
-    place = torch.arange(start + width, device=device)
-    allowed = place[None] <= place[:, None]
-    windowed = False
-    if window is not None and window < start + width:
-        windowed = True
-        allowed &= place[:, None] - place[None] < window
-    mask = cast(Any, allowed[None, None])
+    mask = cast(Any, suffix_mask(0, start + width, window, device))
     mask.branches = Branches(
         start,
         torch.from_numpy(padded.astype(np.int64)).to(device),
         torch.from_numpy(np.flatnonzero(real)).to(device),
         (0, *ends.tolist()),
-        allowed,
-        windowed,
+        mask[0, 0],
+        window is not None and window < start + width,
     )
     return mask
 
