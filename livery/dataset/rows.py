@@ -54,14 +54,14 @@ def read_row(
         RowError: the row has none of the shapes, has two of them, or holds what is not understood.
     """
     columns, say = columns or Columns(), say or _unheard
-    table = bool(_TABLE.search(where))
-    advice = Advice(row, columns, lambda tried: _read_and_learn(row, where, tried), table=table)
     try:
         found = _read(row, where, columns, say)
     except UnknownField as error:
+        advice = _advice(row, where, columns)
         said = advice.preference() or f"{error.reason} {advice.unknown(error.field)}"
         raise RowError(where, said) from None
     if found is None:
+        advice = _advice(row, where, columns)
         raise RowError(
             where,
             advice.preference()
@@ -69,6 +69,11 @@ def read_row(
             f"({shown(', '.join(map(str, row)) or 'none', 400)}). {advice.nothing()}",
         )
     return _marked(found, train_on, say) if isinstance(found, Conversation) else found
+
+
+def _advice(row: Mapping[str, Any], where: str, columns: Columns) -> Advice:
+    table = bool(_TABLE.search(where))
+    return Advice(row, columns, lambda tried: _read_and_learn(row, where, tried), table=table)
 
 
 def _unheard(remark: str, field: str = "") -> None:
