@@ -26,7 +26,7 @@ from livery.training.numerics import SFT, Objective, rows_of
 from livery.training.plan import Example, MicroBatch
 from livery.training.self_check import compare, tolerance
 from mlx_train import lora
-from mlx_train.adamw import AdamW
+from mlx_train.adamw import AdamW, cut, flatten, join, split
 from mlx_train.checkpointing import checkpoint_blocks
 from mlx_train.deal import ROWS_PER_STREAM
 from mlx_train.loss import Inputs, Part, make_inputs, row_logprobs
@@ -87,7 +87,7 @@ class MlxBackend:
         set_memory_limits()
         model = self.model = self._base.model
         self.dtype = self._base.dtype
-        self.parameters = _count(model)
+        self.parameters = int(get_total_parameters(model))  # before packing
         model_type = str(self._base.config.get("model_type", ""))
         self.trained = lora.add_lora(
             model, settings.lora, model_type=model_type, seed=settings.seed
@@ -110,7 +110,7 @@ class MlxBackend:
             settings.weight_decay,
             settings.max_grad_norm,
         )
-        self._weights = _flatten([p.get() for p in self.trained])
+        self._weights = flatten([p.get() for p in self.trained])
         self._first = mx.zeros_like(self._weights)
         self._second = mx.zeros_like(self._weights)
         self._step = 0
@@ -195,7 +195,7 @@ class MlxBackend:
                 inputs = self.inputs(batch)
                 part, gradients = self._run(self._gradient, inputs)
                 loss = loss + part
-                total = total + _flatten(gradients) if number else _flatten(gradients)
+                total = total + flatten(gradients) if number else flatten(gradients)
                 with self.cores.shared_between(len(inputs.parts)):
                     mx.eval(total, loss)  # one micro-batch's activations at a time
         if self.world > 1:
@@ -238,7 +238,7 @@ class MlxBackend:
     def get_state(self) -> PortableState:
         """See Backend."""
         weights, first, second = (
-            self._split(vector) for vector in (self._weights, self._first, self._second)
+            split(self.trained, vector) for vector in (self._weights, self._first, self._second)
         )
         if not self._step:
             return PortableState(weights)
@@ -250,11 +250,11 @@ class MlxBackend:
         Raises:
             UserError: parameters are missing, unknown, or of another shape.
         """
-        self._weights = self._join(state.weights)
-        self._first = self._join(state.first_moment) if state.first_moment else mx.zeros_like(
-            self._weights)  # fmt: skip
-        self._second = self._join(state.second_moment) if state.second_moment else mx.zeros_like(
-            self._weights)  # fmt: skip
+        self._weights = join(self.trained, state.weights)
+        self._first, self._second = (
+            join(self.trained, moment) if moment else mx.zeros_like(self._weights)
+            for moment in (state.first_moment, state.second_moment)
+        )
         self._step = state.step
         self._put_weights()
         mx.eval(self._weights, self._first, self._second)
@@ -370,46 +370,13 @@ class MlxBackend:
         return True, "asked for" if wanted == "on" else "GPU", compiled
 
     def _put_weights(self) -> None:
-        for parameter, value in zip(self.trained, self._cut(self._weights), strict=True):
+        for parameter, value in zip(self.trained, cut(self.trained, self._weights), strict=True):
             parameter.put(value)
-
-    def _cut(self, vector: mx.array) -> list[mx.array]:
-        """The flat vector as arrays in MLX's shapes, in the order of the parameters."""
-        ends = np.cumsum([p.size for p in self.trained]).tolist()
-        return [
-            vector[end - p.size : end].reshape(p.shape)
-            for p, end in zip(self.trained, ends, strict=True)
-        ]
-
-    def _split(self, vector: mx.array) -> dict[str, np.ndarray]:
-        return {
-            p.name: lora.to_portable(p, value)
-            for p, value in zip(self.trained, self._cut(vector), strict=True)
-        }
-
-    def _join(self, arrays: dict[str, np.ndarray]) -> mx.array:
-        names = {p.name for p in self.trained}
-        if lacking := sorted(names - arrays.keys()):
-            raise UserError(
-                f"The state lacks {len(lacking)} of this run's {len(names)} parameters, "
-                f"{lacking[0]} for one. Was it trained with other targets or on another base?"
-            )
-        if strange := sorted(arrays.keys() - names):
-            raise UserError(
-                f"The state holds {len(strange)} parameters that this run does not train, "
-                f"{strange[0]} for one. Was it trained with other targets or on another base?"
-            )
-        return _flatten([lora.from_portable(p, arrays[p.name]) for p in self.trained])
 
 
 def allowed(dtype: str, blocks: int) -> float:
     """What the gradients of one batch may differ by, computed in two ways."""
     return max(_AT_LEAST.get(dtype, 0.0), tolerance(dtype, blocks))
-
-
-def _flatten(arrays: Sequence[mx.array]) -> mx.array:
-    """All arrays as one float32 vector."""
-    return mx.concatenate([a.reshape(-1).astype(mx.float32) for a in arrays])
 
 
 @contextlib.contextmanager
@@ -423,11 +390,6 @@ def _without_dropout(model: nn.Module) -> Generator[None]:
     finally:
         for layer in layers:
             layer.train()
-
-
-def _count(model: nn.Module) -> int:
-    """Parameters, counted before quantization packed them."""
-    return int(get_total_parameters(model))
 
 
 def _trim_cache() -> None:
