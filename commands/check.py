@@ -58,8 +58,8 @@ def check_command(
 ) -> int:
     """Say which runtimes take ADAPTER (a folder, a .gguf file or a packed .zip) and which do not.
 
-    Each refusal comes with its reason and the command that fixes it. Exits 1 where a chosen runtime
-    refuses; what is only worth knowing is marked with a dash and does not count.
+    Each refusal comes with its reason and the command that fixes it. Exits 1 if a chosen runtime
+    would refuse; lines with a dash are only notes and do not count.
     """
     from convert.check.check import RUNTIMES, check
 

@@ -60,8 +60,8 @@ def convert_command(
 ) -> int:
     """Convert the adapter SRC (a folder or a .gguf file, its format is recognised) to DST.
 
-    What a format cannot hold is refused by name, never dropped. --verify is livery verify on what
-    was written: exit code 1 where a runtime disagrees.
+    What a format cannot hold is refused by name, never dropped. --verify runs livery verify on the
+    result: exit code 1 if a runtime disagrees.
     """
     if verify and base is None:
         raise click.UsageError("--verify needs --base.")

@@ -82,9 +82,9 @@ def _skill_command(name: str) -> click.Command:
         help=textwrap.dedent(
             f"""Make the data of {title}.
 
-            train.jsonl and valid.jsonl are generated from wordings that they do not share; cases
-            written by hand become test.jsonl, where the skill brings some. A case that stands in
-            another split stops the command.
+            train.jsonl and valid.jsonl are generated from wordings that they do not share;
+            handwritten cases become test.jsonl, if the skill has any. The command stops if a case
+            occurs in two splits.
 
             \b
             Examples:

@@ -34,14 +34,14 @@ def doctor(
 ) -> int:
     """Show chip, memory, MLX, torch and BLAS state, what is missing, and the command that fixes it.
 
-    Exits 1 only where nothing could train. With --clean: list what commands that were killed left
-    half-written in PATHS (by default here, in Livery's cache and in the system's temporary folder)
-    and what removing it would free. What a running command is writing is never touched.
+    Exits 1 only if nothing could train. With --clean: list what killed commands left half-written
+    in PATHS (by default here, in Livery's cache and in the system's temporary folder) and how much
+    space removing it would free. Files that a running command is writing are never touched.
 
     With --prove: compute the same things in several ways (float32 and fewer bits, shared prompts
-    and plain ones, killed and undisturbed, beside other trainers) and say of each whether it holds
-    here. The report names no path, host or user, so it can be pasted into an issue. Exits 3 where
-    something failed.
+    and plain ones, killed and undisturbed, compared with other trainers) and say for each whether
+    the results agree on this machine. The report contains no path, host or user, so it can be
+    pasted into an issue. Exits 3 if something failed.
 
     \b
     Examples:

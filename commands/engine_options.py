@@ -42,14 +42,13 @@ def engine_options(command: Command) -> Command:
         click.option("--template-date", metavar="YYYY-MM-DD", help="The date that a chat template "
                                                                    "writes as today's; by default "
                                                                    "as the adapter was trained."),
-        click.option("--gguf-type", metavar="TYPE", help="llamacpp: how to store a base that is "
-                                                         "no GGUF file yet; the choices are those "
-                                                         "of livery gguf --type.  [default: "
-                                                         f"{GGUF_TYPE}]"),
-        click.option("--tokenizer", metavar="DIR", help="llamacpp: another folder for tokenizer "
-                     "and chat template than the adapter's own or the GGUF base's."),
+        click.option("--gguf-type", metavar="TYPE",
+                     help="llamacpp: how to store a base that is not a GGUF file yet; the choices "
+                     f"are those of livery gguf --type.  [default: {GGUF_TYPE}]"),
+        click.option("--tokenizer", metavar="DIR", help="llamacpp: folder of the tokenizer and "
+                     "chat template, instead of the adapter's or the GGUF base's."),
         click.option("--url", metavar="URL", help="OpenAI-compatible endpoint (http), ending in "
-                     "/v1. A key is read from OPENAI_API_KEY."),
+                     "/v1. The API key is read from OPENAI_API_KEY."),
     )  # fmt: skip
 
 
@@ -62,9 +61,10 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
             click.option("--max-tokens", "--max-new-tokens", "max_tokens", type=int,
                          default=max_tokens, show_default=True, help="Longest answer."),
             click.option("--temperature", type=float, default=0.0, show_default=True,
-                         help="Sampling temperature; 0 takes the likeliest token."),
+                         help="Sampling temperature; 0 always takes the most likely token."),
             click.option("--top-p", type=float, default=1.0, show_default=True,
-                         help="Sample from the likeliest tokens that make up this share."),
+                         help="Sample from the most likely tokens whose probabilities add up to "
+                         "this."),
             click.option("--seed", type=int, default=0, show_default=True,
                          help="Seed for sampling."),
             click.option("--threads", type=click.IntRange(min=1), help="Threads on a CPU; by "

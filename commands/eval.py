@@ -71,14 +71,14 @@ class Target(click.ParamType):
     type=Target(),
     multiple=True,
     metavar="[METRIC=]VALUE",
-    help="Exit with code 3 where the share of right answers, or another metric, does not reach "
+    help="Exit with code 3 if the share of right answers, or another metric, does not reach "
     "this. May be repeated.",
 )
 @click.option(
     "--neutral/--no-neutral",
     default=True,
     show_default=True,
-    help="Also ask base and adapter ten prompts that are none of the skill's, and compare.",
+    help="Also ask base and adapter ten prompts unrelated to the skill, and compare.",
 )
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
@@ -119,9 +119,9 @@ def eval_command(
     """Score SKILL's cases, free and constrained to the skill's grammar where it has one.
 
     SKILL is a name or the path of a file of your own. Prints accuracy by category and every other
-    metric with 95 % intervals, and every comparison. The record goes to
-    evaluation.json in the adapter folder, beside report.md and report.html (not with --limit).
-    The constrained score is the one that --target looks at, where both are taken.
+    metric with 95 % intervals, and every comparison. The record goes to evaluation.json in the
+    adapter folder, beside report.md and report.html (not with --limit). If answers are scored both
+    ways, --target applies to the constrained score.
 
     \b
     Examples:
@@ -154,7 +154,7 @@ def eval_command(
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
     place = report or (folder if limit is None else None)
     read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
-    _check_places(place, output_json, read)  # refused now rather than after the evaluation
+    check_places(place, output_json, read)  # refused now rather than after the evaluation
     _prepare(engine, threads)
     found = evaluate(request, _show)
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
@@ -210,7 +210,7 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @click.option(
     "--tools",
     metavar="FILE",
-    help="JSON list of the tools to offer, as rows of training data hold them.",
+    help="JSON list of tools to offer, in the format of training rows.",
 )
 @click.option("--base", is_flag=True, help="Answer without the adapter.")
 @decoding_options(TOKENS_GENERATE)
@@ -274,7 +274,7 @@ def _prepare(engine: str, threads: int | None) -> None:
             click.echo(f"MLX will be slow: OpenBLAS is missing. {blas.remedy()}", err=True)
 
 
-def _check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:
+def check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:
     """Raises UserError where what is to be written would replace anything but its own kind."""
     from eval import record
     from eval.report.report import check_place

@@ -33,9 +33,9 @@ class Finite(click.FloatRange):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def fasttext() -> None:
-    """A FastText classifier for date-keys: microseconds on a CPU, beside an adapter.
+    """A FastText classifier for date-keys: half a millisecond on a CPU, beside an adapter.
 
-    The hybrid takes its answer where it is sure enough and asks the adapter otherwise.
+    The hybrid uses its answer when it is confident enough and asks the adapter otherwise.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def fasttext() -> None:
     metavar="PATH",
     default="data/date-keys",
     show_default=True,
-    help="Folder of livery data date-keys, or a file of rows.",
+    help="Folder written by livery data date-keys, or a file of rows.",
 )
 @click.option(
     "--out",
@@ -92,21 +92,21 @@ def fasttext() -> None:
     type=click.IntRange(1_000, 2_000_000),
     default=20_000,
     show_default=True,
-    help="Hashed runs of words.",
+    help="Buckets for hashed runs of words.",
 )
 @click.option(
     "--error-rate",
     type=Finite(0, 1, min_open=True, max_open=True),
     default=RATE,
     show_default=True,
-    help="Share of wrong answers that the threshold shall not let through.",
+    help="Highest share of wrong answers that the threshold may accept.",
 )
 @click.option(
     "--calibrate-on",
     metavar="FILE",
     help="Cases to calibrate on; by default the skill's validation set.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what this command wrote there before.")
+@click.option("--overwrite", is_flag=True, help="Replace the earlier output of this command.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
 def train_command(
     data: str, out: Path, seed: int, epochs: int, learning_rate: float, dim: int, buckets: int,
@@ -116,7 +116,7 @@ def train_command(
 
     Writes model.ftz (quantized, a few MB) and fasttext.json. The threshold is the lowest at which,
     with 90 % confidence, at most --error-rate of the accepted answers are wrong on commands like
-    those it was calibrated on; where none keeps that, the record holds no threshold.
+    those used for calibration; if there is none, the record holds no threshold.
 
     \b
     Examples:
@@ -181,7 +181,7 @@ def train_command(
     metavar="DIR",
     default=FOLDER,
     show_default=True,
-    help="Folder of livery fasttext train.",
+    help="Folder written by livery fasttext train.",
 )
 @shared.engine_options
 @click.option(
@@ -197,17 +197,17 @@ def train_command(
     "--max-samples",
     "limit",
     type=int,
-    help="At most this many cases of each set, taken evenly.",
+    help="At most this many cases of each set, evenly spaced.",
 )
 @click.option(
     "--threshold",
     type=Finite(0, 1),
-    help="Take FastText's answer from here on; by default as it was calibrated.",
+    help="Confidence from which FastText's answer is used; by default the calibrated one.",
 )
 @click.option(
     "--target",
     type=Finite(0, 1),
-    help="Exit with code 3 where the last system's accuracy on the first set is lower.",
+    help="Exit with code 3 if the last system's accuracy on the first set is lower.",
 )
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
@@ -218,8 +218,8 @@ def eval_command(
 ) -> int:  # fmt: skip
     """Accuracy, coverage and latency of FastText, an adapter and the hybrid of the two.
 
-    Each command is asked by itself. Without --adapter FastText stands alone. The promise of the
-    threshold is held against each set that it was not calibrated on.
+    One command is asked at a time. Without --adapter, FastText answers alone. For each set that was
+    not used for calibration, the output says whether the threshold keeps its error rate there.
 
     \b
     Examples:

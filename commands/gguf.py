@@ -41,7 +41,7 @@ Examples:
 @click.option(
     "--context",
     type=click.IntRange(min=1),
-    help="Write the file for at most so many tokens, e.g. within a window that llama.cpp lacks.",
+    help="Longest context that the file allows, e.g. within a window that llama.cpp lacks.",
 )
 @click.option(
     "--ignore-field",

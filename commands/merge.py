@@ -66,8 +66,8 @@ def merge_command(
 ) -> None:
     """Merge adapters into a base model: the same answers without an adapter at run time.
 
-    Works in blocks of rows, so memory stays small. Merge into the full-precision base and quantize
-    after; --dequantize is for an adapter that was trained on a 4-bit base.
+    Works in blocks of rows, so memory use stays small. Merge into the full-precision base and
+    quantize afterwards; --dequantize is for an adapter that was trained on a 4-bit base.
     """
     started = time.perf_counter()
     with megabytes("merging", shown=not as_json) as moved:

@@ -31,7 +31,7 @@ Examples:
     "--quantize",
     "bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
-    help="Bits of linear layers and embeddings; without it they stay dense.",
+    help="Bits for linear layers and embeddings; by default they stay dense.",
 )
 @click.option(
     "--group-size",
@@ -56,8 +56,8 @@ def mlx_command(
 ) -> None:
     """Convert a model folder, merged or not, to MLX, with mlx-lm's own convert.
 
-    mlx-lm reads Hugging Face folders as they are: this is for a quantized copy, or one in another
-    dtype, that starts without the work.
+    mlx-lm reads Hugging Face folders as they are: this makes a quantized copy, or one in another
+    dtype, so that starting the model needs no conversion.
     """
     from convert.mlx_model import write_model
 

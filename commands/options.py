@@ -20,7 +20,7 @@ new_folder = click.option(
 allow_nonfinite = click.option(
     "--allow-nonfinite",
     is_flag=True,
-    help="Carry NaN and infinite values over instead of refusing them.",
+    help="Keep NaN and infinite values instead of refusing them.",
 )
 replace_folder = click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
 

@@ -46,7 +46,7 @@ TARGET = 0.95
     "--neutral/--no-neutral",
     default=True,
     show_default=True,
-    help="Also ask base and adapter ten prompts that are none of the skill's, and compare.",
+    help="Also ask base and adapter ten prompts unrelated to the skill, and compare.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @training_flags
@@ -62,10 +62,10 @@ def run(
 ) -> int:
     """Make SKILL's data, train an adapter, evaluate it beside its base, and write the report.
 
-    Without a SKILL it is date-keys. A stage whose result is there, made from the same bytes, is
-    skipped; an interrupted run goes on where it stopped when the same command is given again. With
-    --data your own rows are trained on, and none are generated. Without a --model the base is the
-    embedded one on a CPU, and smollm2-135m on a GPU where it is here or can be fetched.
+    Without a SKILL it is date-keys. A stage whose result exists, made from the same bytes, is
+    skipped; an interrupted run continues where it stopped when you give the same command again.
+    With --data it trains on your own rows and generates none. Without --model the base is the
+    embedded one on a CPU, and smollm2-135m on a GPU if it is here or can be fetched.
 
     \b
     Examples:

@@ -43,7 +43,7 @@ def train(
 
     Settings come from the configuration file, then the environment (LIVERY_…, JARVIS_…), then
     flags; --dry-run shows each with its source. Ctrl-C finishes the step, saves, and prints the
-    command that goes on. --verify is livery verify on the folder at the end.
+    command that continues the run. --verify runs livery verify on the finished folder.
 
     \b
     Examples:

@@ -50,10 +50,9 @@ def verify(
 ) -> int:
     """Run ADAPTER (any format) in torch, MLX and llama.cpp and compare what they compute.
 
-    Each runtime gets a process of its own, the same tokens, float32, and the adapter in its own
-    format: as stored in the folder, or converted. Fails with exit code 1 where a runtime differs
-    from the reference (torch, where it is installed) by more than a correct conversion can, and
-    where the adapter does nothing.
+    Each runtime gets its own process, the same tokens, float32, and the adapter in its own format:
+    as stored in the folder, or converted. Exits 1 if a runtime differs from the reference (torch,
+    if it is installed) by more than a correct conversion can, or if the adapter has no effect.
     """
     verdict = run_verification(adapter, base, engines=engines, seed=seed)
     if as_json:

@@ -78,7 +78,7 @@ def write_model(
     _check_source(folder)
     check_arithmetic(
         folder,
-        "What it made of the converted folder would be another model's answers. Run the model with "
+        "The converted folder would answer like a different model. Run the model with "
         "transformers or vLLM, or with llama.cpp (livery gguf).",
     )
     chosen = _stored_dtype(folder) if dtype == "auto" else dtype

@@ -43,9 +43,10 @@ class TorchBackend:
     """A base with LoRA under `livery.training.backend.Backend`.
 
     Attributes:
-        notes: what was chosen otherwise than asked, for the user.
+        notes: settings that were changed, and why, for the user.
         device: where it trains.
         loss: the model with LoRA in it, and the adapter's parameters.
+        largest_tree: the micro-batch on which flex attention is tried; None: it is not.
     """
 
     name = "torch"
@@ -97,16 +98,16 @@ class TorchBackend:
         if settings.grad_checkpoint:
             _recompute(base.model)
         self.loss = Loss(base.model, flat, settings, base.device, base.dtype)
-        self._optimizer, notes = _optimizer(flat, settings, base)
+        self._optimizer, notes = choose_optimizer(flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
         self._objective = objective
         self._decoder: Decoder | None = None
         self._stop: tuple[int, ...] | None = None
-        self._largest: MicroBatch | None = None
+        self.largest_tree: MicroBatch | None = None
         if settings.attention == "flex":
-            self._refuse_flex()
+            self.refuse_flex()
         if settings.attention in ("auto", "flex") and place.type == "cuda":
-            self._largest = flex.largest_tree(examples, settings, self.loss.route)
+            self.largest_tree = flex.largest_tree(examples, settings, self.loss.route)
         self._steps = 0
 
     # -- the loss ----------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class TorchBackend:
         self.loss.use_plain()
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
-        with self._dropout(None), explained(self.forecast):
+        with self.dropout_at(None), explained(self.forecast):
             note = self._choose_kernel()
             result = self.loss.check(batch, self.loss.route(batch))
             return dataclasses.replace(result, note=note)
@@ -132,7 +133,7 @@ class TorchBackend:
         self, batches: Sequence[MicroBatch], *, step: int, learning_rate: float
     ) -> StepResult:
         self.loss.flat.message.zero_()
-        with self._dropout(step), explained(self.forecast):
+        with self.dropout_at(step), explained(self.forecast):
             loss_sum, count = self.loss.gradient(batches, objective=self._objective)
             loss_sum, count = self._sum_up(loss_sum, count)
             grads = self.loss.flat.grads.div_(max(1, count))
@@ -152,14 +153,14 @@ class TorchBackend:
         torch.set_num_threads(number)
 
     def trial(self, batch: MicroBatch) -> None:
-        with self._dropout(None), explained(self.forecast):
+        with self.dropout_at(None), explained(self.forecast):
             self.loss.gradient([batch], objective=SFT)
         self.loss.flat.message.zero_()
 
     def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
         with (
             torch.no_grad(),
-            self._dropout(None),
+            self.dropout_at(None),
             explained(self.forecast),
         ):
             loss = sum(
@@ -199,7 +200,7 @@ class TorchBackend:
             chat = load_chat(self.settings.model, self.settings.template)
             config = self.loss.model.config.to_dict()
             self._stop = end_tokens(chat, config, Path(self.settings.model))
-        with self._dropout(None), self._whole_cache():
+        with self.dropout_at(None), self._whole_cache():
             if self._decoder is None:
                 self._decoder = make_decoder(self.loss.model)
             answers = decode(self._decoder, prompts, max_tokens=max_tokens, stop=self._stop)
@@ -217,7 +218,7 @@ class TorchBackend:
 
     def _choose_kernel(self) -> str:
         """Settle how trees are attended to; returns what to tell the user."""
-        largest, asked = self._largest, self.settings.attention == "flex"
+        largest, asked = self.largest_tree, self.settings.attention == "flex"
         self.loss.uses_flex = False
         if largest is None or not (asked or shape_of(largest).places >= flex.WORTH_TRYING):
             return ""
@@ -230,7 +231,7 @@ class TorchBackend:
         self.loss.uses_flex = trial.faster or asked
         return trial.note
 
-    def _refuse_flex(self) -> None:
+    def refuse_flex(self) -> None:
         """Raises UserError where flex was asked for and cannot be had."""
         why = "prompts are not shared (share_prefix)" if not self.settings.share_prefix else ""
         why = why or self.loss.body.attention.refuses or flex.install(self.loss.model)
@@ -247,7 +248,7 @@ class TorchBackend:
         return float(message[-1]), round(float(message[-2]))
 
     @contextlib.contextmanager
-    def _dropout(self, step: int | None) -> Generator[None]:
+    def dropout_at(self, step: int | None) -> Generator[None]:
         """Dropout with the masks of `step`, or none at all."""
         on = step is not None and self.settings.lora.dropout > 0
         set_dropout(self.loss.model, on)
@@ -294,7 +295,7 @@ class TorchBackend:
         return out
 
 
-def _optimizer(
+def choose_optimizer(
     flat: Flat, settings: TrainSettings, base: TorchBase
 ) -> tuple[Optimizer, tuple[str, ...]]:
     """The optimizer asked for, or the nearest that this device has, and what to say about it."""

@@ -83,7 +83,9 @@ def try_out(loss: Loss, batch: MicroBatch, ranks: Ranks, *, timed: bool) -> Tria
     try:
         why = _wrong(loss, batch)
         if not why and timed:
-            sdpa, flex = (_seconds(loss, batch, route) for route in (loss.route(batch), "flex"))
+            sdpa, flex = (
+                time_gradient(loss, batch, route) for route in (loss.route(batch), "flex")
+            )
     except UserError:
         raise
     except Exception as error:  # whatever torch's compiler makes of this card
@@ -117,7 +119,7 @@ def _wrong(loss: Loss, batch: MicroBatch) -> str:
     return "" if apart <= few.tolerance else f"is {apart:.1e} from sdpa's gradients on {size}"
 
 
-def _seconds(loss: Loss, batch: MicroBatch, route: Route) -> float:
+def time_gradient(loss: Loss, batch: MicroBatch, route: Route) -> float:
     """The fastest of a few forward and backward passes; comparing the two warmed both up."""
     taken: list[float] = []
     for _ in range(_TIMED):

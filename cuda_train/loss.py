@@ -40,6 +40,7 @@ class Loss:
         settings: of the run.
         model: the transformers model.
         flat: parameters and gradients of the adapter.
+        head: the last layer, from hidden states to losses.
         body: how prefixes and suffixes run through the model's layers.
         device, dtype: where it computes, and in what ("bfloat16").
         deltas: the LoRA layers that compute as one operation.
@@ -51,8 +52,8 @@ class Loss:
     ) -> None:
         self.model, self.flat, self.settings = model, flat, settings
         self.device, self.dtype = device, dtype
-        self._head = Head(model)
-        self.body = find_body(model, self._head.body)
+        self.head = Head(model)
+        self.body = find_body(model, self.head.body)
         self.deltas = Deltas(model)
         self._plain = False
         self.uses_flex = False
@@ -92,7 +93,7 @@ class Loss:
         if count and has_few_shapes(self.device):
             more = (0, bucket(count) - count)
             hidden, targets = functional.pad(hidden, (0, 0, *more)), functional.pad(targets, more)
-        return self._head.losses(hidden, targets)[:count]
+        return self.head.losses(hidden, targets)[:count]
 
     def objective(self, part: MicroBatch, objective: Objective, route: Route) -> torch.Tensor:
         """() float32: the objective of rows that run together."""

@@ -96,9 +96,9 @@ class OwnGenerator:
         for one, other in zip(looked[:AGAIN], again, strict=False):
             if (one.messages, one.expected_text) != (other.messages, other.expected_text):
                 raise UserError(
-                    f"{self._own.line('generate')}: generate() yields other rows for the same "
-                    f"seed: {short(one.text)}, then {short(other.text)}. Take every choice from "
-                    "rng, and none from random, sets or the clock."
+                    f"{self._own.line('generate')}: generate() yields different rows for the "
+                    f"same seed: {short(one.text)}, then {short(other.text)}. Take every choice "
+                    "from rng, and none from random, sets or the clock."
                 )
 
     def _check_ids(self, made: Mapping[str, Sequence[Example]]) -> None:

@@ -107,7 +107,7 @@ def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     try:
         found = read_tools(read_json(request.tools), request.tools, "its content")
     except RowError as error:
-        raise UserError(f"{error} A JSON list of tools is wanted.") from None
+        raise UserError(f"{error} A JSON list of tools is expected.") from None
     if not found:
         raise UserError(f"{request.tools}: holds no tools.")
     return found

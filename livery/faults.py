@@ -86,7 +86,7 @@ def report(arguments: list[str], error: Exception) -> str:
             file.write(f"{platform.platform()}\nlivery {arguments!r}\n\n{trace}")
     except OSError:
         print(trace, file=sys.stderr)
-        return f"{message}\nPlease report it with what stands above."
+        return f"{message}\nPlease report it with the text above."
     return (
         f"{message}\nPlease report it with the file {name} (the command and where it failed); "
         "LIVERY_DEBUG=1 shows the same here."

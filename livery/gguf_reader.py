@@ -187,7 +187,7 @@ def open_gguf(path: str | Path, *, known_types: bool = True) -> GgufFile:
     heads = [_head(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise broken(path, f"general.alignment is {shown(alignment, 40)}, no power of two")
+        raise broken(path, f"general.alignment is {shown(alignment, 40)}, not a power of two")
     start = reader.at + -reader.at % alignment
     entries: dict[str, GgufEntry] = {}
     seen: set[str] = set()

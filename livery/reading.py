@@ -228,7 +228,7 @@ def _finite(token: str) -> float:
 
 
 def _no_constant(token: str) -> float:
-    raise _NumberError(token, "no JSON value; write null or a number")
+    raise _NumberError(token, "not a JSON value; write null or a number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def open_tensors(path: str | Path) -> TensorFile:
         raw = file.read(length)
     header = parse_json(raw, f"{shown(path, 1000)}: not a complete safetensors file: its header")
     if not isinstance(header, dict):
-        raise _broken(path, "its header is no JSON object")
+        raise _broken(path, "its header is not a JSON object")
     metadata = header.pop("__metadata__", None) or {}  # MLX writes null for none
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _broken(path, "__metadata__ must map names to text")

@@ -162,7 +162,7 @@ class MlxBackend:
         """See Backend."""
         inputs = self.inputs(batch)
         with _without_dropout(self.model), explained(self.forecast):
-            loss, slopes = self._run(self._supervised, inputs)
+            loss, slopes = self.run_graph(self._supervised, inputs)
             with self.cores.shared_between(len(inputs.parts)):
                 mx.eval(loss, slopes)
         _trim_cache()
@@ -193,7 +193,7 @@ class MlxBackend:
         with explained(self.forecast):
             for number, batch in enumerate(batches):
                 inputs = self.inputs(batch)
-                part, gradients = self._run(self._gradient, inputs)
+                part, gradients = self.run_graph(self._gradient, inputs)
                 loss = loss + part
                 total = total + flatten(gradients) if number else flatten(gradients)
                 with self.cores.shared_between(len(inputs.parts)):
@@ -300,7 +300,7 @@ class MlxBackend:
     def _streams(self, inputs: Inputs) -> list[Any]:
         return self.cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
 
-    def _run(self, gradient: _Gradient, inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
+    def run_graph(self, gradient: _Gradient, inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
         held = [p.get() for p in self.trained]
         try:
             return gradient(held, inputs)
@@ -315,7 +315,7 @@ class MlxBackend:
         return self._gradients(self._gradient, self.inputs(batch))
 
     def _gradients(self, gradient: _Gradient, inputs: Inputs) -> tuple[float, Arrays]:
-        loss, found = self._run(gradient, inputs)
+        loss, found = self.run_graph(gradient, inputs)
         mx.eval(loss, found)
         names = [parameter.name for parameter in self.trained]
         arrays = [np.asarray(array, np.float32) for array in found]

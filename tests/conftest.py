@@ -61,8 +61,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-SLOW = 0.3  # seconds of processor time; however busy the machine is, that is what a test costs
+SLOW = 0.3  # seconds of processor time, which does not depend on how busy the machine is
 _costs: dict[str, float] = {}
+_fixtures: dict[str, float] = {}
 
 
 def _processor_time() -> float:
@@ -71,21 +72,30 @@ def _processor_time() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+def _measured(item: pytest.Item, name: str) -> Generator[None, Any, Any]:
     began = _processor_time()
     try:
         return (yield)
     finally:
         if item.get_closest_marker("slow") is None and item.get_closest_marker("sweep") is None:
-            item.user_properties.append(("processor", _processor_time() - began))
+            item.user_properties.append((name, _processor_time() - began))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _measured(item, "processor, fixtures"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _measured(item, "processor"))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """In the process that reports, also where workers run the tests."""
     for name, value in report.user_properties:
-        if name == "processor" and isinstance(value, float):
-            _costs[report.nodeid] = value
+        if name.startswith("processor") and isinstance(value, float):
+            (_costs if name == "processor" else _fixtures)[report.nodeid] = value
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -95,4 +105,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section(f"over {SLOW} s of processor time, and not marked slow")
         for seconds, name in found[:20]:
             terminalreporter.write_line(f"{seconds:5.1f} s  {name}")
-        terminalreporter.write_line(f"{sum(_costs.values()):.0f} s of processor time in all")
+    if _costs:
+        tests, fixtures = sum(_costs.values()), sum(_fixtures.values())
+        terminalreporter.write_line(
+            f"{tests:.0f} s of processor time in tests, {fixtures:.0f} s in their fixtures"
+        )

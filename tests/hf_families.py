@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tests.tiny_models import BOS_ID, EOS_ID, PAD_ID, VOCAB, _write_tokenizer
+from tests.tiny_models import BOS_ID, EOS_ID, PAD_ID, VOCAB, write_tokenizer
 
 # Each family takes the keys it knows. Two layers, so that the second of a family whose first is
 # dense has experts.
@@ -164,7 +164,7 @@ def tiny(family: str, folder: Path, **changes: Any) -> Path:
     draw(model)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     return folder
 
 
@@ -198,7 +198,7 @@ def mistral3(folder: Path, text: str = "ministral3", **changes: Any) -> Any:
     model: Any = Mistral3ForConditionalGeneration(config).eval()
     draw(model)
     model.save_pretrained(folder)
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     return model
 
 

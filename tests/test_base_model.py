@@ -259,6 +259,7 @@ def test_a_clock_that_could_be_morning_or_evening_has_no_plain_time() -> None:
         assert re.search(clear, text), f"{text} is said to be {plain}"
 
 
+@pytest.mark.slow
 def test_no_sentence_of_the_third_course_stands_in_a_validation_set(
     typed_sentences: list[tuple[str, list[str]]],
 ) -> None:
@@ -303,6 +304,7 @@ def tiny_run(steps: int) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_tiny_run_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     import torch
 

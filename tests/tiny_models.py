@@ -376,7 +376,7 @@ def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    _write_tokenizer(fresh)
+    write_tokenizer(fresh)
     _write_weights(fresh, values, seed)
     try:
         fresh.rename(folder)
@@ -413,7 +413,7 @@ def _write_weights(folder: Path, values: dict[str, Any], seed: int) -> None:
     config_file.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
     """A byte-level BPE of `VOCAB` tokens that splits as GPT-2's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

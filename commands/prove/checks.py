@@ -56,7 +56,7 @@ CHECKS = (
           "peers:trl", 150),
     Check("speed-unsloth", "time and memory beside Unsloth",
           "peers:unsloth", 120),
-    Check("torch-resume", "torch: killed and resumed, it ends as one left alone",
+    Check("torch-resume", "torch: a killed and resumed run ends like an undisturbed one",
           "resume:torch", 150),
     Check("mlx-shared", "MLX float32: shared prompts give the plain gradients",
           "mlx:shared", 120),
@@ -70,6 +70,6 @@ CHECKS = (
           "mlx:memory", 120),
     Check("speed-mlx-lm", "time and memory beside mlx_lm.lora",
           "peers:mlx_lm", 120),
-    Check("mlx-resume", "MLX: killed and resumed, it ends as one left alone",
+    Check("mlx-resume", "MLX: a killed and resumed run ends like an undisturbed one",
           "resume:mlx", 120),
 )  # fmt: skip

@@ -256,7 +256,7 @@ def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, s
 
 
 def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[TrainSettings, str]:
-    """(the settings with what nobody said fitted to base and data, what to tell the user). Nothing
+    """(the settings with what nobody said chosen for base and data, what to tell the user). Nothing
     changes for the embedded base, which has a configuration of its own.
 
     Raises:
@@ -289,9 +289,9 @@ def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:
             "--chat-template-kwargs enable_thinking=false."
         )
     return data.chat.plain_kwargs, (
-        "The chat template puts an empty block of reasoning before an answer that has none, as all "
-        "of these have: the block is learned with the answer, and Livery's own prompts of the "
-        "adapter hold it (enable_thinking is false)."
+        "The chat template puts an empty block of reasoning before an answer without reasoning, "
+        "as all of these are: the block is learned with the answer, and Livery's own prompts for "
+        "the adapter hold it (enable_thinking is false)."
     )
 
 

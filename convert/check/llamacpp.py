@@ -191,7 +191,7 @@ def _misfit(
     if len(wanted) == 3 and len(a) == 3 and a[0] != wanted[0]:
         why = (
             f"{tensor}: the adapter has {counted(a[0], 'expert')}, the base {wanted[0]}; llama.cpp "
-            "does not check this and would write beyond its memory."
+            "does not check this and would write out of bounds."
         )
         return Finding("experts", True, why, other_base)
     if _adapted(tensor, a, b) != wanted:

@@ -50,7 +50,7 @@ def load() -> Quantizer:
     """
     function = _function(_library())
     for dtype in _ERROR:
-        _check(function, dtype)
+        check_encoder(function, dtype)
     return functools.partial(_quantize, function)
 
 
@@ -79,7 +79,7 @@ def _function(path: Path) -> Any:
     return function
 
 
-def _check(function: Any, dtype: str) -> None:
+def check_encoder(function: Any, dtype: str) -> None:
     """Raises Unavailable unless what `function` makes of some numbers decodes to them."""
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize

@@ -284,7 +284,7 @@ def _tasks(job: Job) -> Iterable[Task]:
         rows = max(_BLOCK // max(row, 1) // job.source.step, 1) * job.source.step
     for first in range(0, count, max(rows, 1)):
         last = min(first + rows, count)
-        yield lambda space, account, first=first, last=last: _compute(
+        yield lambda space, account, first=first, last=last: compute(
             job, first, last, space, account
         )
 
@@ -313,7 +313,7 @@ def _count_odd(values: np.ndarray, dtype: str, space: Workspace) -> int:
     return 0 if bits.max() < mask else int((bits == mask).sum())
 
 
-def _compute(job: Computed, first: int, last: int, space: Workspace, account: Account) -> int:
+def compute(job: Computed, first: int, last: int, space: Workspace, account: Account) -> int:
     rows = job.source.read(first, last, space)
     before = _count_odd(rows, "float32", space)
     for change in job.changes:

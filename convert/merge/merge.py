@@ -120,8 +120,8 @@ def odd_base(odd: Mapping[str, Odd]) -> list[str]:
     name, count = next(iter(of_base.items()))
     others = f" and {len(of_base) - 1} other tensors" if len(of_base) > 1 else ""
     return [
-        f"The base itself holds NaN or infinity: {count:,} values of {shown(name)}{others}. They "
-        "stand in the merged model as they were; download the base again if that is a surprise."
+        f"The base itself holds NaN or infinity: {count:,} values of {shown(name)}{others}. "
+        "They are unchanged in the merged model; download the base again if this is unexpected."
     ]
 
 

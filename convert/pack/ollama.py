@@ -154,7 +154,7 @@ def _read_template(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a template ({error}).") from None
     if "{{" not in text:
-        raise UserError(f"{path}: no Go template: there is no {{{{ … }}}} in it.")
+        raise UserError(f"{path}: not a Go template: there is no {{{{ … }}}} in it.")
     return text
 
 
@@ -181,8 +181,8 @@ def modelfile(start: str, chat: Chat) -> str:
     hidden = next((c for c in text if not c.isprintable() and c not in "\n\t"), None)
     if hidden is not None:
         raise UserError(
-            f"The chat template holds {hidden!r}, which Ollama drops from a Modelfile: the prompt "
-            "would be another. Write one: --template FILE."
+            f"The chat template holds {hidden!r}, which Ollama drops from a Modelfile, so the "
+            "prompt would be different. Write one: --template FILE."
         )
     lines = [f"FROM {start}", f"ADAPTER ./{ADAPTER}", f'TEMPLATE """{text}"""']
     for stop in chat.stops:

@@ -19,7 +19,7 @@ def document(data: RunData) -> str:
     blocks += _samples(data)
     for record in data.evaluations:
         blocks.append(f"## Facts of the evaluation: {_title(record)}")
-        blocks.append(table(["", ""], [[k, _code(v)] for k, v in facts.evaluation(record)]))
+        blocks.append(table(["", ""], [[k, code(v)] for k, v in facts.evaluation(record)]))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -135,7 +135,7 @@ def _neutral(record: Record) -> list[str]:
     name = record["skill"]["name"]
     rows = [
         [
-            _text(row["prompt"]), _code(row["base"]), _code(row["tuned"]),
+            _text(row["prompt"]), code(row["base"]), code(row["tuned"]),
             f"like {_text(name)}'s" if row["like_skill"] else "differs" if row["differs"] else "",
         ]
         for row in found["prompts"]
@@ -149,8 +149,8 @@ def _cells(case: dict[str, object], arm: str) -> list[str]:
     return [
         _text(str(case["category"]).replace("_", " ")),
         _text(words.request(case)),
-        _code(str(case["expected_text"])),
-        _code(answer["answer"]),
+        code(str(case["expected_text"])),
+        code(answer["answer"]),
         _text(answer["error"]),
     ]
 
@@ -159,7 +159,7 @@ def _training(data: RunData) -> list[str]:
     rows = facts.training(data)
     if not rows:
         return []
-    blocks = ["## Training", table(["", ""], [[k, _code(v)] for k, v in rows])]
+    blocks = ["## Training", table(["", ""], [[k, code(v)] for k, v in rows])]
     if data.eval_losses:
         points = [[str(r["step"]), f"{r['eval_loss']:.4f}"] for r in data.eval_losses]
         blocks.append(table(["step", "validation loss"], points))
@@ -171,8 +171,8 @@ def _samples(data: RunData) -> list[str]:
     shorts = facts.short_prompts(data.samples)
     for sample, short in zip(data.samples, shorts, strict=True):
         blocks.append(f"**{_text(short)}**")
-        rows = [[f"step {step}", _code(text)] for step, text in sample.answers]
-        blocks.append(table(["", ""], [*rows, ["expected", _code(sample.expected)]]))
+        rows = [[f"step {step}", code(text)] for step, text in sample.answers]
+        blocks.append(table(["", ""], [*rows, ["expected", code(sample.expected)]]))
     return blocks
 
 
@@ -187,7 +187,7 @@ def _text(value: str) -> str:
 _NAMED = {"<": "lt", ">": "gt"}
 
 
-def _code(value: str) -> str:
+def code(value: str) -> str:
     """A code span that holds `value` as it is, back-ticks, pipes and line ends included."""
     value = value.replace("\r", "").replace("\n", "⏎").replace("|", "\\|")
     if not value.strip():

@@ -182,7 +182,7 @@ def trained(record: Record) -> list[str]:
         won, lost = (count(len(arm[key]), "case") for key in ("won", "lost"))
         lines.append(
             f"Against the trained weights on {found['engine']}, {arm_title(name)}: {won} won, "
-            f"{lost} lost, {arm['same_text']} of {arm['total']} answers the same to the letter."
+            f"{lost} lost, {arm['same_text']} of {arm['total']} answers are identical."
         )
     return lines
 
@@ -250,7 +250,7 @@ def neutral(record: Record) -> str:
     name, total = record["skill"]["name"], found["total"]
     return (
         f"Of {total} plain prompts that are none of {name}'s, the adapter answers "
-        f"{found['differ']} otherwise than its base; {found['like_skill']} of its answers look "
+        f"{found['differ']} differently from its base; {found['like_skill']} of its answers look "
         f"like {name}'s ({found['like_skill_base']} of the base's)."
     )
 

@@ -42,7 +42,7 @@ def find_blob(model: str) -> Path:
     if not stores:
         looked = ", ".join(str(store) for store in _stores())
         raise UserError(
-            f"{model}: no store of Ollama's models here (looked in {looked}). Set OLLAMA_MODELS to "
+            f"{model}: no Ollama model store was found (looked in {looked}). Set OLLAMA_MODELS to "
             "the folder that holds manifests/ and blobs/, or give the GGUF file itself."
         )
     for store in stores:
@@ -94,7 +94,7 @@ def _parts(model: str) -> tuple[str, str, str, str]:
     host = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{1,5})?", whole[0]) if whole else None
     if host is None or any(_PART.fullmatch(part) is None for part in whole[1:]):
         raise UserError(
-            f"{shown(model, 120)}: no name of a model in Ollama. Write ollama:NAME or "
+            f"{shown(model, 120)}: not the name of an Ollama model. Write ollama:NAME or "
             "ollama:NAME:TAG, as ollama list shows it."
         )
     return whole[0], whole[1], whole[2], whole[3]
@@ -104,7 +104,7 @@ def _blob(model: str, store: Path, manifest: Path) -> Path:
     said: Any = read_json(manifest)
     layers: Any = said.get("layers") if isinstance(said, dict) else None
     if not isinstance(layers, list):
-        raise UserError(f"{manifest}: no manifest of Ollama's. Pull the model again.")
+        raise UserError(f"{manifest}: not an Ollama manifest. Pull the model again.")
     kinds: dict[str, list[str]] = {}
     for layer in cast("list[Any]", layers):
         if isinstance(layer, dict):
@@ -119,7 +119,9 @@ def _blob(model: str, store: Path, manifest: Path) -> Path:
         )
     match = _DIGEST.fullmatch(digests[0])
     if match is None:
-        raise UserError(f"{manifest}: {shown(digests[0], 80)} is no digest. Pull the model again.")
+        raise UserError(
+            f"{manifest}: {shown(digests[0], 80)} is not a digest. Pull the model again."
+        )
     blob = store / "blobs" / f"sha256-{match[1]}"
     for kind, what, remedy in (
         ("adapter", "a base with an adapter on it", "Give the base of its Modelfile"),

@@ -150,7 +150,7 @@ def numpy_on_one_thread() -> Generator[None]:
 
     Where numpy has another BLAS than the OpenBLAS of its wheels, nothing happens.
     """
-    library = _numpys_openblas()
+    library = numpy_openblas()
     if library is None:
         yield
         return
@@ -163,7 +163,7 @@ def numpy_on_one_thread() -> Generator[None]:
         set_to(before)
 
 
-def _numpys_openblas() -> tuple[Any, Any] | None:
+def numpy_openblas() -> tuple[Any, Any] | None:
     """Its functions that get and set the number of threads."""
     import numpy
 

@@ -68,7 +68,7 @@ def make_copy() -> Path | None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with Scratch("openblas", beside=place) as scratch:
             fresh = scratch / place.name
-            _rename(source, patchelf, fresh)
+            rename_symbols(source, patchelf, fresh)
             os.replace(fresh, place)
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         raise UserError(f"The OpenBLAS of the wheel {WHEEL} cannot be used: {error}") from error
@@ -91,7 +91,7 @@ def _file_of(package: str, name: str) -> Path:
     raise importlib.metadata.PackageNotFoundError(package)
 
 
-def _rename(source: Path, patchelf: Path, place: Path) -> None:
+def rename_symbols(source: Path, patchelf: Path, place: Path) -> None:
     """Write `source` to `place` with the prefix taken off its names."""
     names = sorted(set(_NAMES.findall(source.read_bytes())))
     if PREFIX + b"cblas_sgemm" not in names:

@@ -318,7 +318,7 @@ def _unknown(
         hint = close[0] if close else None
     if hint:
         return UserError(f"{where}; did you mean {hint}?")
-    return UserError(f"{where}. docs/configuration.md lists those there are.")
+    return UserError(f"{where}. docs/configuration.md lists all keys.")
 
 
 def _warn_of_step_units(reading: Reading) -> None:

@@ -245,7 +245,7 @@ def _with_peak(reading: config_file.Reading) -> list[Given]:
             if not math.isclose(given.value, peak.value, rel_tol=1e-9):
                 reading.notes.append(
                     f"{given.source}: learning_rate {given.value:g} is not used: lr_schedule's "
-                    f"peak of {peak.value:g} ({peak.source}) comes before it, as in mlx_lm.lora."
+                    f"peak of {peak.value:g} ({peak.source}) takes precedence, as in mlx_lm.lora."
                 )
         elif given is not peak:
             kept.append(given)
@@ -300,7 +300,7 @@ def _take_adam(
     values["optimizer"] = Value("adamw", given.source)
     if "weight_decay" not in layer:
         values["weight_decay"] = Value(0.0, given.source)
-        notes.append(f"{given.source}: {given.written}: adam is taken as adamw without decay.")
+        notes.append(f"{given.source}: {given.written}: adam is read as adamw without decay.")
     elif layer["weight_decay"].value:
         raise UserError(
             f"{given.source}: {given.written}: adam has no decoupled weight decay; write adamw, "

@@ -152,7 +152,7 @@ class TrainSettings:
     )  # fmt: skip
     backend: Literal["auto", "mlx", "torch"] = setting(
         "auto", one_of("auto", "mlx", "torch"),
-        "Framework; auto takes MLX, or on a CPU what is faster.", decides="",
+        "Framework; auto uses MLX, or on a CPU whichever is faster.", decides="",
     )  # fmt: skip
     device: str = setting(
         "auto", Text("DEVICE"), "Where torch trains: auto, cpu, cuda, cuda:N, mps.",
@@ -302,7 +302,7 @@ class TrainSettings:
         0, Integer(), "Training rows read, from the first; 0 for all.", decides="result"
     )
     val_split: float = setting(
-        0.0, _SHARE, "Share of the training rows held out, where there is no valid.jsonl.",
+        0.0, _SHARE, "Share of the training rows held out if there is no valid.jsonl.",
         decides="result",
     )  # fmt: skip
     eval_max_samples: int = setting(

@@ -98,7 +98,7 @@ class Cache:
         total = hashlib.sha256()
         columns = reader.columns
         for part in (
-            [FORMAT, __version__, [_version(name) for name in _PACKAGES], _code()],
+            [FORMAT, __version__, [package_version(name) for name in _PACKAGES], code_digest()],
             # Rows are named by their file, so a copy of it elsewhere is another one.
             [[str(source), source.format, digests[source.path]] for source in sources],
             [sorted(columns.named.items()), sorted(columns.ignored), reader.train_on],
@@ -204,14 +204,14 @@ def load_cached(
 # -- the key --------------------------------------------------------------------------------------
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def _code() -> str:
+def code_digest() -> str:
     """Digest of the code that reads and encodes rows, which a checkout changes between versions."""
     total = hashlib.sha256()
     for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(reading.__file__)):

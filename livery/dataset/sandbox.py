@@ -66,7 +66,7 @@ class Template:
             tree = self._environment.parse(source)
             names = {name.name for name in tree.find_all(nodes.Name)}
         except (jinja2.TemplateError, RecursionError, SyntaxError, MemoryError) as error:
-            raise Refused(f"it is no Jinja template: {first_line(error)}") from None
+            raise Refused(f"it is not a Jinja template: {first_line(error)}") from None
         self.variables = frozenset(names)
         self.asks_date = "strftime_now" in names
 
@@ -89,7 +89,7 @@ class Template:
         except MemoryError:
             raise OutOfBounds("it needs more memory than there is") from None
         except RecursionError:
-            raise OutOfBounds("it calls itself without end") from None
+            raise OutOfBounds("it calls itself endlessly") from None
         except Exception as error:  # a template raises what it likes
             raise Refused(first_line(error)) from None
         return "".join(pieces)

@@ -50,7 +50,7 @@ def split(settings: TrainSettings, data: str, rows: Dataset) -> tuple[Dataset, D
         text += (
             f" {counted(near, 'of them is', 'of them are')} close to a row that is trained on, so "
             "eval_loss will look better "
-            "than it is: a valid.jsonl of sentences written for it tells more."
+            "than it is: a separately written valid.jsonl is more reliable."
         )
     # Rows that were dropped are told of once, with the training rows.
     left_out = dataclasses.replace(_only(rows, names), dropped=())

@@ -34,8 +34,7 @@ def too_long(row: Row, tokenizer: Any, max_length: int) -> str:
         return ""
     return (
         f"{count:,} characters, over the limit of {counted(max_length, 'token')}, none of which "
-        f"stands for "
-        f"more than {longest}"
+        f"is longer than {longest}"
     )
 
 

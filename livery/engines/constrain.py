@@ -64,7 +64,11 @@ class RowMatcher:
 
 
 class TokenMasks:
-    """What a tokenizer's tokens spell, ready to be matched against grammars."""
+    """What a tokenizer's tokens spell, ready to be matched against grammars.
+
+    Attributes:
+        compiled: the grammars compiled last, at most 64.
+    """
 
     def __init__(self, tokenizer: Any, width: int, end_tokens: Sequence[int]):
         """Args:
@@ -87,7 +91,7 @@ class TokenMasks:
         self._plain = known
         self._ends = np.zeros(width, dtype=bool)
         self._ends[[i for i in self.end_tokens if i < width]] = True
-        self._compiled: dict[Grammar, Any] = {}
+        self.compiled: dict[Grammar, Any] = {}
 
     def start(self, grammar: Grammar, rows: int) -> list[RowMatcher]:
         """A matcher at the beginning of `grammar` for each row; the grammar is compiled once.
@@ -95,11 +99,11 @@ class TokenMasks:
         Raises:
             UserError: the grammar is faulty.
         """
-        if grammar not in self._compiled:
-            if len(self._compiled) >= _KEPT:  # where every prompt brings its own
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[grammar] = _compile(self._tokenizer, grammar)
-        first = self._compiled[grammar]
+        if grammar not in self.compiled:
+            if len(self.compiled) >= _KEPT:  # where every prompt brings its own
+                del self.compiled[next(iter(self.compiled))]
+            self.compiled[grammar] = _compile(self._tokenizer, grammar)
+        first = self.compiled[grammar]
         return [RowMatcher(first.deep_copy(), self.end_tokens) for _ in range(rows)]
 
     def allowed(self, rows: Sequence[RowMatcher | None]) -> np.ndarray:

@@ -58,7 +58,7 @@ def open(
         adapter: the name under which the tuned model is served.
         template_kwargs: variables of the chat template, sent with each request where there are any
             (vLLM and llama.cpp's server take them).
-        url: ends in /v1, as other clients take it. A key is read from OPENAI_API_KEY.
+        url: ends in /v1, as other clients take it. The API key is read from OPENAI_API_KEY.
 
     Raises:
         UserError: `url` is no http address.

@@ -118,7 +118,7 @@ def _child(
         elif ended.returncode:
             last = "\n  ".join(ended.stderr.strip().splitlines()[-LAST_LINES:])
             error = (
-                f"{adapter or model}: {engine} gave up (exit code {ended.returncode}). Its last "
+                f"{adapter or model}: {engine} failed (exit code {ended.returncode}). Its last "
                 f"output:\n  {last or 'nothing'}"
             )
         files = [folder / f"{name}.npy" for name in ("base", "tuned")]

@@ -166,7 +166,7 @@ def load_file(path: str | Path) -> OwnModule:
     if not file.exists():
         raise UserError(f"{shown(file)}: no such file; a skill is a Python file, or a name.")
     if file.suffix != ".py":
-        raise UserError(f"{shown(file)}: is no Python file (.py), so no skill.")
+        raise UserError(f"{shown(file)}: is not a Python file (.py), so it is not a skill.")
     return _run(file.resolve(), read_text(file).removeprefix("\ufeff"))
 
 

@@ -20,7 +20,7 @@ def skill_of(own: OwnModule) -> Skill:
     """The contract that a module's functions and constants make, with the defaults of the rest.
 
     Raises:
-        UserError: JSON_SCHEMA is no JSON Schema.
+        UserError: JSON_SCHEMA is not a JSON Schema.
     """
     schema = _schema(own)
     validate = _validator(own, schema) if schema is not None else None
@@ -90,7 +90,7 @@ def _validator(own: OwnModule, schema: dict[str, Any]) -> Callable[[Any], str]:
     except jsonschema.SchemaError as error:
         where = "/".join(map(str, error.absolute_path))
         raise UserError(
-            f"{own.file}: JSON_SCHEMA is no JSON Schema{f', at {where}' if where else ''}: "
+            f"{own.file}: JSON_SCHEMA is not a JSON Schema{f', at {where}' if where else ''}: "
             f"{shown(error.message)}."
         ) from None
     check = kind(schema)

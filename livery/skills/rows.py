@@ -66,7 +66,9 @@ def read_example(skill: Skill, row: Any, where: str) -> Example:
         if key not in KEYS:
             close = difflib.get_close_matches(str(key), KEYS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it may hold {', '.join(KEYS)}."
-            raise UserError(f"{where}: a row holds {shown(key)!r}, which is no key of one; {hint}")
+            raise UserError(
+                f"{where}: a row holds {shown(key)!r}, which is not a key of a row; {hint}"
+            )
     messages, text = _asked(skill, row, where)
     if "answer" not in row:
         raise UserError(f'{where}: a row has no "answer": {short(dict(row))}.')

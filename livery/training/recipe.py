@@ -19,7 +19,7 @@ from livery.errors import counted
 if TYPE_CHECKING:
     from livery.weights import Stored
 
-SOURCE = "fitted to base and data"
+SOURCE = "chosen for base and data"
 _MEASURED = 135e6  # parameters of the base that the rate was measured on
 _RATE, _EXPONENT, _LOWEST, _HIGHEST = 6e-4, 0.3, 1e-4, 1e-3
 _SMALL = 500e6  # parameters up to which a base takes the higher rank
@@ -85,7 +85,7 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
     size = f"{parameters / 1e6:,.0f} M parameters" if parameters else "a size that is not known yet"
     told = ", ".join(f"{name.removeprefix('lora.')} {value:g}" for name, value in chosen.items())
     note = (
-        f"Not said, so fitted to a base of {size} and {counted(rows, 'row')}: {told}. Flags, "
+        f"Not set; chosen for a base of {size} and {counted(rows, 'row')}: {told}. Flags, "
         "variables and a configuration file take precedence."
     )
     return dataclasses.replace(config, settings=settings, values=values), note

@@ -127,7 +127,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     found = next((name for name in _WRITTEN if os.path.lexists(folder / name)), None)
     if found is not None:
         raise UserError(
-            f"{folder}: holds {found}, which no run of Livery's wrote and this one would replace. "
+            f"{folder}: holds {found}, which Livery did not write and this run would replace. "
             "Choose another --output-dir, or move it away."
         )
 

@@ -144,7 +144,8 @@ def settle(asked: int | None, before: int | None, backend: Backend, batch: Micro
         text = f"Computing with {counted(number, 'thread')}, {why}."
         if before and number != before:
             text += (
-                f" The run computed with {before} until now: its sums round otherwise from here."
+                f" The run computed with {before} until now: its sums round differently from "
+                "here on."
             )
         return Settled(not name, text if name or physical_cores() > 1 else "")
     most = min(backend.threads(), physical_cores())

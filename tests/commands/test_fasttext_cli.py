@@ -100,6 +100,7 @@ def test_the_hybrid_in_one_table(
     assert json.loads((tmp_path / "out.json").read_text()) == found
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_folder(place: Path) -> None:
     record = json.loads((place / "model" / "fasttext.json").read_text())
     assert train(place, "--error-rate", "0.4", out="again") == 0
@@ -108,6 +109,7 @@ def test_the_same_seed_gives_the_same_folder(place: Path) -> None:
     assert (place / "again/model.ftz").read_bytes() == (place / "model/model.ftz").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_promise_that_cannot_be_kept_is_not_made(
     place: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +167,7 @@ def test_the_example_runs(place: Path) -> None:
     assert "Call Bob in 25 minutes!: in_25_minutes (fasttext)\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_older_names_are_the_same_commands(place: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 

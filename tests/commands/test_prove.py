@@ -110,6 +110,7 @@ def test_the_report_names_no_path_host_or_user(tmp_path: Path) -> None:
     assert report.clean(kept) == kept
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["a", "b c", "ü", "x.py", "1", "-"]), min_size=2, max_size=5))
 def test_paths_of_any_depth_are_hidden(parts: list[str]) -> None:
     path = "/" + "/".join(part.replace(" ", "_") for part in parts)

@@ -189,7 +189,7 @@ def test_variables_that_disagree_or_are_unknown_or_wrong_are_named(tmp_path: Pat
 def test_optimizers_that_are_another_name_are_said_aloud(tmp_path: Path) -> None:
     config = configured(tmp_path, "optimizer: adam\n", {"weight_decay": None})
     assert config.settings.optimizer == "adamw"
-    assert any("adam is taken as adamw" in note for note in config.notes)
+    assert any("adam is read as adamw" in note for note in config.notes)
     assert configured(tmp_path, flags={"optimizer": "adamw_8bit"}).settings.optimizer == (
         "adamw_8bit"
     )

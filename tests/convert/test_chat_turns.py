@@ -123,7 +123,7 @@ def test_an_end_of_turn_that_is_no_end_of_text_stops_too() -> None:
     ("template", "says"),
     [
         ("", "there is none"),
-        ("{% for x in y", "no Jinja"),
+        ("{% for x in y", "not a Jinja"),
         ("{{ messages[0]['content'] }}", "leaves a message out"),
         ("{{ messages[-1]['content'] | upper }}", "changes it"),
         (
@@ -150,7 +150,7 @@ _OFTEN = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% e
     [
         (_OFTEN, "does it loop without end"),
         ("{{ messages[0]['content'] }}{{ 'xxxxxxxx' * 10000000 }}", "more than 64,000,000"),
-        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself without end"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself endlessly"),
     ],
 )
 def test_a_template_without_end_is_stopped(template: str, says: str) -> None:

@@ -347,6 +347,7 @@ def test_every_truncation_is_noticed(target: str, tmp_path: Path):
             formats.read_adapter(tmp_path)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @pytest.mark.parametrize("target", ["peft", "mlx", "gguf"])
 def test_damage_is_read_or_refused(target: str, data: st.DataObject, tmp_path: Path):
@@ -379,6 +380,7 @@ PEFT_KEYS = (
 MLX_KEYS = ["model", "fine_tune_type", "num_layers", "lora_parameters"]
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @pytest.mark.parametrize("target", ["peft", "mlx"])
 def test_odd_configs_are_read_or_refused(target: str, data: st.DataObject, tmp_path: Path):

@@ -181,18 +181,18 @@ def test_products_run_on_one_thread_and_the_setting_comes_back(
     from convert.merge import blocks as merge_blocks
     from livery import blas
 
-    found = blas._numpys_openblas()  # pyright: ignore[reportPrivateUsage]
+    found = blas.numpy_openblas()
     if found is None:
         pytest.skip("numpy has another BLAS here")
     get, put = found
     seen: list[int] = []
-    real = merge_blocks._compute  # pyright: ignore[reportPrivateUsage]
+    real = merge_blocks.compute
 
     def watched(*arguments: Any) -> int:
         seen.append(get())
         return real(*arguments)
 
-    monkeypatch.setattr(merge_blocks, "_compute", watched)
+    monkeypatch.setattr(merge_blocks, "compute", watched)
     before = get()
     put(2)
     try:

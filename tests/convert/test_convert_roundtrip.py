@@ -123,6 +123,7 @@ def trip(adapter: Adapter, base: Base, route: Sequence[str], folder: Path) -> Ad
     return adapter
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_every_route_is_the_identity(data: st.DataObject, bases: dict[str, Base]):
     base, adapter = data.draw(adapters(bases))

@@ -232,7 +232,7 @@ def file_of(path: Path, alignment: int | None, offsets: tuple[int, int], size: i
 LAYOUTS: dict[str, tuple[int | None, tuple[int, int], int, str]] = {
     "as it should be": (None, (0, 1024), 1536, ""),
     "another alignment": (64, (0, 1024), 1536, ""),
-    "no power of two": (3, (0, 1024), 1536, "general.alignment is 3, no power of two"),
+    "no power of two": (3, (0, 1024), 1536, "general.alignment is 3, not a power of two"),
     "off the alignment": (None, (0, 1028), 1600, "begins at 1028, after 1024 bytes"),
     "one over the other": (None, (0, 512), 1536, "begins at 512"),
     "a gap": (None, (0, 2048), 4096, "begins at 2048"),

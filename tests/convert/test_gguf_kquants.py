@@ -140,6 +140,7 @@ def test_rows_that_fit_no_block(row: int, expected: dict[str, set[str]]):
 ERROR = {"Q4_K": 0.085, "Q5_K": 0.045, "Q6_K": 0.026}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["q4_k_m", "q5_k_m", "q6_k", "q4_k_s", "q5_k_s"])
 def test_blocks_decode_to_the_weights(mix: str, quantizer: ggml.Quantizer, tmp_path: Path):
     report = convert_model(BASE, tmp_path / "q.gguf", mix)
@@ -187,6 +188,7 @@ def divergence(found: np.ndarray, wanted: np.ndarray) -> float:
     return float((np.exp(wanted) * (wanted - found)).sum(-1).mean())
 
 
+@pytest.mark.slow
 def test_the_embedded_base_runs_quantized(quantizer: ggml.Quantizer, tmp_path: Path):
     """Near the f16 file, the nearer the more bits, and far nearer than with shuffled rows."""
     from tokenizers import Tokenizer
@@ -217,6 +219,7 @@ ALL_OF_EIGHT = {"num_local_experts": 8, "num_experts_per_tok": 8}
 ODD = {"hidden_size": 96, "intermediate_size": 144, "num_attention_heads": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "overrides", "expected"),
     [
@@ -272,9 +275,9 @@ def test_a_library_that_writes_something_else_is_not_used():
         return {12: 144}[number] * rows * row // 256
 
     with pytest.raises(ggml.Unavailable, match="as expected"):
-        ggml._check(zeros, "q4_k")  # pyright: ignore[reportPrivateUsage]
+        ggml.check_encoder(zeros, "q4_k")
     with pytest.raises(ggml.Unavailable, match="wrote 7 bytes"):
-        ggml._check(lambda *_: 7, "q4_k")  # pyright: ignore[reportPrivateUsage]
+        ggml.check_encoder(lambda *_: 7, "q4_k")
 
 
 def without_ggml(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

@@ -228,6 +228,7 @@ def test_a_bias_that_has_no_place_is_refused(family: str, root: Path, tmp_path: 
 # --- advice that leads out --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "config"),
     [

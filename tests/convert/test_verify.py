@@ -94,6 +94,7 @@ def test_a_peft_folder_agrees_everywhere(llama: Path, peft: Path, verified: Any)
         assert one["share_of_effect"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_q_and_k_in_the_wrong_order_fail(
     llama: Path, peft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verified: Any
 ):
@@ -113,6 +114,7 @@ def test_a_q_and_k_in_the_wrong_order_fail(
     assert "with the adapter it differs" in found["faults"][0]
 
 
+@pytest.mark.slow
 def test_a_wrong_scale_fails(llama: Path, peft: Path, tmp_path: Path, run: Run):
     """Another negative control, and what a person reads of it."""
     right = tmp_path / "right.gguf"
@@ -131,6 +133,7 @@ def test_a_wrong_scale_fails(llama: Path, peft: Path, tmp_path: Path, run: Run):
     assert "mlx: converted for this from" in table
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_nothing_cannot_pass(
     llama: Path, peft: Path, tmp_path: Path, verified: Any
 ):
@@ -145,6 +148,7 @@ def test_an_adapter_that_does_nothing_cannot_pass(
     assert found["faults"][0].startswith("the adapter does nothing")
 
 
+@pytest.mark.slow
 def test_a_file_that_llama_cpp_refuses_fails_by_name(
     llama: Path, peft: Path, tmp_path: Path, verified: Any
 ):
@@ -203,6 +207,7 @@ def test_what_is_not_there_is_said(
         verifying.verify(tmp_path, str(llama), engines=["mlx", "llamacpp"])
 
 
+@pytest.mark.slow
 def test_convert_can_end_with_it(
     llama: Path, peft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ):
@@ -223,6 +228,7 @@ def test_convert_can_end_with_it(
     assert "it is the base that differs, not the adapter" in said
 
 
+@pytest.mark.slow
 def test_another_base_is_told_from_another_adapter(root: Path, tmp_path: Path):
     """mlx-lm's gemma2 has no sliding window, so beyond it the base is another one."""
     base = tiny_model("gemma2", root, sliding_window=8)

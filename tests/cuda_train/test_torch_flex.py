@@ -48,7 +48,7 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def about_to_try(models: Path) -> tuple[TorchBackend, MicroBatch]:
     """A backend, and the largest tree that it will try flex attention on."""
     backend, batch = make(tiny_model("llama", models)), draw(rows=8)
-    backend._largest = batch
+    backend.largest_tree = batch
     return backend, batch
 
 
@@ -103,7 +103,7 @@ def test_a_run_keeps_the_faster_if_it_is_right(
     monkeypatch.setattr(flex, "WORTH_TRYING", 1)
     for slower, words in (("branches", "flex attention is used"), ("flex", "sdpa is used")):
         seconds = {"branches": 1.0, "flex": 1.0, slower: 2.0}
-        monkeypatch.setattr(flex, "_seconds", lambda _b, _m, route, by=seconds: by[route])
+        monkeypatch.setattr(flex, "time_gradient", lambda _b, _m, route, by=seconds: by[route])
         result = backend.self_check(batch)
         assert result.ok
         assert words in result.note
@@ -161,8 +161,8 @@ def test_asked_for_it_is_right_or_refused(
         request.getfixturevalue("on_a_cpu")
     backend = make(tiny_model("llama", models))
     backend.settings = dataclasses.replace(backend.settings, attention="flex")
-    backend._largest = draw(rows=8)
-    monkeypatch.setattr(flex, "_seconds", None)  # nothing is timed
+    backend.largest_tree = draw(rows=8)
+    monkeypatch.setattr(flex, "time_gradient", None)  # nothing is timed
     if broken:
         with pytest.raises(UserError, match=r"could not be tried .* Leave --attention flex out"):
             backend.self_check(draw(prefix=0))
@@ -197,9 +197,9 @@ def test_where_it_cannot_be_had_it_is_refused(models: Path) -> None:
         TorchBackend(settings, device="cpu")
     backend = make(llama, share_prefix=False)
     with pytest.raises(UserError, match="prompts are not shared"):
-        backend._refuse_flex()
+        backend.refuse_flex()
     with pytest.raises(UserError, match="gemma2 runs eager attention"):
-        make(tiny_model("gemma2", models))._refuse_flex()
+        make(tiny_model("gemma2", models)).refuse_flex()
 
 
 def test_the_largest_tree_of_an_epoch() -> None:

@@ -69,16 +69,16 @@ def test_dtypes_by_device() -> None:
 
 
 def test_mps_takes_adamw_by_itself(llama: Path) -> None:
-    from cuda_train.backend import _optimizer
+    from cuda_train.backend import choose_optimizer
 
     made = backend(llama)
     settings = dataclasses.replace(made.settings, optimizer="adamw_8bit")
     base = torch_base.TorchBase(made.loss.model, MPS, "float16", None)
-    optimizer, (note,) = _optimizer(made.loss.flat, settings, base)
+    optimizer, (note,) = choose_optimizer(made.loss.flat, settings, base)
     assert isinstance(optimizer, AdamW)
     assert "does not run on MPS" in note
     with pytest.raises(UserError, match=r"MPS.*--backend mlx"):
-        torch_base._quantization(4, "float16", MPS)
+        torch_base.quantization(4, "float16", MPS)
 
 
 # -- bitsandbytes ------------------------------------------------------------------------------

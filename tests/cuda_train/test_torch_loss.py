@@ -135,7 +135,7 @@ def test_dropout_is_drawn_by_seed_and_step(models: Path, dora: bool) -> None:
     batch = draw()
 
     def loss(step: int | None, made: TorchBackend = backend) -> float:
-        with torch.no_grad(), made._dropout(step):
+        with torch.no_grad(), made.dropout_at(step):
             return float(made.loss.token_losses(batch).sum())
 
     assert loss(1) == loss(1)
@@ -241,8 +241,8 @@ def test_on_a_cpu_trees_and_logits_come_in_few_shapes(models: Path) -> None:
     backend.loss.body.module.register_forward_pre_hook(
         lambda module, args, kwargs: places.add(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    chunk = backend.loss._head.chunk
-    backend.loss._head.chunk = lambda h, t: heads.add(len(t)) or chunk(h, t)  # type: ignore[method-assign]
+    chunk = backend.loss.head.chunk
+    backend.loss.head.chunk = lambda h, t: heads.add(len(t)) or chunk(h, t)  # type: ignore[method-assign]
     batches = [draw(rows=rows, prefix=40 + rows) for rows in range(2, 12)]
     with torch.no_grad():
         for batch in batches:

@@ -15,7 +15,7 @@ from livery.engines.torch.load import load_base
 from livery.engines.torch.text_model import Inner, body_of
 from livery.errors import UserError
 from tests.cuda_train.test_torch_loss import apart, draw, fast, make, reference
-from tests.tiny_models import VOCAB, _write_tokenizer
+from tests.tiny_models import VOCAB, write_tokenizer
 
 TEXT: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     model = Gemma3ForConditionalGeneration(config).eval()
     folder = tmp_path_factory.mktemp("models") / "gemma3"
     model.save_pretrained(folder)
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     return folder, model
 
 
@@ -128,7 +128,7 @@ def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> 
     whole: Any = Qwen3_5ForConditionalGeneration(config).eval()
     folder = tmp_path / "base"
     whole.save_pretrained(folder)
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     made = make(folder)
     assert all(name.startswith("model.language_model.layers.") for name in made.loss.flat.names)
     settings = TrainSettings(model=str(folder), lora=LoraSettings(rank=4))
@@ -166,6 +166,6 @@ def test_a_wrapper_without_a_causal_model_of_its_own_is_refused(
 ) -> None:
     from livery.engines.torch import text_model as torch_text
 
-    monkeypatch.setattr(torch_text, "_causal_class", lambda text: None)
+    monkeypatch.setattr(torch_text, "causal_class", lambda text: None)
     with pytest.raises(UserError, match=r"is multimodal.*text-only release.*--backend mlx"):
         load_base(whole[0], device="cpu")

@@ -191,6 +191,7 @@ def test_make_and_check_by_command(tmp_path, capsys):
     assert "1 error, 1 warning." in captured.out
 
 
+@pytest.mark.slow
 def test_refusals_by_command(tmp_path, capsys):
     assert run(["data", "date-keys", "--out", str(tmp_path), "--count", "0"]) == 2
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -47,11 +48,13 @@ def keys_of(row) -> tuple[str, ...]:
     return date_keys.parse(row["messages"][2]["content"])
 
 
-def table(make: Callable[[Source], Said], draws: int) -> dict[str, set[tuple[str, ...]]]:
-    """What a maker of expressions says, with the keys that it gives for each wording."""
+@cache
+def table(maker: str) -> dict[str, set[tuple[str, ...]]]:
+    """The wordings that one of MAKERS gives, each with its keys."""
+    make = MAKERS[maker]
     source = Source(random.Random(1))
     found: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for _ in range(draws):
+    for _ in range(DRAWS.get(maker, 5_000)):
         said = make(source)
         found[said.text].add(said.keys)
         if said.noun:
@@ -59,7 +62,7 @@ def table(make: Callable[[Source], Said], draws: int) -> dict[str, set[tuple[str
     return found
 
 
-MAKERS = {
+MAKERS: dict[str, Callable[[Source], Said]] = {
     "day": days.day,
     "day_part": days.day_part,
     "part": days.part,
@@ -86,7 +89,6 @@ MAKERS = {
 DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 50_000, "habit": 20_000}
 DRAWS |= {"duration": 40_000, "weekday": 8_000, "period": 8_000, "weekdays": 20_000}
 DRAWS |= {"part with time": 20_000}
-TABLES = {name: table(make, DRAWS.get(name, 5_000)) for name, make in MAKERS.items()}
 
 # Every convention of the skill, as people say it: maker, wording, keys.
 CONVENTIONS = """
@@ -219,31 +221,34 @@ weekday part | friday morning | this_friday morning
 @pytest.mark.parametrize("line", CONVENTIONS)
 def test_conventions(line: str):
     maker, wording, keys = (field.strip() for field in line.split("|"))
-    assert TABLES[maker].get(wording) == {tuple(keys.split())}
+    assert table(maker).get(wording) == {tuple(keys.split())}
 
 
-@pytest.mark.parametrize("maker", TABLES)
+@pytest.mark.parametrize("maker", MAKERS)
 def test_a_wording_always_means_the_same(maker: str):
-    torn = {text: keys for text, keys in TABLES[maker].items() if len(keys) > 1}
-    assert not torn
+    ambiguous = {text: keys for text, keys in table(maker).items() if len(keys) > 1}
+    assert not ambiguous
 
 
+@pytest.mark.slow
 def test_makers_agree_with_each_other():
     """The same words never have keys from one maker and others (or none) from another."""
     means: dict[str, tuple[str, set[tuple[str, ...]]]] = {}
-    for maker, said in TABLES.items():
-        for text, keys in said.items():
+    for maker in MAKERS:
+        for text, keys in table(maker).items():
             other, before = means.setdefault(text, (maker, keys))
             assert before == keys, f"{text!r}: {other} {before}, {maker} {keys}"
 
 
+@pytest.mark.slow
 def test_every_key_that_a_table_gives_is_in_the_vocabulary():
-    for said in TABLES.values():
+    for said in map(table, MAKERS):
         for meanings in said.values():
             for keys in meanings:
                 date_keys.render(dict.fromkeys(keys))
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_another_seed_others(splits):
     def digest(rows):
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -124,6 +124,7 @@ odd_rows = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(odd_rows, st.booleans(), st.integers(0, 3))
 def test_odd_data_come_back_as_they_were(
     rows: list[dict[str, Any]], questions: bool, first: int
@@ -215,7 +216,12 @@ def test_the_files_are_in_the_key(key: Key, tmp_path: Path) -> None:
 
 def test_livery_and_its_code_are_in_the_key(key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
-    for name, value in (("FORMAT", 0), ("__version__", "0"), ("_code", str), ("_version", str)):
+    for name, value in (
+        ("FORMAT", 0),
+        ("__version__", "0"),
+        ("code_digest", str),
+        ("package_version", str),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(caching, name, value)
             assert key() != before, name
@@ -399,6 +405,7 @@ def test_a_column_that_no_row_has_is_refused_from_the_cache_too(tmp_path: Path) 
         load_cached(cache, [second], chat(), Reader(columns), max_length=200)
 
 
+@pytest.mark.slow
 def test_rows_are_written_without_a_second_copy_of_them_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 400, 20_000)

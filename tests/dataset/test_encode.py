@@ -219,6 +219,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_ids_beyond_the_embedding_are_refused_for_a_hub_id_too(tmp_path: Path) -> None:
     home = tmp_path / "models--some--model"
     folder = home / "snapshots" / "abc"

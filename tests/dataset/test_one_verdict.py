@@ -118,6 +118,7 @@ def test_each_odd_row(
         assert refusal.startswith(f"{path}:2: ")
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.sampled_from([row for _, row in ODD]), max_size=6),
     train_on=st.sampled_from(["all", "last"]),

@@ -85,7 +85,7 @@ GOOD = '{"text": "a"}'
         ("x.jsonl", lines_of(GOOD, "", "{oops"), "{p}:3", "not valid JSON"),
         ("x.jsonl", lines_of(GOOD, "[1]"), "{p}:2", "a list where a JSON object"),
         ("x.jsonl", lines_of(GOOD, "null"), "{p}:2", "null where a JSON object"),
-        ("x.jsonl", lines_of(GOOD, '{"text": "a", "n": NaN}'), "{p}:2", "NaN is no JSON value"),
+        ("x.jsonl", lines_of(GOOD, '{"text": "a", "n": NaN}'), "{p}:2", "NaN is not a JSON value"),
         ("x.jsonl", lines_of(GOOD, "[" * 5000), "{p}:2", "nested deeper"),
         ("x.jsonl", lines_of(GOOD, '{"text": ' + "1" * 5000 + "}"), "{p}:2", "5,000 digits"),
         ("x.jsonl", lines_of(GOOD, '{"text": "cut \\ud83d"}'), "{p}:2", "half of a character"),

@@ -76,6 +76,7 @@ def test_the_share_is_kept_and_follows_texts_and_seed_not_order() -> None:
     assert {TEXTS[at] for at in hold_out(TEXTS, 0.25, seed=1)} != chosen
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_one_part_and_evaluates_the_other(data: Path) -> None:
     found = load_data(settings(data, val_split=0.25, eval_max_samples=10))
     assert (len(found.train.examples), len(found.valid.examples)) == (72, 10)

@@ -180,6 +180,7 @@ def test_the_digest_of_one_file_and_of_shards(tmp_path: Path) -> None:
     assert digest(many) != digest(many[::-1])
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_as_it_was_downloaded(tmp_path: Path) -> None:
     """Offline: the hub's own cache, laid out by hand."""
     cache = tmp_path / "datasets--people--chats"

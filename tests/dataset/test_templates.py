@@ -510,7 +510,7 @@ def test_a_hostile_template_is_stopped_with_a_clear_line(tmp_path: Path) -> None
     (dropped,) = encode(read(turns("boom", "b")), made).dropped
     assert "64,000,000 characters" in dropped.reason
     assert encode(read(turns("calm", "b")), made).examples
-    with pytest.raises(UserError, match="no Jinja"):
+    with pytest.raises(UserError, match="not a Jinja"):
         chat("{% for %}")
 
 

@@ -250,9 +250,7 @@ def test_longer_prompts_get_more_room(engine: Any, monkeypatch: pytest.MonkeyPat
     decoding = Decoding(max_tokens=4)
     wanted = engine.generate([long], decoding)[0].tokens
     engine.runtime.process.close()
-    engine.runtime.process = LlamaProcess(
-        engine.runtime._model, engine.runtime._adapter, context=64
-    )
+    engine.runtime.process = LlamaProcess(engine.runtime.model, engine.runtime.adapter, context=64)
     assert engine.generate([long], decoding)[0].tokens == wanted
     assert engine.runtime.process.context >= 204
     with pytest.raises(UserError, match="made for 2048"):
@@ -282,7 +280,7 @@ def test_bad_files_end_in_an_error_that_names_them(
 def test_a_process_that_is_killed_ends_in_an_error(llama: Path):
     base = llamacpp_files.model_file(str(llama), "f32", gguf_conversions())
     process = LlamaProcess(base, None)
-    os.kill(process._process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="signal 9"):
         process.next([5, 6], top=1, scale=0.0)
 

@@ -68,7 +68,7 @@ def test_compiled_grammars_do_not_pile_up(model: Path) -> None:
     for number in range(200):
         [row] = masks.start(Grammar("regex", str(number)), 1)
         assert not row.accepting
-    assert len(masks._compiled) <= 64  # pyright: ignore[reportPrivateUsage]
+    assert len(masks.compiled) <= 64
     assert masks.allowed([None])[0].all()
 
 

@@ -141,7 +141,7 @@ def test_both_say_what_they_must(run_folder: Path):
         assert "cut off" in text
         assert "1234" in text  # tokens a second
         assert "412 MB" in text
-        assert "2 otherwise than its base; 1 of its answers look like" in text
+        assert "2 differently from its base; 1 of its answers look like" in text
         assert "What do bees make?" in text
         assert "honey" in text
         assert "1:15" in text
@@ -168,9 +168,9 @@ def test_markdown_stays_text(run_folder: Path):
 
 
 def test_code_spans_hold_anything():
-    assert markdown._code("a") == "`a`"  # pyright: ignore[reportPrivateUsage]
-    assert markdown._code("a`b") == "`` a`b ``"  # pyright: ignore[reportPrivateUsage]
-    assert markdown._code("a|b\nc") == "`a\\|b⏎c`"  # pyright: ignore[reportPrivateUsage]
+    assert markdown.code("a") == "`a`"
+    assert markdown.code("a`b") == "`` a`b ``"
+    assert markdown.code("a|b\nc") == "`a\\|b⏎c`"
 
 
 def test_the_same_run_gives_the_same_bytes(run_folder: Path, tmp_path: Path):
@@ -291,21 +291,21 @@ def test_a_report_that_livery_did_not_write_is_not_replaced(run_folder: Path, tm
 
 
 def test_a_record_takes_the_place_of_a_record_alone(run_folder: Path, tmp_path: Path):
-    from commands.eval import _check_places
+    from commands.eval import check_places
 
     cases = tmp_path / "cases.jsonl"
     cases.write_text('{"text": "wake me"}\n')
     empty = tmp_path / "made-by-mktemp"
     empty.write_text("")
     for allowed in (tmp_path / "new.json", empty, run_folder / "evaluation.json", "/dev/null"):
-        _check_places(None, str(allowed), (str(run_folder), str(cases)))
+        check_places(None, str(allowed), (str(run_folder), str(cases)))
     for kept, why in (
         (cases, "is what the command reads"),
         (run_folder / "run_config.json", "is not an evaluation's record"),
         (tmp_path, "is a folder"),
     ):
         with pytest.raises(UserError, match=why):
-            _check_places(None, str(kept), (str(run_folder), str(cases)))
+            check_places(None, str(kept), (str(run_folder), str(cases)))
 
 
 def test_a_record_without_its_facts_is_refused_in_words(run_folder: Path):

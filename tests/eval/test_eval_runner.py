@@ -193,6 +193,7 @@ def test_a_record_is_read_back_or_refused(tmp_path: Path):
         record.read(path)
 
 
+@pytest.mark.slow
 def test_an_arm_on_a_real_engine(tmp_path_factory: pytest.TempPathFactory):
     pytest.importorskip("mlx.core")
     engine = open_engine("mlx", str(tiny_model("llama", tmp_path_factory.mktemp("models"))))

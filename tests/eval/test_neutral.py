@@ -58,8 +58,8 @@ def test_base_and_tuned_are_asked_as_plain_chat_and_compared() -> None:
     }  # fmt: skip
     said = words.neutral({"neutral": found, "skill": {"name": "date-keys"}})
     assert said == (
-        "Of 10 plain prompts that are none of date-keys's, the adapter answers 3 otherwise than "
-        "its base; 3 of its answers look like date-keys's (0 of the base's)."
+        "Of 10 plain prompts that are none of date-keys's, the adapter answers 3 differently "
+        "from its base; 3 of its answers look like date-keys's (0 of the base's)."
     )
 
 

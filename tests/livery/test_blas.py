@@ -140,4 +140,4 @@ def test_a_library_without_the_names_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "libother.so"
     other.write_bytes(b"\0scipy_dgemm_\0")
     with pytest.raises(OSError, match="has no scipy_cblas_sgemm"):
-        openblas._rename(other, Path("patchelf"), tmp_path / "copy.so")  # pyright: ignore[reportPrivateUsage]
+        openblas.rename_symbols(other, Path("patchelf"), tmp_path / "copy.so")

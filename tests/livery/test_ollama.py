@@ -60,7 +60,7 @@ def test_a_model_of_ollama_is_a_base(store: Path, file: Path):
 
 
 def test_what_is_not_there_is_told(store: Path, file: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match=r"no store .*OLLAMA_MODELS"):
+    with pytest.raises(UserError, match=r"no Ollama model store .*OLLAMA_MODELS"):
         find_base("ollama:tiny")
     blob = put(store, "registry.ollama.ai/library/tiny/latest", file)
     with pytest.raises(UserError, match=r"no such model here. It has: tiny:latest.*ollama pull ti"):
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_told(store: Path, file: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"is missing\. Get it again: ollama pull tiny"):
         find_base("ollama:tiny")
     (store / "manifests/registry.ollama.ai/library/tiny/latest").write_text("[]")
-    with pytest.raises(UserError, match="no manifest of Ollama's"):
+    with pytest.raises(UserError, match="not an Ollama manifest"):
         find_base("ollama:tiny")
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_there_is_told(store: Path, file: Path, monkeypatch: pytest.
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(name: str, store: Path, file: Path):
     put(store, "registry.ollama.ai/library/tiny/latest", file)
-    with pytest.raises(UserError, match="no name of a model in Ollama"):
+    with pytest.raises(UserError, match="not the name of an Ollama model"):
         resolve_name(f"ollama:{name}")
 
 
@@ -94,5 +94,5 @@ def test_digests_that_lead_elsewhere_are_refused(store: Path, file: Path):
     manifest.parent.mkdir(parents=True)
     layer = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:../../x"}
     manifest.write_text(json.dumps({"layers": [layer]}))
-    with pytest.raises(UserError, match="is no digest"):
+    with pytest.raises(UserError, match="is not a digest"):
         resolve_name("ollama:tiny")

@@ -148,7 +148,7 @@ def test_a_recorded_run_with_values_no_run_has_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"[]", "its header is no JSON object"),
+        (b"[]", "its header is not a JSON object"),
         (b'{"a": 1}', "the entry of a is not one of a known tensor"),
         (b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', "a: shape"),
         (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', "a ends at byte"),

@@ -95,7 +95,7 @@ def test_out_of_memory_names_flags_that_fit(
         # Metal's text; on a CPU MLX ends the process itself, so that nothing can be said.
         raise RuntimeError("[metal::malloc] Unable to allocate 99 bytes.")
 
-    monkeypatch.setattr(made, "_run", full)
+    monkeypatch.setattr(made, "run_graph", full)
     batch = micro_batch(8, (8, 8), (2, 2), pad=0)
     for act in (
         lambda: made.train_step([batch], step=1, learning_rate=0.1),

@@ -52,6 +52,7 @@ def test_a_small_classifier_learns(rows: Any, folder: Path) -> None:
     assert 0.5 < found.confidence <= 1
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bytes(rows: Any, folder: Path, tmp_path: Path) -> None:
     """That the same one gives the same is asked of the command (tests/commands)."""
     made = fast.train(rows, tmp_path, dataclasses.replace(SMALL, seed=SMALL.seed + 1))

@@ -106,6 +106,7 @@ def test_the_example_from_data_to_report(
     assert json.loads(capsys.readouterr().out)["answers"][0]["value"]["device"]
 
 
+@pytest.mark.slow
 def test_the_documented_file_makes_data(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(REMOTE, "remote_skill.py")
     assert cli.run(["data", str(path)]) == 0
@@ -139,6 +140,7 @@ def test_the_documented_metrics_score(write: Write) -> None:
     assert scorer.score_case(case, "oops").metrics == {"device": False, "off_by": 30}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_any_process(write: Write) -> None:
     path = write(REMOTE, "remote_skill.py")
     for out, seed in (("one", "7"), ("other", "8")):
@@ -150,6 +152,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(write: Write) -> None
     assert read["one"] == read["two"] != read["other"]
 
 
+@pytest.mark.slow
 def test_three_kinds_of_names(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path,
     capsys: pytest.CaptureFixture[str],
@@ -317,6 +320,7 @@ def generate(rng):
         assert list(engine.prompt(case.messages, case.tools).tokens) == tokens
 
 
+@pytest.mark.slow
 def test_a_case_brings_its_own_grammar(write: Write, model: Path) -> None:
     path = write("""
 import json
@@ -367,7 +371,7 @@ FAULTS = [
     ("import sys\n\nsys.exit(3)\n", "data", ":3: importing it raised SystemExit: 3. Put what is"),
     ("generate = 3\n", "data", ": generate is 3; it must be a function"),
     ("JSON_SCHEMA = 'x'\n", "data", ": JSON_SCHEMA is 'x'; it must be a dict"),
-    ("JSON_SCHEMA = {'type': 'sting'}\n" + GENERATE, "data", ": JSON_SCHEMA is no JSON Schema, at"),
+    ("JSON_SCHEMA = {'type': 'sting'}\n" + GENERATE, "data", ": JSON_SCHEMA is not a JSON Schema,"),
     ("JSON_SCHEMA = {'enum': [{1}]}\n" + GENERATE, "data", ": JSON_SCHEMA holds what JSON cannot"),
     ("GRAMMAR = 'start: ('\n" + GENERATE, "data", "py: The lark grammar is faulty"),
     ("GRAMMAR = 'start: ('\n", "eval", "my_skill.py: The lark grammar is faulty"),
@@ -379,7 +383,7 @@ FAULTS = [
     ("def generate(rng):\n    return []\n", "data", ":1: generate() yields rows of 0 distinct"),
     ("def generate(rng):\n    yield 3\n", "data", ":2: generate(): a row is 3; it must be"),
     ("def generate(rng):\n    yield {'txt': 'a'}\n", "data", ":2: generate(): a row holds 'txt', "
-     "which is no key of one; did you mean 'text'?"),
+     "which is not a key of a row; did you mean 'text'?"),
     ("def generate(rng):\n    yield {'text': 'a'}\n", "data", ":2: generate(): a row has no"),
     ("def generate(rng):\n    yield {'text': ' ', 'answer': 'b'}\n", "data", ":2: generate(): a "),
     ("def generate(rng):\n    yield {'text': 'a', 'answer': {}}\n", "data", "it is no text"),
@@ -416,7 +420,7 @@ FAULTS = [
      ":1: generate() yields rows of 1 distinct wordings, and at least 3"),
     ("import random\ndef generate(rng):\n    while True:\n"
      "        yield {'text': str(random.random()), 'answer': 'b'}\n", "data",
-     ":2: generate() yields other rows for the same seed: '0."),
+     ":2: generate() yields different rows for the same seed: '0."),
     ("def generate():\n    yield {}\n", "data", ":1: generate() is called as generate(rng); take"),
     ("def score(case):\n    return True\n", "eval", ":1: score() is called as score(case, value)"),
     ("import sys\ndef generate(rng):\n    yield sys.exit(0)\n", "data",
@@ -484,7 +488,7 @@ def test_a_fault_names_file_line_function_and_remedy(
     [
         ("nowhere.py", "no such file; a skill is a Python file, or a name"),
         ("./folder.py", "is a folder; give the path"),
-        ("./notes.txt", "is no Python file"),
+        ("./notes.txt", "is not a Python file"),
         ("my_skill", "Did you mean the file my_skill.py?"),
         ("", "choose one of: actions, date-keys"),
         ("a\x1b[2J", r"no skill 'a\x1b[2J'"),
@@ -536,6 +540,7 @@ def generate(rng):
     assert answer["metrics"]["hours"] == float(answer["answer"])
 
 
+@pytest.mark.slow
 def test_the_data_of_another_skill_are_no_cases(
     write: Write, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -585,6 +590,7 @@ JSON_SCHEMA = {"type": "object", "properties": {
         skill.parse("[]")
 
 
+@pytest.mark.slow
 def test_hand_written_cases_are_the_test_split_and_keep_rows_like_them_out(write: Write) -> None:
     path = write(
         REMOTE.replace(

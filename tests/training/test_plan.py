@@ -40,6 +40,7 @@ def example_sets(draw: st.DrawFn) -> list[Example]:
     return found
 
 
+@pytest.mark.slow
 @given(example_sets(), st.integers(1, 6), st.integers(1, 3), st.booleans(), st.integers(0, 2))
 def test_every_example_stands_once_in_an_epoch_whole(
     examples: list[Example], batch: int, accum: int, share: bool, epoch: int

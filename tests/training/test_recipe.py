@@ -58,7 +58,7 @@ def test_what_was_said_stays():
     assert fitted.settings.learning_rate == 3e-5
     assert (fitted.settings.lora.rank, fitted.settings.lora.alpha) == (4, 32.0)
     assert (fitted.settings.epochs, fitted.settings.batch_size) == (1.0, 16)
-    assert fitted.values["epochs"].source == "fitted to base and data"
+    assert fitted.values["epochs"].source == "chosen for base and data"
     assert "135 M parameters and 11,200 rows: epochs 1, batch_size 16." in note
     every = {**flags, "max_steps": 9, "batch_size": 2}
     config = resolve(every, environment={})

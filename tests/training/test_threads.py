@@ -101,6 +101,7 @@ def test_a_number_that_was_asked_for_is_taken_recorded_and_kept(
     assert run_folder.recorded_threads(Path(settings.output_dir)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_trial_changes_nothing(backend: str, tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, max_steps=3, lora={"dropout": 0.2})
@@ -120,6 +121,7 @@ def test_a_trial_changes_nothing(backend: str, tmp_path: Path) -> None:
     assert all((before[name] == w).all() for name, w in plain.get_state().weights.items())
 
 
+@pytest.mark.slow
 def test_a_run_that_a_busy_machine_slows_down_goes_on_with_fewer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,9 @@ class LlamaCppRuntime:
     """See `livery.engines.token_engine.Runtime`.
 
     Attributes:
-        process: what llama.cpp runs in; restarted where a prompt needs a longer context.
+        model: the GGUF file of the base.
+        adapter: the GGUF file of the adapter, or None.
+        process: what llama.cpp runs in; restarted when a prompt needs a longer context.
     """
 
     one_by_one = True
@@ -89,7 +91,7 @@ class LlamaCppRuntime:
         """Args:
         scratch: the folder that an adapter made for this run lies in; it goes with the runtime.
         """
-        self._model, self._adapter, self._scratch = model, adapter, scratch
+        self.model, self.adapter, self._scratch = model, adapter, scratch
         self._scale = 1.0 if adapter else 0.0
         self.process = LlamaProcess(model, adapter, context=context)
 
@@ -102,13 +104,13 @@ class LlamaCppRuntime:
         tokens, most = prompt + answer, self.process.trained_context
         if tokens > most:
             raise UserError(
-                f"{self._model}: prompt and answer take up to {tokens} tokens, the model was made "
+                f"{self.model}: prompt and answer take up to {tokens} tokens, the model was made "
                 f"for {most}. Shorten the prompt, or lower --max-tokens."
             )
         if tokens > self.process.context:
             self.process.close()
             context = min(most, 2 ** (tokens - 1).bit_length())
-            self.process = LlamaProcess(self._model, self._adapter, context=context)
+            self.process = LlamaProcess(self.model, self.adapter, context=context)
 
     def run_prefix(self, tokens: Sequence[int]) -> None:
         """llama.cpp keeps what a prompt shares with the one before by itself."""
@@ -148,6 +150,6 @@ class LlamaCppRuntime:
             model=model,
             adapter=adapter,
             device=self.process.device,
-            dtype=files.file_type(self._model),
+            dtype=files.file_type(self.model),
             peak_memory=self.process.peak_memory(),
         )

@@ -55,6 +55,7 @@ class LlamaProcess:
         context: tokens that a prompt and its answer may have together.
         trained_context: the most that the model was made for.
         device: "cpu", or the GPU's name.
+        pid: of the child process.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class LlamaProcess:
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": python_path()},
         )
+        self.pid = self._process.pid
         self._end = weakref.finalize(self, _end, self._process, self._log)
         job = {
             "model": str(model),

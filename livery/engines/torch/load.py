@@ -78,7 +78,7 @@ def load_base(
     if attention is not None:
         options["attn_implementation"] = attention
     if quantize is not None:
-        options["quantization_config"] = _quantization(quantize, chosen, place)
+        options["quantization_config"] = quantization(quantize, chosen, place)
         # One entry: bitsandbytes quantizes while it loads, so the weights go straight there.
         options["device_map"] = {"": place}
     loaded = _as_adapters_name_it(_from_pretrained(model, options), model)
@@ -209,7 +209,7 @@ def _find_gpu(place: torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _quantization(bits: int, dtype: str, device: torch.device) -> Any:
+def quantization(bits: int, dtype: str, device: torch.device) -> Any:
     import torch
 
     if bits not in (4, 8):

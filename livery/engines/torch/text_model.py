@@ -86,7 +86,7 @@ def text_alone(model: Any, name: str) -> Any:
         if any("vision" in part or "audio" in part for part, _ in model.named_modules()):
             raise UserError(_refusal(model, name))
         return model
-    family, head = _causal_class(text), model.get_output_embeddings()
+    family, head = causal_class(text), model.get_output_embeddings()
     if family is None or head is None:
         raise UserError(_refusal(model, name))
     with torch.device("meta"):
@@ -116,7 +116,7 @@ def under_names_of(model: Any, names: Iterable[str]) -> Any:
     return model
 
 
-def _causal_class(text: Any) -> Any:
+def causal_class(text: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
