@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def make_data(folder: Path, skill: str, seed: int) -> None:
-    """Generate the skill's data; what was edited in the folder is renamed and told of.
+    """Generate the skill's data; files that were edited are renamed and reported.
 
     Raises:
         UserError: the skill has no generator, or the folder holds something else.

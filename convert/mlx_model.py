@@ -61,11 +61,11 @@ def write_model(
         dtype: of what stays floating: "auto" keeps what the weights are stored in.
         overwrite: replace what an earlier call wrote there.
         allow_nonfinite: write NaN and infinity, the model's own or new in `dtype`.
-        progress: told of (bytes written, bytes in all, estimated).
+        progress: called with (bytes written, estimated bytes in all).
 
     Raises:
-        UserError: MLX is missing, the folder is no model that mlx-lm knows or one that it
-            computes otherwise, it is quantized already, it holds NaN or infinity or values beyond
+        UserError: MLX is missing, the folder is not a model that mlx-lm knows or is one that it
+            computes differently, it is quantized already, it holds NaN or infinity or values beyond
             `dtype`, or nothing in it can be quantized as asked.
     """
     check_link(out)

@@ -1,4 +1,4 @@
-"""Which modules an adapter covers, said in as few names as are safe."""
+"""Which modules an adapter covers, in as few names as is safe."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def adapter_folder(adapter: str) -> Path:
 def complete_options(
     engine: str, given: dict[str, Any], origin: Origin, model: str, adapter: str | None
 ) -> dict[str, Any]:
-    """The engine's options with what the adapter knows where nothing was said."""
+    """The engine's options completed with what the adapter records."""
     options = dict(given)
     asked = {name: options.pop(name, None) for name in TEMPLATE_OPTIONS}
     known = origin.template

@@ -96,6 +96,14 @@ def test_the_examples_run(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_every_example_is_run_by_a_test() -> None:
+    """An example that no test names would be the first to break unnoticed."""
+    here = Path(__file__).parent
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in here.rglob("test_*.py"))
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert {name for name in examples if f'"{name}"' not in tests} == set()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

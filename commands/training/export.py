@@ -35,7 +35,7 @@ def export(
         tokenizer: saved with the adapter where the run gave it another chat template; else the
             base's own files are copied.
         facts: of the run, for the model card.
-        say: told of what a format could not carry.
+        say: called with what a format cannot hold.
 
     Raises:
         UserError: the disk is full or the folder may not be written.

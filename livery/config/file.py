@@ -1,7 +1,7 @@
 """Read a configuration file, ours or mlx-lm's, into settings with the line each stands on.
 
-Keys are mlx-lm's where it has them. What mlx-lm knows and we do not honour is said aloud; what
-neither knows is an error that suggests the right key.
+Keys are mlx-lm's where it has them. A key that mlx-lm knows and Livery does not use gives a
+note; a key that neither knows is an error that suggests the right one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Given:
 
 @dataclass
 class Reading:
-    """What a file says: values, and what must be said aloud about it."""
+    """What a file gives: values, and notes for the user about it."""
 
     path: Path
     given: list[Given] = field(default_factory=list[Given])

@@ -200,7 +200,7 @@ _SWITCHES = ("LIVERY_CACHE", "LIVERY_DEBUG")
 
 
 def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[str]]:
-    """What LIVERY_… and the older JARVIS_… variables say, and what must be said about them.
+    """What LIVERY_… and the older JARVIS_… variables set, and notes for the user about them.
 
     Raises:
         UserError: a value of the wrong kind; the variable is named.

@@ -293,7 +293,7 @@ class TrainSettings:
         (), Several(("tensorboard", "wandb", "trackio", "mlflow", "swanlab")),
         "Trackers to report to, separated by commas; may be repeated.", decides="",
     )  # fmt: skip
-    """They are told of metrics and evaluations (see `livery.training.trackers`)."""
+    """They receive metrics and evaluations (see `livery.training.trackers`)."""
     project_name: str = setting(
         "", Text("NAME"), "Project name for the trackers; by default, what their variables say.",
         decides="",

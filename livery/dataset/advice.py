@@ -66,7 +66,7 @@ class Advice:
         self.attempt = attempt
 
     def preference(self) -> str:
-        """What is said of a row of better and worse answers; "" where it is none."""
+        """The text about a row of better and worse answers; "" if it is not one."""
         pair = _preferred(self.row)
         if pair is None:
             return ""

@@ -104,7 +104,7 @@ _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 
 class Say(Protocol):
-    """Takes what the user must be told of a row."""
+    """Receives what the user should know about a row."""
 
     def __call__(self, remark: str, field: str = "") -> None: ...
 

@@ -84,7 +84,7 @@ class RowError(UserError):
 
 
 def none_left(count: int, which: str = "") -> str:
-    """What is said of a split whose rows are all left out."""
+    """The text about a split whose rows are all left out."""
     one = f"its only row{f' {which}' if which else ''} cannot be trained on"
     rows = f"{count:,} rows{f' {which}' if which else ''}"
     return one if count == 1 else f"none of its {rows} can be trained on"

@@ -205,7 +205,7 @@ class _Encoder:
         return _Draft(row.where, tuple(found), notes=tuple(notes), reasons=reasons)
 
     def _reasoning_notes(self, row: Conversation, found: Sequence[Rendering]) -> list[str]:
-        """What is told of learned answers whose reasoning is not what it seems."""
+        """Notes on learned answers whose reasoning is not what it seems."""
         notes: list[str] = []
         for at in (turn for one in found for turn in one.turns):
             if tag := left_open(row.messages[at]["content"]):

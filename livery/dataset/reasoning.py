@@ -93,7 +93,7 @@ def without_switches(text: str) -> str:
 
 
 def contradicted(messages: Sequence[Message], at: int) -> str:
-    """What is told of an answer that does otherwise than the switch before it asks; "" for none."""
+    """The note on an answer that contradicts the switch before it; "" if it does not."""
     asked = switch(messages[:at])
     reasons = bool(split_reasoning(messages[at])[0].strip())
     if asked == "/no_think" and reasons:

@@ -52,7 +52,7 @@ def split(settings: TrainSettings, data: str, rows: Dataset) -> tuple[Dataset, D
             "eval_loss will look better "
             "than it is: a separately written valid.jsonl is more reliable."
         )
-    # Rows that were dropped are told of once, with the training rows.
+    # Dropped rows are reported once, with the training rows.
     left_out = dataclasses.replace(_only(rows, names), dropped=())
     return _only(rows, set(usable) - names), left_out, text
 

@@ -1,10 +1,11 @@
-"""Portable training state on disk: a folder a checkpoint, whole or not there.
+"""Portable training state on disk: one folder per checkpoint, complete or absent.
 
     checkpoints/step-000200/
       state.safetensors   weight/<name>, first/<name>, second/<name>, float32 (ARCHITECTURE.md)
       state.json          step, progress of the run, what it was made from, sha256 of the above
 
-Nothing in it belongs to a framework: a run begun on MLX goes on in torch and the reverse.
+Nothing in it belongs to a framework: a run started on MLX can continue on torch,
+and the other way round.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ lines around its library, which is imported when the run starts. The libraries r
 variables (WANDB_MODE, MLFLOW_TRACKING_URI, TRACKIO_DIR, SWANLAB_API_KEY …).
 
 A tracker never ends a run: when one raises, the user is told once and it is switched off. What is
-remembered of each lies in trackers.json in the run's folder: the id of its run, which a resumed run
-goes on with, and the last steps it was told of, which a resumed run does not report again.
+remembered of each is in trackers.json in the run's folder: the id of its run, which a resumed run
+continues, and the last steps reported to it, which a resumed run does not report again.
 """
 
 from __future__ import annotations
