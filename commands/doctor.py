@@ -129,7 +129,7 @@ def _clean(paths: tuple[Path, ...], *, remove: bool, as_json: bool) -> int:
     every = [f for top in paths or (Path(), cache_folder()) for f in temporary.find_below(top)]
     if not paths:
         every += temporary.find(Path(tempfile.gettempdir()))
-    found = list({f.path.resolve(): f for f in every}.values())  # one place may lie in another
+    found = list({f.path.resolve(): f for f in every}.values())  # one place may be in another
     gone = [f for f in found if remove and temporary.remove(f.path)]
     size = sum(f.size for f in found)
     if as_json:

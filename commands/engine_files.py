@@ -1,6 +1,6 @@
 """How the llama.cpp engine gets its GGUF files: made by `convert`, kept by `livery`.
 
-The engine stands below `convert` and is handed its functions. Nothing heavy is imported before one
+The engine is below `convert` and is handed its functions. Nothing heavy is imported before one
 of them is called.
 """
 

@@ -111,7 +111,7 @@ def run(
 def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
     """The run's configuration, and whether its data is the user's own.
 
-    data/SKILL and adapters/SKILL stand unless a flag, a variable or a named file says otherwise; a
+    data/SKILL and adapters/SKILL apply unless a flag, a variable or a named file says otherwise; a
     base that knows a language learns from the first rows of what is generated.
     """
     config = resolve(flags, file=file)
@@ -156,7 +156,7 @@ def configure_base(
 
 def is_chosen(config: Config, name: str, file: str | None) -> bool:
     """Whether somebody chose this setting for the run: not a default, and not the line of a
-    configuration file that happens to lie here."""
+    configuration file that happens to be here."""
     source = config.values[name].source
     return source.startswith(("flag", "environment")) or (file is not None and source != "default")
 
@@ -284,7 +284,7 @@ class _Summary:
         }
 
     def text(self) -> str:
-        """A few lines: times, scores with intervals, and where everything lies."""
+        """A few lines: times, scores with intervals, and where everything is."""
         from eval.report import words
 
         lines = [f"{self.skill} on {self.model}"]

@@ -104,7 +104,7 @@ def _verify(config: Config, *, show: bool) -> tuple[dict[str, Any] | None, bool]
 
 
 def _resolve(skill: str | None, flags: dict[str, Any], file: str | None, resume: bool) -> Config:
-    """A run that goes on takes the settings it began with, unless a file is named."""
+    """A run that continues takes the settings it began with, unless a file is named."""
     if skill is None:
         config = resolve(flags, file=file)
     else:

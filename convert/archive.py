@@ -66,7 +66,7 @@ def is_zip(path: Path) -> bool:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a zip holds nothing but what `write_zip` puts into an adapter's, or is no zip and
+    """Whether a zip holds nothing but what `write_zip` puts into an adapter's, or is not a zip and
     only called one."""
     if not is_zip(path):
         return path.suffix == ".zip"
@@ -154,7 +154,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 
 
 def _only_folder(names: Mapping[str, zipfile.ZipInfo]) -> str:
-    """ "name/" where all files lie in one folder (macOS adds its own beside it); else ""."""
+    """ "name/" where all files are in one folder (macOS adds its own beside it); else ""."""
     tops = {name.partition("/")[0] for name in names if not name.startswith("__MACOSX/")}
     inside = all("/" in name for name in names)
     top = next(iter(tops)) if len(tops) == 1 and inside else ""

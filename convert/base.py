@@ -33,7 +33,7 @@ class Base:
     """A base model, without its weights.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         config: its config.json; the text model's part where that is nested.
         model_type: of the whole ("gemma3" for a multimodal one), as adapter names need it.
         shapes: module path -> (out, in) of its weight, (V, D) for an embedding, (E, out, in) for

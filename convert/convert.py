@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Target = Literal["peft", "mlx", "gguf", "all"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
-# What was done; written as a call because one of the keys is no Python name.
+# What was done; written as a call because one of the keys is not a Python name.
 Report = TypedDict(
     "Report",
     {
@@ -69,8 +69,9 @@ def convert(
         What was read, written and left out.
 
     Raises:
-        UserError: the source is no adapter, something in it has no form in `target` or overflows
-            in `dtype`, it holds NaN, it does not fit the base, or the destination is taken.
+        UserError: the source is not an adapter, something in it has no form in `target` or
+            overflows in `dtype`, it holds NaN, it does not fit the base, or the destination is
+            taken.
     """
     from convert.adapters import formats
     from convert.base import load_base

@@ -199,7 +199,7 @@ class _Part:
 
         Args:
             keys: heads of keys, among which the heads are dealt out.
-            padding: stands where a row has no input; else what its first input has.
+            padding: used where a row has no input; else what its first input has.
         """
         here = packed[:, self._heads(packed.shape[1], keys)].index_select(0, self.places.view(-1))
         of_keys = self.heads.stop - self.heads.start

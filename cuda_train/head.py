@@ -106,7 +106,7 @@ class _Output:
 
 
 def _find(model: Any) -> tuple[_HandThrough, Any, Any]:
-    """What hands through, the copy of `model` it stands in, and the body it stands for."""
+    """What hands through, the copy of `model` it is in, and the body it stands for."""
     tokens = torch.arange(1, 6, device=model.device)[None]
     reason = ""
     for path in _candidates(model):
@@ -155,7 +155,7 @@ def hidden_of(body: Any, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
 
 
 def _with(module: Any, path: list[str], new: nn.Module) -> Any:
-    """A copy of `module` in which `new` stands at `path`; all else is shared."""
+    """A copy of `module` in which `new` is at `path`; all else is shared."""
     view, name = copy.copy(module), path[0]
     inner = new if len(path) == 1 else _with(module._modules[name], path[1:], new)
     view.__dict__["_modules"] = {**module._modules, name: inner}

@@ -207,7 +207,7 @@ def _no_such_target(model: nn.Module, target: str, linear: dict[str, nn.Module])
     return f"target {target}: this model has no such module. It has: {', '.join(names)}."
 
 
-# Stacked parameter -> what stands in it, along the axis of its outputs.
+# Stacked parameter -> what is in it, along the axis of its outputs.
 _STACKS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 LEAVES = frozenset(part for parts in _STACKS.values() for part in parts)
 

@@ -21,7 +21,7 @@ from livery.training.numerics import SFT, Objective
 from livery.training.plan import MicroBatch, bucket, split_batch
 from livery.training.self_check import compare, tolerance
 
-# bitsandbytes' 8-bit products round activations, too, by what stands beside them: as bfloat16 does
+# bitsandbytes' 8-bit products round activations, too, by what is beside them: as bfloat16 does
 # in some ten blocks, however few there are.
 _EIGHT_BITS = 0.15
 

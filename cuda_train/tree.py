@@ -109,7 +109,7 @@ def block_mask(tree: Tree, window: int | None) -> Any:
 def suffix_mask(prefix: int, width: int, window: int | None, device: torch.device) -> torch.Tensor:
     """(1, 1, S, P + S) bool for right-padded suffixes behind a cache of the prefix.
 
-    It is the same for every row: padding stands last, and nothing looks forward.
+    It is the same for every row: padding is last, and nothing looks forward.
     """
     query = torch.arange(prefix, prefix + width, device=device)[:, None]
     key = torch.arange(prefix + width, device=device)[None]

@@ -113,7 +113,7 @@ def write_folder(
                     for name in splits
                 },
             }
-            # First: rows that lie here without it are not taken for Livery's.
+            # First: rows that are here without it are not taken for Livery's.
             write_json(out / MANIFEST, manifest)
             for name in map(_file, splits):
                 (fresh / name).replace(out / name)

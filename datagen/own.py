@@ -1,6 +1,6 @@
 """Data of a skill in a file of the user's: drawn from its generate(), split by families of wording.
 
-Rows of one family (a template, a scene: whatever the row names) never stand in two splits. Families
+Rows of one family (a template, a scene: whatever the row names) are never in two splits. Families
 whose texts give each other away count as one, so that what the leak check would refuse is never
 split in the first place.
 """

@@ -262,5 +262,5 @@ def count_leaks(
 
 
 def _shown(path: Path) -> str:
-    """A file of Livery's own is named from where Livery lies, so that records compare."""
+    """A file of Livery's own is named from where Livery is, so that records compare."""
     return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)

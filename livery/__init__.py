@@ -17,7 +17,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # What a program imports from here, and the module that has it; `__init__.pyi` tells type checkers.
-# As in `livery/cli.py`, what stands above is named and not imported, and nothing is loaded before
+# As in `livery/cli.py`, what is above is named and not imported, and nothing is loaded before
 # somebody asks for it.
 _PUBLIC = {
     "LoraSettings": "livery.config.settings",

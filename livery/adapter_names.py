@@ -33,7 +33,7 @@ MULTIMODAL = frozenset({"gemma3", "gemma3n", "gemma4", "mistral3", "qwen3_5", "q
 
 
 # Where published checkpoints of a family write other names than transformers has modules. "^" is
-# the beginning of a path; the rest stands anywhere in it.
+# the beginning of a path; the rest is anywhere in it.
 _GPT = (("^h.", "transformer.h."), ("^wte", "transformer.wte"))
 _STORED: dict[str, tuple[tuple[str, str], ...]] = {
     "bailing_hybrid": (

@@ -65,7 +65,7 @@ def read_origin(adapter: str | None) -> Origin:
 
 def adapter_folder(adapter: str) -> Path:
     """The folder that knows of an adapter: itself, or of a file (adapters/NAME/gguf/adapter.gguf)
-    the one that it lies in.
+    the one that it is in.
 
     Raises:
         UserError: no such folder or file.

@@ -32,8 +32,8 @@ def shown(name: object, limit: int = 200) -> str:
     """A name that somebody else chose (a path, key, tensor or model) as it may be printed.
 
     Control characters, line breaks, invisible and direction-changing characters and halves of
-    surrogate pairs stand as escapes; of more than `limit` characters only the first are shown, with
-    how many there are. Other text is returned as it is.
+    surrogate pairs are shown as escapes; of more than `limit` characters only the first are shown,
+    with how many there are. Other text is returned as it is.
     """
     text = str(name)
     cut = text[:limit]
@@ -50,7 +50,7 @@ def printable(message: str) -> str:
 
 
 def counted(number: int, noun: str, many: str = "") -> str:
-    """1 row, 2,000 rows; `many` where the plural is no noun with an s."""
+    """1 row, 2,000 rows; `many` where the plural is not a noun with an s."""
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
 
 

@@ -62,7 +62,7 @@ def explain_os_errors(path: Path, doing: str) -> Generator[None]:
 
 
 def _obstacle(path: Path) -> str:
-    """What on the way to `path` is no folder."""
+    """What on the way to `path` is not a folder."""
     for part in (*reversed(path.parents), path):
         if os.path.lexists(part) and not part.is_dir():
             led = part.is_symlink() and not part.exists()
@@ -99,7 +99,7 @@ def disk_full(path: Path, doing: str) -> CannotWrite:
 def one_at_a_time(place: Path, doing: str = "") -> Generator[None]:
     """Hold a lock on what is made at `place` while the block runs; who comes second waits.
 
-    Where the file system has no locks, it goes on: what is renamed into place whole is only made
+    Where the file system has no locks, it continues: what is renamed into place whole is only made
     twice.
 
     Args:

@@ -135,7 +135,7 @@ def memory() -> tuple[int, int]:
             name, _, rest = line.partition(":")
             entries[name] = int(rest.split()[0]) * 1024
     total, available = entries.get("MemTotal", 0), entries.get("MemAvailable", 0)
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+    with contextlib.suppress(OSError, ValueError):  # "max" is not a number: no limit
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8"))
         total, available = min(total, limit), min(available, max(0, limit - used))
@@ -347,7 +347,7 @@ def _gpu_name() -> str:
 
 def _share() -> float:
     """Processors' worth of time that a container may use; infinite where nothing limits it."""
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+    with contextlib.suppress(OSError, ValueError):  # "max" is not a number: no limit
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return int(quota) / int(period)
     with contextlib.suppress(OSError, ValueError):

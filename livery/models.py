@@ -1,4 +1,4 @@
-"""Where a base model lies and what it is: its folder and its config.json; `livery.weights` has its
+"""Where a base model is and what it is: its folder and its config.json; `livery.weights` has its
 weights.
 
 Every engine and every conversion asks here, so that they all mean the same model, and refuse the
@@ -227,7 +227,7 @@ def download_model(model: str | Path) -> Path:
 def check_files(folder: Path) -> None:
     """Raises UserError where something in `folder` would be waited on rather than read."""
     for path in sorted(folder.iterdir()):
-        with contextlib.suppress(OSError):  # a link to nowhere is no file, and is told as missing
+        with contextlib.suppress(OSError):  # a link to nowhere counts as missing
             mode = path.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise UserError(
@@ -258,7 +258,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's config.json, its sizes checked.
 
     Raises:
-        UserError: no such file, not an object, no model_type, or a size that is no size: the key
+        UserError: no such file, not an object, no model_type, or a size that is not a size: the key
             is named.
     """
     path = folder / CONFIG

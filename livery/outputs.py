@@ -212,9 +212,9 @@ def _files(folder: Path) -> list[str]:
 
 
 def _there(inputs: Iterable[Input]) -> list[Path]:
-    """The inputs that are on this disk: where each stands, and where it leads.
+    """The inputs that are on this disk: where each is, and where it leads.
 
-    What a folder that is read consists of may lie elsewhere, behind links.
+    What a folder that is read consists of may be elsewhere, behind links.
     """
     found: set[Path] = set()
     for given in inputs:

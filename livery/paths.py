@@ -1,11 +1,11 @@
-"""Where Livery itself lies, where it keeps what it can make again, and the files of a run."""
+"""Where Livery itself is, where it keeps what it can make again, and the files of a run."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# The checkout, or the folder that an installed wheel's packages lie in: base_model/ is in both.
+# The checkout, or the folder that an installed wheel's packages are in: base_model/ is in both.
 HOME = Path(__file__).resolve().parent.parent
 
 # The files of a run's folder, which `livery.training.run_folder` writes.

@@ -101,7 +101,7 @@ def parse_json(
     Args:
         data: UTF-8 bytes (a byte-order mark is allowed) or text.
         where: what it was read from, for messages; after a path the line is named.
-        line: the line of `where` that `data` stands on; left out, lines are counted in `data`.
+        line: the line of `where` that `data` is on; left out, lines are counted in `data`.
         finite: refuse NaN, Infinity and numbers beyond a float's range. They are no JSON, but
             Python and the configurations of some models (an endless time limit) hold them.
 
@@ -300,7 +300,7 @@ def _whole_characters(text: str) -> bool:
 def _place(
     text: str, token: str, where: object, line: int | None, *, last: bool = False
 ) -> tuple[str, str]:
-    """Where a token stands (file and line), and the key before it with a colon, or ""."""
+    """Where a token is (file and line), and the key before it with a colon, or ""."""
     at = text.rfind(token) if last else text.find(token)
     if at < 0 or not token:
         return _at(where, line), ""
@@ -310,7 +310,7 @@ def _place(
 
 
 def _line_in(text: str, at: int, where: object) -> int | None:
-    """The line of a position; None in one line that is no file's."""
+    """The line of a position; None in one line that is not a file's."""
     return text.count("\n", 0, at) + 1 if isinstance(where, Path) or "\n" in text else None
 
 

@@ -36,7 +36,7 @@ _WIDTHS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies: offsets in bytes from the start of the file."""
+    """Where one tensor is: offsets in bytes from the start of the file."""
 
     tag: str
     shape: tuple[int, ...]

@@ -50,7 +50,7 @@ class _Guarded:
     """A standard stream whose faults are told from those of files.
 
     Standard output raises OutputError until `output_fault` has asked for it. Standard error carries
-    messages alone: where they cannot be written, the work goes on without them.
+    messages alone: where they cannot be written, the work continues without them.
     """
 
     def __init__(self, stream: IO[str], *, forgiving: bool) -> None:

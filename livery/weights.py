@@ -44,12 +44,12 @@ class Stored:
 def weight_files(folder: Path) -> list[Path]:
     """The shards that count, sorted: those of the index, where there is one.
 
-    Without an index model.safetensors is the model, and whatever lies beside it is not; without
+    Without an index model.safetensors is the model, and whatever is beside it is not; without
     that the numbered shards are (model-00001-of-00003.safetensors …), of which none may be missing.
     Empty where there are none.
 
     Raises:
-        UserError: a shard is missing, is no file, or the index points out of the folder.
+        UserError: a shard is missing, is not a file, or the index points out of the folder.
     """
     names = _indexed(folder)
     if names is None:
@@ -134,7 +134,7 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
     """All tensors of the shards that count.
 
     Raises:
-        UserError: as `weight_files` and `read_header`, a tensor stands in two shards, or a shard
+        UserError: as `weight_files` and `read_header`, a tensor is in two shards, or a shard
             lacks one that the index places in it.
     """
     found: dict[str, Stored] = {}
@@ -256,8 +256,8 @@ def check_complete(config: Mapping[str, Any], names: Iterable[str], folder: Path
 
 
 def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
-    """Raises UserError where config.json says that the head is no copy of the embedding, and there
-    is none. Some loaders take the embedding then, without a word."""
+    """Raises UserError if config.json says that the head is not a copy of the embedding, and there
+    is none. Some loaders then silently use the embedding."""
     said = _said(config)
     if any(said) or not said:
         return

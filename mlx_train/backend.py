@@ -54,7 +54,7 @@ class MlxBackend:
         notes: what to tell the user.
         model: mlx-lm's, with LoRA in it.
         trained: the parameters of the adapter.
-        head: the last layer, which runs on supervised positions alone; None where it stands
+        head: the last layer, which runs on supervised positions alone; None where it is
             elsewhere in a family's model.
         cores: those of the CPU, and how a micro-batch is dealt to them.
         compiled: whether the step is compiled.

@@ -3,7 +3,7 @@
     row: sum over its supervised positions of log p(target), float32, with exact gradients
 
 The prefix runs at batch 1 through caches whose keys and values the rows then share; the gradient
-reaches the prefix from every row. Padding stands on the right, where no supervised position sees
+reaches the prefix from every row. Padding is on the right, where no supervised position sees
 it.
 """
 
@@ -36,7 +36,7 @@ class Part:
         tokens: (B, S) int32, right-padded.
         index: (N,) int32, flat positions in (B, S) that are supervised.
         targets: (N,) int32, the tokens they predict; N may be padded.
-        places: (B, L) int32, where in (N,) each row's own stand; N for none.
+        places: (B, L) int32, where in (N,) each row's own are; N for none.
     """
 
     tokens: mx.array

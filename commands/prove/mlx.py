@@ -106,7 +106,7 @@ def wired(folder: Path) -> Outcome:
 
 
 def memory(folder: Path) -> Outcome:
-    """The peak of a few steps against what was foretold."""
+    """The peak of a few steps against what was forecast."""
     require()
     import mlx.core as mx
 

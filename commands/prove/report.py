@@ -1,5 +1,5 @@
 """What was proven as Markdown and JSON that can be pasted into an issue: nothing in it says whose
-machine it was or where anything lies.
+machine it was or where anything is.
 """
 
 from __future__ import annotations

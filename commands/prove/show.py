@@ -17,7 +17,7 @@ def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
     """Returns the exit code: 3 where something failed.
 
     Raises:
-        UserError: `out` is no folder, or `only` names no check.
+        UserError: `out` is not a folder, or `only` names no check.
     """
     if not out.is_dir():
         raise UserError(f"--out {out}: there is no such folder.")

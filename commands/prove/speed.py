@@ -33,7 +33,7 @@ def dtype_here(place: Any) -> str:
 
 
 def memory(folder: Path) -> Outcome:
-    """The peak of a few steps against what was foretold before anything was loaded."""
+    """The peak of a few steps against what was forecast before anything was loaded."""
     place = proof.require()
     need("peft")
     from cuda_train.backend import TorchBackend

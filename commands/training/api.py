@@ -38,7 +38,7 @@ def train(
 
     Raises:
         UserError: data, model, folder or settings are wrong.
-        Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` goes on.
+        Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` continues.
     """
     if resume and overwrite:
         raise UserError("overwrite starts over and resume continues: choose one.")

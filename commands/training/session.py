@@ -80,7 +80,7 @@ def train(config: Config, request: Request) -> RunResult:
         UserError: data, model, folder or settings are wrong.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    # A run that goes on may find itself on a machine without the framework it began with.
+    # A run that continues may find itself on a machine without the framework it began with.
     asked = config.values["backend"].source.startswith(("flag", "environment"))
     settings, substitutions = backends.choose(
         config.settings, fall_back=request.resume and not asked
@@ -193,7 +193,7 @@ def choose_fastest(
 ) -> tuple[TrainSettings, list[str]]:
     """(the settings with the backend and dtype that train fastest here, what they substitute).
 
-    What was asked for stays; so does, where a run goes on, what it began with.
+    What was asked for stays; so does, where a run continues, what it began with.
 
     Args:
         settings: with the backend that is taken where nothing is measured.
@@ -239,7 +239,7 @@ def advise(settings: TrainSettings) -> str:
 
 def fix_date(settings: TrainSettings, *, resume: bool) -> tuple[TrainSettings, str]:
     """(the settings with the day that a template which writes the date takes for today, for the
-    whole run; what to tell the user). A run that goes on keeps the day that it began with."""
+    whole run; what to tell the user). A run that continues keeps the day that it began with."""
     if not load_chat(settings.model, settings.template).asks_date:
         return settings, ""
     record = Path(settings.output_dir) / RUN_CONFIG
@@ -296,7 +296,7 @@ def choose_prompts(data: Data) -> tuple[dict[str, Any], str]:
 
 
 def _goes_on_behind(chat: ChatTemplate, kwargs: dict[str, Any]) -> bool:
-    """Whether a prompt with these variables is what stands before a plain answer's words."""
+    """Whether a prompt with these variables is what is before a plain answer's words."""
     turns = ({"role": "user", "content": "ask"}, {"role": "assistant", "content": "tell"})
     found = encode(Conversation("a plain answer", turns, (False, True)), chat).examples
     settings = dataclasses.replace(chat.settings, kwargs={**chat.settings.kwargs, **kwargs})
@@ -375,7 +375,7 @@ def describe_dropped(data: Data) -> list[str]:
 
 
 def resume_command(output_dir: str) -> str:
-    """The command that goes on with this run; its settings are on record in its folder."""
+    """The command that continues this run; its settings are on record in its folder."""
     program = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
     return f"{program} train --resume --output-dir {shlex.quote(output_dir)}"
 

@@ -90,7 +90,7 @@ def faults(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 
 def old_scale(given: Mapping[str, Any]) -> str:
-    """A note where alpha stands beside scale, as mlx-lm wrote it in early 2024; "" otherwise.
+    """A note where alpha is beside scale, as mlx-lm wrote it in early 2024; "" otherwise.
 
     It then multiplied by scale * alpha / rank; since alpha was dropped, it takes scale as it is.
     """

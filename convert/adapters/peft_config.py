@@ -196,7 +196,7 @@ def resolve(config: Mapping[str, Any], target: str) -> tuple[int, float]:
     """(rank, alpha) of a module or parameter path, as PEFT finds them; `check_types` held.
 
     Raises:
-        UserError: a pattern is no regular expression, or takes too long.
+        UserError: a pattern is not a regular expression, or takes too long.
     """
     rank = _first(config, "rank_pattern", target, config.get("r", 8))
     alpha = _first(config, "alpha_pattern", target, config.get("lora_alpha", 8))

@@ -2,9 +2,9 @@
 
     experts.base_layer.lora_A (E*r, in), .lora_B (2*I, r*E)      gate_up_proj
     experts.lora_A (E*r, in), .lora_B (out, r*E)                 down_proj
-A is expert-major, B expert-minor. Where only one of the two parameters is adapted, its tensors lie
+A is expert-major, B expert-minor. Where only one of the two parameters is adapted, its tensors are
 at `experts.` itself. Before transformers fused them, each expert was three linear modules
-(`experts.3.gate_proj`, or w1/w3/w2): those are stacked. In gpt-oss rows of gate and up take turns.
+(`experts.3.gate_proj`, or w1/w3/w2): those are stacked. In gpt-oss rows of gate and up alternate.
 """
 
 from __future__ import annotations

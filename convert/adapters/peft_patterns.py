@@ -63,7 +63,7 @@ def compile_expression(text: str, clock: Clock, *, suffix: bool = False) -> Expr
     """The expression for a whole path, or with `suffix` for its end after a dot, as PEFT has it.
 
     Raises:
-        UserError: it is no regular expression, too long, or takes too long to read.
+        UserError: it is not a regular expression, too long, or takes too long to read.
     """
     import regex
 

@@ -1,6 +1,6 @@
 """What each runtime would say of an adapter, before it is deployed.
 
-The rules stand in a file a runtime: `check_vllm`, `check_mlx`, `check_llamacpp` (and Ollama). This
+The rules are in a file a runtime: `check_vllm`, `check_mlx`, `check_llamacpp` (and Ollama). This
 module finds the adapter's forms, picks the one that a runtime reads, and adds what is the same for
 all: a form that is missing, cannot be read, or does not fit the base.
 """

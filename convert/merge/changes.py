@@ -149,7 +149,7 @@ def of_stack(
     where it has a tensor for each.
 
     Args:
-        input_first: see `convert.base.keeps_input_first`; gate and up take turns there.
+        input_first: see `convert.base.keeps_input_first`; gate and up alternate there.
     """
     head, _, leaf = module.rpartition(".")
     out = pair.b.shape[1]

@@ -3,7 +3,7 @@
 A weight is a row of blocks; each has a scale (absmax) and two codes a byte, the first in the upper
 half, which index a table of 16 numbers: w = table[code] * absmax. With double quantization absmax
 is itself a table's index, times a scale of its own for every so many, plus an offset. Beside
-`X.weight` stand `.absmax`, `.quant_map`, `.nested_absmax`, `.nested_quant_map` and
+`X.weight` are `.absmax`, `.quant_map`, `.nested_absmax`, `.nested_quant_map` and
 `.quant_state.bitsandbytes__nf4` (JSON). Computed in float32.
 """
 

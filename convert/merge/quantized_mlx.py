@@ -1,7 +1,7 @@
 """MLX's quantized weights, decoded: the affine kind that mlx-lm's convert writes.
 
 A row is cut into groups; each has a scale and a bias in the model's dtype, and each weight a code q
-of 2 to 8 bits: w = scale * q + bias. The codes stand one after another, lowest bit first, in the
+of 2 to 8 bits: w = scale * q + bias. The codes are one after another, lowest bit first, in the
 bytes of little-endian words (https://ml-explore.github.io/mlx, mlx.core.quantize). Here w is
 computed in float32.
 """

@@ -1,4 +1,4 @@
-"""A chat template of Jinja as what stands between messages, and that as a Go template for Ollama.
+"""A chat template of Jinja as what is between messages, and that as a Go template for Ollama.
 
 Most chat templates join turns: a fixed text before the first message, fixed texts between user and
 assistant, one before the answer, and a place for the system message. Those texts are found by
@@ -27,7 +27,7 @@ class Turns:
         answer: between a user message and the assistant's.
         again: between an assistant's message and the next user message.
         prompt: after the last user message, where the answer begins.
-        system_at: the user message that the system message stands before.
+        system_at: the user message that the system message is before.
         system_refused: the template itself takes none; it is put before the first user message.
     """
 

@@ -93,7 +93,7 @@ def verdicts_on(adapter: Adapter, folder: Path, base: Base | None) -> list[check
     paths, and of a vLLM that is started as the card says."""
     try:
         case = check.gather(folder, base.folder if base else None, check_vllm.RANKS[-1], True)
-    except UserError:  # other adapters lie beside it
+    except UserError:  # other adapters are beside it
         return []
     name = card.base_name(adapter)
     return check.judge(dataclasses.replace(case, path=Path(), base_name=name))

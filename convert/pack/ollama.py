@@ -1,6 +1,6 @@
 """An adapter as Ollama takes it: a folder with the GGUF adapter and a Modelfile.
 
-Modelfile: one instruction a line; a value of several lines stands between triple quotes. Source:
+Modelfile: one instruction a line; a value of several lines is between triple quotes. Source:
 Ollama's parser (parser/parser.go) and template package (template/template.go).
 """
 

@@ -244,11 +244,11 @@ def _about(
 
 
 def check_file(file: Path, roots: tuple[Path, ...]) -> None:
-    """A plain file that lies where it seems to: below one of `roots`, or in the hub's cache.
+    """A plain file that is where it seems to: below one of `roots`, or in the hub's cache.
 
     Raises:
-        UserError: it is no file, or a link that leads elsewhere: what it leads to was never meant
-            to be given away.
+        UserError: it is not a file, or a link that leads elsewhere: its target was never meant to
+            be shared.
     """
     target = file.resolve()
     if not target.exists() or not stat.S_ISREG(target.stat().st_mode):

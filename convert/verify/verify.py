@@ -155,7 +155,7 @@ def _artefact(engine: str, places: Sequence[Path], base: Path, scratch: Path) ->
         if found := _own(engine, place):
             return found, False
     source = places[-1]
-    formats.detect(source)  # says what is there where it is no adapter
+    formats.detect(source)  # says what is there where it is not an adapter
     made = scratch / engine / ("adapter.gguf" if engine == "llamacpp" else "adapter")
     convert(source, made, FORMATS[engine], base=base)
     return made, True

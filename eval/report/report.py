@@ -53,7 +53,7 @@ def _texts(data: RunData) -> tuple[str, str]:
 def check_place(place: Path) -> None:
     """Raises UserError where report.md or report.html there is not one that Livery wrote.
 
-    Livery's stand beside a run's or an evaluation's record, or the page says whose it is.
+    Livery's are beside a run's or an evaluation's record, or the page says whose it is.
     """
     names = [name for name in ("report.md", "report.html") if (place / name).exists()]
     if not names or evaluation_files(place):

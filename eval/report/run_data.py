@@ -53,7 +53,7 @@ def read_run(folder: str | Path, evaluations: str | Path | None = None) -> RunDa
 
     Args:
         folder: the adapter's.
-        evaluations: where its evaluations lie, if elsewhere.
+        evaluations: where its evaluations are, if elsewhere.
 
     Raises:
         UserError: no such folder, or nothing in it to report on.

@@ -256,7 +256,7 @@ def neutral(record: Record) -> str:
 
 
 def request(case: dict[str, Any]) -> str:
-    """What a case asks; of one with earlier turns, how many stand before it."""
+    """What a case asks; of one with earlier turns, how many are before it."""
     turns = [turn for turn in case.get("messages") or () if turn["role"] != "system"]
     before = f" (after {count(len(turns) - 1, 'turn')})" if len(turns) > 1 else ""
     return f"{case['text']}{before}"

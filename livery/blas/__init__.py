@@ -136,7 +136,7 @@ class _Symbol(ctypes.Structure):
 
 
 def _where(function: Any) -> str:
-    """The file that a loaded function lies in."""
+    """The file that a loaded function is in."""
     found = _Symbol()
     address = ctypes.cast(function, ctypes.c_void_p)
     if not ctypes.CDLL(None).dladdr(address, ctypes.byref(found)) or not found.file:

@@ -76,7 +76,7 @@ def make_copy() -> Path | None:
 
 
 def folder() -> Path:
-    """Where the copy and the note lie: in the virtual environment, else in the user's cache."""
+    """Where the copy and the note are: in the virtual environment, else in the user's cache."""
     if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
         return Path(sys.prefix) / "lib" / "livery"
     return cache_folder() / "openblas"

@@ -1,4 +1,4 @@
-"""Read a configuration file, ours or mlx-lm's, into settings with the line each stands on.
+"""Read a configuration file, ours or mlx-lm's, into settings with the line each is on.
 
 Keys are mlx-lm's where it has them. A key that mlx-lm knows and Livery does not use gives a
 note; a key that neither knows is an error that suggests the right one.
@@ -41,7 +41,7 @@ class Reading:
     decay_steps: int | None = None
 
     def at(self, node: Node) -> str:
-        """Where a node stands, for people."""
+        """Where a node is, for people."""
         return f"{self.path}:{node.line}"
 
     def add(self, option: Option, node: Node, written: str) -> None:

@@ -1,4 +1,4 @@
-"""What other tools and older setups call settings, and what is no setting of Livery's: renamed,
+"""What other tools and older setups call settings, and what is not a setting of Livery's: renamed,
 ignored with a note, or refused with the way out.
 
 Their other flags and variables are settings, under the names of `livery.config.settings`.

@@ -76,7 +76,7 @@ def resolve(
         file: the configuration file; without one mlx_config.yaml of the working folder, else, for
             the embedded base alone, the one that comes with Livery.
         environment: in place of os.environ.
-        recorded: the run_config.json of a run that goes on; it stands in for file and environment.
+        recorded: the run_config.json of a resumed run; it stands in for file and environment.
 
     Raises:
         UserError: a value is wrong, or two of one layer contradict each other; file, line and key
@@ -263,7 +263,7 @@ _VIEWS = {
 def _flatten(layer: Sequence[Given]) -> dict[str, Given]:
     """One layer as {option: given}; saying one thing twice differently is an error."""
     flat: dict[str, Given] = {}
-    # "No 4 bits" beside "8 bits" contradicts nothing, whichever stands first.
+    # "No 4 bits" beside "8 bits" contradicts nothing, whichever is first.
     bits = any(g.value for g in layer if g.name in ("load_in_4bit", "load_in_8bit"))
     for given in layer:
         if bits and given.name in ("load_in_4bit", "load_in_8bit") and not given.value:

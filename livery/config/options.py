@@ -27,8 +27,8 @@ class Option:
     """One setting, as a user gives it.
 
     Attributes:
-        name: of the field in TrainSettings; "lora.rank" stands in its LoraSettings. An alternative
-            (see `alternative`) has a name that is no field.
+        name: of the field in TrainSettings; "lora.rank" is in its LoraSettings. An alternative
+            (see `alternative`) has a name that is not a field.
         key: in the configuration file; a dot leads into a mapping.
         flags: on the command line; a switch's are written "--x/--no-x".
         kind: what values it takes.

@@ -34,7 +34,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123
 
 @dataclass(frozen=True)
 class Node:
-    """One value and where it stands: a scalar, a list of nodes, or a dict of nodes by key."""
+    """One value and where it is: a scalar, a list of nodes, or a dict of nodes by key."""
 
     value: Any
     line: int
@@ -54,7 +54,7 @@ def load(path: str | Path) -> Node:
     Raises:
         UserError: no such file, too large, not UTF-8, not YAML, not a mapping, nested deeper than
             DEEPEST or grown beyond MOST_VALUES by its aliases, a value that its tag or form does
-            not allow, half of a surrogate pair, or a key that stands twice.
+            not allow, half of a surrogate pair, or a key that occurs twice.
     """
     path = Path(path)
     text = read_text(path, LARGEST)

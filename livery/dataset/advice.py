@@ -169,7 +169,7 @@ class Advice:
         return {word.partition("=")[2] for word in self.given}
 
     def _answer_as(self, key: str) -> Iterator[list[str]]:
-        """Ways to read a row whose answer stands in `key`, the likeliest first."""
+        """Ways to read a row whose answer is in `key`, the likeliest first."""
         value = self.row[key]
         asked = [k for k in self.row if k.strip().lower() in (*CONVERSATION, *ASKED, *CONTEXT)]
         if is_dialogue(value) or (is_turns(value) and _opens(value)):

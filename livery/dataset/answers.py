@@ -1,6 +1,6 @@
-"""Where the answers stand in a rendered conversation: texts, and the spans that are learned.
+"""Where the answers are in a rendered conversation: texts, and the spans that are learned.
 
-What is learned is read off the template's rendering: what stands between the rendering of the turns
+What is learned is read off the template's rendering: what is between the rendering of the turns
 before an answer (with what opens an answer) and the end of the answer's turn. So a model is trained
 on the very prompts that it is given later. Where the two renderings do not agree, three causes are
 known and mended, and each keeps the prompt as it will be; anything else is refused:
@@ -45,7 +45,7 @@ class Rendering:
 
 
 def find_answers(row: Conversation, chat: ChatTemplate) -> list[Rendering]:
-    """The renderings of a conversation: one where all its answers stand in one, else one each.
+    """The renderings of a conversation: one where all its answers are in one, else one each.
 
     Some templates render an earlier turn differently once another follows (they drop its reasoning,
     say). Then each answer becomes an example of its own, which is exact, and cheap since the

@@ -131,7 +131,7 @@ class Cache:
 
     def write(self, key: str, kept: Kept) -> None:
         """Keep a split, and let go what was used longest ago. Whatever hinders it (no room, no
-        permission), the run goes on without."""
+        permission), the run continues without."""
         with contextlib.suppress(UserError, OSError):
             tensors = _pack(kept, key)
             size = sum(tensor.nbytes for tensor in tensors.values())
@@ -321,7 +321,7 @@ def _save(tensors: _Tensors, file: Any) -> None:
     header: dict[str, Any] = {}
     at = 0
     tags = {"uint8": "U8", "int32": "I32", "bool": "BOOL"}
-    # The widest first, so that each lies at a multiple of its own width.
+    # The widest first, so that each is at a multiple of its own width.
     names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     for name in names:
         tensor = tensors[name]

@@ -63,7 +63,7 @@ Row = Conversation | Pair | Text
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row left out of training: where it stands, and why."""
+    """A row left out of training: where it is, and why."""
 
     where: str
     reason: str

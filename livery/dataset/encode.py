@@ -318,7 +318,7 @@ class _Encoder:
         """(first token of the answer, one past its last); None where the tokens before it are not
         those of its prompt alone.
 
-        An added token splits the text before anything else is done to it, so what stands before
+        An added token splits the text before anything else is done to it, so what is before
         the last one of a prompt is tokenized alike whatever follows, and only the rest is compared.
 
         Args:

@@ -156,7 +156,7 @@ def count_leaks(train: Iterable[Row], cases: Iterable[Row], names: Iterable[str]
 
 def row_text(row: Row) -> str:
     """What a user asks in a row: its text, prompt, user_input or user messages, all of them: "yes,
-    go ahead" alone is no question."""
+    go ahead" alone is not a question."""
     if isinstance(row, str):
         return row
     for name in ("text", "prompt", "user_input"):

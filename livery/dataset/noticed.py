@@ -1,7 +1,7 @@
 """What a chat template leaves out of a conversation, found by looking for every part of it.
 
 A template may trim white space, escape text as JSON, or lay a call's arguments out in its own way;
-beyond that, what a message says must stand in the rendering, or the user is told what does not.
+beyond that, what a message says must be in the rendering, or the user is told what does not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def left_out(row: Conversation, renderings: Sequence[Rendering], chat: ChatTempl
 
 
 def _tools_count(row: Conversation, last: int, whole: str, chat: ChatTemplate) -> bool:
-    """Whether the row is another one without its tools: a name like "search" may stand in the
+    """Whether the row is another one without its tools: a name like "search" may be in the
     conversation although no tool was offered.
 
     Args:

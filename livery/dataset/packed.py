@@ -1,4 +1,4 @@
-"""A file of rows as it lies on the disk, and its bytes: unpacked, out of a zip, within bounds.
+"""A file of rows as it is on the disk, and its bytes: unpacked, out of a zip, within bounds.
 
     for chunk in read_chunks(Source(Path("rows.zip"), "train.jsonl.gz")): ...
 

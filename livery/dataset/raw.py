@@ -50,7 +50,7 @@ def raw_rows(source: Source, read: ReadSoFar = lambda size: None) -> Iterator[Ra
     Rows of JSON lines are named by their line, others by their number, from 1.
 
     Args:
-        read: told now and then how many bytes of the file, as it lies there, are read.
+        read: told now and then how many bytes of the file, as it is there, are read.
 
     Raises:
         UserError: the file cannot be read, or not beyond some place, which is named.
@@ -203,7 +203,7 @@ class _Text:
         return size > 0
 
     def peek(self) -> str:
-        """The next character that is no white space; "" at the end."""
+        """The next character that is not white space; "" at the end."""
         while True:
             found = _SPACE.match(self.text, self.at)
             end = found.end() if found else self.at
@@ -215,7 +215,7 @@ class _Text:
                 return ""
 
     def skip(self, wanted: str) -> None:
-        """Go past a character. Raises UserError where another one stands."""
+        """Go past a character. Raises UserError where another one is."""
         found = self.peek()
         if found != wanted:
             got = f"{found!r}" if found else "the end of the file"
@@ -305,7 +305,7 @@ def _parquet(source: Source, read: ReadSoFar) -> Iterator[RawRow]:
         said, largest = _parquet_sizes(table.metadata)
         if said > most_bytes(packed):
             raise bomb(source, packed)
-        # A value that the file holds once may stand in every row.
+        # A value that the file holds once may be in every row.
         held = min(_HELD, most_bytes(packed))
         count = max(1, min(_BATCH, held // max(1, largest)))
         size, total = source.size(), 0

@@ -24,7 +24,7 @@ _SWITCH = re.compile(r"(?<!\S)/(no_)?think(?!\S)")
 def split_reasoning(message: Message, tag: str = "think") -> tuple[str, str]:
     """(the reasoning of an assistant's turn, the rest of its content).
 
-    It stands in a field of its own, or in the content as <think>…</think> before the answer.
+    It is in a field of its own, or in the content as <think>…</think> before the answer.
     """
     content = message["content"]
     if message.get("reasoning_content"):

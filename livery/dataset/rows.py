@@ -29,7 +29,7 @@ from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turn
 from livery.errors import shown
 
 TrainOn = Literal["all", "last"]
-# Where a row of a table stands, as `livery.dataset.raw` says it.
+# Where a row of a table is, as `livery.dataset.raw` says it.
 _TABLE = re.compile(r"\.[ct]sv(\.\w+)? row \d+$", re.I)
 
 
@@ -81,7 +81,7 @@ def _unheard(remark: str, field: str = "") -> None:
 
 
 def _read(row: Mapping[str, Any], where: str, columns: Columns, say: Say = _unheard) -> Row | None:
-    """What a row says, all answers marked as they stand; None where it has none of the shapes."""
+    """What a row says, all answers marked as they are; None where it has none of the shapes."""
     fields = Fields(row, where, columns, say)
     found = _conversation(fields) or _pair(fields) or _text(fields)
     if found is None:
@@ -136,7 +136,7 @@ def asked_and_answered(row: Row) -> tuple[str, str]:
 
 def question(row: Row) -> str:
     """What a user asks in a row: its text, its prompt, or its user turns, all of them: "yes, go
-    ahead" alone is no question."""
+    ahead" alone is not a question."""
     if isinstance(row, Text):
         return row.text
     if isinstance(row, Pair):
@@ -176,7 +176,7 @@ def _pair(fields: Fields) -> Row | None:
         turns += [Turn(turn.message, False) for turn in read_turns(asked[1], where, asked[0])]
     else:
         prompt = text_of(asked[1], where, asked[0])
-        # Alpaca's input and Dolly's context stand below the instruction, as elsewhere.
+        # Alpaca's input and Dolly's context are below the instruction, as elsewhere.
         prompt = "\n".join(filter(None, (prompt, more)))
         turns.append(Turn({"role": "user", "content": prompt}, None))
     reasoning = fields.text("reasoning", REASONING)

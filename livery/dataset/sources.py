@@ -1,4 +1,4 @@
-"""Where a data set's rows stand: a file, a folder, a zip, or a data set of the hub.
+"""Where a data set's rows are: a file, a folder, a zip, or a data set of the hub.
 
 A folder (or zip) holds splits by name: train, valid (validation, val, dev, eval) and test, each one
 file of a format in `packed.FORMATS` or shards of one (train-00000-of-00002.parquet), at its

@@ -3,7 +3,7 @@
 Tokenizing takes some 2 microseconds and 170 bytes a byte: a row of 30 MB would take a minute and
 5 GB to be dropped, and one of 100 MB ends the process. The account of which character became which
 token takes a third of tokenizing and is needed at two places of a row alone: where its prompt's
-last added token stands, and where its answer ends. Added tokens that split a text as they are
+last added token is, and where its answer ends. Added tokens that split a text as they are
 written can be counted instead: where a text holds the same ones as its tokens, in the same order,
 the first is the first and the last the last. Where it does not, the account is asked for.
 """

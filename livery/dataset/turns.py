@@ -96,7 +96,7 @@ def read_turns(value: Any, where: str, name: str) -> list[Turn]:
         name: of the field, for messages.
 
     Raises:
-        RowError: it is no list of turns, or a turn holds what is not understood.
+        RowError: it is not a list of turns, or a turn holds what is not understood.
     """
     if isinstance(value, str) and value.lstrip()[:1] == "[":  # as a cell of a table holds them
         value = parse(value, where, name)
@@ -160,7 +160,7 @@ def text_of(value: Any, where: str, name: str) -> str:
     """A text, or its parts joined.
 
     Raises:
-        RowError: it is neither, or a part is no text.
+        RowError: it is neither, or a part is not text.
     """
     if isinstance(value, str):
         return value

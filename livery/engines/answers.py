@@ -1,6 +1,6 @@
 """How a batch of prompts becomes answers, a token a row at a time, whatever the framework.
 
-A framework brings `Rows` (arrays of logits, and how the model goes on); `Sampler` says what the
+A framework brings `Rows` (arrays of logits, and how the model continues); `Sampler` says what the
 grammar, the temperature and the seed make of them; `answer_rows` is the loop of every decoder.
 
 A sampled token is the one with the largest sum of logit / temperature and Gumbel noise, which is a
@@ -214,7 +214,7 @@ def answer_rows(
     sampler: Sampler | None,
     on_token: OnToken | None,
 ) -> None:
-    """Fill in the answers of `rows`, which stand in `state`; rows that have ended leave it.
+    """Fill in the answers of `rows`, which are in `state`; rows that have ended leave it.
 
     Args:
         answers: of the whole batch, by row.

@@ -25,7 +25,7 @@ _KEPT = 64  # compiled grammars
 
 
 class RowMatcher:
-    """Where one row stands in its grammar."""
+    """Where one row is in its grammar."""
 
     def __init__(self, matcher: Any, end_tokens: frozenset[int]):
         self._matcher = matcher

@@ -15,7 +15,7 @@ _NAMES = {"mlx": "MLX", "peft": "PEFT"}
 
 
 def adapter_files(adapter: str | Path, kind: Literal["mlx", "peft"]) -> tuple[Path, Path]:
-    """(configuration, weights) of an adapter in one of two formats; MLX's may lie in `mlx/`.
+    """(configuration, weights) of an adapter in one of two formats; MLX's may be in `mlx/`.
 
     Raises:
         UserError: there is no adapter, or none in this format.
@@ -65,7 +65,7 @@ def end_tokens(chat: ChatTemplate, config: dict[str, Any], model: Path) -> tuple
 
 def own_tokenizer(adapter: str | None) -> Path | None:
     """The adapter's folder where it brings its own tokenizer and template, else None; of a file
-    the folder it lies in, or the one above (adapters/NAME/gguf/adapter.gguf)."""
+    the folder it is in, or the one above (adapters/NAME/gguf/adapter.gguf)."""
     if adapter is None:
         return None
     path = Path(adapter).expanduser()

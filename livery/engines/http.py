@@ -61,12 +61,12 @@ def open(
         url: ends in /v1, as other clients take it. The API key is read from OPENAI_API_KEY.
 
     Raises:
-        UserError: `url` is no http address.
+        UserError: `url` is not an http address.
     """
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         good = False
     if not good or not (url.isascii() and url.isprintable()) or " " in url:
         raise UserError(f"{shown(url)}: not an http address, such as http://127.0.0.1:8000/v1")
@@ -265,7 +265,7 @@ def _said(message: dict[str, Any]) -> str:
     of its own.
 
     Raises:
-        TypeError, KeyError, AttributeError: it is no message.
+        TypeError, KeyError, AttributeError: it is not a message.
         UserError: a call's arguments are not JSON.
     """
     calls: list[str] = []

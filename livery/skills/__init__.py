@@ -41,7 +41,7 @@ class Found:
         said: as the user gave it: the name, or a path.
         module: its name as Python has it ("date_keys"), where the skill ships with Livery.
         own: its module, where it does not.
-        folder: of its package, in which its hand-written sets lie; None for a single file.
+        folder: of its package, in which its hand-written sets are; None for a single file.
     """
 
     name: str

@@ -53,7 +53,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class OwnModule:
-    """A module that holds a skill and is no part of Livery.
+    """A module that holds a skill and is not part of Livery.
 
     Attributes:
         name: of the skill.
@@ -158,7 +158,7 @@ def load_file(path: str | Path) -> OwnModule:
     """Import the skill in a Python file; one whose text was imported before is not run again.
 
     Raises:
-        UserError: there is no such file, it is no Python, it fails, or it holds no skill.
+        UserError: there is no such file, it is not Python, it fails, or it holds no skill.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -185,7 +185,7 @@ def _run(file: Path, source: str) -> OwnModule:
     name = f"livery_skill_{file.stem}_{digest[:12]}"
     module = types.ModuleType(name, None)
     module.__file__ = str(file)
-    # At the end: what lies beside the file may be imported, and shadows nothing.
+    # At the end: what is beside the file may be imported, and shadows nothing.
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     sys.modules[name] = module  # dataclasses look their module up

@@ -181,7 +181,7 @@ def turns(value: Any, where: str) -> list[Message]:
         where: what a message begins with, such as "my_skill.py:12: messages() returned".
 
     Raises:
-        UserError: it is no such list.
+        UserError: it is not such a list.
     """
     if not isinstance(value, list | tuple) or not value:
         raise UserError(f'{where} {short(value)}; it must be a list of {{"role", "content"}}.')

@@ -29,7 +29,7 @@ class Example:
         tools: offered to the model.
         expected, expected_text: the right value, and as the skill writes it.
         category: what reports group by.
-        family: rows of one family never stand in two splits; "" where none is named.
+        family: rows of one family are never in two splits; "" where none is named.
         id: "" where none is named.
         meta: whatever else the row says of itself, for score().
     """

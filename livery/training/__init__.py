@@ -1,1 +1,1 @@
-"""The training loop and all it stands on; no framework in here."""
+"""The training loop and everything it uses; no framework in here."""

@@ -43,7 +43,7 @@ class OtherFormat(UserError):
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run stands beyond its weights.
+    """The state of a run beyond its weights.
 
     Attributes:
         window_loss, window_count: sums since the last line of training_metrics.jsonl: the loss, and
@@ -85,7 +85,7 @@ class Checkpoint:
 
 
 def folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Where the checkpoint of a step is."""
     return run / "checkpoints" / f"step-{step:06d}"
 
 
@@ -163,7 +163,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """state.json. Raises OtherFormat, or what comes of a file that is no such record."""
+    """state.json. Raises OtherFormat, or what comes of a file that is not such a record."""
     try:
         facts = read_object(path / "state.json")
         facts["progress"] = {_RENAMED.get(k, k): v for k, v in facts["progress"].items()}

@@ -38,7 +38,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The run goes on from a checkpoint.
+    """The run continues from a checkpoint.
 
     Attributes:
         step: optimizer steps it had taken.

@@ -35,7 +35,7 @@ class Estimate:
     """Bytes by part.
 
     Attributes:
-        weights: the base as it will lie in memory.
+        weights: the base as it will be in memory.
         adapter: LoRA weights, gradients and AdamW's two moments.
         activations: what the largest micro-batch keeps for its backward pass.
         logits: of its supervised positions, with their gradients.

@@ -157,7 +157,7 @@ class Forecast:
     def remedies(self, room: int) -> list[str]:
         """Flags under which the run takes at most `room` bytes, the cheapest in time first.
 
-        Each stands by itself; where none is enough alone, they are added up until they are.
+        Each is tried on its own; where none is enough, they are added up until they are.
         """
         alone: list[str] = []
         for way in self._ways():

@@ -1,7 +1,7 @@
 """Examples -> prefix groups -> micro-batches -> optimizer steps. Pure numpy, seeded.
 
 A plan is a pure function of the examples, the batch sizes and the seed, so both backends walk the
-same batches and a resumed run goes on where it stopped by knowing its step alone.
+same batches and a resumed run continues where it stopped by knowing its step alone.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Plan:
         self.groups = group_examples(self.examples, self.batch_size, share=self.share_prefix)
 
     def epoch(self, epoch: int) -> list[Step]:
-        """Every step of an epoch (counted from 0); each example stands in it once."""
+        """Every step of an epoch (counted from 0); each example is in it once."""
         if epoch not in self._epochs:
             if len(self._epochs) > 2:  # a run walks forward: older epochs are not asked for again
                 self._epochs.clear()

@@ -110,7 +110,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make sure that the folder, which the caller holds, is ours to write. Removes nothing.
 
     Raises:
-        UserError: it holds another run or adapter, there is nothing to resume, or what stands
+        UserError: it holds another run or adapter, there is nothing to resume, or what is
             there was not written by a run.
     """
     if resume:

@@ -325,7 +325,7 @@ class Reports:
     @contextlib.contextmanager
     def _guard(self, name: str) -> Generator[None]:
         """Run a tracker's own code: its failure costs the tracker alone, its words go to stderr,
-        and Ctrl-C goes on meaning what it meant."""
+        and Ctrl-C keeps its meaning."""
         handler = signal.getsignal(signal.SIGINT)
         try:
             with contextlib.redirect_stdout(sys.stderr):

@@ -1,8 +1,8 @@
 """One answer out of llama.cpp, free or held to a grammar, greedy or sampled.
 
-llama.cpp writes ahead freely and tells the likeliest tokens of each position. What it wrote stands
+llama.cpp writes ahead freely and tells the likeliest tokens of each position. What it wrote is kept
 as long as it is what we choose from those tokens: the likeliest that the grammar admits, or the one
-that wins with its share of noise. Where the choice is another one, llama.cpp goes on from there;
+that wins with its share of noise. Where the choice is another one, llama.cpp continues from there;
 where it cannot be made from the tokens that were told, the position is asked again for more of
 them. So the answer is that of choosing step by step over the whole vocabulary, by the same matcher
 that serves every engine.
@@ -90,7 +90,7 @@ def choose(
     whole = len(step.ids) >= vocabulary
     if noise is None:
         places = np.flatnonzero(known)
-        # The likeliest stand first, so the first that is admitted beats all that were not told.
+        # The likeliest are first, so the first that is admitted beats all that were not told.
         return int(step.ids[places[0]]) if len(places) else None
     if not known.any():
         return None
@@ -146,7 +146,7 @@ class _Source:
         return self._llama.next(self._tokens, top=top, scale=self._scale)
 
     def take(self, token: int) -> None:
-        """Go on behind `token`; what was written ahead stands if it was written behind it."""
+        """Go on behind `token`; what was written ahead is kept if it was written behind it."""
         self._tokens.append(token)
         if self._steps and self._steps[0].chosen == token:
             del self._steps[0]

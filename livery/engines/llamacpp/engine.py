@@ -89,7 +89,7 @@ class LlamaCppRuntime:
 
     def __init__(self, model: Path, adapter: Path | None, scratch: Scratch, context: int = CONTEXT):
         """Args:
-        scratch: the folder that an adapter made for this run lies in; it goes with the runtime.
+        scratch: the folder that an adapter made for this run is in; it goes with the runtime.
         """
         self.model, self.adapter, self._scratch = model, adapter, scratch
         self._scale = 1.0 if adapter else 0.0

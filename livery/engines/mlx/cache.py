@@ -5,11 +5,11 @@ models run unchanged; they hold nothing but what was put in, so gradients flow t
 
     caches = make_caches(model)                  # batch 1
     model(prefix[None], cache=caches)            # the shared tokens, once
-    caches = share(caches, rows=B)               # B rows stand on the same prefix
+    caches = share(caches, rows=B)               # B rows share the same prefix
     model(suffixes, cache=caches)                # (B, S), right-padded
 
-Decoding goes on from right-padded suffixes after `settle(caches, lengths)`: every row then has its
-own position, and the padding between a suffix and what follows it is masked.
+Decoding continues from right-padded suffixes after `settle(caches, lengths)`: every row then has
+its own position, and the padding between a suffix and what follows it is masked.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ class ConcatCache:
 
 
 class _Padding:
-    """Where the padding of right-padded suffixes lies among the keys.
+    """Where the padding of right-padded suffixes is among the keys.
 
-    Key indices [start + lengths[b], start + padded) are row b's padding; keys after them stand
+    Key indices [start + lengths[b], start + padded) are row b's padding; keys after them are
     `padded - lengths[b]` positions earlier than their index.
     """
 
@@ -181,7 +181,7 @@ def _like(cache: Any) -> Any:
 
 
 def share(caches: Sequence[Any], rows: int) -> list[Any]:
-    """Caches for `rows` rows that all stand on the one row held by `caches`, which stay as they
+    """Caches for `rows` rows that all continue the one row held by `caches`, which stay as they
     are. Keys that no later query can see (outside the window) are left behind."""
     return [_shared(cache, rows) for cache in caches]
 

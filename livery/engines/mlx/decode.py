@@ -1,8 +1,8 @@
 """Batched decoding on shared prefixes: what the MLX engine and the trainer's samples both run.
 
 The tokens that all prompts begin with run once; the rest of each prompt runs right-padded on top,
-with the head on its last position alone; then every row goes on at its own position. Rows that have
-ended leave the batch.
+with the head on its last position alone; then every row continues at its own position. Rows that
+have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Decoder:
     Attributes:
         model: mlx-lm's module.
         head: see `mlx_head`; None where it was not found.
-        own_positions: rows may stand at positions of their own; else only prompts of one length
+        own_positions: rows may be at positions of their own; else only prompts of one length
             are decoded together.
     """
 
@@ -177,7 +177,7 @@ def prefill(
 
 
 def _takes_own_positions(model: nn.Module) -> bool:
-    """Whether rows of one batch can stand at different positions: tried against single rows."""
+    """Whether rows of one batch can be at different positions: tried against single rows."""
     prompts = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 7]]
     probe = Decoder(model, None, own_positions=True)
     after = mx.array([[8], [9]])

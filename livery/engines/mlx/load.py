@@ -62,7 +62,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
         quantize: bits to quantize the linear layers and the embedding to; None loads as is.
 
     Raises:
-        UserError: MLX is missing, the folder is no model, the hub is out of reach, the family is
+        UserError: MLX is missing, the folder is not a model, the hub is out of reach, the family is
             not supported, or nothing in it can be quantized.
     """
     require_mlx()

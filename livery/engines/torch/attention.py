@@ -44,7 +44,7 @@ class Attention:
         """What the model takes as attention_mask.
 
         Args:
-            allowed: window -> bool mask, broadcastable to (B, heads, T, K). What is no such mask
+            allowed: window -> bool mask, broadcastable to (B, heads, T, K). What is not such a mask
                 (a block mask, or one that carries `branches`) goes in as it is.
         """
         made: dict[int | None, Any] = {}

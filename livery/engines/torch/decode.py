@@ -34,7 +34,7 @@ class Decoder:
     """A causal model of transformers, in eval mode, with what its masks must be.
 
     Attributes:
-        cached: it goes on from a cache; else every token runs the whole row again.
+        cached: it continues from a cache; else every token runs the whole row again.
     """
 
     model: Any
