@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 import tree_sitter
@@ -58,6 +59,7 @@ _GAPS = (
     (re.compile( r"(?<=[\w)'\"}\]])[ \t]+((?:\d|&)?>+[ \t]*(?:&\d|[\w./-]+)(?:[ \t]+\d?>&\d)?)[ "
  r"\t]+(<<<[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|<>]+))" ), r" \2 \1"),
     (re.compile(r"<>"), "> "),
+    (re.compile(r"\$\([ \t]*\)|(?<!\\)``"), ""),
     (re.compile(r"\{(\w+)\}(?=[<>])"), ""),
     (re.compile(r"(?<![\w\\\"'])\{([^\s{}'\"`$();&|<>]*,[^\s{}'\"`$();&|<>]*)\}(?=\s|$|;|&|\|)"),
         lambda m: " ".join(m[1].split(","))),
@@ -310,7 +312,19 @@ class Walker:
             return Stream(text, self.origin(start))
         self.walk(node, stdin)
         origin = self.origin(start) or (stdin.origin if stdin else "")
-        return Stream(text, origin)
+        found = self.searched(node) if node.type == "command" else ()
+        return Stream(text, origin, found or (stdin.found if stdin else ()))
+
+    def searched(self, node: Node) -> tuple[str, ...]:
+        """The folders that a command lists names of, as find and git ls-files do."""
+        words = self.quietly(node)
+        name = words[0].rpartition("/")[2] if words else ""
+        if name not in ("find", "fd", "ls", "rg", "grep", "git", "fdfind", "gfind", "tree"):
+            return ()
+        if name in ("find", "gfind"):
+            starts = itertools.takewhile(lambda word: word[:1] not in ("-", "(", "!"), words[1:])
+            return tuple(starts) or (".",)
+        return (".",)
 
     def origin(self, start: int) -> str:
         """network, where something found since `start` came from there."""

@@ -119,6 +119,16 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         if flag in spec.dry or flag in spec.tree:
             continue
         give(scan, call, option.act, flag if value is None else value, source=flag)
+    if (
+        spec.style == "ps"
+        and call.stdin is not None
+        and not args.operands
+        and spec.operands is not None
+        and spec.operands.name in ("delete", "move", "write", "modes")
+        and not any(value for _, value in args.flags)
+    ):
+        found = call.stdin.found or (UNKNOWN,)
+        args.operands = [f"{path}/{UNKNOWN}" if path != UNKNOWN else path for path in found]
     count = len(args.operands)
     for number, word in enumerate(args.operands):
         role = spec.operands
@@ -241,6 +251,8 @@ def _option(
         return [(name, value if equals else None) for name in found], 0
     if word in options and not options[word].value:
         return [(word, None)], 0
+    if word in options and len(word) > 2:
+        return [(word, following[0] if following else "")], 1 if following else 0
     flags: list[tuple[str, str | None]] = []
     for number, letter in enumerate(word[1:], start=1):
         name = word[0] + letter

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from livery.skills.actions.guard.places import MARKS
+from livery.skills.actions.guard.places import HOME, MARKS
 from livery.skills.actions.guard.words import ansi
 
 MAX_TEXT = 65_536
@@ -19,7 +19,7 @@ def output(words: list[str], stdin: str | None) -> str | None:
         words: the command after expansion.
         stdin: what it reads, None where that is not known.
     """
-    if not words or any(mark in word for word in words for mark in MARKS):
+    if not words or any(mark in word for word in words for mark in MARKS if mark != HOME):
         return None
     name, rest = words[0].rpartition("/")[2], words[1:]
     if name in ("true", ":", "false"):

@@ -80,6 +80,16 @@ _TRUNKS = re.compile(
     re.I,
 )
 _HOMES = re.compile(r"(?:/(?:home|users)/[^/]+|/root|[a-z]:/users/[^/]+)(?=/|$)", re.I)
+# All that a folder holds, also the hidden: *, .*, .[!.]*, ?*.
+_ALL = re.compile(r"[*?.!\[\]^-]*")
+# /$X is the root where the variable is empty.
+_FIRST_UNKNOWN = tuple("/" + mark for mark in _UNKNOWNS)
+_WINDOWS_DEVICE = re.compile(r"//\./(?:physicaldrive|[a-z]:)", re.I)
+_REGISTRY = re.compile(
+    r"(?:registry::)?(hklm|hkcr|hku|hkcc|hkcu|hkey_\w+|env|cert|function|variable|alias|wsman)"
+    r":?(?:/|$|(?<=:))",
+    re.I,
+)
 _DRIVE = re.compile(r"[a-zA-Z]:(?=[\\/]|$)")
 
 
@@ -109,12 +119,15 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
     seen = visible(path)
     if _NULL.fullmatch(text):
         return Place("null", "project", seen)
-    if cwd and not _absolute(text):
-        text = f"{_slashed(cwd)}/{text}"
+    if cwd and not _absolute(text) and not text.startswith(_UNKNOWNS):
+        text = f"{_slashed(cwd).rstrip('/')}/{text}"
+    if registry := _REGISTRY.match(text):
+        return _key(registry, text, seen)
     if project and _absolute(text):
         inside = _slashed(project).rstrip("/")
         if text == inside or text.startswith(inside + "/"):
             text = text[len(inside) + 1 :] or "."
+    within = text.startswith("./")
     text = _normal(text)
     if text.startswith(("/dev/tcp/", "/dev/udp/")):
         return Place("unknown", "system", seen)
@@ -124,13 +137,13 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
         if patterns(kind).search(text):
             scope = _scope(text)
             return Place(scope if kind == "safe" else kind, scope, seen)
-    if PIPE in text or text.startswith(_UNKNOWNS):
+    if PIPE in text or (text.startswith(_UNKNOWNS) and not within):
         return Place("unknown", "system", seen)
     home = HOME if text.startswith(HOME) else _HOMES.match(text)
     if home:
         rest = text[1:] if home == HOME else text[len(home[0]) :]
         # The folder itself, everything in it, or what may be everything in it.
-        whole = rest.strip("/") in ("", "*", "**", ".*", ".") or rest.startswith(
+        whole = _ALL.fullmatch(rest.strip("/")) is not None or rest.startswith(
             tuple("/" + mark for mark in _UNKNOWNS)
         )
         root = whole and not any(mark in rest for mark in _UNKNOWNS)
@@ -138,9 +151,14 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
     if not _absolute(text):
         outside = text == ".." or text.startswith("../")
         if outside:
+            up = text.count("../")
+            if up > 2:  # so far up that the rest may well start at the root
+                there = place("/" + text.replace("../", "").replace("..", ""), "", "")
+                if there.kind in ("root", "trunk", "auth", "device", "secret", "startup"):
+                    return Place(there.kind, there.scope, seen)
             return Place("outside", "home", seen)
         return Place("project", "project", seen)
-    if _ROOTS.fullmatch(text):
+    if _ROOTS.fullmatch(text) or text.startswith(_FIRST_UNKNOWN) or _ALL.fullmatch(text[1:]):
         return Place("root", "system", seen)
     if _TEMP.match(text):
         rest = _TEMP.sub("", text, count=1).strip("/")
@@ -155,6 +173,20 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
 def parent_of(path: str) -> str:
     """The folder a path lies in, empty for a bare name."""
     return _slashed(path).rpartition("/")[0]
+
+
+def _key(found: re.Match[str], text: str, seen: str) -> Place:
+    """A place in the registry or in another of PowerShell's drives."""
+    drive, rest = found[1].lower(), text[found.end() :].strip("/")
+    if drive in ("env", "function", "variable", "alias") and ":" in text:
+        return Place("project", "project", seen)
+    if not (drive.startswith("hk") or ":" in found[0]):
+        return Place("project", "project", seen)
+    if re.search(r"currentversion/(?:run|policies|winlogon|image file)|/services/", rest, re.I):
+        return Place("startup", "system", seen)
+    if drive in ("hkcu", "hkey_current_user"):
+        return Place("home" if "/" in rest else "root", "home", seen)
+    return Place("system" if "/" in rest else "root", "system", seen)
 
 
 def _slashed(path: str) -> str:
@@ -172,13 +204,13 @@ def _slashed(path: str) -> str:
 
 
 def _absolute(text: str) -> bool:
-    return text.startswith(("/", HOME, *_UNKNOWNS)) or _DRIVE.match(text) is not None
+    return text.startswith(("/", HOME)) or _DRIVE.match(text) is not None
 
 
 def _normal(text: str) -> str:
     """Dots and doubled slashes taken out; a glob over a folder's hidden entries kept."""
     lead = "/" if text.startswith("/") else ""
-    if text.startswith("//./"):
+    if _WINDOWS_DEVICE.match(text):
         return text
     parts: list[str] = []
     for part in text.split("/"):

@@ -181,7 +181,40 @@ class _Walker:
             self.walk(child, stdin)
             effects = [f.effect for f in self.scan.findings[start:] if f.effect is not None]
             network = any(effect.kind == "network" for effect in effects)
-            stdin = Stream(text, "network" if network else stdin.origin if stdin else "")
+            found = self.listed(child) or (stdin.found if stdin else ())
+            stdin = Stream(text, "network" if network else stdin.origin if stdin else "", found)
+
+    def listed(self, node: Node) -> tuple[str, ...]:
+        """The folders that Get-ChildItem lists."""
+        words = self.text(node).split()
+        if not words or words[0].lower() not in (
+            "get-childitem",
+            "gci",
+            "ls",
+            "dir",
+            "get-item",
+            "gi",
+        ):
+            return ()
+        elements = next((c for c in node.named_children if c.type == "command_elements"), None)
+        if elements is None:
+            return (".",)
+        paths: list[str] = []
+        count = len(self.scan.findings)
+        given = self.elements(elements)
+        del self.scan.findings[count:]
+        for number, word in enumerate(given):
+            before = given[number - 1].lower() if number else ""
+            if not word.startswith("-") and before not in (
+                "-filter",
+                "-include",
+                "-exclude",
+                "-depth",
+            ):
+                paths.append(word)
+        return tuple(
+            p.replace("\\", "/").rpartition("/")[0] or "." if "*" in p else p for p in paths
+        ) or (".",)
 
     def command(self, node: Node, stdin: Stream | None) -> None:
         """A command with its words."""
@@ -202,6 +235,8 @@ class _Walker:
         if not words:
             return
         name = words[0]
+        if re.fullmatch(r"-?\d+(?:\.\.-?\d+)?", name):
+            return
         if not name:
             # `& { … }`: the block was walked.
             return

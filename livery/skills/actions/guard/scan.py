@@ -11,7 +11,7 @@ from livery.skills.actions.guard import places
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN, Place, visible
 from livery.skills.actions.guard.policy import Policy
 from livery.skills.actions.guard.risk import Effect, Finding, Kind, Level, Scope
-from livery.skills.actions.guard.tables import Spec
+from livery.skills.actions.guard.tables import Spec, patterns
 
 MAX_DEPTH = 24
 MAX_STEPS = 20_000
@@ -76,11 +76,13 @@ class Stream:
 
     Attributes:
         text: the text, where it is known.
-        origin: network, secret, files (names found by a search), or empty.
+        origin: network, or empty.
+        found: folders in which the names that it holds were found; empty where it holds none.
     """
 
     text: str | None = None
     origin: str = ""
+    found: tuple[str, ...] = ()
 
 
 @dataclass
@@ -227,13 +229,16 @@ class Scan:
     ) -> Place:  # fmt: skip
         """Note a use of a path: "read", "write", "delete", "tree", …"""
         where = self.place(path)
-        if where.kind == "null":
+        if where.kind == "null" or (path == PIPE and use == "read"):
             return where
         level = self.policy.level_at(
             path, max(places.cost(use, where.kind), at_least), self.overrides
         )
         said = f"{_WORDS[use]} {where.shown}{_AT.get(where.kind, '')}"
         secret = "read" if where.kind == "secret" and use in ("read", "script") else ""
+        if where.kind == "auth" and use == "read" and patterns("shadow").search(path):
+            level, secret = Level.HIGH, "read"
+            said = f"reads {where.shown}, which holds passwords"
         self.add(
             Effect(_KIND_OF_USE[use], where.scope, where.shown), level,
             said if level > Level.LOW else "", source=source or path, command=command,

@@ -115,6 +115,21 @@ def program_names() -> tuple[str, ...]:
     return tuple(_programs())
 
 
+def cmdlet_names() -> tuple[str, ...]:
+    """All cmdlets and aliases of the tables."""
+    return tuple(_cmdlets())
+
+
+def dos_names() -> tuple[str, ...]:
+    """All of cmd.exe's and Windows' programs in the tables."""
+    return tuple(_dos())
+
+
+def action_names() -> tuple[str, ...]:
+    """All verbs of actions in the tables."""
+    return tuple(_actions())
+
+
 @functools.cache
 def patterns(kind: str) -> re.Pattern[str]:
     """The paths (or variables, or hosts) of a kind in patterns.txt, as one expression."""
@@ -139,7 +154,10 @@ def _patterns() -> dict[str, list[str]]:
 def _programs() -> dict[str, _Line]:
     found: dict[str, _Line] = {}
     for name in PROGRAMS:
-        found |= _lines(name)
+        lines = _lines(name)
+        if twice := found.keys() & lines.keys():
+            raise ValueError(f"{name}.txt: two rules for {', '.join(sorted(twice))}")
+        found |= lines
     return found
 
 

@@ -31,6 +31,8 @@ _PLAIN = {
     "t": "\t",
     "v": "\v",
 }
+# "$@" and "${name[@]}": a word for each.
+_EVERY = re.compile(r'"?\$(?:\{?([@*])\}?|\{(\w+)\[[@*]\]\})"?')
 # Variables that every shell has; $9 and the like are empty where no script has arguments.
 _KNOWN = {
     "HOME": HOME, "PWD": ".", "IFS": " \t\n", "TMPDIR": "/tmp", "USER": "user", "LOGNAME": "user",
@@ -85,6 +87,12 @@ class Reader:
 
     def fields(self, nodes: list[Node]) -> list[str]:
         """One word's texts after expansion: braces and unquoted variables can make several."""
+        if len(nodes) == 1 and (found := _EVERY.fullmatch(self.text(nodes[0]))):
+            name = found[1] or found[2]
+            if name in ("@", "*"):
+                return list(self.scan.state.arguments or [])
+            if name in self.scan.state.variables:
+                return self.scan.state.variables[name].split()
         pieces: list[Piece] = []
         for node in nodes:
             pieces += self.pieces(node)

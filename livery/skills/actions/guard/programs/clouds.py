@@ -60,8 +60,12 @@ def verbs(scan: Scan, call: Call, args: Args) -> bool:
     if name in ("ollama", "replicate", "modal") and words[:1] in (["list"], ["ps"], ["show"]):
         return True
     if not words:
+        if name == "vercel" or [word for word in raw if not re.match(r"--?(?:v|h|V)", word)]:
+            scan.act("remote", name, command=call.command)
         return True
-    verdict = next((found for word in words[:4] if (found := _verb(word))), "change")
+    # gh names the thing first: `gh run view`.
+    asked = words[1:2] if name in ("gh", "glab") and len(words) > 1 else words[:4]
+    verdict = next((found for word in asked if (found := _verb(word))), "change")
     text = " ".join([name, *words[:3]])
     if any(UNKNOWN in word or OUTPUT in word for word in words[:2]):
         scan.unclear(f"{name}: a verb that is known to the run only")

@@ -26,6 +26,50 @@ def rename(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def mv(scan: Scan, call: Call, args: Args) -> bool | None:
+    """mv: what is moved to /dev/null is deleted."""
+    if len(args.operands) > 1 and scan.place(args.operands[-1]).kind == "null":
+        for word in args.operands[:-1]:
+            scan.use("delete", word, command=call.command)
+        return True
+    return None
+
+
+def mount(scan: Scan, call: Call, args: Args) -> bool:
+    """mount: without operands it lists."""
+    words = call.words[1:]
+    if call.name == "mount" and (
+        not words or words[0] in ("-l", "-V", "--version", "--show-labels")
+    ):
+        return True
+    if call.name == "losetup" and words[:1] in ([], ["-a"], ["-l"], ["--list"], ["-j"]):
+        return True
+    scan.act("system", call.command, why="changes what is mounted", command=call.command)
+    return True
+
+
+def pager(scan: Scan, call: Call, args: Args) -> bool | None:
+    """less: +command runs one of its own, among them the shell's."""
+    for word in args.operands:
+        if word.startswith("+") and re.search(r"[!|v]", word):
+            scan.act("code", word, why="runs a command of the pager", command=call.command)
+            if "!" in word:
+                scan.script(word.partition("!")[2], "bash")
+    args.operands = [word for word in args.operands if not word.startswith("+")]
+    return None
+
+
+def ed(scan: Scan, call: Call, args: Args) -> bool | None:
+    """ed: its commands come on standard input, and ! among them is the shell."""
+    if call.stdin is not None:
+        text = call.stdin.text
+        if text is None or "!" in text:
+            scan.act("code", call.command, why="runs commands of an editor", command=call.command)
+            for code in re.findall(r"!(.*)", text or ""):
+                scan.script(code, "bash")
+    return None
+
+
 def ln(scan: Scan, call: Call, args: Args) -> bool:
     """ln: the new name is written, and is from now on another name for its target."""
     if len(args.operands) >= 2:
@@ -269,6 +313,7 @@ def opener(scan: Scan, call: Call, args: Args) -> bool:
 
 
 HANDLERS = {
-    "rename": rename, "ln": ln, "chmod": chmod, "chown": chown, "tar": tar, "archive": archive,
-    "dd": dd, "crontab": crontab, "date": date, "opener": opener,
+    "rename": rename, "mv": mv, "mount": mount, "pager": pager, "ed": ed, "ln": ln, "chmod": chmod,
+    "chown": chown, "tar": tar, "archive": archive, "dd": dd, "crontab": crontab, "date": date,
+    "opener": opener,
 }  # fmt: skip

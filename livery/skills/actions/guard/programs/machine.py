@@ -170,6 +170,10 @@ def diskutil(scan: Scan, call: Call, args: Args) -> bool:
 def disks(scan: Scan, call: Call, args: Args) -> bool:
     """Volumes, pools and file systems: show, change, destroy."""
     text = " ".join(call.words[1:])
+    if call.name in ("swapon", "swapoff"):
+        if call.name == "swapoff" or not re.match(r"-s$|--show|$", text):
+            scan.act("system", call.command, why="changes the swap space", command=call.command)
+        return True
     if (
         re.match(
             r"(?:list|status|get|show|info|history|iostat|subvolume list|filesystem "

@@ -17,7 +17,7 @@ _TAKES_VALUE = ("--rcfile", "--init-file", "-o", "+o", "-O", "+O")
 def shell(scan: Scan, call: Call, args: Args) -> bool:
     """sh, bash and the like: code behind -c, a script, or what comes on standard input."""
     words = call.words[1:]
-    code = False
+    code = standard = False
     position = 0
     while position < len(words):
         word = words[position]
@@ -39,6 +39,7 @@ def shell(scan: Scan, call: Call, args: Args) -> bool:
             code = True
         elif not word.startswith("--"):
             code = code or "c" in word[1:]
+            standard = standard or "s" in word[1:]
             if word.endswith(("o", "O")):
                 position += 1
     rest = words[position:]
@@ -48,9 +49,10 @@ def shell(scan: Scan, call: Call, args: Args) -> bool:
         kept = scan.state.arguments
         scan.state.arguments = rest[2:]
         with scan.apart():
+            scan.state.variables["0"] = rest[1] if len(rest) > 1 else "bash"
             scan.script(rest[0], "bash", call.stdin)
         scan.state.arguments = kept
-    elif rest:
+    elif rest and not standard:
         file = rest[0]
         if file in ("/dev/stdin", "/proc/self/fd/0", "/dev/fd/0"):
             runs_input(scan, call)
@@ -293,6 +295,8 @@ def _items(stdin: Stream | None) -> list[str]:
         found = split(stdin.text)
         if len(found) <= 64:
             return found
+    if stdin is not None and stdin.found:
+        return [f"{folder.rstrip('/')}/{UNKNOWN}" for folder in stdin.found[:8]]
     return [UNKNOWN]
 
 

@@ -91,6 +91,8 @@ def package(scan: Scan, call: Call, word: str, act: Act) -> None:
         re.I,
     ) or re.search(r"@(?:git\+)?https?:|@git\+|\.git(?:#|@|$)", word):
         scan.act("foreign", word, why=f"installs from {word}", command=call.command, source=word)
+    elif call.name == "go" and re.match(r"[\w-]+\.[\w.-]+/.*@", word):
+        scan.act("foreign", word, why=f"fetches {word}", command=call.command, source=word)
     elif UNKNOWN in word or OUTPUT in word:
         scan.act("foreign", word, why="installs what only the run would show", command=call.command)
     elif re.match(r"/|~|\.\./", word):
