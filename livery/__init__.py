@@ -10,7 +10,6 @@ docs/python.md has all that a program may call.
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from typing import Any
 
@@ -27,26 +26,24 @@ _PUBLIC = {
 }
 
 
-class _OpenBlasFirst:
-    """Whoever imports MLX on Linux finds OpenBLAS before it (see `livery.blas`): libraries import
-    it too, in an order that is theirs."""
+class _BeforeImport:
+    """What is done before a library is imported, whoever imports it and in whatever order: MLX on
+    Linux finds OpenBLAS (see `livery.blas`), and transformers is kept from a warning."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "mlx.core":
+        if name == "mlx.core" and sys.platform == "linux":
             importlib.import_module("livery.blas").use_openblas()
+        elif name == "transformers":
+            importlib.import_module("logging").getLogger(name).addFilter(_is_news)
 
 
-if sys.platform == "linux":
-    sys.meta_path.insert(0, _OpenBlasFirst())
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """transformers advises everybody who has no torch that it has no models then. Livery reads
-    tokenizers with it, and says itself when something needs torch."""
+def _is_news(record: Any) -> bool:
+    """Without torch, transformers warns everybody that it has no models. Livery reads tokenizers
+    with it, and says itself when something needs torch."""
     return not str(record.msg).startswith("PyTorch was not found")
 
 
-logging.getLogger("transformers").addFilter(_is_news)
+sys.meta_path.insert(0, _BeforeImport())
 
 
 def __getattr__(name: str) -> Any:
