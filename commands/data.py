@@ -70,7 +70,7 @@ def data() -> None:
 
 def _skill_command(name: str) -> click.Command:
     """`livery data NAME`; raises UserError where there is no such skill or generator."""
-    from datagen.make import get_generator
+    from datagen.make import get_generator, takes_rows
 
     skill, generator = skills.find(name).name, get_generator(name)
     own = name.endswith(".py")
@@ -110,10 +110,21 @@ def _skill_command(name: str) -> click.Command:
         "--overwrite", is_flag=True, help="Replace rows that were changed since they were made."
     )
     @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-    def command(out: Path, seed: int, count: int | None, overwrite: bool, as_json: bool) -> int:
+    def command(
+        out: Path,
+        seed: int,
+        count: int | None,
+        overwrite: bool,
+        as_json: bool,
+        rows: Path | None = None,
+    ) -> int:
         from datagen.make import make_data
 
-        manifest = make_data(name, out, seed, count, overwrite=overwrite)
+        if rows is not None and count is not None:
+            raise click.UsageError(
+                "--rows takes the rows of a file, --count makes some: choose one."
+            )
+        manifest = make_data(name, out, seed, count, rows=rows, overwrite=overwrite)
         if as_json:
             click.echo(json.dumps({"out": str(out), **manifest}, indent=2))
             return 0
@@ -125,6 +136,13 @@ def _skill_command(name: str) -> click.Command:
         )
         return 0
 
+    if takes_rows(name):
+        command = click.option(
+            "--rows",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"Your own rows, JSON lines, in place of generated ones (docs/{skill}.md).",
+        )(command)
     describe = skills.get_skill(name).vocabulary
     if describe is None:
         return command

@@ -9,7 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from datagen import policies
 from datagen.folder import read_manifest, split_leaks
+from datagen.policies import Policy
 from livery.collecting import few_collections
 from livery.config.settings import TrainSettings
 from livery.dataset.columns import read_columns
@@ -17,7 +19,7 @@ from livery.dataset.conversation import Dropped, Row, RowError, none_left
 from livery.dataset.packed import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import asked_and_answered, question
-from livery.dataset.sources import SPLITS, digest, find
+from livery.dataset.sources import SPLITS, Splits, digest, find
 from livery.errors import UserError, sentence
 from livery.skills import AnswerError, get_skill, skill_names
 
@@ -28,7 +30,8 @@ class Problem:
 
     Attributes:
         kind: "form" (training refuses the file), "dropped" (training leaves the row out),
-            "answer", "duplicate", "contradiction", "leak" or "manifest".
+            "answer", "policy" (of the skill's own), "duplicate", "contradiction", "leak" or
+            "manifest".
         where: "file:line", or "file row N" where rows have no line.
         message: what is wrong and what to do.
         serious: training on it would be wrong; else it is only worth knowing.
@@ -109,6 +112,9 @@ def check(
     manifest = read_manifest(Path(path)) if Path(path).is_dir() else {}
     skill = manifest.get("skill")
     parse = get_skill(skill).parse if skill in skill_names() else None
+    policy = policies.find_policy(splits.train, str(skill) if parse is not None else "")
+    if policy is not None and policies.has_own_form(policy, splits.train):
+        return _check_own(Findings(str(path)), policy, splits)
     chat = _chat(model, settings) if model is not None else None
     reader = Reader(read_columns(settings.columns), settings.train_on)
     findings = Findings(str(path))
@@ -131,6 +137,7 @@ def check(
                 check_row(row)
                 lengths.add(tokens)
                 asked[name].append((row.where, question(row)))
+        _check_policy(policy, sources, findings)
         kept = {where for where, _ in asked[name]}
         findings.rows[name], findings.dropped[name] = len(kept), len(dropped - kept)
         _check_split(name, sources, findings, before)
@@ -145,7 +152,37 @@ def check(
                 message = str(error).removeprefix(f"{where}: ")
                 findings.problems.append(Problem("form", where, message))
     _leaks(asked, findings.problems)
-    findings.notes = reader.notes()
+    findings.notes = [*reader.notes(), *(policy.notes() if policy is not None else ())]
+    return findings
+
+
+def _check_policy(policy: Policy | None, sources: Sequence[Source], findings: Findings) -> None:
+    """What the skill itself demands of each row."""
+    for where, fault in policies.faults(policy, sources) if policy is not None else ():
+        message = f"{fault.message} (rule {fault.rule})"
+        findings.problems.append(Problem("policy", where, message, fault.serious))
+
+
+def _check_own(findings: Findings, policy: Policy, splits: Splits) -> Findings:
+    """Check rows of a form that the skill alone knows."""
+    asked: dict[str, list[tuple[str, str]]] = {}
+    for name, sources in splits.items():
+        asked[name] = []
+        before, seen = len(findings.problems), dict[str, str]()
+        for found in policies.read_own(policy, sources):
+            if isinstance(found, RowError):
+                findings.problems.append(Problem("form", found.where, found.reason))
+                continue
+            where, text = found
+            asked[name].append(found)
+            if text and (first := seen.setdefault(text, where)) != where:
+                message = f"asks what {first} asks."
+                findings.problems.append(Problem("duplicate", where, message, serious=False))
+        _check_policy(policy, sources, findings)
+        findings.rows[name], findings.dropped[name] = len(asked[name]), 0
+        _check_split(name, sources, findings, before)
+    _leaks(asked, findings.problems)
+    findings.notes = [policy.FORM, *policy.notes()]
     return findings
 
 

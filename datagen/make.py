@@ -61,7 +61,13 @@ def has_generator(skill: str) -> bool:
 
 
 def make_data(
-    skill: str, out: str | Path, seed: int = 7, count: int | None = None, *, overwrite: bool = False
+    skill: str,
+    out: str | Path,
+    seed: int = 7,
+    count: int | None = None,
+    *,
+    rows: str | Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Generate a skill's data and write the folder; returns its manifest.
 
@@ -70,6 +76,7 @@ def make_data(
         out: the folder; it gets train, valid and test.jsonl and manifest.json.
         seed: the same one gives the same bytes.
         count: training rows; None takes as many as the generator makes.
+        rows: a file of the user's own rows, in the skill's form, in place of generated ones.
         overwrite: replace splits that were changed since Livery made them.
 
     Raises:
@@ -77,7 +84,10 @@ def make_data(
             else.
     """
     generator = get_generator(skill)
-    splits = generator.generate(seed) if count is None else generator.generate(seed, count)
+    if rows is not None:
+        splits = _from_rows(generator, skill, Path(rows))
+    else:
+        splits = generator.generate(seed) if count is None else generator.generate(seed, count)
     return write_folder(
         Path(out),
         splits,
@@ -87,6 +97,20 @@ def make_data(
         seed=seed,
         overwrite=overwrite,
     )
+
+
+def takes_rows(skill: str) -> bool:
+    """Whether the skill's generator also reads rows of a form of its own."""
+    return hasattr(get_generator(skill), "from_rows")
+
+
+def _from_rows(
+    generator: Generator, skill: str, path: Path
+) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    read = getattr(generator, "from_rows", None)
+    if read is None:
+        raise UserError(f"The skill {skill} has no rows of its own form; leave out --rows.")
+    return read(path)
 
 
 def data_is_made(skill: str, folder: Path, seed: int) -> bool:

@@ -19,13 +19,19 @@ from typing import Any
 from datagen.actions.compose import SCENARIOS, Composer, Draft
 from datagen.actions.intents import POOLS
 from datagen.folder import index, refuse_leaks
-from livery.errors import UserError
+from livery.errors import UserError, sentence
 from livery.files import read_jsonl
 from livery.skills import actions
+from livery.skills.actions import policy, rows
+from livery.skills.actions.policy import Breach
 from livery.skills.actions.rows import ActionRow, read_row, to_chat, write_turns
 
 NAME = "datagen.actions"
 VERSION = "1"
+FORM = (
+    "these are rows of the skill actions; `livery data actions --rows FILE` checks them and writes "
+    "them as chat rows to train on."
+)
 TRAIN_ROWS, VALID_ROWS = 12_000, 168
 # Of all rows, at most so many are of one scenario; draws in a row that bring nothing new.
 LARGEST, STALL = 0.2, 3_000
@@ -37,6 +43,7 @@ _SECOND = SETS / "second.jsonl"
 _VALIDATION = SETS / "validation.jsonl"
 
 Row = dict[str, Any]
+_SPLIT = {"val": "valid"}
 
 
 def generate(
@@ -63,8 +70,7 @@ def generate(
 
 def by_hand(path: Path, split: str) -> list[ActionRow]:
     """The rows of a file written by hand, for one split."""
-    rows = [read_row(value) for _, value in read_jsonl(path)]
-    return [replace(row, split=split) for row in rows]
+    return [replace(read_row(value), split=split) for _, value in read_jsonl(path)]
 
 
 def _made(
@@ -84,18 +90,18 @@ def _made(
     composer = Composer(rng, held_out=split == "valid")
     near = index(closed, _names()).closest
     seen: set[str] = set()
-    rows: dict[str, list[ActionRow]] = {scenario: [] for scenario in shares}
+    made: dict[str, list[ActionRow]] = {scenario: [] for scenario in shares}
     ended: set[str] = set()
     wanted = apportion(shares, count)
 
     def fill(scenario: str, number: int) -> None:
         """Rows of a scenario up to a number, or until nothing new comes."""
         for row in [row for row in first if row.scenario == scenario]:
-            if len(rows[scenario]) < number and _asked(row) not in seen and not near(_asked(row)):
+            if len(made[scenario]) < number and _asked(row) not in seen and not near(_asked(row)):
                 seen.add(_asked(row))
-                rows[scenario].append(row)
+                made[scenario].append(row)
         idle = 0
-        while len(rows[scenario]) < number and idle < STALL:
+        while len(made[scenario]) < number and idle < STALL:
             draft = composer.draft(scenario)
             asked = write_turns(draft.turns)
             idle += 1
@@ -103,16 +109,16 @@ def _made(
                 continue
             idle = 0
             seen.add(asked)
-            rows[scenario].append(_row(draft, scenario))
-        if len(rows[scenario]) < number:
+            made[scenario].append(_row(draft, scenario))
+        if len(made[scenario]) < number:
             ended.add(scenario)
 
     for scenario, number in wanted.items():
         fill(scenario, number)
     # What the small scenarios lack, the others take over, as long as none grows too large.
     largest = max(1, int(LARGEST * count))
-    while (missing := count - sum(map(len, rows.values()))) > 0:
-        open_ = [s for s in shares if s not in ended and len(rows[s]) < largest]
+    while (missing := count - sum(map(len, made.values()))) > 0:
+        open_ = [s for s in shares if s not in ended and len(made[s]) < largest]
         if not open_:
             have = count - missing
             raise UserError(
@@ -120,8 +126,8 @@ def _made(
                 f"asked for. Ask for fewer: --count {have}."
             )
         for scenario, more in apportion({s: shares[s] for s in open_}, missing).items():
-            fill(scenario, min(largest, len(rows[scenario]) + more))
-    taken = [row for of in rows.values() for row in of]
+            fill(scenario, min(largest, len(made[scenario]) + more))
+    taken = [row for of in made.values() for row in of]
     rng.shuffle(taken)
     return [
         replace(row, id=row.id or f"{split}-{n:05}", split=split)
@@ -140,9 +146,68 @@ def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:
     return whole
 
 
-def counts(rows: Sequence[Row]) -> dict[str, int]:
+def is_row(raw: Mapping[str, Any]) -> bool:
+    """Whether an object is meant as a row of actions: by its fields, or as chat with its risk."""
+    return rows.is_row(raw) or rows.is_chat(raw)
+
+
+def asked(raw: Mapping[str, Any]) -> str:
+    """What the user says in a row of the fields; "" for any other."""
+    return str(raw.get("user_input") or "?") if rows.is_row(raw) else ""
+
+
+def check_row(raw: Mapping[str, Any]) -> list[Breach]:
+    """What a row breaks: its fields and the policy (`livery.skills.actions.policy`)."""
+    if "messages" not in raw:
+        return policy.check_row(raw)
+    if not rows.is_chat(raw):  # of the skill's folder, added by hand: its answer is parsed
+        return []
+    try:
+        fields = rows.from_chat(raw)
+    except ValueError as error:
+        return [Breach("field", sentence(str(error)))]
+    answer = str(raw["messages"][-1]["content"])
+    if "```" in answer or "~~~" in answer:
+        return [Breach("fence", "the answer holds a code fence; write its tags without one.")]
+    return policy.check_row(fields)
+
+
+def notes() -> list[str]:
+    """What a check could not look at."""
+    if policy.guard_is_there():
+        return []
+    return ["the risk of commands was not checked: install the extra, pip install 'livery[shell]'."]
+
+
+def from_rows(path: Path) -> dict[str, list[Row]]:
+    """A user's own rows as chat, by the split that each names.
+
+    Raises:
+        UserError: a row breaks its form or the policy, or a split gives another away.
+    """
+    splits: dict[str, list[Row]] = {"train": [], "valid": [], "test": []}
+    wrong: list[str] = []
+    for line, raw in read_jsonl(path):
+        serious = [breach for breach in check_row(raw) if breach.serious]
+        wrong += [f"{path}:{line}: {b.message} (rule {b.rule})" for b in serious]
+        if not serious:
+            row = read_row(raw)
+            row = replace(row, split=_SPLIT.get(row.split, row.split))
+            splits[row.split].append(
+                to_chat(row, {"source": path.name, "provenance": f"line {line}"})
+            )
+    if wrong:
+        more = f"\n... and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        raise UserError("\n".join(wrong[:20]) + more)
+    if not splits["train"]:
+        raise UserError(f"{path}: no row is of the split train, so there is nothing to train on.")
+    refuse_leaks(splits)
+    return {name: found for name, found in splits.items() if found}
+
+
+def counts(made: Sequence[Row]) -> dict[str, int]:
     """Rows of each scenario."""
-    return dict(sorted(Counter(row["meta"]["scenario"] for row in rows).items()))
+    return dict(sorted(Counter(row["meta"]["scenario"] for row in made).items()))
 
 
 def _row(draft: Draft, scenario: str) -> ActionRow:

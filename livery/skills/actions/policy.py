@@ -9,13 +9,14 @@ command's risk is, the guard says, not the row.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from livery.errors import shown
-from livery.skills.actions.rows import ActionRow, pending, read_row
+from livery.errors import sentence, shown
+from livery.skills.actions.rows import RISKS, ActionRow, pending, read_row
 from livery.skills.actions.verbs import VERBS, Verbs
 
 # Control characters; and what is not seen or turns the direction of a text. The joiners of Indic
@@ -54,8 +55,8 @@ def check_row(value: Mapping[str, Any], verbs: Verbs = VERBS) -> list[Breach]:
     try:
         row = read_row(value, verbs)
     except ValueError as error:
-        return [Breach("field", f"{error}.")]
-    return [*_characters(value), *check(row)]
+        return [Breach("field", sentence(str(error)))]
+    return [*_characters(value), *_form(value, row), *check(row)]
 
 
 def check(row: ActionRow) -> list[Breach]:
@@ -63,9 +64,9 @@ def check(row: ActionRow) -> list[Breach]:
     return [*_carried(row), *_flags(row), *_level(row), *_style(row)]
 
 
-def released(row: ActionRow) -> bool:
-    """Whether the row is the user's answer to a question of the assistant's about a command."""
-    return len(row.turns) > 1 and pending(row.turns[-2]) != ""
+def guard_is_there() -> bool:
+    """Whether commands can be judged: the extra `shell` is installed."""
+    return all(importlib.util.find_spec(f"tree_sitter{name}") for name in ("", "_bash"))
 
 
 def _carried(row: ActionRow) -> list[Breach]:
@@ -147,8 +148,28 @@ def _flags(row: ActionRow) -> list[Breach]:
 
 
 def _level(row: ActionRow) -> list[Breach]:
-    """The stated risk against the guard's."""
-    return []
+    """The stated risk against the guard's of the commands it carries or asks about."""
+    commands = [tag.argument for tag in row.answer.tags if tag.runs == "shell"]
+    if row.risk == "high" and not commands and (asked := pending(row.answer.text)):
+        commands = [asked]
+    if not commands or not guard_is_there():
+        return []
+    from livery.skills.actions.guard import classify
+
+    risk = max((classify(command) for command in commands), key=lambda risk: risk.level)
+    level = str(risk.level)
+    # An action beside the commands may weigh more than they do.
+    others = any(tag.runs != "shell" for tag in row.answer.tags)
+    if level == row.risk or (others and RISKS.index(level) < RISKS.index(row.risk) <= 1):
+        return []
+    why = f" ({risk.reasons[0]})" if risk.reasons else ""
+    return [
+        Breach(
+            "risk-level",
+            f"risk_level is {row.risk}, and the guard takes {shown(commands[0], 80)} for {level}"
+            f"{why}; state {level}, or change the command.",
+        )
+    ]
 
 
 def _characters(value: Mapping[str, Any]) -> list[Breach]:
@@ -160,6 +181,20 @@ def _characters(value: Mapping[str, Any]) -> list[Breach]:
             if bad := found.search(text):
                 message = f"{name} holds the {what} character U+{ord(bad[0]):04X} at {bad.start()}."
                 return [Breach("character", message)]
+    return []
+
+
+def _form(value: Mapping[str, Any], row: ActionRow) -> list[Breach]:
+    """Tags that are read and would be written otherwise: in a fence, by an alias."""
+    given = [*value["action_tags"], *value["shell_tags"]]
+    for said, tag in zip(given, row.answer.tags, strict=True):
+        if "```" in said or "~~~" in said:
+            return [
+                Breach("fence", f"{shown(said, 60)!r} is in a code fence; write {tag.content}.")
+            ]
+        if said != tag.content:
+            message = f"{shown(said, 60)!r} is written {tag.content!r}."
+            return [Breach("tag-form", message, serious=False)]
     return []
 
 

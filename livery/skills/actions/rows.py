@@ -108,6 +108,16 @@ def is_row(value: Mapping[str, Any]) -> bool:
     return "messages" not in value and len(value.keys() & set(FIELDS)) >= 6
 
 
+def is_chat(value: Mapping[str, Any]) -> bool:
+    """Whether an object is a chat row that says of itself what `from_chat` needs."""
+    meta = value.get("meta")
+    return (
+        "messages" in value
+        and isinstance(meta, Mapping)
+        and {"risk_level", "expected_outcome"} <= meta.keys()
+    )
+
+
 def read_row(value: Mapping[str, Any], verbs: Verbs = VERBS) -> ActionRow:
     """The row that an object holds.
 

@@ -36,6 +36,8 @@ _BROKEN = re.compile(
     r"\[\s*(?:/\s*)?(?:ACTION|SHELL|EXEC_CODE)\b(?!\s*\])|\[\s*/\s*[A-Z][A-Z_]{3,}\s*\]"
     r"|\[\s*(?:/\s*)?(?:A(?:C(?:T(?:IO?)?)?)?|S(?:H(?:EL?)?)?|E(?:X(?:EC?(?:_(?:C(?:OD?)?)?)?)?)?)?\Z"
 )
+# Within a tag the first of these alone: a command may end with a bracket.
+_NEARLY = re.compile(r"\[\s*(?:/\s*)?(?:ACTION|SHELL|EXEC_CODE)\b(?!\s*\])")
 _FENCE_OPEN = re.compile(r"\A\s*(?:`{3,}|~{3,})[^\n`]*\n")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _CONTROL = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
@@ -172,6 +174,9 @@ def _tag(text: str, opened: re.Match[str], closed: re.Match[str], verbs: Verbs) 
     raw, begin = text[opened.end() : closed.start()], opened.end()
     if bad := _CONTROL.search(raw):
         raise _error(f"a control character (U+{ord(bad[0]):04X}) in a tag", begin + bad.start())
+    if nearly := _NEARLY.search(raw):
+        what = f"{_short(nearly[0])} within a tag is no tag that can be read"
+        raise _error(what, begin + nearly.start())
     content = _unfenced(raw).strip()
     kind = opened["kind"].upper()
     if not content:
