@@ -22,7 +22,7 @@ from livery.files import read_jsonl
 from livery.skills import date_keys
 
 NAME = "datagen.date_keys"
-VERSION = "3"
+VERSION = "4"
 TRAIN_ROWS, VALID_ROWS = 44_800, 162
 # Spaces of a held-out text. "next monday" is no sentence that training could do without.
 _SHORTEST_HELD_OUT = 3

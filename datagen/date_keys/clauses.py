@@ -75,7 +75,8 @@ def excepted(source: Source) -> Draft:
 
 
 def three(source: Source) -> Draft:
-    said = [combine.anything(source) for _ in range(3)]
+    kind = combine.day_with_time if source.chance(0.4) else combine.anything
+    said = [kind(source) for _ in range(3)]
     if source.chance(0.5):
         return _clauses(source, *said)
     return _join(

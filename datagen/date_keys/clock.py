@@ -130,6 +130,9 @@ def _by_noon(source: Source, hour: int, minute: int) -> str:
     return f"{said} {'to' if before else 'past'} {twelve}"
 
 
+_ZONES = ("gmt", "cet", "est", "pst", "utc", "bst", "eastern", "pacific", "uk time", "local time")
+
+
 def _twelve(source: Source, hour: int, minute: int) -> str:
     """Noon, midnight and the minutes after them."""
     half = "pm" if hour else "am"
@@ -179,6 +182,8 @@ def _placed(source: Source, text: str, key: str | None) -> Said:
     after = source.shared(("",) * 12 + (" sharp", " or so", " exactly", " on the dot"))
     if text in ("noon", "midnight") or source.chance(0.5):
         after = ""
+    elif not after and source.chance(0.06):
+        after = f" {source.shared(_ZONES)}"
     return Said(f"{before} {text}{after}", keys, noun=text)
 
 

@@ -82,9 +82,14 @@ def weekday_part(source: Source, plain: bool = False) -> Said:
     if plain or draw < 0.8 or part == "night":
         text = f"on {noun}" if day.text.startswith("on ") else noun
         return Said(text, (*day.keys, part), noun, days.owner(noun), day.tense)
-    if draw < 0.85:
+    if draw < 0.87:
         early = source.shared(("early", "late", "first thing", "later"))
-        return Said(f"{day.text} {early} in the {part}", (*day.keys, part), tense=day.tense)
+        when = f"{early} in the {part}"
+        if source.chance(0.4):
+            when = f"{source.shared(('early', 'late', 'mid'))} {part}"
+        elif part == "morning" and source.chance(0.4):
+            when = source.shared(("in the early hours", "in the small hours")) + " of the morning"
+        return Said(f"{day.text} {when}", (*day.keys, part), tense=day.tense)
     if draw < 0.93:
         return Said(f"{day.text} in the {part}", (*day.keys, part), tense=day.tense)
     return Said(f"in the {part} {day.text}", (part, *day.keys), tense=day.tense)

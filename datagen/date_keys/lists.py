@@ -51,7 +51,7 @@ def hours_of_a_day(source: Source) -> Said:
 
 
 def _joined(source: Source, kind: Callable[[Source], Said]) -> Said:
-    count = 3 if source.chance(0.45) else 2
+    count = 3 if source.chance(0.7 if kind is _day_and_hour else 0.5) else 2
     said: list[Said] = []
     while len(said) < count:
         new = kind(source)
@@ -85,6 +85,9 @@ def _day(source: Source) -> Said:
 
 
 def _hour(source: Source) -> Said:
+    if source.chance(0.1):
+        name = source.shared(("noon", "noon", "midnight"))
+        return Said(f"at {name}", (name,), name)
     return clock.with_half(source)
 
 
@@ -114,10 +117,10 @@ def _period(source: Source) -> Said:
 
 _KINDS: tuple[Callable[[Source], Said], ...] = (
     *(_weekday,) * 5,
-    *(_day,) * 3,
+    *(_day,) * 4,
     *(_hour,) * 3,
     *(_day_part,) * 2,
-    *(_day_and_hour,) * 6,
+    *(_day_and_hour,) * 8,
     _period,
     spans.later,
 )

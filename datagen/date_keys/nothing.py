@@ -13,6 +13,7 @@ MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
 )
+_SHORT_MONTHS = ("jan", "feb", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
 _UNITS = ("minutes", "hours", "days", "weeks", "months", "years")
 
 
@@ -201,11 +202,22 @@ def _more_dates(source: Source, month: str, nth: str, number: int) -> tuple[str,
     thing = source.shared((*WEEKDAYS, "day", "week", "weekend"))
     season = source.shared(("summer", "spring", "autumn", "winter", "fall"))
     year = source.rng.randrange(1960, 2040)
+    short = source.shared(_SHORT_MONTHS)
     return (
         f"on {name} the {nth}",
         f"{name} {month} {nth}",
         f"on {name} {number} {month}",
-        *(f"the {which} {thing} of {month}", f"{which} {thing} of {month}") * 3,
+        *(f"the {which} {thing} of {month}", f"{which} {thing} of {month}") * 5,
+        *(f"last {name} of {month}", f"the last {name} of {month}", f"last {name} in {month}") * 3,
+        f"{which} {thing} of {month} {year}",
+        f"{which} {thing} in {month}",
+        *(f"{name} the {nth}", f"{name} {nth}", f"{name} {short} {number}") * 2,
+        *(f"{short} {number}", f"{name} {month} {number}", f"{short} {nth}"),
+        *(f"{month} {number}-{number + 3}", f"{short} {number} to {number + 4}"),
+        f"from {month} {nth} to {ordinal(min(number + 5, 31), True)}",
+        f"from the {nth} to the {ordinal(min(number + 5, 31), True)} of {month}",
+        f"{month} {nth} through {ordinal(min(number + 2, 31), False)}",
+        *(f"{source.shared(('next', 'last', 'this'))} {feast(source)}",) * 4,
         *(f"on the {which} {thing} of {month}", feast(source), f"on {feast(source)}") * 2,
         f"by the {which} {thing} of {month}",
         f"the {which} {thing} in {month}",
@@ -233,12 +245,16 @@ def far(source: Source) -> Said:
     forms = (
         *(f"the {thing} after next",) * 5,
         f"{'on ' if thing in WEEKDAYS else ''}the {thing} after next",
+        *(f"{thing} after next",) * 3,
+        f"{source.shared(MONTHS)} after next",
         "in a month",
         f"in {number} months",
         "in a year",
         f"in {number} years",
         f"in {spoken(source, source.rng.randrange(5, 60))} seconds",
         f"{number} months from now",
+        *(f"{number} months hence", f"{number} years hence", f"{number} years from now"),
+        f"in {number} {source.shared(('years', 'months'))} and {number} days",
         f"{number} {source.shared(('months', 'years'))} {source.shared(('hence', 'later'))}",
         f"{number} {source.shared(('months', 'years'))} from {source.shared(('today', 'now'))}",
         f"{number} {source.shared(('months', 'years'))} from {source.shared(('today', 'now'))}",

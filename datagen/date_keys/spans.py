@@ -117,7 +117,7 @@ def in_days(source: Source) -> Said:
         if source.chance(0.07):
             count = source.shared((100, 120, 150, 180, 200, 365, source.rng.randrange(100, 500)))
         amount = f"{spoken(source, count)} days"
-        if source.chance(0.1):
+        if source.chance(0.16):
             amount, count = source.shared(
                 (
                     ("a day", 1),

@@ -39,6 +39,11 @@ _CALLED = (
 _FEASTS = (
     *("black friday", "cyber monday", "good friday", "easter sunday", "easter monday"),
     *("ash wednesday", "palm sunday", "shrove tuesday", "super tuesday", "maundy thursday"),
+    *("memorial day", "labor day", "mother's day", "father's day", "mothers day", "fathers day"),
+    *("thanksgiving", "thanksgiving day", "halloween", "valentine's day", "new year's eve"),
+    *("christmas eve", "christmas day", "veterans day", "independence day", "st patrick's day"),
+    *("memorial day weekend", "labor day weekend", "bank holiday weekend", "easter weekend"),
+    *("mlk day", "columbus day", "earth day", "may day", "groundhog day", "presidents day"),
     *(
         "giving tuesday",
         "mothering sunday",
@@ -92,6 +97,7 @@ def _code(source: Source) -> str:
             f"{_digits(source, 4)}-{_digits(source, 2)}",
             f"{_letters(source, 2)}{_digits(source, 5)}",
             f"{_letters(source, 3)}-{_digits(source, 3)}",
+            f"{_letters(source, 2)}{source.rng.randrange(6, 23):02}{source.rng.randrange(60):02}",
             f"#{_digits(source, 5)}",
             f"{_digits(source, 6)}",
             f"{_letters(source, 1)}{_digits(source, 2)}{_letters(source, 2)}{_digits(source, 4)}",
@@ -115,7 +121,9 @@ def _version(source: Source) -> str:
 
 def _room(source: Source) -> str:
     number = source.rng.randrange(1, 420)
-    return source.shared((str(number), f"{number % 30 + 1}{_letters(source, 1)}", f"b{number}"))
+    letter = source.shared(("a", "a", "a", "p", "b", "c", _letters(source, 1)))
+    small = f"{source.rng.randrange(1, 13)}{letter}"  # what could be an hour elsewhere
+    return source.shared((str(number), f"{number % 30 + 1}{letter}", small, small, f"b{number}"))
 
 
 def _small(source: Source) -> str:

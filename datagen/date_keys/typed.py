@@ -49,6 +49,10 @@ def bare(source: Source, said: Said) -> str:
 _AROUND = (
     *("{} please", "for {}", "{} then", "how about {}", "what about {}", "make it {}", "and {}"),
     *("yes {}", "no {}", "ok {}", "um {}", "{} works", "{} is fine", "{} is good", "maybe {}"),
+    *("so {}", "{} thanks", "ok {} then", "let's do {}", "hmm {}", "just {}", "say {}", "well {}"),
+    *("{} perhaps", "{} would work", "{} sounds good", "could be {}", "i meant {}", "no wait {}"),
+    *("{} again", "either way {}", "definitely {}", "only {}", "{} or so i think", "oh {}"),
+    *("does {} work", "is {} ok", "can you do {}", "{} if you can", "{} at the latest"),
     *("{} i guess", "let's say {}", "not {}", "i said {}", "{} i mean", "it's {}", "by {} please"),
 )
 

@@ -27,6 +27,7 @@ from datagen.date_keys import (
     things,
     typed,
 )
+from datagen.date_keys.clauses import Draft
 from datagen.date_keys.noise import roughen, slip
 from datagen.date_keys.numbers import ordinal, words
 from datagen.date_keys.said import Said, Source, part
@@ -86,7 +87,7 @@ MAKERS: dict[str, Callable[[Source], Said]] = {
     "several": lists.several,
 }
 # Rare wordings of the clock need more draws to turn up.
-DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 50_000, "habit": 20_000}
+DRAWS = {"time": 60_000, "no half": 8_000, "later": 20_000, "date": 90_000, "habit": 20_000}
 DRAWS |= {"duration": 40_000, "weekday": 8_000, "period": 8_000, "weekdays": 20_000}
 DRAWS |= {"part with time": 20_000}
 
@@ -206,6 +207,10 @@ ago | three days ago |
 ago | two weeks ago |
 date | on march 5th |
 date | on the twelfth of june |
+date | last friday of may |
+date | the last monday of march |
+date | next halloween |
+far | monday after next |
 far | the weekend after next |
 far | the friday after next |
 far | in three months |
@@ -298,6 +303,14 @@ def test_two_numbers_do_not_run_together(splits):
     assert not [t for t in texts if "\0" in t]
     assert compose._RUN_TOGETHER.search("cook for ten\0 two hours from now")
     assert not compose._RUN_TOGETHER.search("cook for ten\0 in two hours")
+
+
+def test_two_sentences_are_not_read_as_one_moment():
+    """The contract reads "friday next week" as one day, so no row may mean two by it."""
+    keys = ("this_friday", "next_week")
+    assert compose._merges(Draft("call ben on friday next week i'm away", keys))
+    assert not compose._merges(Draft("call ben on friday next week", ("next_friday",)))
+    assert not compose._merges(Draft("i'm away next week so call ben on friday", keys[::-1]))
 
 
 def test_no_question_has_two_answers(splits):

@@ -44,8 +44,8 @@ def test_a_small_classifier_learns(rows: Any, folder: Path) -> None:
     classifier = fast.Classifier.load(folder)
     assert 0 < (folder / fast.MODEL).stat().st_size < 1_000_000
     right = [set(classifier.predict(text).keys) == set(keys) for text, keys in rows[:300]]
-    assert sum(right) > 200  # always answering [] gets fewer than 60
-    assert sum(not keys for _, keys in rows[:300]) < 60
+    assert sum(right) > 200  # always answering [] gets fewer than 90
+    assert sum(not keys for _, keys in rows[:300]) < 90
     # A number that no row held comes from the grammar.
     found = classifier.predict("Remind me in 37 minutes to ring Bob!")
     assert found.keys == ("in_37_minutes",)

@@ -98,6 +98,7 @@ ten to 12 pm | ten to 12 pm
 10:00 - 11:30 | 10:00 to 11:30
 5 P M | 5 pm
 
+7am & 8:30pm | 7 am and 8:30 pm
 shop 09:30 - 10:45 | shop 9:30 am to 10:45 am
 between 9:15 and 17:00 | between 9:15 am and 5 pm
 from 11:30 to 1:15 | from 11:30 to 1:15
