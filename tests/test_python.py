@@ -22,12 +22,10 @@ NAMES = re.findall(r"`([a-z]\w*(?:\.\w+)+)`(?=[^|\n]*\|)", PAGE.split("\n## ")[0
 
 
 def find(name: str) -> Any:
-    """The object of a dotted name, or the module."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        module, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(module), attribute)
+    """What a program gets by importing the last part of a dotted name: an object, or the module."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute, None)
+    return importlib.import_module(name) if found is None else found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,6 +87,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    assert "to_confirm: rm -r build" in run("guard_answer.py")
     assert "20 steps; the adapter is in adapters/example" in run("train.py")
     assert "peft -> gguf: " in run("convert_adapter.py")
     assert {line.split()[0] for line in run("evaluate_adapter.py").splitlines()} == {

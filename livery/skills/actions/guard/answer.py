@@ -97,6 +97,9 @@ def guard(
         shell: what runs the commands.
         policy: the user's own rules.
         verbs: the table of verbs, with the user's own.
+
+    Raises:
+        UserError: the extra `shell` is not installed.
     """
     try:
         tags = parse_answer(answer, verbs).tags
