@@ -243,20 +243,21 @@ class ChatTemplate:
         opens the first user turn, in training and in every engine alike."""
         user = _probe(_ASKS)
         system: list[Message] = [{"role": "system", "content": _SYSTEM}]
-        try:
-            return _SYSTEM not in self._probed([*system, *user])
-        except Refused:
-            pass
-        try:
-            self._probed(user)
-        except Refused:
-            return False
-        return True
-
-    def _probed(self, messages: Sequence[Message]) -> str:
         if self.wants_parts:
-            messages = [{**m, "content": as_parts(m["content"])} for m in messages]
-        return self._render(messages, (), self.settings.kwargs, True)
+            user, system = (
+                [{**m, "content": as_parts(m["content"])} for m in turns]
+                for turns in (user, system)
+            )
+        if (text := self._tried([*system, *user], generate=True)) is not None:
+            return _SYSTEM not in text
+        return self._tried(user, generate=True) is not None
+
+    def _tried(self, messages: Sequence[Message], *, generate: bool = False) -> str | None:
+        """What the template makes of turns as they are; None where it does not take them."""
+        try:
+            return self._render(messages, (), self.settings.kwargs, generate)
+        except Refused:
+            return None
 
     @cached_property
     def wants_parts(self) -> bool:
@@ -264,10 +265,7 @@ class ChatTemplate:
         outcomes: list[bool] = []
         for wrap in (lambda text: text, as_parts):  # pyright: ignore[reportUnknownLambdaType]
             turns = [{**m, "content": wrap(m["content"])} for m in _probe(_ASKS, _ANSWERS)]
-            try:
-                text = self._render(turns, (), self.settings.kwargs, False)
-            except Refused:
-                text = ""
+            text = self._tried(turns) or ""
             outcomes.append(_ASKS in text and _ANSWERS in text)
         return outcomes == [False, True]
 
@@ -279,12 +277,7 @@ class ChatTemplate:
         for arguments in ({"a": 1}, '{"a": 1}'):
             made = {**call, "function": {"name": "f", "arguments": arguments}}
             turn = {"role": "assistant", "content": "", "tool_calls": [made]}
-            try:
-                self._render([*_probe(_ASKS), turn], (), self.settings.kwargs, False)
-            except Refused:
-                outcomes.append(False)
-            else:
-                outcomes.append(True)
+            outcomes.append(self._tried([*_probe(_ASKS), turn]) is not None)
         return outcomes == [False, True]
 
     @cached_property
@@ -309,14 +302,11 @@ class ChatTemplate:
         brings one, an empty block of its own: two blocks, where reasoning was meant to be one."""
         inline = f"<think>\n{_REASONS}\n</think>\n\n{_ANSWERS}"
         apart = {"role": "assistant", "content": _ANSWERS, "reasoning_content": _REASONS}
-        try:
-            texts = [
-                self._render([*_probe(_ASKS), turn], (), self.settings.kwargs, False)
-                for turn in ({"role": "assistant", "content": inline}, apart)
-            ]
-        except Refused:
-            return False
-        inner, outer = (text.partition(_ASKS)[2] for text in texts)
+        texts = [
+            self._tried([*_probe(_ASKS), turn])
+            for turn in ({"role": "assistant", "content": inline}, apart)
+        ]
+        inner, outer = ((text or "").partition(_ASKS)[2] for text in texts)
         return inner.count("<think>") == 2 and outer.count("<think>") == 1 and _REASONS in outer
 
     @cached_property
