@@ -14,14 +14,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from livery.config import file as config_file
 from livery.config.file import Given
 from livery.config.foreign import TRAIN_COMMAND, train_command_note
-from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name
-from livery.config.values import Integer, Number
+from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name, can_be
 from livery.errors import UserError, shown
 from livery.models import EMBEDDED, is_embedded, resolve_name
 from livery.paths import HOME
@@ -166,33 +164,12 @@ def _apply_record(values: dict[str, Value], recorded: Path) -> None:
                 "with the version that began the run."
             )
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(name, value):
+        if not can_be(name, value):
             raise UserError(
                 f"{recorded}: {name}: {shown(repr(value), 60)} is not a value that a run can have. "
                 "Put back the value it began with, or start over with --overwrite."
             )
         values[name] = Value(value, str(recorded))
-
-
-def _fits(name: str, value: Any) -> bool:
-    """Whether a recorded value is one that the setting can have."""
-    _, _, plain = name.rpartition("lora.")
-    hint = get_type_hints(LoraSettings if name.startswith("lora.") else TrainSettings)[plain]
-    hints = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if value is None or get_origin(hint) is Literal:
-        return type(None) in hints if value is None else value in get_args(hint)
-    if get_origin(hints[0]) is tuple:
-        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    wanted = get_origin(hints[0]) or hints[0]
-    if type(value) is not wanted and not (wanted is float and type(value) is int):
-        return False
-    kind = by_name(name).kind
-    if isinstance(kind, Integer | Number):
-        try:
-            kind.read(value)
-        except ValueError:
-            return False
-    return True
 
 
 # Of Livery as a whole rather than of a run.

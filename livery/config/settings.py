@@ -10,7 +10,8 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from livery.config.options import Decides, Option, alternative, check, declared, setting
 from livery.config.values import (
@@ -339,6 +340,27 @@ OPTIONS: tuple[Option, ...] = tuple(declared(TrainSettings))
 def by_name(name: str) -> Option:
     """The option of that name."""
     return next(option for option in OPTIONS if option.name == name)
+
+
+def can_be(name: str, value: Any) -> bool:
+    """Whether a recorded value is one that the setting can have."""
+    _, _, plain = name.rpartition("lora.")
+    hint = get_type_hints(LoraSettings if name.startswith("lora.") else TrainSettings)[plain]
+    hints = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None or get_origin(hint) is Literal:
+        return type(None) in hints if value is None else value in get_args(hint)
+    if get_origin(hints[0]) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    wanted = get_origin(hints[0]) or hints[0]
+    if type(value) is not wanted and not (wanted is float and type(value) is int):
+        return False
+    kind = by_name(name).kind
+    if isinstance(kind, Integer | Number):
+        try:
+            kind.read(value)
+        except ValueError:
+            return False
+    return True
 
 
 def decided(settings: TrainSettings, *what: Decides) -> dict[str, Any]:

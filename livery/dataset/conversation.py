@@ -90,6 +90,18 @@ def none_left(count: int, which: str = "") -> str:
     return one if count == 1 else f"none of its {rows} can be trained on"
 
 
+def as_conversation(row: Pair) -> Conversation:
+    """A pair as the turns that a template lays out."""
+    messages: list[Message] = [
+        {"role": "user", "content": row.prompt},
+        {"role": "assistant", "content": row.completion},
+    ]
+    if row.system:
+        messages.insert(0, {"role": "system", "content": row.system})
+    learn = tuple(message["role"] == "assistant" for message in messages)
+    return Conversation(row.where, tuple(messages), learn)
+
+
 def system_in_user(messages: Sequence[Message]) -> list[Message]:
     """For templates without a system role: its text opens the first user turn."""
     system, *rest = messages

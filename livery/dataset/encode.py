@@ -19,7 +19,15 @@ import numpy as np
 
 from livery.dataset.answers import Rendering, find_answers
 from livery.dataset.bounds import Refused
-from livery.dataset.conversation import Conversation, Dropped, Message, Pair, Row, Text
+from livery.dataset.conversation import (
+    Conversation,
+    Dropped,
+    Message,
+    Pair,
+    Row,
+    Text,
+    as_conversation,
+)
 from livery.dataset.noticed import ControlTokens, left_out, says_nothing
 from livery.dataset.reasoning import contradicted, left_open, split_reasoning
 from livery.dataset.rows import nothing_to_learn
@@ -174,7 +182,7 @@ class _Encoder:
         if isinstance(row, Pair):
             if not self.chat:
                 return self._plain_pair(row)
-            row = _as_conversation(row)
+            row = as_conversation(row)
         self.chat.require(row.where)
         self.chat.end_text  # noqa: B018 - a template without an end of turn fits no row
         self.marks  # noqa: B018 - made here, since it renders, and the other thread may not
@@ -381,17 +389,6 @@ class _Tokens:
     def at_character(self, place: int) -> int | None:
         """The token that a character went into."""
         return self.batch.char_to_token(self.at, place)
-
-
-def _as_conversation(row: Pair) -> Conversation:
-    messages: list[Message] = [
-        {"role": "user", "content": row.prompt},
-        {"role": "assistant", "content": row.completion},
-    ]
-    if row.system:
-        messages.insert(0, {"role": "system", "content": row.system})
-    learn = tuple(message["role"] == "assistant" for message in messages)
-    return Conversation(row.where, tuple(messages), learn)
 
 
 def _example(tokens: Sequence[int], spans: Iterable[tuple[int, int]], where: str) -> Example:

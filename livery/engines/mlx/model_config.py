@@ -17,11 +17,11 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from livery.models import NESTED, nested_parts
+
 Config = dict[str, Any]
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-# Where a multimodal model's config.json keeps its language model's.
-_NESTED = ("text_config", "language_config", "llm_config")
 # One value under several names: mlx-lm's models take one of them, transformers writes another.
 _ALIASES = (
     ("num_experts", "num_local_experts"),
@@ -45,7 +45,7 @@ def translate(config: Mapping[str, Any]) -> Config:
     transformers and so here.
     """
     whole = _mend_part(config)
-    for name in _NESTED:
+    for name in NESTED:
         part = whole.get(name)
         if not isinstance(part, Mapping):
             continue
@@ -262,7 +262,7 @@ def _drop_unread(translated: Config, config: Mapping[str, Any]) -> None:
     The configuration is also written (`livery mlx`), and whoever reads it there would have to know
     what they are for.
     """
-    for name in ("", *_NESTED):
+    for name in ("", *NESTED):
         part: Any = translated if not name else translated.get(name)
         given: Any = config if not name else config.get(name)
         if not isinstance(part, dict) or not isinstance(given, Mapping):
@@ -280,7 +280,7 @@ def with_short_factors(config: Config) -> Config:
     ones beyond; mlx-lm always takes the long ones, and is another model on the usual lengths.
     """
     changed = dict(config)
-    for name in ("", *_NESTED):
+    for name in ("", *NESTED):
         part: Any = changed if not name else changed.get(name)
         scaling: Any = part.get("rope_scaling") if isinstance(part, dict) else None
         if isinstance(scaling, dict) and _is_longrope(scaling):
@@ -320,12 +320,12 @@ def longest_exact(config: Mapping[str, Any]) -> tuple[int, str] | None:
 
 
 def _parts(config: Config) -> list[Config]:
-    return [config[name] for name in _NESTED if isinstance(config.get(name), dict)]
+    return [config[name] for name in NESTED if isinstance(config.get(name), dict)]
 
 
 def _fill(translated: Config, known: Config, fields: set[str]) -> None:
     for key, value in known.items():
-        if key in _NESTED and isinstance(value, dict) and isinstance(translated.get(key), dict):
+        if key in NESTED and isinstance(value, dict) and isinstance(translated.get(key), dict):
             _fill(translated[key], value, fields)
         elif key in fields and key not in translated and value is not None:
             translated[key] = value
@@ -357,7 +357,7 @@ def model_fields(config: Mapping[str, Any]) -> set[str]:
     """Names of the keys that mlx-lm's dataclasses of this family take; none of an unknown family's,
     which mlx-lm refuses by itself."""
     names: set[str] = set()
-    for part in (config, *(config[n] for n in _NESTED if isinstance(config.get(n), Mapping))):
+    for part in (config, *nested_parts(config)):
         try:
             module = importlib.import_module(f"mlx_lm.models.{module_name(part)}")
         except (ImportError, SystemExit):
