@@ -108,6 +108,13 @@ def run(
     return TargetMissed.exit_code
 
 
+def _longest(skill: str) -> int:
+    """Tokens that the skill's own rows take; the embedded base's configuration has fewer."""
+    from livery.skills import get_skill, skill_names
+
+    return get_skill(skill).max_length if skill in skill_names() else 0
+
+
 def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
     """The run's configuration, and whether its data is the user's own.
 
@@ -125,6 +132,8 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
         said = ("max_samples", "max_steps", "epochs")
         if all(config.values[name].source == "default" for name in said):
             defaults["max_samples"] = ENOUGH_ROWS
+    if not own_data and config.settings.max_length < (longest := _longest(skill)):
+        defaults["max_length"] = longest
     named = {name: value for name, value in defaults.items() if not chosen(name)}
     return resolve({**flags, **named}, file=file), own_data
 

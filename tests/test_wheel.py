@@ -42,6 +42,8 @@ DATA = {
     "livery/skills/date_keys/second.jsonl",
     "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",
+    "livery/skills/state/second.jsonl",
+    "livery/skills/state/validation.jsonl",
 }
 
 

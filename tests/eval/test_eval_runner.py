@@ -249,6 +249,7 @@ def test_leaks_are_counted_by_case(tmp_path: Path):
 SETS = {
     "date-keys": ("validation", "second", "third"),
     "actions": ("validation", "second"),
+    "state": ("validation", "second"),
 }
 
 
