@@ -144,3 +144,19 @@ def test_a_real_base_learns_from_the_first_rows_of_what_is_made(
 ) -> None:
     config, _ = configure("date-keys", flags, None)
     assert config.settings.max_samples == rows
+
+
+@pytest.mark.parametrize(
+    ("skill", "flags", "tokens"),
+    [
+        ("state", {}, 2048),  # the embedded base's own configuration has 512
+        ("date-keys", {}, 512),
+        ("state", {"max_length": 700}, 700),
+        ("state", {"data": "mine"}, 512),
+    ],
+)
+def test_a_run_is_as_long_as_the_skills_own_rows(
+    skill: str, flags: dict[str, Any], tokens: int
+) -> None:
+    config, _ = configure(skill, flags, None)
+    assert config.settings.max_length == tokens
