@@ -28,6 +28,9 @@ DATA = {
     "base_model/model.safetensors",
     "base_model/tokenizer.json",
     "base_model/tokenizer_config.json",
+    "datagen/actions/intents.txt",
+    "datagen/actions/seed.jsonl",
+    "datagen/actions/words.txt",
     "datagen/date_keys/frames.txt",
     "datagen/date_keys/words.txt",
     "eval/report/report.css",
@@ -39,6 +42,8 @@ DATA = {
             "patterns powershell system text wrappers"
         ).split()
     ),
+    "livery/skills/actions/second.jsonl",
+    "livery/skills/actions/validation.jsonl",
     "livery/skills/date_keys/second.jsonl",
     "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",
