@@ -14,6 +14,13 @@ from typing import Any
 
 TRAIN_COMMAND = "JARVIS_ADAPTER_TRAIN_CMD"
 
+# Variables of older setups that are no setting -> what to do instead.
+OTHER_VARIABLES: dict[str, str] = {
+    "AIOS_FT_RUN_NAME": "a run has the name of its folder: set AIOS_FT_ADAPTER_DIR",
+    "AIOS_FT_RUN_DIR": "a run's log and checkpoints are in its adapter folder: set "
+    "AIOS_FT_ADAPTER_DIR",
+}
+
 # Flag of an older trainer -> what to do instead. All but VALUELESS_FLAGS take a value.
 REFUSED_FLAGS: dict[str, str] = {
     "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",

@@ -18,7 +18,7 @@ from typing import Any
 
 from livery.config import file as config_file
 from livery.config.file import Given
-from livery.config.foreign import TRAIN_COMMAND, train_command_note
+from livery.config.foreign import OTHER_VARIABLES, TRAIN_COMMAND, train_command_note
 from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name, can_be
 from livery.errors import UserError, shown
 from livery.models import EMBEDDED, is_embedded, resolve_name
@@ -177,7 +177,7 @@ _SWITCHES = ("LIVERY_CACHE", "LIVERY_DEBUG")
 
 
 def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[str]]:
-    """What LIVERY_… and the older JARVIS_… variables set, and notes for the user about them.
+    """What LIVERY_… and the older JARVIS_… and AIOS_FT_… variables set, and notes about them.
 
     Raises:
         UserError: a value of the wrong kind; the variable is named.
@@ -195,7 +195,13 @@ def read_environment(environment: Mapping[str, str]) -> tuple[list[Given], list[
             given.append(Given(option.name, value, f"environment {name}", name))
         elif name == TRAIN_COMMAND and text.strip():
             notes += [note] if (note := train_command_note(text)) else []
-        elif name.startswith("LIVERY_") and name not in known and name not in _SWITCHES:
+        elif name in OTHER_VARIABLES and text.strip():
+            notes.append(f"environment {name}: not used; {OTHER_VARIABLES[name]}.")
+        elif name in OTHER_VARIABLES:
+            continue
+        elif (
+            name.startswith(("LIVERY_", "AIOS_FT_")) and name not in known and name not in _SWITCHES
+        ):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             notes.append(f"environment {name}: no setting of that name{hint}")

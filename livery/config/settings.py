@@ -127,13 +127,13 @@ class TrainSettings:
         "Base model: a folder, a GGUF file, a name of livery base list, a hub id or ollama:NAME; "
         "base_model is the embedded one.",
         flags=("--model", "--base-model"), also=("base_model",),
-        variables=("JARVIS_MODEL_NAME",), decides="",
+        variables=("JARVIS_MODEL_NAME", "AIOS_FT_MODEL"), decides="",
     )  # fmt: skip
     data: str = setting(
         "data/date-keys", Text("PATH"),
         "Folder with train.jsonl and valid.jsonl, or another data set (docs/data.md).",
         flags=("--data", "--training-data", "--training-corpus"),
-        also=("training_data", "training_corpus"), decides="",
+        also=("training_data", "training_corpus"), variables=("AIOS_FT_DATA",), decides="",
     )  # fmt: skip
     """Whatever `livery.dataset.sources` finds; valid.jsonl may be missing."""
     columns: tuple[str, ...] = setting(
@@ -149,7 +149,7 @@ class TrainSettings:
     output_dir: str = setting(
         "adapters/date-keys", Text("DIR"), "Adapter folder that the run writes.",
         key="adapter_path", flags=("--output-dir", "--adapter-path"), also=("output_dir",),
-        decides="",
+        variables=("AIOS_FT_ADAPTER_DIR",), decides="",
     )  # fmt: skip
     backend: Literal["auto", "mlx", "torch"] = setting(
         "auto", one_of("auto", "mlx", "torch"),
@@ -318,7 +318,7 @@ class TrainSettings:
     init_adapter: str | None = setting(
         None, Text("DIR"), "Adapter folder whose weights the run starts from.",
         key="resume_adapter_file", flags=("--init-adapter", "--resume-adapter-file"),
-        also=("init_adapter",),
+        also=("init_adapter",), variables=("AIOS_FT_RESUME_ADAPTER",),
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -176,6 +176,30 @@ def test_the_older_variables_work(tmp_path: Path) -> None:
     assert off.settings.quantize is None
 
 
+def test_the_state_trainers_variables_work(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        AIOS_FT_DATA="rows",
+        AIOS_FT_MODEL="some/model",
+        AIOS_FT_ADAPTER_DIR="out",
+        AIOS_FT_RESUME_ADAPTER="old",
+        AIOS_FT_RUN_NAME="first",
+        AIOS_FT_RUN_DIR="runs/first",
+        AIOS_FT_MODELL="x",
+    )
+    found = config.settings
+    assert (found.data, found.model, found.output_dir) == ("rows", "some/model", "out")
+    assert found.init_adapter == "old"
+    assert config.values["data"].source == "environment AIOS_FT_DATA"
+    notes = " ".join(config.notes)
+    assert "AIOS_FT_RUN_NAME: not used; a run has the name of its folder" in notes
+    assert "AIOS_FT_RUN_DIR: not used" in notes
+    assert "AIOS_FT_MODELL: no setting of that name; did you mean AIOS_FT_MODEL?" in notes
+    empty = configured(tmp_path, AIOS_FT_RESUME_ADAPTER="", AIOS_FT_RUN_NAME="")
+    assert empty.settings.init_adapter is None
+    assert not any("AIOS" in note for note in empty.notes)
+
+
 def test_variables_that_disagree_or_are_unknown_or_wrong_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"LIVERY_MODEL.*JARVIS_MODEL_NAME"):
         configured(tmp_path, LIVERY_MODEL="a", JARVIS_MODEL_NAME="b")

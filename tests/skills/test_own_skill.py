@@ -187,7 +187,7 @@ def test_three_kinds_of_names(
     capsys.readouterr()
     assert cli.run(["data", "nothing"]) == 1
     said = capsys.readouterr().err
-    assert "date-keys, remote (of tv-skills), broken (of tv-skills)" in said
+    assert "remote (of tv-skills), broken (of tv-skills)" in said
     assert cli.run(["eval", "broken", "--model", str(model)]) == 1
     assert "skill broken of the package tv-skills cannot be imported" in capsys.readouterr().err
 
