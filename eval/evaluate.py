@@ -47,14 +47,14 @@ class Request:
         data: the user's own cases; None takes the skill's.
         cases: which of the skill's sets; "" takes its validation set, or the test split of its
             data (see `eval.scorers.find_set`).
-        limit: only so many cases, taken evenly from the whole file.
+        limit: at most this many cases, evenly spaced over the whole file.
         train_data: the data set to count leaks against; None takes the run's own.
         columns: which of its columns holds what.
         target: share of right answers of the headline arm that counts as passed.
         targets: of further metrics: the value to be reached, at least or, where lower is better, at
             most.
         decoding: how answers are drawn; the arms set its grammar.
-        neutral: also ask the base and the adapter ten prompts that are none of the skill's.
+        neutral: also ask the base and the adapter ten prompts unrelated to the skill.
         command: the command line, for the record.
     """
 

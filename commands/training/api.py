@@ -29,7 +29,7 @@ def train(
 
     Args:
         settings: of the run; what is left out has the default of docs/configuration.md.
-        resume: go on with the run in the output folder.
+        resume: continue the run in the output folder.
         overwrite: start over in a folder that holds a run.
         callbacks: called with every event of `livery.training.events`, in this order.
 
@@ -38,7 +38,7 @@ def train(
 
     Raises:
         UserError: data, model, folder or settings are wrong.
-        Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume` continues.
+        Interrupted: SIGINT or SIGTERM came; everything is saved, and `resume=True` continues.
     """
     if resume and overwrite:
         raise UserError("overwrite starts over and resume continues: choose one.")

@@ -37,7 +37,7 @@ def merge_folders(
             `dequantize` a 4-bit one (MLX, bitsandbytes).
         adapters: of any format, merged in this order; may be empty with `dequantize`.
         out: the new model folder.
-        weights: of each adapter; none are all 1.
+        weights: one factor for each adapter; empty for 1 each.
         dequantize: write a 4-bit base in full precision.
         dtype: what `dequantize` writes; "auto" is what the base was quantized from.
         overwrite: replace what an earlier merge wrote there.

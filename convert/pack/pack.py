@@ -77,6 +77,10 @@ def pack(
         overwrite: replace a zip that an earlier call wrote.
         progress: called with (bytes written, bytes in all).
 
+    Returns:
+        "path", "bytes", "sha256", "files" (name -> bytes), "made" (formats that the folder lacked),
+        "left_out" (format -> why) and "notes".
+
     Raises:
         UserError: the adapter cannot be read, its forms are not the same adapter, it has no PEFT
             form, or something in the folder is not what it should be; `out` exists.

@@ -46,11 +46,15 @@ def verify(
     """Run every engine on the same tokens, with and without the adapter.
 
     Args:
-        adapter: of any format. Each engine takes what is there in its format, or else converts.
+        adapter: of any format. Each engine uses the file in its own format, else a conversion.
         also: engine -> where else to look, before `adapter` itself.
         base: the base model's folder, or the hub id of a downloaded one, in full precision.
         engines: which; None for each that is installed.
         seed: of the tokens.
+
+    Returns:
+        The differences of each engine from the reference, as log-probabilities in nats, and whether
+        they are within its tolerance (`Verdict.passed`).
 
     Raises:
         UserError: an engine that was asked for is not installed or cannot take the adapter, fewer

@@ -47,13 +47,13 @@ class Decoding:
 
     Attributes:
         max_tokens: longest answer, in tokens; a longer one is cut and `finished` is False.
-        grammar: only answers of this grammar; None leaves the model free. A prompt's own goes
-            before it.
-        temperature: 0 takes the likeliest token, anything above samples.
+        grammar: only answers of this grammar; None leaves the model free. A prompt's own
+            takes precedence.
+        temperature: 0 always takes the most likely token, anything above samples.
         seed: of the sampling. With it, the n-th prompt of a call draws the same answer whatever
             the batch size.
         batch_size: answers decoded together, at most.
-        top_p: when sampling, only the likeliest tokens are drawn from, as many as it takes for
+        top_p: when sampling, only the most likely tokens are drawn from, as many as it takes for
             their probabilities (after grammar and temperature) to reach this; 1 draws from all.
     """
 
