@@ -25,7 +25,7 @@ LOGITS_BYTES = 48 << 20
 # programs that oneDNN makes for the shapes of a step 0.1 GB; a torch that is built for CUDA brings
 # another 0.37 GB on a machine without a GPU, too. Between arrays that come and go the heap keeps
 # holes that none of the next fits into.
-_LIBRARIES, _OF_CUDA, _HOLES = 500_000_000, 370_000_000, 1.3
+_LIBRARIES, _OF_CUDA, HOLES = 500_000_000, 370_000_000, 1.3
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
@@ -55,7 +55,7 @@ def estimate(
     text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
         eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
-    step = _Step(
+    step = Step(
         sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager, few_lengths=on_cpu
     )
     activations, logits = max((step.peak(shape) for shape in shapes), default=(0.0, 0.0), key=sum)
@@ -63,7 +63,7 @@ def estimate(
     moments = 2 * (1.02 if settings.optimizer == "adamw_8bit" else 4)
     # Weights, gradients, moments; the step makes two more vectors of their length.
     adapter = int(trained * (4 + 4 + moments + 8))
-    holes, libraries = (_HOLES, _libraries()) if on_cpu else (1.0, 0)
+    holes, libraries = (HOLES, _libraries()) if on_cpu else (1.0, 0)
     weights = base_bytes(settings, sizes, dtype, folder)
     return Estimate(weights, adapter, int(holes * activations), int(holes * logits), libraries)
 
@@ -89,7 +89,7 @@ def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path |
     return int(max(0, count - tables) * packed + min(count, tables) * full)
 
 
-class _Step:
+class Step:
     """Reckons one step of a run: bytes alive at its peak."""
 
     def __init__(

@@ -49,7 +49,7 @@ _INTEGERS = range(24, 29)  # types of tensors that are no weights: i8 to i64, f6
 LONGEST_NAME = 63  # llama.cpp's GGML_MAX_NAME less its end
 # Bounds. Published models have some 60 fields, 800,000 strings in arrays and 2,000 tensors.
 _MOST_FIELDS = _MOST_TENSORS = 1 << 16
-_MOST_STRINGS = 1 << 22
+MOST_STRINGS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Reader:
         if inner != STRING:  # llama.cpp reads no arrays of arrays
             raise broken(self.path, f"an array of elements of type {inner}")
         self.strings += count
-        if count * 8 > len(self.data) - self.at or self.strings > _MOST_STRINGS:
+        if count * 8 > len(self.data) - self.at or self.strings > MOST_STRINGS:
             raise broken(self.path, f"an array of {count} texts")
         return [self.text() for _ in range(count)]
 

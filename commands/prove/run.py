@@ -25,7 +25,7 @@ from livery.temporary import Scratch
 TEN_MINUTES = 600.0
 _LOOK = 0.5  # seconds between two looks at a check
 _STILL = 20.0  # seconds without processor time after which it waits for nothing
-_BUSY = 4.0  # times its limit after which it hangs, however busy the machine
+BUSY = 4.0  # times its limit after which it hangs, however busy the machine
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _wait(
         if used > before:
             moved = now
         late = now - began >= limit and (
-            used >= limit or now - moved >= _STILL or now - began >= _BUSY * limit
+            used >= limit or now - moved >= _STILL or now - began >= BUSY * limit
         )
         if late or now - began >= left:
             return None, now - began

@@ -168,7 +168,7 @@ def fastest(
             return None
         which = ", ".join(f"{c.backend} in {c.dtype}" for c in tried)
         tell(f"Measuring a step with {which}: once for this machine, base and shape.")
-        found = [_measure(candidate, settings, batch) for candidate in tried]
+        found = [measure(candidate, settings, batch) for candidate in tried]
         _keep(key, found)
     timed = [c for c in found if c.seconds is not None]
     if not timed:
@@ -186,7 +186,7 @@ def fastest(
     return best
 
 
-def _measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -> Candidate:
+def measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -> Candidate:
     """Time a candidate in a process of its own, which takes what it loaded along with it."""
     asked = dataclasses.replace(settings, backend=candidate.backend, dtype=candidate.dtype)
     with Scratch("trial") as folder:

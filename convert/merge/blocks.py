@@ -23,8 +23,8 @@ from livery.machine import cores
 from livery.progress import OnProgress
 from livery.safetensors_file import Entry, TensorFile, encode
 
-_BLOCK = 1 << 18  # values in a block: 1 MB of float32
-_COPIED = 4 << 20  # bytes copied at a time
+BLOCK = 1 << 18  # values in a block: 1 MB of float32
+COPIED = 4 << 20  # bytes copied at a time
 _BITS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -271,8 +271,8 @@ Task = Callable[[Workspace, Account], int]
 
 def _tasks(job: Job) -> Iterable[Task]:
     if isinstance(job, Copied):
-        for first in range(job.first, job.last, _COPIED):
-            last = min(first + _COPIED, job.last)
+        for first in range(job.first, job.last, COPIED):
+            last = min(first + COPIED, job.last)
             yield lambda space, account, first=first, last=last: _copy(
                 job, first, last, space, account
             )
@@ -281,7 +281,7 @@ def _tasks(job: Job) -> Iterable[Task]:
     rows = count
     if not any(change.whole for change in job.changes):
         row = math.prod(job.source.shape[1:])
-        rows = max(_BLOCK // max(row, 1) // job.source.step, 1) * job.source.step
+        rows = max(BLOCK // max(row, 1) // job.source.step, 1) * job.source.step
     for first in range(0, count, max(rows, 1)):
         last = min(first + rows, count)
         yield lambda space, account, first=first, last=last: compute(

@@ -33,7 +33,7 @@ from livery.progress import OnProgress
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile
 
-_SHARD = 5_000_000_000  # bytes; what transformers cuts models into
+SHARD = 5_000_000_000  # bytes; what transformers cuts models into
 _TAGS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _INDEX = "model.safetensors.index.json"
 
@@ -135,7 +135,7 @@ def _plan(shapes: Mapping[str, tuple[int, ...]], width: int) -> dict[str, list[s
     size = 0
     for name, shape in sorted(shapes.items()):
         count = math.prod(shape) * width
-        if groups[-1] and size + count > _SHARD:
+        if groups[-1] and size + count > SHARD:
             groups.append([])
             size = 0
         groups[-1].append(name)

@@ -25,7 +25,7 @@ from livery.temporary import Scratch
 Name = Literal["torch", "mlx", "llamacpp"]
 # The reference comes first: torch with PEFT, which defines what a PEFT adapter means.
 ENGINES: tuple[Name, ...] = ("torch", "mlx", "llamacpp")
-_NEEDS = {
+NEEDS = {
     "torch": (("torch", "peft"), "cuda"),
     "mlx": (("mlx", "mlx_lm"), "mlx"),
     "llamacpp": (("xllamacpp",), "llamacpp"),
@@ -118,7 +118,7 @@ def _choose(engines: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     for name in ENGINES:
         if engines is not None and name not in engines:
             continue
-        packages, extra = _NEEDS[name]
+        packages, extra = NEEDS[name]
         missing = [p for p in packages if importlib.util.find_spec(p) is None]
         if missing and engines is not None:
             raise UserError(f"{name} needs {missing[0]}. Install it: {install(extra)}")

@@ -46,7 +46,7 @@ _SLOW = 5.0  # seconds
 # Files of fewer bytes are encoded in less than that whatever they hold, packed ones too.
 _SMALL = 1 << 18
 _MOST = 2 << 30  # bytes of all files; those used longest ago go first
-_ROOM = 1 << 30  # bytes of the disk that are left to others
+ROOM = 1 << 30  # bytes of the disk that are left to others
 _PACKAGES = ("transformers", "tokenizers", "jinja2", "pyarrow")
 _ENDING = ".safetensors"
 
@@ -136,7 +136,7 @@ class Cache:
             tensors = _pack(kept, key)
             size = sum(tensor.nbytes for tensor in tensors.values())
             self.folder.mkdir(parents=True, exist_ok=True)
-            if size > self.most or shutil.disk_usage(self.folder).free < size + _ROOM:
+            if size > self.most or shutil.disk_usage(self.folder).free < size + ROOM:
                 return
             self._make_room(size)
             with atomic_write(self.folder / (key + _ENDING)) as file:

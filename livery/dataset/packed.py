@@ -29,8 +29,8 @@ FORMATS = {
 PACKED = (".gz", ".zst", ".bz2", ".xz")
 # Text may grow to so many times its packed size, and to so many bytes more: rows that share a long
 # prompt shrink some fiftyfold.
-_GROWTH, _FLOOR = 200, 64 << 20
-_CHUNK = 1 << 18
+_GROWTH, FLOOR = 200, 64 << 20
+CHUNK = 1 << 18
 _FAULTS = (
     OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
     RuntimeError, ValueError,
@@ -79,7 +79,7 @@ class Source:
 
 def most_bytes(packed: int) -> int:
     """Bytes that a file of so many packed bytes may grow to."""
-    return _GROWTH * packed + _FLOOR
+    return _GROWTH * packed + FLOOR
 
 
 def bomb(source: Source, packed: int) -> UserError:
@@ -108,7 +108,7 @@ def read_chunks(source: Source, read: ReadSoFar = lambda size: None) -> Generato
         packed = bool(source.packing or source.member)
         total = 0
         read_some: Any = getattr(file, "read1", file.read)  # what comes before a fault is kept
-        while chunk := read_some(_CHUNK):
+        while chunk := read_some(CHUNK):
             total += len(chunk)
             if packed and total > most:
                 raise bomb(source, size)

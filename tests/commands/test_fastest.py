@@ -51,7 +51,7 @@ def test_the_fastest_is_taken_told_and_remembered(
     settings: TrainSettings, batch: MicroBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(fastest, "_measure", measured(1.0, 0.95, 0.6))
+    monkeypatch.setattr(fastest, "measure", measured(1.0, 0.95, 0.6))
     best = fastest.fastest(settings, batch, 200, said.append)
     assert (best and best.backend, best and best.dtype) == ("torch", "bfloat16")
     assert "once for this machine" in said[0]
@@ -67,7 +67,7 @@ def test_mlx_stays_where_nothing_is_clearly_faster_and_what_fails_is_told(
     settings: TrainSettings, batch: MicroBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(fastest, "_measure", measured(1.0, 0.95, None))
+    monkeypatch.setattr(fastest, "measure", measured(1.0, 0.95, None))
     best = fastest.fastest(settings, batch, 200, said.append)
     assert best is not None
     assert best.backend == "mlx"
@@ -78,7 +78,7 @@ def test_short_runs_and_busy_machines_are_not_measured(
     settings: TrainSettings, batch: MicroBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(fastest, "_measure", measured())  # would fail
+    monkeypatch.setattr(fastest, "measure", measured())  # would fail
     assert fastest.fastest(settings, batch, fastest.WORTH_STEPS - 1, said.append) is None
     assert said == []
     monkeypatch.setattr(fastest, "busy", lambda: True)
@@ -101,7 +101,7 @@ def test_on_one_backend_the_dtype_is_measured(
 ) -> None:
     assert fastest.candidates(settings, ("mlx",)) == [Candidate("mlx", "float32")], "nothing to do"
     said: list[str] = []
-    monkeypatch.setattr(fastest, "_measure", measured(1.0, 0.6))
+    monkeypatch.setattr(fastest, "measure", measured(1.0, 0.6))
     best = fastest.fastest(settings, batch, 200, said.append, ("torch",))
     assert (best and best.backend, best and best.dtype) == ("torch", "bfloat16")
     assert "mlx" not in said[-1]
@@ -160,7 +160,7 @@ def test_a_resumed_run_is_not_measured_again_and_keeps_its_own(
 def test_a_candidate_is_timed_in_a_process_of_its_own(
     backend: str, settings: TrainSettings, batch: MicroBatch
 ) -> None:
-    measure = fastest._measure  # pyright: ignore[reportPrivateUsage]
+    measure = fastest.measure
     found = measure(Candidate(backend, "float32"), settings, batch)  # pyright: ignore[reportArgumentType]
     assert found.why == ""
     assert found.seconds is not None

@@ -57,7 +57,7 @@ def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
 def test_on_a_busy_machine_a_check_takes_its_time_and_one_that_spins_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prove_run, "_BUSY", 1000.0)  # of this machine, however busy it is
+    monkeypatch.setattr(prove_run, "BUSY", 1000.0)  # of this machine, however busy it is
     crawls, spins = prove(checks=[made("crawls", limit=2), made("spins", limit=2)])
     assert crawls.outcome == Outcome("proven", "it took its time")
     assert crawls.seconds > 4

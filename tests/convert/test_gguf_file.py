@@ -183,7 +183,7 @@ def engine_vocabulary(file: Path) -> None:
 
 
 def test_texts_are_counted_over_the_whole_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gguf_reader, "_MOST_STRINGS", 100)
+    monkeypatch.setattr(gguf_reader, "MOST_STRINGS", 100)
     arrays = [array(key, 8, 50) + bytes(8 * 50) for key in "abc"]
     (tmp_path / "f.gguf").write_bytes(head(2) + arrays[0] + arrays[1])
     assert open_gguf(tmp_path / "f.gguf").metadata["b"] == [""] * 50

@@ -187,7 +187,7 @@ def test_bitsandbytes_nf4(
     assert far(merged, theirs) < 0.3
     with pytest.raises(UserError, match="a quantized base"):
         merge_folders(tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "no")
-    monkeypatch.setattr(merge_blocks, "_BLOCK", 300)  # a tensor in many blocks of rows
+    monkeypatch.setattr(merge_blocks, "BLOCK", 300)  # a tensor in many blocks of rows
     merge_folders(tmp_path / "nf4", (tmp_path / "peft",), tmp_path / "many", dequantize=True)
     whole, many = (tmp_path / name / "model.safetensors" for name in ("out", "many"))
     assert whole.read_bytes() == many.read_bytes()
@@ -200,7 +200,7 @@ def test_large_models_are_cut_into_shards(
     cases.peft_adapter("llama", root, tmp_path / "peft")
     seen: list[tuple[int, int]] = []
     merge_folders(quantized, (tmp_path / "peft",), tmp_path / "one", dequantize=True)
-    monkeypatch.setattr(merge_dequantize, "_SHARD", 100_000)
+    monkeypatch.setattr(merge_dequantize, "SHARD", 100_000)
     report = merge_folders(
         quantized, (tmp_path / "peft",), tmp_path / "many", dequantize=True,
         progress=lambda done, total: seen.append((done, total)),

@@ -200,7 +200,7 @@ def test_what_is_not_there_is_said(
     assert code == 2
     assert "is not one of torch" in said
     needs = dict.fromkeys(verifying.ENGINES, (("surely_not_installed",), "cuda"))
-    monkeypatch.setattr(verifying, "_NEEDS", needs)
+    monkeypatch.setattr(verifying, "NEEDS", needs)
     with pytest.raises(UserError, match="takes at least two of"):
         verifying.verify(tmp_path, str(llama))
     with pytest.raises(UserError, match="mlx needs surely_not_installed"):

@@ -23,7 +23,7 @@ pytest.importorskip("peft")
 from cuda_train import memory
 from cuda_train.backend import TorchBackend
 from cuda_train.body import find_body
-from cuda_train.estimate import _HOLES, _Step, estimate
+from cuda_train.estimate import HOLES, Step, estimate
 from cuda_train.route import Shape, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
@@ -65,7 +65,7 @@ class Case:
         eager = bool(config.get("attn_logit_softcapping"))
         prefix, rows, width, answers = self.shape
         shape = Shape(prefix, rows, width, rows * width, rows * answers)
-        step = _Step(read_sizes(config), settings, BYTES[self.dtype], eager, few_lengths=True)
+        step = Step(read_sizes(config), settings, BYTES[self.dtype], eager, few_lengths=True)
         return sum(step.peak(shape, self.route))
 
 
@@ -175,7 +175,7 @@ def test_a_run_on_a_cpu_takes_what_was_foretold(
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["foretold"] == pytest.approx(found["took"], rel=TOLERANCE), found
     # It could fail: without libraries and the heap's holes it would be far too low.
-    live = found["weights"] + found["adapter"] + (found["activations"] + found["logits"]) / _HOLES
+    live = found["weights"] + found["adapter"] + (found["activations"] + found["logits"]) / HOLES
     assert live < (1 - TOLERANCE) * found["took"]
 
 
@@ -196,7 +196,7 @@ def test_it_needs_no_torch_and_takes_the_route_that_training_takes(llama: Path) 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     made = TorchBackend(TrainSettings(model=str(llama)), device="cpu")
     config = json.loads((llama / "config.json").read_text())
-    step = _Step(read_sizes(config), made.settings, 4, False, branches=True)
+    step = Step(read_sizes(config), made.settings, 4, False, branches=True)
     trained = made.trainable // 2  # of two blocks
     assert read_sizes(config).block_weights() + trained == find_body(made.loss.model).weight
     for batch in (draw(0), draw(rows=1), draw(70), draw(600, 12)):

@@ -332,7 +332,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     assert load(Cache(tmp_path / "file", slow=0, small=0), source) == fresh
     full = made(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(caching, "_ROOM", 1 << 62)
+        patch.setattr(caching, "ROOM", 1 << 62)
         assert load(full, source) == fresh
     assert files(full) == []
     with monkeypatch.context() as patch:

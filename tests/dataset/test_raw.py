@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_read_on(
 
 
 def test_bombs_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_FLOOR", 1 << 20)
+    monkeypatch.setattr(packed, "FLOOR", 1 << 20)
     flood = b"\n" * (24 << 20)
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(flood))
     (tmp_path / "x.jsonl.zst").write_bytes(files.zstd(flood))
@@ -184,7 +184,7 @@ def test_a_parquet_bomb_is_stopped(
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    monkeypatch.setattr(packed, "_FLOOR", 4 << 20)
+    monkeypatch.setattr(packed, "FLOOR", 4 << 20)
     big = arrow.array(["a" * (1 << 20)])
     column = {
         "one value": lambda: arrow.DictionaryArray.from_arrays(
@@ -255,7 +255,7 @@ def test_lines_do_not_depend_on_chunks(
     path = tmp_path / "x.jsonl"
     data = "".join(pieces).encode()
     path.write_bytes(data)
-    monkeypatch.setattr(packed, "_CHUNK", chunk)
+    monkeypatch.setattr(packed, "CHUNK", chunk)
     expected = [
         f"{path}:{number}" for number, line in enumerate(data.splitlines(), 1) if line.strip()
     ]
@@ -278,7 +278,7 @@ def test_arrays_do_not_depend_on_chunks(
 ) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=ascii_only), "utf-8", newline="")
-    monkeypatch.setattr(packed, "_CHUNK", chunk)
+    monkeypatch.setattr(packed, "CHUNK", chunk)
     assert values(path) == rows
 
 
