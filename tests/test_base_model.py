@@ -150,6 +150,7 @@ conversations = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(conversations)
 def test_prompt_tokens_are_a_prefix(tokenizer: Any, messages: list[dict[str, str]]) -> None:

@@ -31,6 +31,7 @@ def make() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_help_texts_are_those_of_the_commands() -> None:
     written = (HOME / "docs" / "cli.md").read_text(encoding="utf-8")
     # In a process of its own: click remembers a command's help option from its first use, and

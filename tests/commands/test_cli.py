@@ -55,6 +55,7 @@ def test_a_module_imports_only_what_it_needs_at_once(code: str, unwanted: list[s
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_help_answers_within_a_fifth_of_a_second() -> None:
     """Processor time, the best of five: other programs on the machine do not count."""
 
@@ -112,6 +113,7 @@ def test_usage_errors_exit_2_and_help(arguments: list[str], expected: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_users_mistake_exits_1_with_one_message(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("grad_checkpointing: true\n", encoding="utf-8")

@@ -103,6 +103,7 @@ def test_json_is_all_that_stands_on_stdout(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_limited_run_leaves_the_adapters_record_alone(
     adapter: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -206,6 +207,7 @@ def test_an_endpoint_is_scored_against_its_adapter(
         assert "--unconstrained" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_report_of_a_run(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     metrics = adapter / "training_metrics.jsonl"
     metrics.write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "eval_loss": 2.0}\n')

@@ -34,6 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model("llama", tmp_path_factory.mktemp("tools"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "mlx"])
 def test_a_model_is_prompted_with_tools_as_it_was_trained(
     engine: str, model: Path, offered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

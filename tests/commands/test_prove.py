@@ -29,6 +29,7 @@ def made(name: str, limit: float = 60) -> Check:
     return Check(name, f"what {name} says", f"tests.commands.prove_checks:{name}", limit)
 
 
+@pytest.mark.slow
 def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEFT", str(tmp_path))
     names = ("holds", "crashes", "leaves", "raises", "skips")

@@ -49,6 +49,7 @@ def test_what_torch_trains_is_what_peft_loads(models: Path, family: str, tmp_pat
     assert {name.rpartition(".")[2] for name in again.pairs} == set(found.targets)
 
 
+@pytest.mark.slow
 def test_dense_layers_and_experts_at_once(models: Path, tmp_path: Path) -> None:
     """One name, three kinds of module: a dense first layer, a shared expert, the routed ones."""
     folder = hf_families.tiny("glm4_moe", models / "glm4_moe")
@@ -77,6 +78,7 @@ def test_the_models_that_peft_reads_so_are_those_that_we_know() -> None:
     assert {name: set(leaves) for name, leaves in peft_rules.EXPERT_NAMES.items()} == wanted
 
 
+@pytest.mark.slow
 def test_round_trip_keeps_the_ranks_of_parameters(models: Path, tmp_path: Path) -> None:
     """A rank of its own on a module that PEFT counts by its parameter's name."""
     folder = hf_families.tiny("glm4_moe", models / "glm4_moe")

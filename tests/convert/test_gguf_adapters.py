@@ -197,6 +197,7 @@ def test_experts_of_gemma4(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert [finding.rule for finding in verdict.findings] == ["unscaled"]
 
 
+@pytest.mark.slow
 def test_queries_keys_values_and_gates_of_qwen3_next(root: Path, tmp_path: Path):
     """One weight of transformers', two tensors of llama.cpp's."""
     base = load_base(tiny_model("qwen3_next", root))

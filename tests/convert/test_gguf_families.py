@@ -176,6 +176,7 @@ def test_quantized_models_keep_their_convolutions(
     assert float((np.exp(wanted) * (wanted - np.array(found)[0])).sum()) < 0.3  # nats
 
 
+@pytest.mark.slow
 def test_a_wrong_order_of_value_heads_would_show(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -302,6 +302,7 @@ def test_without_any_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_llama_quantize_does_it_where_ggml_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

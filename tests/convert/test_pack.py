@@ -340,6 +340,7 @@ def test_an_encrypted_entry(tmp_path: Path) -> None:
         archive.unpack(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @given(data=st.data())
 def test_damaged_zips_are_read_or_refused(data: st.DataObject, tmp_path_factory: Any) -> None:
@@ -457,6 +458,7 @@ def test_the_command(folder: Path, base_gguf: Path, tmp_path: Path) -> None:
     assert call("--from", "x", "--out", out).exit_code == 2
 
 
+@pytest.mark.slow
 def test_llama_cpp_reads_the_prompt_as_it_was_trained(tmp_path: Path) -> None:
     """The Modelfile's prompt, in llama.cpp's tokens with its own BOS rule, is the tokenizer's own
     chat: what the adapter saw in training is what it sees in Ollama."""

@@ -94,6 +94,7 @@ def test_gradients_are_those_of_finite_differences(models: Path, family: str) ->
     assert measured == pytest.approx(float(only.norm()) ** 2, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_backends_agree(models: Path, family: str) -> None:
     pytest.importorskip("mlx_lm")

@@ -44,6 +44,7 @@ def test_what_peft_forbids_is_left_out_or_refused(models: Path) -> None:
         TorchBackend(asked)
 
 
+@pytest.mark.slow
 def test_the_modules_that_peft_forbids_are_those_that_we_know() -> None:
     """Asked of PEFT itself, for each type that transformers knows."""
     from peft import LoraConfig

@@ -67,6 +67,7 @@ def test_the_block_mask_is_the_mask(prefix: int, window: int | None) -> None:
     assert made.shape[-2:] == said.shape
 
 
+@pytest.mark.slow
 def test_blocks_in_which_nobody_looks_are_left_out() -> None:
     laid = lay_out(draw(prefix=150, rows=12, width=300), torch.device("cpu"))
     assert block_mask(laid, None).sparsity() > 75  # of a causal mask of this size, 48
@@ -153,6 +154,7 @@ def test_models_that_it_does_not_fit_are_named(models: Path) -> None:
         make(tiny_model("gemma2", models), attention="sdpa")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True])
 def test_asked_for_it_is_right_or_refused(
     models: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, broken: bool

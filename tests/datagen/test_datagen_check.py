@@ -170,6 +170,7 @@ def test_nothing_there(tmp_path):
     assert not check(write(tmp_path / "d", train=[])).ok
 
 
+@pytest.mark.slow
 def test_make_and_check_by_command(tmp_path, capsys):
     out = tmp_path / "data"
     assert run(["data", "date-keys", "--out", str(out), "--seed", "5", "--count", "300"]) == 0

@@ -100,6 +100,7 @@ def test_counting_finds_what_the_account_of_characters_finds(name: str, kind: st
 words = st.lists(st.sampled_from([*TEXTS, "a", " ", "\n", "|", "<|im_", "end|>"]), max_size=5)
 
 
+@pytest.mark.slow
 @given(turns=st.lists(words.map("".join), min_size=2, max_size=6))
 def test_any_text_is_counted_as_it_is_accounted_for(turns: list[str]) -> None:
     made = tokenizer("chatml")

@@ -281,6 +281,7 @@ def test_two_steps_on_each_kind_of_file(
     assert (out / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_the_next_day_under_a_template_with_a_date(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -262,6 +262,7 @@ def test_lines_do_not_depend_on_chunks(
     assert [where for where, _ in read(path)] == expected
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.dictionaries(st.text(max_size=5), st.text() | st.floats(-9, 9)), max_size=5),
     chunk=st.integers(1, 40),

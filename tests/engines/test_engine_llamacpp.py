@@ -174,6 +174,7 @@ def test_choosing_from_a_few_is_choosing_from_all():
     assert 100 < decided < 300
 
 
+@pytest.mark.slow
 def test_a_gguf_base_brings_its_tokenizer(llama: Path, adapter: Path, root: Path, tmp_path: Path):
     write_model(llama, tmp_path / "base.gguf", "f32")
     base = str(tmp_path / "base.gguf")

@@ -118,6 +118,7 @@ def opened(name: str, base: Path, adapter: Path | None = None) -> Any:
     return open_engine(name, str(base), adapter and str(adapter), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "family"), TRIED)
 def test_batches_answer_as_the_library_does_one_at_a_time(
     name: str, family: str, root: Path, tmp_path: Path

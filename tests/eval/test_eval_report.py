@@ -173,12 +173,14 @@ def test_code_spans_hold_anything():
     assert markdown.code("a|b\nc") == "`a\\|b⏎c`"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run_folder: Path, tmp_path: Path):
     first = [path.read_bytes() for path in write_report(run_folder)]
     again = [path.read_bytes() for path in write_report(run_folder, tmp_path / "elsewhere")]
     assert first == again
 
 
+@pytest.mark.slow
 def test_changed_weights_make_an_evaluation_stale(run_folder: Path):
     from eval.record import adapter_hashes
 
@@ -193,6 +195,7 @@ def test_changed_weights_make_an_evaluation_stale(run_folder: Path):
         assert "has changed since" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_record_from_before_metrics_still_makes_a_report(run_folder: Path):
     path = run_folder / "evaluation.json"
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -278,6 +281,7 @@ def test_prompts_are_shown_without_what_they_share():
     assert len(facts.short_prompts([Sample("a" * 500, "", ())])[0]) == facts.LONGEST_PROMPT
 
 
+@pytest.mark.slow
 def test_a_report_that_livery_did_not_write_is_not_replaced(run_folder: Path, tmp_path: Path):
     place = tmp_path / "reports"
     write_report(run_folder, place)

@@ -318,6 +318,7 @@ def test_an_adapter_fits_the_file_that_it_was_trained_on(family: str, root: Path
     assert np.abs(np.array(found["base"]) - logits).max() > 0.5
 
 
+@pytest.mark.slow
 def test_several_processes_decode_one_file_once(root: Path, tmp_path: Path, cache: Path):
     import subprocess
     import sys

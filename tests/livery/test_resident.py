@@ -21,6 +21,7 @@ print(before, peak_resident())
 """
 
 
+@pytest.mark.slow
 def test_the_peak_stays_and_is_of_this_program_alone() -> None:
     """A child of a large process does not begin with its parent's peak."""
     ballast = bytearray(b"x") * (300 << 20)

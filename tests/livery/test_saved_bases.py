@@ -106,6 +106,7 @@ def families() -> list[str]:
 OWN_ROPE = {"muse_glimmer", "step3p5", "mimo_v2_flash", "kimi_linear"}
 
 
+@pytest.mark.slow
 def test_no_familys_rope_is_left_to_a_default() -> None:
     """Every family that both libraries have, by the fields of mlx-lm's dataclasses."""
     checked = 0

@@ -141,6 +141,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_merge_that_was_killed_leaves_no_model_behind(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

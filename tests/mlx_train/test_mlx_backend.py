@@ -191,6 +191,7 @@ def test_a_step_without_batches_changes_nothing(llama: Path) -> None:
 # -- state ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [LoraSettings(4, 8, dropout=0.3), LoraSettings(4, 8, dora=True)])
 def test_a_resumed_run_ends_in_the_same_bytes(llama: Path, lora: LoraSettings) -> None:
     whole = trained(backend(llama, lora=lora), 4)

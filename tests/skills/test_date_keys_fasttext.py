@@ -126,6 +126,7 @@ def test_calibration_takes_the_lowest_threshold_that_keeps_the_promise() -> None
     assert (tied.threshold, tied.accepted) == (0.9, 100)
 
 
+@pytest.mark.slow
 def test_the_promise_holds_where_the_threshold_was_chosen() -> None:
     """In at most a tenth of draws the accepted answers are truly worse than promised."""
     rng, broken, draws = random.Random(4), 0, 300

@@ -128,6 +128,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(WORDS, max_size=12), st.sampled_from(["", " "]))
 def test_any_words_give_valid_keys_in_their_places(words: list[str], glue: str) -> None:

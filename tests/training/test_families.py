@@ -74,6 +74,7 @@ def assert_exact(backend: str, found: Outcome) -> None:
         assert apart < share * found.moved, runtime
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "family"), every(ODD))
 def test_trains_exactly(backend: str, family: str, root: Path, tmp_path: Path) -> None:
     found = tried(backend, root, family, tmp_path / "out")

@@ -69,6 +69,7 @@ def test_metrics_have_the_documented_shape(whole: Path) -> None:
     assert evals[-1]["eval_loss"] < 0.7 * evals[0]["eval_loss"]
 
 
+@pytest.mark.slow
 def test_both_rates_count_what_they_say(tmp_path: Path) -> None:
     """All steps of an epoch: the rates' ratio is that of the plan's own counts."""
     settings = tiny_settings(tmp_path, steps_per_report=10, max_steps=10, samples=0)
@@ -114,11 +115,13 @@ def test_checkpoints_are_pruned_to_two_and_the_best(tmp_path: Path) -> None:
     assert len(kept) <= 3
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     run(tiny_settings(tmp_path))
     assert final(tmp_path) == final(whole)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_others(whole: Path, tmp_path: Path) -> None:
     run(tiny_settings(tmp_path, seed=1))
     assert final(tmp_path) != final(whole)

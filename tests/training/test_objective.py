@@ -75,6 +75,7 @@ def apart(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["whole", "streams", "compiled", "chunks"])
 def test_pairs_on_mlx(model: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     mx: Any = pytest.importorskip("mlx.core")

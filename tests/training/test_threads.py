@@ -81,6 +81,7 @@ def test_only_many_times_slower_steps_in_a_row_call_for_another_measurement() ->
     assert [pace.has_dropped(5.0, 100) for _ in range(4)] == [False, False, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_number_that_was_asked_for_is_taken_recorded_and_kept(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
