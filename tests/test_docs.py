@@ -110,6 +110,24 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_pages_that_the_code_points_to_are_here() -> None:
+    """A comment must not send its reader to a page that is not in the repository."""
+    pages = {path.name for path in HOME.rglob("*.md") if ".venv" not in path.parts}
+    # Written for users, or somebody else's.
+    pages |= {"report.md", "proof.md", "import.md"}
+    named = re.compile(r"\b([A-Za-z_-]+\.md)\b")
+    parts = ("livery", "commands", "convert", "datagen", "eval", "mlx_train", "cuda_train")
+    found = {
+        f"{path.relative_to(HOME)}: {name}"
+        for package in parts
+        for path in (HOME / package).rglob("*.py")
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if name not in pages
+    }
+    assert not found
+    assert named.findall("See FORMATS.md.") == ["FORMATS.md"]
+
+
 def test_paths_in_the_architecture_and_the_trees_exist() -> None:
     text = (HOME / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for name in re.findall(r"`((?:\w+/)+[\w.]*|\w+\.(?:py|md|sh))`", text):

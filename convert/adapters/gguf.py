@@ -1,7 +1,11 @@
-"""llama.cpp adapters: one .gguf file. See FORMATS.md.
+"""llama.cpp adapters: one .gguf file.
 
-The runtime multiplies B @ A by alpha / rank, with one alpha for the file, and by 1 where alpha is
-0 or absent. Scales that differ are multiplied into lora_b; the record undoes that on the way back.
+Metadata: general.type "adapter", adapter.type "lora", general.architecture, adapter.lora.alpha.
+Tensors are named after the model's: blk.0.attn_q.weight.lora_a (r, in) and .lora_b (out, r), in
+numpy's order of axes. Source: llama.cpp's convert_lora_to_gguf.py and src/llama-adapter.cpp.
+
+llama.cpp multiplies B @ A by alpha / rank, with one alpha for the file, and by 1 if alpha is 0 or
+absent. Scales that differ are multiplied into lora_b; the record undoes that on the way back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
-"""mlx-lm adapter folders: adapter_config.json + adapters.safetensors. See FORMATS.md.
+"""mlx-lm adapter folders: adapter_config.json + adapters.safetensors.
+
+adapter_config.json has fine_tune_type, num_layers and lora_parameters {rank, scale, dropout, keys}.
+Tensors: MODULE.lora_a (in, r), MODULE.lora_b (r, out), with DoRA MODULE.m (out,); for experts
+stacks (E, r, in) and (E, out, r). Source: `load_adapters` and mlx_lm/tuner/{lora,dora}.py of
+mlx-lm 0.32.
 
 One rank and one scale for the whole adapter: other scales are multiplied into lora_b, lower ranks
-filled up with zeros, and what that changed is kept in the record for the way back.
+are padded with zeros, and the record keeps what that changed for the way back.
 """
 
 from __future__ import annotations

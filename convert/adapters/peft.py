@@ -1,4 +1,9 @@
-"""PEFT folders: adapter_config.json + adapter_model.safetensors. See FORMATS.md."""
+"""PEFT folders: adapter_config.json + adapter_model.safetensors.
+
+Tensors: base_model.model.MODULE.lora_A.weight (r, in) and .lora_B.weight (out, r); of an embedding
+.lora_embedding_A (r, V) and .lora_embedding_B (width, r); with DoRA .lora_magnitude_vector (out,).
+Source: PEFT's `LoraConfig`, `save_pretrained` and utils/save_and_load.py. Experts: `peft_experts`.
+"""
 
 from __future__ import annotations
 

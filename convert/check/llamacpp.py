@@ -1,4 +1,4 @@
-"""What llama.cpp and Ollama refuse of a GGUF adapter: llama.cpp b11549 (FORMATS.md).
+"""What llama.cpp and Ollama refuse of a GGUF adapter: tried on llama.cpp b11549.
 
 llama.cpp ends the process over most of these, so they are worth knowing beforehand. Ollama runs
 llama.cpp for most architectures, and an engine of its own without LoRA for some.

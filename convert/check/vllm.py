@@ -1,4 +1,4 @@
-"""What vLLM refuses of a PEFT adapter: measured on vLLM 0.33 (FORMATS.md), messages as it has them.
+"""What vLLM refuses of a PEFT adapter: tried on vLLM 0.33, with that version's messages.
 
 vLLM checks adapter_config.json, then the names and shapes of the tensors. It reads PEFT folders
 alone.

@@ -246,8 +246,8 @@ def test_control_a_window_of_another_size_is_caught(
 
 
 def test_control_mlx_lms_checkpoint_with_a_cache_is_wrong(models: Path) -> None:
-    """TRAINING.md: its gradients are far off while its loss is right. If mlx-lm fixes it, this
-    fails, and `mlx_train/checkpointing.py` may go."""
+    """Its gradients are far off while its loss is right. If mlx-lm fixes it, this fails, and
+    `mlx_train/checkpointing.py` may go."""
     made = backend(folder("llama", models))
     kind = type(made.model.layers[0])
     original = kind.__call__
