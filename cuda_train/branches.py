@@ -1,4 +1,4 @@
-"""Attention of a tree, branch by branch: a suffix looks at the prefix and at itself alone.
+"""Attention of a tree, branch by branch: a suffix attends only to the prefix and itself.
 
 Under a mask, a tree of N places costs N x N scores, most of them of pairs that may not see each
 other. Here each suffix of at most S places costs S x (P + S), while everything that is not
@@ -46,7 +46,7 @@ class Branches:
         padded: (B, S) int64, the place of each row's j-th input; the row's first where it has none.
         behind: (N - P,) int64, where each place behind the prefix stands in the B * S of `padded`.
         ends: B + 1 numbers, the places behind the prefix before each row, and all of them.
-        allowed: (P + S, P + S) bool, who may look at whom in a row by itself.
+        allowed: (P + S, P + S) bool, which positions attend to which in a row by itself.
         windowed: `allowed` hides some of what came before.
     """
 
@@ -321,7 +321,7 @@ class _Attention(torch.autograd.Function):
         for part in parts_of(ctx.branches, keys, query.shape[1] // keys):
             q, g, less = (part.take(each, keys) for each in (query, gradient, inner))
             k, v = part.take(key, keys), part.take(value, keys)
-            # Padding looks at nothing: exp(s - inf) is 0, and with it all that it would hand on.
+            # Padding attends to nothing: exp(s - inf) is 0, and so is all that it would pass on.
             lse = part.take(weights, keys, padding=torch.inf)
             d_q, d_k, d_v = through(part, q, g, k, v, part.own, lse, less)
             part.add(d_key, d_k, keys)

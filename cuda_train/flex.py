@@ -1,12 +1,12 @@
-"""Flex attention for trees on a GPU: blocks of the mask in which nobody looks are never computed.
+"""Flex attention for trees on a GPU: fully masked blocks are never computed.
 
 Under sdpa a tree of N places costs N x N scores, and most of them are masked: suffixes of different
-rows do not see each other. Flex attention is told by a function who may look at whom, and leaves
-whole blocks out. What that is worth depends on the card, the widths and the tree, so a run tries
-both on its largest tree and keeps the faster; before that it holds the gradients against the
-plainest ones there are.
+rows do not see each other. A function tells flex attention which positions attend to which, and it
+leaves whole blocks out. What that saves depends on the card, the widths and the tree, so a run
+tries both on its largest tree and keeps the faster; before that it compares the gradients with
+those of the plain computation.
 
-Its backward pass exists on CUDA alone (torch 2.13). Models that mask by sdpa take it; those whose
+Its backward pass exists on CUDA only (torch 2.13). Models that mask by sdpa take it; those whose
 scores are capped keep the eager attention they have.
 """
 

@@ -1,4 +1,4 @@
-"""A micro-batch as one row: the prefix once, every suffix behind it, and who may look at whom.
+"""A micro-batch as one row: the prefix once, every suffix after it, and who attends to whom.
 
     prefix   a b c          suffixes   d e | f g h
 
@@ -78,7 +78,7 @@ def in_few_lengths(batch: MicroBatch) -> MicroBatch:
 
 
 def tree_mask(tree: Tree, window: int | None) -> torch.Tensor:
-    """(1, 1, N, N) bool: True where a row's token may look at a column's."""
+    """(1, 1, N, N) bool: True where a row's token may attend to a column's."""
     place = torch.arange(len(tree.branch), device=tree.branch.device)
     earlier = place[None] <= place[:, None]
     own = tree.branch[None] == tree.branch[:, None]
@@ -109,7 +109,7 @@ def block_mask(tree: Tree, window: int | None) -> Any:
 def suffix_mask(prefix: int, width: int, window: int | None, device: torch.device) -> torch.Tensor:
     """(1, 1, S, P + S) bool for right-padded suffixes behind a cache of the prefix.
 
-    It is the same for every row: padding is last, and nothing looks forward.
+    It is the same for every row: padding is last, and nothing attends forward.
     """
     query = torch.arange(prefix, prefix + width, device=device)[:, None]
     key = torch.arange(prefix + width, device=device)[None]

@@ -62,7 +62,7 @@ _STORED: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-# The same of mlx-lm's models, where they are named otherwise than the checkpoints.
+# The same of mlx-lm's models, where their names differ from the checkpoint's.
 _MLX: dict[str, tuple[tuple[str, str], ...]] = {
     "gpt2": (("^model.h.", "transformer.h."),),
     "gpt_neox": (("^model.h.", "gpt_neox.layers."),),

@@ -1,4 +1,4 @@
-"""The last net under a command: errors of the system, and faults of Livery's own."""
+"""The last safety net of a command: errors of the system, and faults of Livery's own."""
 
 from __future__ import annotations
 

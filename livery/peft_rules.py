@@ -1,4 +1,4 @@
-"""What PEFT reads otherwise than it is written, or refuses, on models of certain types.
+"""What PEFT reads differently from how it is written, or refuses, on certain types of models.
 
 PEFT 0.21 with transformers 5.23; a test holds both tables against theirs. Training leaves out, and
 the writer of PEFT folders says otherwise, what is listed here.

@@ -1,4 +1,4 @@
-"""`livery doctor --prove`: what is true of this machine's training, each thing in its own process.
+"""`livery doctor --prove`: checks of training on this machine, each in its own process.
 
     python -m commands.prove              # from a plain checkout, without installing anything
     livery doctor --prove --json

@@ -1,4 +1,4 @@
-"""The checks, in the order in which they run: what is told of them, and the time each may take.
+"""The checks, in the order in which they run: their descriptions, and the time each may take.
 
 A check is a function of a scratch folder that returns an `Outcome` or raises `Skip`. It is named
 here and imported by its own process, so nothing that it needs is needed to list it.

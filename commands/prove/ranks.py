@@ -1,4 +1,4 @@
-"""Two processes that share a step out, against one that computes it alone.
+"""Two processes that share a step, compared with one that computes it alone.
 
 `python -m commands.prove.ranks` is what torchrun starts; the first process prints the difference.
 """

@@ -104,7 +104,7 @@ _PROVEN = frozenset(
 
 def _load_in_peft(settings: TrainSettings, folder: Path) -> None:
     """Let PEFT itself load the folder, where it is installed, onto the base's modules without
-    weights: what it reads otherwise than it is written shows here.
+    weights: what it reads differently from how it was written shows here.
 
     Raises:
         UserError: PEFT would not load all of it, or none.

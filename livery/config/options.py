@@ -76,7 +76,7 @@ def setting(
     """A dataclass field that is a setting; see `Option`.
 
     Args:
-        key: where the file calls it otherwise than the field.
+        key: its name in the file, if that differs from the field's.
         flags: where there are others than "--field-name"; a switch's without their "--no-" twins.
     """
     option = Option("", key, flags, kind, help, also, variables, decides, alternatives)

@@ -131,7 +131,7 @@ class _Finder:
         reasoning, _ = split_reasoning(self.messages[at], tag)
         end = f"</{tag}>"
         if own := re.match(rf"\s*<{tag}>\s*(.*?){end}", answer, re.DOTALL):
-            # Written with a block of its own, spaced otherwise than in a prompt (Nemotron).
+            # Written with its own block, spaced differently from a prompt's (Nemotron).
             return prompt + own[1] + end + answer[own.end() :]
         if reasoning and reasoning.strip() in answer:
             raise Refused(f"the chat template writes <{tag}> in a prompt, not in a written turn")
@@ -149,7 +149,7 @@ class _Finder:
             while text[start:at].rstrip().endswith(end):
                 at = text.rfind(end, start, at)
             return at + len(end)
-        # Some formats end a call of a tool otherwise than an answer.
+        # Some formats end a tool call differently from an answer.
         rest = text[start:].rstrip()
         for token in self.chat.tokenizer.all_special_tokens:
             if rest.endswith(token) and rest != token:

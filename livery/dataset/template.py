@@ -202,7 +202,7 @@ class ChatTemplate:
             )
         # Some templates write more than one token there, and some another one behind the very
         # last turn (Phi-3): what ends a turn is the last of those that are also before a next
-        # turn. Where the last turn ends otherwise than others (gpt-oss), it is that turn's first.
+        # turn. Where the last turn ends differently from others (gpt-oss), it is that turn's first.
         shared = 0
         for token, other in zip(behind, self._before_next_turn(), strict=False):
             if token != other:

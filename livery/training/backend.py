@@ -78,7 +78,7 @@ class Backend(Protocol):
     world: int  # processes
     trainable: int  # LoRA parameters, counted
     parameters: int  # base parameters, counted
-    notes: tuple[str, ...]  # what was chosen otherwise than asked, and what may be too much
+    notes: tuple[str, ...]  # settings that were changed, and what may be too much
 
     def forecast(self) -> Forecast:
         """What the run needs in memory, with the flags that would make it smaller."""

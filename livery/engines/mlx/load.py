@@ -99,7 +99,7 @@ def load_base(model: str | Path, *, dtype: str = "auto", quantize: int | None = 
 
 
 def check_arithmetic(path: Path, remedy: str) -> None:
-    """Refuse a model that mlx-lm is known to compute otherwise than its own code does.
+    """Refuse a model that mlx-lm is known to compute differently from its own code.
 
     Args:
         remedy: what follows for the command, and the way out.

@@ -369,7 +369,7 @@ def model_fields(config: Mapping[str, Any]) -> set[str]:
 
 
 def other_arithmetic(config: Mapping[str, Any], tensors: Iterable[str]) -> str:
-    """What mlx-lm 0.32 computes otherwise than the model's own code, measured against transformers;
+    """What mlx-lm 0.32 computes differently from the model's own code, measured with transformers;
     "" where nothing is known. No configuration fixes these.
 
     Args:
