@@ -67,11 +67,11 @@ class _Forward:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if not self._deltas.used:
             return self._peft(x)
-        added = _Delta.apply(self._base(x), x, self._a.weight, self._b.weight, self._scale)
+        added = LoraDelta.apply(self._base(x), x, self._a.weight, self._b.weight, self._scale)
         return cast(torch.Tensor, added)
 
 
-class _Delta(torch.autograd.Function):
+class LoraDelta(torch.autograd.Function):
     """y (…, out), to which s B A x is added in place, from x (…, in), A (r, in), B (out, r)."""
 
     @staticmethod

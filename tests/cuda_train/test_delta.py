@@ -105,13 +105,13 @@ def test_a_run_uses_it_and_its_self_check_would_see_it_broken(
     assert backend.loss.deltas.count == len(backend.get_state().weights) // 2
     backend.train_step([batch], step=1, learning_rate=1e-2)  # B is not 0 any more
     assert backend.self_check(batch).ok
-    right = delta._Delta.backward  # pyright: ignore[reportPrivateUsage]
+    right = delta.LoraDelta.backward
 
     def wrong(ctx: Any, *gradients: Any) -> Any:
         y, x, a, b, scale = right(ctx, *gradients)
         return y, x, a, 1.1 * b, scale
 
-    monkeypatch.setattr(delta._Delta, "backward", wrong)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(delta.LoraDelta, "backward", wrong)
     check = backend.self_check(batch)
     assert not check.ok
     assert "lora_B" in check.reason
