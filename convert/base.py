@@ -13,7 +13,7 @@ from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError, shown
 from livery.models import find_base, read_config
 from livery.safetensors_file import STORED, TensorFile, open_tensors
-from livery.weights import check_complete, check_tied_head, read_tensors, weight_files
+from livery.weights import check_complete, check_weights, read_tensors, weight_files
 
 _EXPERT = re.compile(r"^(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
 # Families that transformers builds from Conv1D layers, and what these are called.
@@ -103,8 +103,7 @@ def open_shards(base: Base) -> list[TensorFile]:
     """The base's shards, to copy or convert the whole model.
 
     Raises:
-        UserError: there are none, weights are missing, or the head is not the embedding that
-            config.json ties it to.
+        UserError: there are none, weights are missing, or as `check_weights`.
     """
     shards = [open_tensors(path) for path in weight_files(base.folder)]
     if not shards:
@@ -112,7 +111,7 @@ def open_shards(base: Base) -> list[TensorFile]:
     names = [name for file in shards for name in file.entries]
     config = read_config(base.folder)
     check_complete(config, names, base.folder)
-    check_tied_head(config, base.folder)
+    check_weights(config, base.folder)
     return shards
 
 

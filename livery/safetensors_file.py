@@ -93,10 +93,13 @@ def open_tensors(path: str | Path) -> TensorFile:
                 )
             raise _broken(path, "the header would be longer than the file")
         raw = file.read(length)
+    if raw.startswith(b"\xef\xbb\xbf"):  # nobody else's reader takes it
+        raise _broken(path, "its header begins with a byte-order mark")
     header = parse_json(raw, f"{shown(path, 1000)}: not a complete safetensors file: its header")
     if not isinstance(header, dict):
         raise _broken(path, "its header is not a JSON object")
-    metadata = header.pop("__metadata__", None) or {}  # MLX writes null for none
+    metadata = header.pop("__metadata__", None)  # MLX writes null for none
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _broken(path, "__metadata__ must map names to text")
     base = 8 + length

@@ -204,6 +204,9 @@ def only_what_counts(folder: Path, config: Mapping[str, Any] | None = None) -> G
 _BLOCK = re.compile(r"^(.*?)\b(?:layers|h|blocks|block)\.(\d+)\.(.+)$")
 _HEADS = ("lm_head", "output", "embed_out", "output_layer")
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+# What stands beside packed weights: mlx-lm's, bitsandbytes', GPTQ's and AWQ's, compressed-tensors'.
+_QUANTIZED = re.compile(r"\.(scales|absmax|SCB|qweight|qzeros|weight_scale(_inv)?)$|_blocks$")
+_WHOLE = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 _NO_TEXT = re.compile(r"visi|visual|audio|mtp|encoder|merger|projector")
 # Families whose config.json leaves the key out and that are tied then: the defaults of transformers
 # 5.23's configurations. (transformers writes only what differs from them.)
@@ -255,6 +258,36 @@ def check_complete(config: Mapping[str, Any], names: Iterable[str], folder: Path
         )
 
 
+def check_weights(config: Mapping[str, Any], folder: Path) -> None:
+    """What nobody may load or copy: every engine and every conversion of a whole model asks here.
+
+    Raises:
+        UserError: weights are stored as integers though nothing says that they are quantized; or
+            as `check_head` and `check_tied_head`. Folders without safetensors are not looked at.
+    """
+    tensors = read_tensors(folder)
+    if tensors:
+        _check_numbers(config, tensors, folder)
+        check_head(config, tensors, folder)
+        check_tied_head(config, folder)
+
+
+def _check_numbers(config: Mapping[str, Any], tensors: Mapping[str, Stored], folder: Path) -> None:
+    """torch and MLX would compute with the integers as they are."""
+    parts = (config, *nested_parts(config))
+    said = any(part.get(key) for part in parts for key in ("quantization", "quantization_config"))
+    if said or any(_QUANTIZED.search(name) for name in tensors):
+        return
+    whole = [name for name, stored in tensors.items()
+             if name.endswith(".weight") and stored.tag in _WHOLE]  # fmt: skip
+    if whole:
+        raise UserError(
+            f"{shown(folder)}: holds whole numbers ({tensors[whole[0]].tag}) where a model has "
+            f"floats, and nothing says that they are quantized: {name_some(whole)}. Download the "
+            "complete model again."
+        )
+
+
 def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
     """Raises UserError if config.json says that the head is not a copy of the embedding, and there
     is none. Some loaders then silently use the embedding."""
@@ -273,8 +306,6 @@ def check_head(config: Mapping[str, Any], names: Iterable[str], folder: Path) ->
 def check_tied_head(config: Mapping[str, Any], folder: Path) -> None:
     """Raises UserError where config.json ties the head to the embedding and the weights hold a head
     that differs from it: transformers 5 then computes with that head, other runtimes without.
-
-    Whoever loads or copies a model's weights asks here first.
     """
     if not _is_said_tied(config):
         return

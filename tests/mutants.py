@@ -278,10 +278,10 @@ MUTANTS = [
            "max(ranks) <= case.max_lora_rank", "max(ranks) < case.max_lora_rank",
            "tests/convert/test_check.py -k rank_of_max"),
     Mutant("torch loads a head that is not the embedding", "livery/engines/torch/load.py",
-           "    check_tied_head(read_config(path), path)\n", "    read_config(path)\n",
+           "    check_weights(read_config(path), path)\n", "    read_config(path)\n",
            "tests/livery/test_weights.py -k 'is_said_to_be and torch'"),
     Mutant("a merge copies a head that is not the embedding", "convert/base.py",
-           "    check_tied_head(config, base.folder)\n", "",
+           "    check_weights(config, base.folder)\n", "",
            "tests/livery/test_weights.py -k 'is_said_to_be and merge'"),
     # -- scores
     Mutant("Wilson's interval is the textbook's", "eval/stats.py",

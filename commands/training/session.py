@@ -37,7 +37,7 @@ from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 from livery.training.plan import Example, Plan
-from livery.weights import check_tied_head, read_tensors
+from livery.weights import check_weights, read_tensors
 
 
 @dataclass(frozen=True)
@@ -260,13 +260,13 @@ def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[Tr
     changes for the embedded base, which has a configuration of its own.
 
     Raises:
-        UserError: the base's weights are not whole, or its head is not what config.json says.
+        UserError: as `check_weights`.
     """
     if is_embedded(settings.model):
         return settings, ""
     folder, parameters = find_base(settings.model), None
     if folder is not None:
-        check_tied_head(read_config(folder), folder)
+        check_weights(read_config(folder), folder)
         parameters = recipe.count_parameters(read_tensors(folder), read_config(folder))
     whole = dataclasses.replace(config, settings=settings)
     fitted, note = recipe.fit(whole, parameters, len(data.train.examples))

@@ -39,6 +39,7 @@ def write_gguf(
     *,
     quantize: Callable[[np.ndarray, str], np.ndarray] | None = None,
     progress: OnProgress | None = None,
+    finite: bool = False,
 ) -> None:
     """Write atomically, one tensor at a time.
 
@@ -50,6 +51,7 @@ def write_gguf(
         quantize: makes the blocks of a quantized type; the gguf package's own without it, which
             has no K-quants.
         progress: called with (bytes written, bytes in all).
+        finite: refuse NaN and infinity, and what would become infinite in its type.
 
     Raises:
         UserError: a name is too long, or a tensor has no form in its type.
@@ -75,6 +77,8 @@ def write_gguf(
         for name, array in tensors.items():
             made = array.make() if isinstance(array, Lazy) else array
             try:
+                if finite:
+                    _check_finite(made, dtypes[name])
                 bits = _encode(made, dtypes[name], quantize)
             except UserError as error:
                 raise UserError(f"{name}: {error}.") from None
@@ -82,6 +86,28 @@ def write_gguf(
             done += file.write(bytes(-bits.nbytes % ALIGNMENT)) + bits.nbytes
             if progress:
                 progress(done, at)
+
+
+# Scales of blocks are float16, and what they multiply is at most this large.
+_IN_BLOCKS = {"q8_0": 127, "q4_0": 8}
+
+
+def _check_finite(array: np.ndarray, dtype: str) -> None:
+    most = max(float(array.max()), -float(array.min())) if array.size else 0.0  # NaN stays NaN
+    if not np.isfinite(most):
+        odd = array.size - int(np.isfinite(array).sum())
+        raise UserError(
+            f"{odd:,} of {array.size:,} values are NaN or infinite, in the model itself. Download "
+            "it again, or merge its adapter again"
+        )
+    largest = {"float16": 65519.0, "bfloat16": 3.3895e38, "float32": np.inf}.get(dtype)
+    if largest is None and dtype in _IN_BLOCKS:
+        largest = 65504.0 * _IN_BLOCKS[dtype]
+    if largest is not None and most > largest:
+        raise UserError(
+            f"its values reach {most:g}, beyond what {dtype} holds ({largest:g}). Write the model "
+            "with --type f32 or bf16"
+        )
 
 
 def _packed(text: str) -> bytes:

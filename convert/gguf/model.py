@@ -23,7 +23,7 @@ from convert.gguf import rope as gguf_rope
 from convert.gguf import tokenizer as gguf_tokenizer
 from convert.gguf.file import Lazy, Value, write_gguf
 from convert.naming import leaf
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.gguf_base import architectures
 from livery.gguf_base.architectures import Architecture
 from livery.gguf_reader import TYPES
@@ -122,7 +122,7 @@ def write_model(
         dtypes = {name: _dtype(name, tensor, kind) for name, tensor in tensors.items()}
         if kind in ("q8_0", "q4_0"):
             fallbacks = {name: dtype for name, dtype in dtypes.items() if dtype == "float16"}
-    write_gguf(path, metadata, tensors, dtypes, quantize=quantize, progress=progress)
+    write_gguf(path, metadata, tensors, dtypes, quantize=quantize, progress=progress, finite=True)
     counts: dict[str, int] = {}
     for dtype in dtypes.values():
         counts[dtype] = counts.get(dtype, 0) + 1
@@ -254,11 +254,31 @@ def _place(module: str, architecture: Architecture) -> str:
     return name
 
 
+# Modules that read the hidden state, and those that add to it.
+_READS = ("embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+_ADDS = ("o_proj", "down_proj")
+
+
+def _check_shape(base: Base, module: str, place: tuple[TensorFile, str]) -> None:
+    """Raises UserError where a matrix does not fit the hidden size: llama.cpp would not load it."""
+    file, name = place
+    shape, hidden = file.entries[name].shape, base.config.get("hidden_size")
+    part = leaf(module)
+    if not name.endswith(".weight") or part not in (*_READS, *_ADDS) or hidden is None:
+        return
+    if len(shape) != 2 or 0 in shape or shape[part in _READS] != hidden:
+        raise UserError(
+            f"{file.path}: {shown(name)} has the shape {list(shape)}, which does not fit a hidden "
+            f"size of {hidden} (config.json). Download the complete model again."
+        )
+
+
 def _whole(
     base: Base, architecture: Architecture, module: str, place: tuple[TensorFile, str]
 ) -> Lazy:
     file, name = place
     shape = file.entries[name].shape
+    _check_shape(base, module, place)
     vocabulary = int(base.config["vocab_size"])
     padded = leaf(module) in ("embed_tokens", "lm_head") and shape[0] > vocabulary
     shape = (vocabulary, *shape[1:]) if padded else shape

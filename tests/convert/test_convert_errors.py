@@ -283,6 +283,8 @@ HOSTILE_SAFETENSORS: dict[str, bytes | Any] = {
     "no type": {"x": {"shape": [], "data_offsets": [0, 8]}},
     "a list": {"x": [1, 2]},
     "metadata": {"__metadata__": {"x": 1}},
+    "metadata that is a list": {"__metadata__": []},
+    "a byte-order mark": b"\xef\xbb\xbf{}",
     "twice": b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'
     b'"x":{"dtype":"I8","shape":[0],"data_offsets":[0,0]}}',
 }

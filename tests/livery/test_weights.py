@@ -28,6 +28,7 @@ from livery.weights import (
     TIED_UNSAID,
     check_complete,
     check_tied_head,
+    check_weights,
     read_tensors,
     weight_files,
 )
@@ -339,6 +340,69 @@ def test_the_head_and_the_embedding_of_a_checkpoint(tmp_path: Path) -> None:
     assert tells({"model_type": "gemma"}, unsaid)
     assert not tells({"model_type": "llama"}, unsaid)
     assert not tells({"model_type": "gemma", "tie_word_embeddings": False}, unsaid)
+
+
+@pytest.mark.parametrize("who", WHOLE)
+def test_integers_where_floats_belong(who: str, root: Path, tmp_path: Path) -> None:
+    """Both frameworks would compute with them as they are; a quantized base says what they mean."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model("llama", root), folder)
+    weights = load_file(folder / SINGLE)
+    name = "model.layers.1.mlp.down_proj.weight"
+    save_file({**weights, name: weights[name].view(np.int32)}, folder / SINGLE, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"whole numbers \(I32\) where .* floats.*{name}\. Down"):
+        WHOLE[who](folder, tmp_path)
+    assert not (tmp_path / "merged").exists()
+    assert not (tmp_path / "m.gguf").exists()
+    check_weights({"quantization_config": {"quant_method": "x"}}, folder)
+    scales = {"model.layers.1.mlp.down_proj.scales": np.ones((4, 4), np.float32)}
+    both = {**weights, name: weights[name].view(np.int32), **scales}
+    save_file(both, folder / SINGLE, {"format": "pt"})
+    check_weights(read_config(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("self_attn.q_proj", (-1,)), ("self_attn.k_proj", (64, -1, 1)), ("mlp.up_proj", (32, -1)),
+        ("self_attn.o_proj", (32, -1)), ("mlp.down_proj", (1, 64, -1)),
+    ],
+)  # fmt: skip
+def test_matrices_of_another_shape_make_no_gguf(
+    name: str, shape: tuple[int, ...], root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model("llama", root), folder)
+    weights = load_file(folder / SINGLE)
+    full = f"model.layers.1.{name}.weight"
+    save_file({**weights, full: weights[full].reshape(shape)}, folder / SINGLE, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{full} has the shape .* hidden size of 64"):
+        _write_gguf(folder, tmp_path)
+    assert not (tmp_path / "m.gguf").exists()
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0", "q4_0"])
+def test_what_a_gguf_type_cannot_hold(kind: str, root: Path, tmp_path: Path) -> None:
+    """float16 is the default, and the models are in bfloat16: an infinity would be written."""
+    from convert.gguf.model import write_model as write_gguf
+
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model("llama", root), folder)
+    weights = load_file(folder / SINGLE)
+    for value, refused in (
+        (np.nan, True), (-np.inf, True), (-7e4, kind == "f16"), (6e5, kind in ("f16", "q4_0")),
+        (9e6, kind in ("f16", "q8_0", "q4_0")),
+    ):  # fmt: skip
+        odd = weights[HIDDEN].copy()
+        odd[3, 5] = value
+        save_file({**weights, HIDDEN: odd}, folder / SINGLE, {"format": "pt"})
+        if refused:
+            with pytest.raises(UserError, match=r"blk\.1\.attn_q\.weight: .*(NaN|--type f32)"):
+                write_gguf(folder, tmp_path / "m.gguf", kind)
+            assert not (tmp_path / "m.gguf").exists()
+        else:
+            write_gguf(folder, tmp_path / "m.gguf", kind)
+            (tmp_path / "m.gguf").unlink()
 
 
 def test_which_families_are_tied_unless_they_say_otherwise() -> None:

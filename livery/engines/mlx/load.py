@@ -23,7 +23,7 @@ from livery.engines.mlx.model_config import (
 from livery.errors import UserError
 from livery.models import check_files, download_model, read_config
 from livery.reading import read_json
-from livery.weights import check_head, check_tied_head, only_what_counts, read_tensors, weight_files
+from livery.weights import check_weights, only_what_counts, read_tensors, weight_files
 
 if TYPE_CHECKING:
     from mlx import nn
@@ -224,8 +224,7 @@ def check_folder(path: Path) -> None:
         )
     if (path / "generation_config.json").exists():
         read_json(path / "generation_config.json")
-    check_head(config, read_tensors(path), path)
-    check_tied_head(config, path)
+    check_weights(config, path)
 
 
 def default_dtype() -> str | None:

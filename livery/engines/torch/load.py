@@ -21,7 +21,7 @@ from livery.errors import UserError
 from livery.models import check_files, find_base, local_name, read_config
 from livery.reading import parse_json
 from livery.training.self_check import FAMILY_ERRORS, first_line
-from livery.weights import check_tied_head, name_some, only_what_counts, read_tensors
+from livery.weights import check_weights, name_some, only_what_counts, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -243,10 +243,10 @@ def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
     if not path.is_dir():
         loaded = _load(named, str(path) if path.exists() else str(model), options)
         if (folder := find_base(model)) is not None:  # the hub cache has it by now
-            check_tied_head(read_config(folder), folder)
+            check_weights(read_config(folder), folder)
         return loaded
     check_files(path)
-    check_tied_head(read_config(path), path)
+    check_weights(read_config(path), path)
     with only_what_counts(path) as folder:
         return _load(named, str(folder), options)
 
