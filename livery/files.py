@@ -157,6 +157,51 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
 
 
 @contextlib.contextmanager
+def replace_together(folder: Path, last: str) -> Generator[Path]:
+    """Yield an empty folder; its files take their places in `folder` when the block ends well.
+
+    Where the machine stops between two of them `last` is not there, and without it nobody reads the
+    others: new weights beside an older adapter's configuration would have its scale. Two processes
+    that write to one folder do so in turn.
+
+    Raises:
+        UserError: the disk is full, the folder may not be written, or a folder has a file's name.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    try:
+        with explain_os_errors(folder / last, "saving"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with temporary.Scratch("files", beside=folder / last) as fresh:
+                try:
+                    yield fresh
+                except CannotWrite as error:
+                    raise CannotWrite(str(error).replace(str(fresh), str(folder))) from error
+                _take_places(fresh, folder, last)
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing is in it
+        raise
+
+
+def _take_places(fresh: Path, folder: Path, last: str) -> None:
+    names = sorted((path.name for path in fresh.iterdir()), key=lambda name: name == last)
+    for name in names:
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name}: is a folder; name a file.")
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / last).unlink(missing_ok=True)
+        for name in names:
+            os.replace(fresh / name, folder / name)
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
 def atomic_directory(
     path: str | Path, replaceable: Callable[[], None] = lambda: None
 ) -> Generator[Path]:

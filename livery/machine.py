@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from livery import blas
-from livery.errors import UserError
+from livery.errors import UserError, shown
 
 # Packages worth naming, with the extra that brings each ("" for the core).
 PACKAGES = {
@@ -275,6 +275,9 @@ def install(extra: str) -> str:
     return f"{sys.executable} -m pip install 'livery[{extra}]'"
 
 
+_MOST_THREADS = 4096
+
+
 def cores() -> int:
     """Processors that the system lets this process use, where it says; else all there are."""
     try:
@@ -286,9 +289,18 @@ def cores() -> int:
 
 def use_threads(number: int | None) -> None:
     """Have this process and its children compute with so many threads on a CPU, whatever computes:
-    call it before a framework is imported, or after. None changes nothing."""
+    call it before a framework is imported, or after. None changes nothing.
+
+    Raises:
+        UserError: no machine has so many.
+    """
     if number is None:
         return
+    if number > _MOST_THREADS:
+        raise UserError(
+            f"threads is {shown(str(number), 40)}: no machine has so many. Give at most "
+            f"{_MOST_THREADS:,}, or leave it out."
+        )
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(number)
     library = blas.handle()
     if library is not None:

@@ -26,7 +26,7 @@ from convert.unwritable import Unwritable
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import LEAVES, hf_to_mlx, mlx_to_hf
 from livery.errors import UserError, counted, shown
-from livery.files import write_json
+from livery.files import replace_together, write_json
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
 
@@ -242,8 +242,9 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
     }
     dtypes = {name: stored_dtype(array, adapter.dtype) for name, array in tensors.items()}
     metadata = {"format": "mlx", record.KEY: record.describe(adapter, folded)}
-    write_tensors(folder / WEIGHTS, tensors, dtypes, metadata)
-    write_json(folder / CONFIG, config)
+    with replace_together(folder, CONFIG) as fresh:
+        write_tensors(fresh / WEIGHTS, tensors, dtypes, metadata)
+        write_json(fresh / CONFIG, config)
     notes: list[str] = []
     if folded:
         notes.append(

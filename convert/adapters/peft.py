@@ -22,7 +22,7 @@ from livery import peft_rules
 from livery.adapter import Adapter, Kind, Pair, finite
 from livery.adapter_names import mlx_to_hf
 from livery.errors import UserError, shown
-from livery.files import write_json
+from livery.files import replace_together, write_json
 from livery.models import find_base, read_config
 from livery.reading import read_object
 from livery.safetensors_file import TensorFile, open_tensors, stored_dtype, write_tensors
@@ -275,8 +275,9 @@ def write(adapter: Adapter, folder: Path, base: Base | None = None) -> list[str]
         "format": "pt",
         record.KEY: record.describe(adapter.replace(peft_config={}), folded),
     }
-    write_tensors(folder / WEIGHTS, tensors, dtypes, metadata)
-    write_json(folder / CONFIG, config)
+    with replace_together(folder, CONFIG) as fresh:
+        write_tensors(fresh / WEIGHTS, tensors, dtypes, metadata)
+        write_json(fresh / CONFIG, config)
     return notes
 
 

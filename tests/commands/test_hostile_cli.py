@@ -119,3 +119,14 @@ def run(words: list[str]) -> None:
     assert "Traceback" not in said, words
     assert all(c.isprintable() or c in "\n\t\xa0" for c in said), (words, said[-300:])
     assert len(err.getvalue()) < 12_000, words
+
+
+@pytest.mark.parametrize("number", ["4097", "9" * 30, "9" * 5000])
+@pytest.mark.parametrize("name", ["generate", "eval"])
+def test_more_threads_than_any_machine_has(
+    name: str, number: str, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*name.split(), *LINES[name](inputs), "--threads", number]) in (1, 2)
+    said = capsys.readouterr().err
+    assert "threads" in said
+    assert len(said) < 6_000

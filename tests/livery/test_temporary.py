@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import re
@@ -11,10 +13,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from convert.adapters import formats
+from convert.base import load_base
 from livery import cli, faults, temporary
+from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
@@ -193,6 +199,54 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_left(
     assert not [p for p in made.rglob("*") if p.stat().st_size > 4_000 and p.is_file()]
 
 
+@pytest.mark.parametrize("kind", ["peft", "mlx"])
+def test_weights_and_configuration_are_of_one_adapter(
+    kind: Any, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a conversion over an older adapter ends: its alpha would be the new one's scale."""
+    old = formats.read_adapter(models / "ad")
+    new = old.replace(
+        pairs={m: dataclasses.replace(p, alpha=p.alpha * 4) for m, p in old.pairs.items()}
+    )
+    out = tmp_path / "out"
+    names_of = {"peft": "adapter_model.safetensors", "mlx": "adapters.safetensors"}
+    weights, config = out / names_of[kind], out / "adapter_config.json"
+    base = load_base(models / "base")
+    formats.write_adapter(old, out, kind, base=base)
+    before = weights.read_bytes(), config.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", full)  # the configuration's
+        for place in (out, tmp_path / "fresh"):
+            with pytest.raises(UserError, match=rf"{place / config.name}: the disk is full"):
+                formats.write_adapter(new, place, kind, base=base)
+    assert (weights.read_bytes(), config.read_bytes()) == before
+    assert names(out) == sorted((config.name, weights.name))
+    assert not (tmp_path / "fresh").exists()
+
+    # The process ends between the two.
+    real = os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(target) == config:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        formats.write_adapter(new, out, kind, base=base)
+    monkeypatch.undo()
+    assert not config.exists()
+    with pytest.raises(UserError):
+        formats.read_adapter(out)
+    formats.write_adapter(new, out, kind, base=base)
+    found = formats.read_adapter(out)
+    assert {p.scale for p in found.pairs.values()} == {p.scale for p in new.pairs.values()}
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_links_that_lead_nowhere(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
@@ -210,9 +264,9 @@ def test_links_that_lead_nowhere(
         rest = out.partition(" ")[2]
         for place in (made / name, made / name / "below"):
             command = f"{before}{place} {rest}"
-            writes_over = [] if command.startswith("data") else ["--overwrite"]
+            writes_over = "" if command.startswith("data") else " --overwrite"
             try:
-                assert cli.run([*command.split(), *writes_over]) == 1
+                assert cli.run(f"{command}{writes_over}".split()) == 1
                 said = capsys.readouterr().err
             except (RuntimeError, OSError) as error:  # `livery.cli.main` gives it these words
                 said = faults.understood(error) or ""
