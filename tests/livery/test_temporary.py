@@ -266,7 +266,8 @@ def test_links_that_lead_nowhere(
             command = f"{before}{place} {rest}"
             writes_over = "" if command.startswith("data") else " --overwrite"
             try:
-                assert cli.run(f"{command}{writes_over}".split()) == 1
+                words: list[str] = [*f"{command}{writes_over}".split()]
+                assert cli.run(words) == 1
                 said = capsys.readouterr().err
             except (RuntimeError, OSError) as error:  # `livery.cli.main` gives it these words
                 said = faults.understood(error) or ""
