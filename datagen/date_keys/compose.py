@@ -35,13 +35,13 @@ _ONE_DAY = re.compile(
 )
 # A number that tells no time, right before one that does.
 _COUNTS = "|".join((*(words(n) for n in range(1, 21)), "thirty", "forty", "fifty", "half"))
-_RUN_TOGETHER = re.compile(rf"{NUMBER_END} (?:[0-9]|(?:{_COUNTS})\b)")
+RUN_TOGETHER = re.compile(rf"{NUMBER_END} (?:[0-9]|(?:{_COUNTS})\b)")
 
 
 def draft(source: Source, category: str) -> Draft:
     """A new row of a category."""
     made = _MAKERS[category](source)
-    while _RUN_TOGETHER.search(made.text) or _merges(made):
+    while RUN_TOGETHER.search(made.text) or _merges(made):
         made = _MAKERS[category](source)
     made = replace(made, text=made.text.replace(NUMBER_END, ""))
     keys = tuple(dict.fromkeys(made.keys))[:MAX_KEYS]

@@ -1,13 +1,13 @@
-"""Date keys by FastText: a bag of words and their neighbours, in tens of microseconds.
+"""Date keys by FastText: words and short runs of words, in tens of microseconds.
 
     train([("wake me at 7 am", ("at_7am",)), ...], Path("new-folder"))
     classifier = Classifier.load("adapters/date-keys-fasttext")
     classifier.predict("wake me at half seven tomorrow morning")
     # Prediction(keys=("at_7_30am", "tomorrow_morning"), confidence=0.99, text="wake me …")
 
-One label a key (loss "ova": each by itself), where all times are one label, and all amounts of
-minutes and of days: their numbers come from `moments.py`. The classifier sees a command as
-`contract.normalise` writes it, with its moments masked.
+One label per key (loss "ova": each independent), except that all times share one label, and so do
+all amounts of minutes and of days: their numbers come from `moments`. The classifier sees a command
+as `contract.normalise` writes it, with its moments masked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from livery.temporary import Scratch
 
 MODEL, RECORD = "model.ftz", "fasttext.json"
 FORMAT = 1
-# Larger ones are refused: seed 002 speaks of 5 to 10 MB.
+# bytes; a larger model is refused
 LARGEST = 10_000_000
 
 NONE = "none"
