@@ -46,10 +46,10 @@ def generate(
     names = sorted({name for name in POOLS["person"] if " " not in name})
     test = hand_written(_VALIDATION)
     second = [row["text"] for _, row in read_jsonl(_SECOND)]
-    # A bare "at midnight" stands in every sentence that ends with it, so fragments close nothing.
+    # A bare "at midnight" is in every sentence that ends with it, so fragments close nothing.
     third = [row for row in hand_written(_THIRD) if row["meta"]["scenario"] != "fragments"]
     closed = [date_row["messages"][1]["content"] for date_row in (*test, *third)] + second
-    # Equal shares, so that each category's figure stands on as many rows.
+    # Equal shares, so that each category's figure is based on as many rows.
     valid = _make(seed, "valid", dict.fromkeys(CATEGORIES, 1.0), valid_count, closed, names)
     closed += [row["messages"][1]["content"] for row in valid]
     train = _make(seed, "train", CATEGORIES, count, closed, names)

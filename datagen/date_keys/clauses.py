@@ -18,7 +18,7 @@ class Draft:
     keys: tuple[str, ...]
 
 
-# What stands between two requests said in one breath.
+# What is between two requests said in one breath.
 _BETWEEN = (
     *("and",) * 6, "then", "and then", "but", "so", "also", "and also", "oh and", "after that",
     "plus", "and please", "and can you", "", "",
@@ -27,11 +27,11 @@ _BETWEEN = (
 
 def _clauses(source: Source, *said: Said) -> Draft:
     """A whole sentence for each expression, run together: no frame is written for these, so the
-    ways in which several moments can stand in one command are as many as the frames' products."""
+    ways in which several moments can be in one command are as many as the frames' products."""
     text = ""
     for one in said:
         clause = sentence(source, one)
-        if text and source.chance(0.12):  # what lies between may tell no time at all
+        if text and source.chance(0.12):  # what is between may tell no time at all
             text += f" and {fill(source, source.own(POOLS['plain_cmd']))}"
         text = f"{text} {source.shared(_BETWEEN)} {clause}" if text else clause
     return Draft(

@@ -181,7 +181,7 @@ def _ambiguous(source: Source) -> Draft:
         return _one(source, nothing.far(source))
     if draw < 0.66:
         return _slot(source)
-    if draw < 0.81:  # "tomorrow at eight": the day stands, the time is open
+    if draw < 0.81:  # "tomorrow at eight": the day is given, the time is open
         return _one(
             source, combine.together(source, combine.any_day(source), clock.without_half(source))
         )

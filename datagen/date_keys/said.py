@@ -24,7 +24,7 @@ class Said:
     Attributes:
         text: where it answers "when", with its preposition: "on friday", "at 3 pm".
         keys: what it means, in order of mention; () for none.
-        noun: where it stands as a noun ("move it to ..."): "friday", "3 pm"; "" if it cannot.
+        noun: as a noun, where it can be one ("move it to ..."): "friday", "3 pm"; "" if it cannot.
         owner: as an owner: "friday's"; "" if it cannot.
         tense: of the sentences that it fits.
     """

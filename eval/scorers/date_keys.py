@@ -70,7 +70,7 @@ class Score:
         overall: all cases.
         by_category: those of each category, in the order of CATEGORIES, then others by name.
         unparsable: answers that broke the contract (all counted as wrong).
-        wrong_order: right sets whose keys stand in another order than expected.
+        wrong_order: right sets whose keys are in another order than expected.
     """
 
     results: tuple[CaseResult, ...]

@@ -15,7 +15,7 @@ What gives a key, and which:
 - 24-hour clocks become am/pm; twelve is `noon` or `midnight`.
 - A time without am, pm or a part of the day beside it gives no key, nor do durations,
   recurrences, calendar dates, "three days ago" and "the weekend after next".
-- Keys stand in order of mention, each once.
+- Keys are in order of mention, each once.
 """
 
 from livery.skills.contract import Skill

@@ -101,7 +101,7 @@ def render(keys: Sequence[str]) -> str:
     """The answer that stands for `keys`: a JSON array without spaces.
 
     Raises:
-        ValueError: a key is unknown, stands twice, or there are more than MAX_KEYS.
+        ValueError: a key is unknown or repeated, or there are more than MAX_KEYS.
     """
     wrong = _fault(keys)
     if wrong or len(set(keys)) != len(keys):

@@ -75,7 +75,7 @@ def resolve(key: str, reference: datetime, week_start: str = "monday") -> Interv
 
     - `this_friday` is the coming Friday, today included; `next_` and `last_friday` are those of
       the calendar weeks after and before this one, where a week begins on `week_start`.
-    - `this_weekend` is the one that goes on or comes next; `next_` and `last_` are 7 days off it.
+    - `this_weekend` is the current or the coming one; `next_` and `last_` are 7 days off it.
     - A time, part or meal without a day is the first one that is not over yet.
 
     Returns:
@@ -83,7 +83,7 @@ def resolve(key: str, reference: datetime, week_start: str = "monday") -> Interv
 
     Raises:
         ValueError: `key` is not of the vocabulary, or `week_start` not a weekday; or the moment
-            lies beyond the calendar's years 1 to 9999.
+            is beyond the calendar's years 1 to 9999.
         TypeError: `reference` is not a datetime.
     """
     return _resolve_group((key,), reference, reference, week_start)
@@ -170,7 +170,7 @@ def _clock(key: str) -> tuple[int, int] | None:
 def _resolve_group(
     keys: tuple[str, ...], reference: datetime, after: datetime, week_start: str
 ) -> Interval:
-    """One moment out of at most one day, one part and one time (or one key that stands alone)."""
+    """One moment out of at most one day, one part and one time (or a single key)."""
     for key in keys:
         _require_key(key, reference)
     if week_start not in WEEKDAYS:

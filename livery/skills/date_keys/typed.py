@@ -34,7 +34,7 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\.{2,}|[!?]+", " "),
         (r"[,;:]+(?=\s|$)|(?<=[a-z])[,;](?=[a-z])", " "),
         (r"(\d:\d\d|\d ?[ap]\.?m\.?) +- +(?=\d)", r"\1-"),  # "10:00 - 11:30"
-        (r"(?<!\S)[-+/\\.,;:=~^]+(?!\S)", " "),  # a dash that stands alone
+        (r"(?<!\S)[-+/\\.,;:=~^]+(?!\S)", " "),  # a dash on its own
         (r"(?<=[a-z0-9]) & (?=[a-z0-9])", " and "),
         (r"\.(?=\s|$)", " "),
         (rf"\b({_TIMES})-(?=(?:{_TIMES})\b)", r"\1 "),  # "five-thirty", "mid-morning"

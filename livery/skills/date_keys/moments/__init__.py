@@ -88,7 +88,7 @@ def mask(text: str, moments: Sequence[Moment]) -> str:
 
 
 def order(text: str, keys: Sequence[str], moments: Sequence[Moment]) -> tuple[str, ...]:
-    """The keys in the order of mention, as far as words tell; those not found stand last."""
+    """The keys in the order of mention, as far as words tell; those not found come last."""
     tokens = tokens_of(text)
     begins = {moment.key: moment.start for moment in reversed(moments)}
     places = {key: begins.get(key, _mention(key, tokens)) for key in keys}
@@ -96,7 +96,7 @@ def order(text: str, keys: Sequence[str], moments: Sequence[Moment]) -> tuple[st
 
 
 def _mention(key: str, tokens: Sequence[Token]) -> int:
-    """Where a static key is named: its last word, best where its first one stands before it."""
+    """Where a static key is named: its last word, best if its first one comes before it."""
     *before, last = [part for part in key.split("_") if part not in ("at", "during")]
     lead = before[-1] if before else ""
     found = [

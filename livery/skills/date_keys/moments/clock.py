@@ -34,7 +34,7 @@ Clock = tuple[int, int, int, bool, bool]  # end, hour, minute, on 24 hours, noth
 
 
 def is_clock(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a time stands here that could be read as an amount: "10 minutes past 5", "13h15"."""
+    """Whether a time is found that could be read as an amount: "10 minutes past 5", "13h15"."""
     if _spoken(tokens, at) is not None:
         return True
     if not is_number(word_at(tokens, at)) or not touches(tokens, at, "h"):

@@ -28,7 +28,7 @@ DAYS = {
     **dict.fromkeys(["fortnight", "fortnights", "fortnite"], 14),
 }
 QUARTERS = ("quarter", "quater")
-# What may stand between "in" or "at" and the number: "in like uh five minutes".
+# What may be between "in" or "at" and the number: "in like uh five minutes".
 FILLERS = frozenset(
     "about around roughly approximately exactly like say just maybe another only".split()
 )
