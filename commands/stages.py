@@ -148,11 +148,12 @@ def evaluate(
     skill: str, settings: TrainSettings, target: float, *, neutral: bool = True
 ) -> dict[str, Any]:
     """Score adapter and base, constrained and free, and put it on record in the folder."""
+    from commands.eval import TOKENS_EVAL
     from eval import record
     from eval.evaluate import Request
     from eval.evaluate import evaluate as run_evaluation
     from eval.report.terminal import print_record
-    from livery.engines.engine import engine_names
+    from livery.engines.engine import Decoding, engine_names
     from livery.progress import Progress
 
     use_threads(settings.threads)
@@ -168,6 +169,7 @@ def evaluate(
         columns=settings.columns,
         target=target,
         neutral=neutral,
+        decoding=Decoding(TOKENS_EVAL),  # as the command below answers
         command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
     )
     found = run_evaluation(request, lambda what, total: Progress(what, total, "answers"))

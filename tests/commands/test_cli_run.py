@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from commands.eval import TOKENS_EVAL
 from commands.run import ENOUGH_ROWS, configure
 from livery import cli
 from livery.files import read_json
@@ -64,6 +65,7 @@ def test_every_stage_runs_then_is_skipped_then_redone_when_its_bytes_change(
     assert len((here / "data" / "date-keys" / "train.jsonl").read_text().splitlines()) >= 2100
     evaluation = read_json(folder / "evaluation.json")
     assert evaluation["leaks"]["same"] == 0
+    assert evaluation["facts"]["decoding"]["max_tokens"] == TOKENS_EVAL
     assert evaluation["facts"]["command"].startswith("livery eval date-keys --adapter")
 
     again = run("--target", "0", "--json")

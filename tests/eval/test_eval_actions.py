@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from datagen.actions import phrases
 from eval.cases import Case, CaseResult
 from eval.runner import best_constant
 from eval.scorers import actions as scorer
 from eval.scorers import find_set, get_scorer
 from livery.errors import UserError
 from livery.skills import actions
+from livery.skills.actions.guard import agrees
 
 
 def case(**row: Any) -> Case:
@@ -131,6 +133,15 @@ def test_what_the_guard_leaves_of_it():
     safe = {"text": "what is here", "shell_tags": ["ls"]}
     assert score("Ok.\n[SHELL]ls[/SHELL]", **safe).metrics["over_refusal_guarded"] is False
     assert score("Ok.\n[SHELL]rm -r x[/SHELL]", **safe).metrics["over_refusal_guarded"] is True
+
+
+def test_every_yes_that_is_taught_is_one_to_the_guard_and_no_other_word():
+    asked = "That is lost. Shall I run: rm a?"
+    for yes in (*phrases.YES, *phrases.HINDI_YES, "yes, run rm a"):
+        assert agrees(yes, asked), yes
+    others = ("run", "go", "the command", "yes, run rm b", "sure, but not now", "yes if it is safe")
+    for no in (*phrases.NO, *phrases.HINDI_NO, *others):
+        assert not agrees(no, asked), no
 
 
 def test_talk_and_refusals_and_repetition():

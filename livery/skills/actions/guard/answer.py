@@ -22,16 +22,19 @@ from livery.skills.contract import AnswerError
 
 # A reply that is nothing but a yes: these words and no other.
 _YES = re.compile(
-    r"(?:yes+|yeah|yep|yup|sure|ok|okay|alright|all right|fine|right|correct|absolutely|definitely"
+    r"(?:(?:run |do )?(?:that|this|the) (?:command|one)"
+    r"|yes+|yeah|yep|yup|sure|ok|okay|alright|all right|fine|right|correct|absolutely|definitely"
     r"|certainly|of course|affirmative|confirmed?|i confirm|approved?|i agree|agreed|go ahead"
     r"|go on|go for it|proceed|continue|carry on|do it|do that|do so|run it|run that|execute it"
     r"|make it so|please|pls|thanks|thank you|now|then|just|and|haan?|han|ji|jee|bilkul"
+    r"|i m sure|i am sure|that s (?:fine|right|ok)|that is (?:fine|right|ok)|go|do|run"
     r"|theek|thik|hai|kar|karo|kardo|do|de|chalao|chala|zaroor|sahi|accha|acha|h[aā]ñ"
     r"|हाँ|हां|हा|जी|बिल्कुल|ठीक|है|करो|कर|दो|चलाओ|चला|ज़रूर|जरूर|सही|अच्छा)"
 )
 _SURE = re.compile(
     r"\b(?:yes+|yeah|yep|yup|sure|ok|okay|affirmative|confirm(?:ed)?|approved?|agreed?|proceed"
-    r"|go ahead|go for it|do it|run it|alright|certainly|of course|absolutely|definitely|fine|haan?"
+    r"|go ahead|go for it|go on|do it|do that|run it|run that|please do|alright|certainly|of course"
+    r"|i m sure|i am sure|that s right|absolutely|definitely|fine|haan?"
     r"|han|ji|bilkul|theek|thik|zaroor|kar do|kardo|karo)\b|हाँ|हां|जी|बिल्कुल|ठीक|करो|कर दो|ज़रूर",
 )
 
@@ -137,7 +140,7 @@ def agrees(said: str, asked: str | Guarded | None = None) -> bool:
     "yes, run rm error.log"."""
     text = said.casefold()
     for command in sorted(_commands(asked), key=len, reverse=True):
-        text = text.replace(command.casefold(), " ").replace(" run ", " ")
+        text = text.replace(command.casefold(), " ")
     words = re.sub(r"[\s.,!?;:'\"`।…👍✅-]+", " ", text).strip()
     if "👍" in said or "✅" in said:
         words = f"yes {words}".strip()
