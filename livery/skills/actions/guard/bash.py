@@ -95,6 +95,7 @@ class Walker:
         self.source = source
         self.stdin = stdin
         self.reader = Reader(scan, source, self.substituted)
+        self.written: list[str] = []
 
     # -- nodes
 
@@ -335,7 +336,9 @@ class Walker:
         """A statement with redirections; gives what it prints, where that is known."""
         body = [c for c in node.named_children if not c.type.endswith("_redirect")]
         redirects = [c for c in node.named_children if c.type.endswith("_redirect")]
+        self.written = []
         given, extra, after = self.redirects(redirects, stdin)
+        written, self.written = self.written, []
         text: str | None = None
         start = len(self.scan.findings)
         for child in body:
@@ -344,6 +347,8 @@ class Walker:
                 self.command(child, extra, given)
             else:
                 self.walk(child, given)
+        for path in written:
+            self.scan.wrote(path, text, self.origin(start))
         for follower in after:
             stream = Stream(text, self.origin(start))
             if follower.type == "pipeline":
@@ -411,9 +416,10 @@ class Walker:
         if target == PIPE:
             return stdin if sign.startswith(">") else Stream(None, self.origin(0)), words[1:]
         if sign.startswith("<"):
-            self.scan.use("read", target, command="<")
-            return Stream(None, ""), words[1:]
+            place = self.scan.use("read", target, command="<")
+            return Stream("" if place.kind == "null" else None), words[1:]
         self.scan.use("write", target, command=sign)
+        self.written.append(target)
         return stdin, words[1:]
 
     def heredoc(self, node: Node) -> Stream:

@@ -84,7 +84,7 @@ def judge_action(scan: Scan, verb: str, argument: str, runs: str = "") -> None:
     start, overrides = len(scan.findings), len(scan.overrides)
     call = Call([verb, argument] if argument else [verb], name=verb, command=verb)
     spec = tables.action(verb) or (tables.action(_RUNS[runs]) if runs else None)
-    args = Args(spec or Spec(verb), [], [argument] if argument else [])
+    args = Args(spec or Spec(verb), operands=[argument] if argument else [])
     if spec is None:
         scan.unclear(f"{verb}: a verb whose effect only its runtime knows", command=verb)
     else:
@@ -114,8 +114,7 @@ def run(scan: Scan, call: Call, args: Args) -> None:
     elif spec.bare is not None and not args.operands:
         act = spec.bare
         scan.act(act.name, command, level=act.level, why=act.why, command=command)
-    for flag, value in args.flags:
-        option = spec.options[flag]
+    for (flag, value), option in zip(args.flags, args.options, strict=True):
         if flag in spec.dry or flag in spec.tree:
             continue
         give(scan, call, option.act, flag if value is None else value, source=flag)
@@ -187,7 +186,13 @@ def parse(spec: Spec, words: list[str], *, above: Spec | None = None) -> Args:
             if sub is not None:
                 merged = replace(sub, options={**spec.options, **sub.options})
                 below = parse(merged, words[position:])
-                return Args(below.spec, args.flags + below.flags, below.operands, below.dashed)
+                return Args(
+                    below.spec,
+                    args.flags + below.flags,
+                    args.options + below.options,
+                    below.operands,
+                    below.dashed,
+                )
             args.operands.append(word)
             if spec.style == "stop":
                 first_only = spec.first is not None and len(args.operands) == 1
@@ -203,6 +208,7 @@ def parse(spec: Spec, words: list[str], *, above: Spec | None = None) -> Args:
             continue
         taken = _option(spec, word, words[position:])
         args.flags += taken[0]
+        args.options += [spec.options[name] for name, _ in taken[0]]
         position += taken[1]
     return args
 
@@ -317,7 +323,7 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
         return None
     scan.unclear(f"{visible(base)}: no program that the guard knows", command=base)
     start = len(scan.findings) - 1
-    _overrule(scan, call, Args(Spec(base), [], call.words[1:]), start, len(scan.overrides))
+    _overrule(scan, call, Args(Spec(base), operands=call.words[1:]), start, len(scan.overrides))
     return None
 
 

@@ -28,6 +28,16 @@ def output(words: list[str], stdin: str | None) -> str | None:
         return _echo(rest)
     if name == "printf":
         return _printf([word for word in rest if word != "--"])
+    if name in ("which", "type", "command") and rest and re.fullmatch(r"[\w.+-]+", rest[-1]):
+        return rest[-1] + "\n" if name == "which" or rest[0] in ("-v", "-P", "-p") else None
+    if name == "mktemp":
+        plain = [word for word in rest if not word.startswith("-")]
+        return f"{plain[-1]}\n" if plain and not {"-t", "-p"} & set(rest) else "/tmp/tmp.x\n"
+    if name in ("dirname", "basename") and len(rest) == 1:
+        folder, _, last = rest[0].rstrip("/").rpartition("/")
+        return f"{last if name == 'basename' else folder or '.'}\n"
+    if name == "pwd" or (words[:2] == ["git", "rev-parse"] and "--show-toplevel" in words):
+        return "./\n"
     if stdin is None or len(stdin) > MAX_TEXT:
         return None
     if name in ("cat", "tee", "sudo-cat") and not [

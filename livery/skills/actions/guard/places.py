@@ -128,6 +128,7 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
         if text == inside or text.startswith(inside + "/"):
             text = text[len(inside) + 1 :] or "."
     within = text.startswith("./")
+    entered = bool(cwd) and not _absolute(_slashed(path))
     text = _normal(text)
     if text.startswith(("/dev/tcp/", "/dev/udp/")):
         return Place("unknown", "system", seen)
@@ -147,6 +148,9 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
             tuple("/" + mark for mark in _UNKNOWNS)
         )
         root = whole and not any(mark in rest for mark in _UNKNOWNS)
+        if entered and not whole:
+            # `cd ~/work && make > log`: where a command goes to work is its project.
+            return Place("project", "project", seen)
         return Place("root" if root else "home", "home", seen)
     if not _absolute(text):
         outside = text == ".." or text.startswith("../")

@@ -11,7 +11,7 @@ from livery.skills.actions.guard import places
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN, Place, visible
 from livery.skills.actions.guard.policy import Policy
 from livery.skills.actions.guard.risk import Effect, Finding, Kind, Level, Scope
-from livery.skills.actions.guard.tables import Spec, patterns
+from livery.skills.actions.guard.tables import Option, Spec, patterns
 
 MAX_DEPTH = 24
 MAX_STEPS = 20_000
@@ -108,6 +108,7 @@ class Args:
 
     spec: Spec
     flags: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    options: list[Option] = field(default_factory=list[Option])  # of the flags, one each
     operands: list[str] = field(default_factory=list[str])
     dashed: int | None = None  # how many operands came before `--`
 
@@ -149,6 +150,7 @@ class Scan:
         self.steps = 0
         self.loops: list[str] = []
         self.dialect = "bash"
+        self.files: dict[str, Stream] = {}
         self._judge = judge
         self._script = script
 
@@ -229,8 +231,10 @@ class Scan:
     ) -> Place:  # fmt: skip
         """Note a use of a path: "read", "write", "delete", "tree", …"""
         where = self.place(path)
-        if where.kind == "null" or (path == PIPE and use == "read"):
+        if where.kind == "null" or (path == PIPE and use in ("read", "write")):
             return where
+        if use == "script" and (made := self.files.get(_name(path))) is not None:
+            self._runs_made(path, made, command)
         level = self.policy.level_at(
             path, max(places.cost(use, where.kind), at_least), self.overrides
         )
@@ -245,6 +249,21 @@ class Scan:
                 secret=secret,
         )  # fmt: skip
         return where
+
+    def _runs_made(self, path: str, made: Stream, command: str) -> None:
+        """A file is run that was written just before."""
+        if made.origin:
+            self.act("foreign", path, why="runs what was fetched just before", command=command)
+        elif made.text is None:
+            self.act("code", path, why="runs what was written just before", command=command)
+        else:
+            del self.files[_name(path)]
+            self.script(made.text, "bash")
+            self.files[_name(path)] = made
+
+    def wrote(self, path: str, text: str | None, origin: str = "") -> None:
+        """Remember what a file holds that is written here and may be run later."""
+        self.files[_name(path)] = Stream(text, origin)
 
     def unclear(self, why: str, *, command: str = "") -> None:
         """Note that something could not be understood: high."""
@@ -286,3 +305,7 @@ class Scan:
                     now[name] = UNKNOWN
             if self.state.cwd != cwd:
                 self.state.cwd = UNKNOWN
+
+
+def _name(path: str) -> str:
+    return path.removeprefix("./")

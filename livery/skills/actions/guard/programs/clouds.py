@@ -12,7 +12,7 @@ from livery.skills.actions.guard.tables import Act
 
 _READ = frozenset(
     "get list ls ll describe show view info status st logs log top stat head cat du df "
-    "find search diff history events explain version versions help whoami "
+    "find checks search diff history events explain version versions help whoami "
     "check validate lint test template plan preview dry-run inspect tail wait watch "
     "metrics usage query scan lookup print dump-config config-view ps images "
     "estimate count tree lookup-events filter presign api-resources api-versions "
@@ -132,7 +132,7 @@ def _verb(word: str) -> str:
         "install", "upgrade", "register", "tag", "untag", "grant", "login", "logout", "ssh",
         "clone", "checkout", "restore", "backup", "copy", "write", "connect", "proxy", "port",
         "expose", "autoscale", "cordon", "uncordon", "suspend", "resume", "rotate", "import",
-        "unset", "configure", "config",
+        "unset",
     ):  # fmt: skip
         return "change"
     return ""
@@ -141,6 +141,11 @@ def _verb(word: str) -> str:
 def _special(scan: Scan, call: Call, words: list[str], raw: list[str]) -> bool:
     """What the verb alone does not tell."""
     name = call.name
+    if words[:1] in (["config"], ["configure"], ["context"]):
+        shows = (words[1:2] and _verb(words[1]) == "read") or "current" in "".join(words[1:2])
+        if not shows:
+            scan.act("change", call.command, why="changes its settings", command=call.command)
+        return True
     if name in ("gh", "glab", "hub") and words[:1] == ["api"]:
         return _api(scan, call, raw, words)
     if name in ("gh", "glab") and (

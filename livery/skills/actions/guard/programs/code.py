@@ -86,6 +86,8 @@ def python(scan: Scan, call: Call, args: Args) -> bool:
         runs_input_python(scan, call)
     else:
         scan.use("script", word, command=call.command)
+        if word.endswith("manage.py"):
+            targets(scan, call, words[position : position + 1])
     return True
 
 
@@ -260,13 +262,21 @@ def node(scan: Scan, call: Call, args: Args) -> bool:
             scan.act("run", word, command=call.command)
     else:
         if not any(f.command == call.command for f in scan.findings):
-            runs_input(scan, call)
+            _input_code(scan, call)
         return True
     if word == "-":
-        runs_input(scan, call)
+        _input_code(scan, call)
     else:
         scan.use("script", word, command=call.command)
     return True
+
+
+def _input_code(scan: Scan, call: Call) -> None:
+    """Code on standard input: judged as on the line, where it is known."""
+    if call.stdin is not None and call.stdin.text is not None:
+        code_on_line(scan, call, call.stdin.text)
+    else:
+        runs_input(scan, call)
 
 
 def script(scan: Scan, call: Call, args: Args) -> bool:
@@ -311,7 +321,7 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
             scan.act("code", word, why="loads code", command=call.command)
     else:
         if not seen:
-            runs_input(scan, call)
+            _input_code(scan, call)
         return True
     rest = words[position - 1 :]
     if seen:
@@ -325,6 +335,8 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
         scan.act("code", rest[0], command=call.command)
     else:
         scan.use("script", rest[0], command=call.command)
+        if rest[0] in ("artisan", "bin/console", "bin/rails", "bin/rake"):
+            targets(scan, call, rest[1:2])
     return True
 
 
@@ -393,7 +405,7 @@ def vim(scan: Scan, call: Call, args: Args) -> bool | None:
         ):
             scan.use("script", words[number + 1], command=call.command)
     args.operands = [word for word in args.operands if not word.startswith("+")]
-    args.flags = [flag for flag in args.flags if flag[0] not in ("-c", "--cmd")]
+    args.flags, args.options = [], []
     return None
 
 
@@ -404,6 +416,22 @@ def _vim_code(scan: Scan, call: Call, code: str) -> None:
         scan.act("code", code, why="runs a command of the editor", command=call.command)
         for text in re.findall(r"!\s*(.+)|system\(['\"](.*?)['\"]", code):
             scan.script(text[0] or text[1], "bash")
+
+
+def targets(scan: Scan, call: Call, words: list[str]) -> None:
+    """Names of scripts and targets that say that they delete or publish: `db:reset`, `deploy`."""
+    for word in words:
+        if re.fullmatch(_LOSING, word, re.I):
+            scan.act("lose", word, why=f"{word} says that it deletes", command=call.command)
+        elif re.fullmatch(_PUBLISHING, word, re.I):
+            scan.act("send", word, why=f"{word} says that it publishes", command=call.command)
+
+
+_LOSING = (
+    r"(?:[\w-]+[:._-])*(?:destroy|drop|purge|nuke|wipe|teardown|reset|flush|sqlflush|reset_db|fresh"
+    r"|truncate|rollback|uninstall)(?:[:._-][\w:.-]+)*"
+)
+_PUBLISHING = r"(?:[\w-]+[:._-])*(?:publish|deploy|upload)(?:[:._-][\w:.-]+)*"
 
 
 def build(scan: Scan, call: Call, args: Args) -> bool | None:
@@ -420,12 +448,7 @@ def build(scan: Scan, call: Call, args: Args) -> bool | None:
             scan.act("code", word, why="decides what the builder runs", command=call.command)
         elif equals and (UNKNOWN in value or re.search(r"[`$(;|]", value)):
             scan.act("code", word, why="gives the builder code", command=call.command)
-        elif re.search(
-            r"(?:^|[:._-])(?:destroy|drop|purge|nuke|wipe|teardown|reset)(?:$|[:._-])", word, re.I
-        ):
-            scan.act("lose", word, why=f"{word} says that it deletes", command=call.command)
-        elif re.search(r"(?:^|[:._-])(?:publish|deploy|release|upload)(?:$|[:._-])", word, re.I):
-            scan.act("send", word, why=f"{word} says that it publishes", command=call.command)
+    targets(scan, call, args.operands)
     return None
 
 

@@ -6,7 +6,7 @@ import re
 
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.risk import Level
-from livery.skills.actions.guard.scan import Args, Call, Scan
+from livery.skills.actions.guard.scan import Args, Call, Scan, Stream
 from livery.skills.actions.guard.tables import program as rule_of
 
 # -- sed
@@ -232,14 +232,16 @@ def awk_program(scan: Scan, call: Call, program: str) -> None:
         _AWK_STRING.sub(keep, program),
     )
     bare = re.sub(r"#[^\n]*", "", bare)
-    runs = re.search(r"\bsystem\s*\(|(?<!\|)\|(?!\|)|@(?:load|include)|@\w+\s*\(", bare)
-    if runs:
+    # A pipe to a text that stands there is judged by that text; everything else can be anything.
+    piped = re.sub(r"\|&?\s*\x01\d+\x01\s*(?=[;}\n]|$)", " ", bare)
+    if re.search(r"\bsystem\s*\(|(?<!\|)\|(?!\|)|@(?:load|include)|@\w+\s*\(", piped):
         scan.act("code", "awk", why="its program runs commands", command=call.command)
+    if piped != bare or "system" in bare or "|" in bare:
         for code in re.findall(
             r"system\s*\(\s*\x01(\d+)\x01|\|&?\s*\x01(\d+)\x01|\x01(\d+)\x01\s*\|", bare
         ):
             number = next(part for part in code if part)
-            scan.script(strings[int(number)].replace('\\"', '"'), "bash")
+            scan.script(strings[int(number)].replace('\\"', '"'), "bash", Stream(None))
     if re.search(r"\bgetline\b", bare):
         for number in re.findall(r"getline[^;}\n]*<\s*\x01(\d+)\x01", bare):
             scan.use("read", strings[int(number)], command=call.command)
@@ -349,8 +351,8 @@ def grep(scan: Scan, call: Call, args: Args) -> bool:
     operands = args.operands if patterns else args.operands[1:]
     for path in operands:
         scan.use("read", path, command=call.command)
-    for flag, value in args.flags:
-        act = args.spec.options[flag].act
+    for (flag, value), option in zip(args.flags, args.options, strict=True):
+        act = option.act
         if value is not None and act.name == "program":
             scan.act("code", value, why=f"{flag} runs {value}", command=call.command, source=flag)
             scan.script(value, "bash")

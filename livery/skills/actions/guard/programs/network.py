@@ -81,6 +81,8 @@ def curl(scan: Scan, call: Call, args: Args) -> bool:
     if "-G" in words or "--get" in words:
         sends = "" if sends == "data" else sends
     for address in addresses:
+        scan.wrote(_last(address), None, "network")
+    for address in addresses:
         url(
             scan,
             call,
@@ -92,6 +94,11 @@ def curl(scan: Scan, call: Call, args: Args) -> bool:
     if sends:
         _sent(scan, call, addresses, sends)
     return True
+
+
+def _last(address: str) -> str:
+    """The file that an address is saved as."""
+    return re.split(r"[?#]", address.rstrip("/"))[0].rpartition("/")[2] or "index.html"
 
 
 def _sent(scan: Scan, call: Call, addresses: list[str], sends: str) -> None:
@@ -117,6 +124,7 @@ def _curl_value(scan: Scan, call: Call, name: str, value: str) -> str:
     kind = _CURL[name]
     if kind == "write":
         scan.use("write", value, command=call.command, source=name)
+        scan.wrote(value, None, "network")
     elif kind == "upload":
         scan.use("read", value, command=call.command)
         return "file"
@@ -202,6 +210,7 @@ def wget(scan: Scan, call: Call, args: Args) -> bool:
         if kind == "write":
             output = output or value
             scan.use("write", value, command=call.command, source=head)
+            scan.wrote(value, None, "network")
         elif kind in ("file", "data"):
             if kind == "file":
                 scan.use("read", value, command=call.command)
@@ -223,6 +232,7 @@ def wget(scan: Scan, call: Call, args: Args) -> bool:
             scan.act("send", value, command=call.command)
     for address in addresses:
         url(scan, call, address, _URL)
+        scan.wrote(_last(address), None, "network")
     if not output and not any(w in words for w in ("--spider", "-O-", "-qO-", "-V", "--version")):
         scan.act(
             "change",
@@ -398,6 +408,15 @@ def firewall(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def keygen(scan: Scan, call: Call, args: Args) -> bool | None:
+    """ssh-keygen: -l, -y, -F and -H show, everything else makes or changes keys."""
+    shows = any(re.match(r"-[lyFB]|-\w*l", word) for word in call.words[1:])
+    if shows:
+        for path in args.values("-f"):
+            scan.use("read", path, command=call.command)
+    return shows
+
+
 def openssl(scan: Scan, call: Call, args: Args) -> bool:
     """openssl: keys, connections and engines."""
     words = call.words[1:]
@@ -452,5 +471,5 @@ def gpg(scan: Scan, call: Call, args: Args) -> bool:
 
 HANDLERS = {
     "curl": curl, "wget": wget, "http": http, "ssh": ssh, "netcat": netcat, "network": network,
-    "firewall": firewall, "openssl": openssl, "gpg": gpg,
+    "firewall": firewall, "openssl": openssl, "keygen": keygen, "gpg": gpg,
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from livery.skills.actions.guard.programs.code import targets
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
 
@@ -25,12 +26,21 @@ def npm(scan: Scan, call: Call, args: Args) -> bool | None:
         r"[\w:.-]+(?:/[\w.-]+)*", args.operands[0]
     ):
         scan.act("run", args.operands[0], command=call.command)
+        targets(scan, call, args.operands[:1])
         return True
     return None
 
 
+def npmrun(scan: Scan, call: Call, args: Args) -> None:
+    """npm run NAME: what the name says of itself."""
+    targets(scan, call, args.operands[:1])
+
+
 def npmconfig(scan: Scan, call: Call, args: Args) -> bool | None:
     """npm config set and npm audit fix change what later commands take or run."""
+    if call.command.endswith(" version") and args.operands:
+        scan.act("change", call.command, command=call.command)
+        return True
     if args.operands[:1] in (["set"], ["delete"], ["edit"]):
         word = " ".join(args.operands[1:])
         act = (
@@ -156,6 +166,6 @@ def system_packages(scan: Scan, call: Call, args: Args) -> bool | None:
 
 
 HANDLERS = {
-    "npm": npm, "npmconfig": npmconfig, "npmexec": npmexec, "npx": npx,
+    "npm": npm, "npmconfig": npmconfig, "npmrun": npmrun, "npmexec": npmexec, "npx": npx,
     "system_packages": system_packages,
 }  # fmt: skip

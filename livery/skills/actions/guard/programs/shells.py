@@ -17,7 +17,7 @@ _TAKES_VALUE = ("--rcfile", "--init-file", "-o", "+o", "-O", "+O")
 def shell(scan: Scan, call: Call, args: Args) -> bool:
     """sh, bash and the like: code behind -c, a script, or what comes on standard input."""
     words = call.words[1:]
-    code = standard = False
+    code = standard = checks = False
     position = 0
     while position < len(words):
         word = words[position]
@@ -40,9 +40,13 @@ def shell(scan: Scan, call: Call, args: Args) -> bool:
         elif not word.startswith("--"):
             code = code or "c" in word[1:]
             standard = standard or "s" in word[1:]
+            checks = checks or "n" in word[1:]
             if word.endswith(("o", "O")):
                 position += 1
     rest = words[position:]
+    if checks and not code and rest:
+        scan.use("read", rest[0], command=call.command)
+        return True
     if code:
         if not rest:
             return True

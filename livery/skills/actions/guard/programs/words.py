@@ -147,12 +147,9 @@ def git_setting(scan: Scan, call: Call, name: str, value: str | None) -> None:
     if patterns("gitconfig").fullmatch(lowered) is None:
         return
     text = (value or "").strip()
-    tame = patterns("tame").fullmatch(text) is not None or text in (
-        "false",
-        "no",
-        "store",
-        "cache",
-        "/dev/null",
+    tame = text in ("false", "no", "store", "cache", "/dev/null", "") or (
+        re.search(r"pager|editor|helper|browser|program|askpass", lowered) is not None
+        and patterns("tame").fullmatch(text) is not None
     )
     if lowered.startswith("alias."):
         if text.startswith("!"):
