@@ -33,7 +33,7 @@ own_environment() {
     # Another Python's library, or packages for another Python, ahead of what .venv holds.
     for name in PYTHONHOME PYTHONPATH; do
         if [ -n "${!name:-}" ]; then
-            echo "note: $name is set; this script does without it." >&2
+            echo "note: $name is set; this script ignores it." >&2
         fi
     done
     unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONSAFEPATH __PYVENV_LAUNCHER__
@@ -101,7 +101,7 @@ install() {
     if ! pip_install --editable ".[$extras]"; then
         # It had not begun to write, or mended what it had: only a kill leaves things half done.
         rm -f .venv/installing
-        echo "The installation failed; pip's message stands above. Run this again to retry." >&2
+        echo "The installation failed; pip's message is above. Run this again to retry." >&2
         return 1
     fi
     if ! .venv/bin/python -c 'import livery.cli'; then
