@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,16 @@ settings.load_profile("livery")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a session's tiny models lie, made once."""
     return tmp_path_factory.getbasetemp() / "tiny"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache, for a module whose tests decode into one of their own, on one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield folder
 
 
 # -- which tests are quick -----------------------------------------------------------------------

@@ -13,8 +13,9 @@ import numpy as np
 
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
+from livery.training.backend import Backend
 from livery.training.plan import MicroBatch
-from livery.training.self_check import settle
+from livery.training.self_check import Settled, settle
 from tests.tiny_models import VOCAB
 
 TOKENS = np.random.default_rng(5).integers(5, VOCAB, (1, 24))
@@ -99,6 +100,17 @@ def _guarded(run: Any) -> Outcome:
         return Outcome(fault=f"{at} {type(error).__name__}: {first[:200]}")
 
 
+def _train(backend: Backend) -> Settled:
+    """One step of a random adapter, an evaluation and two answers."""
+    randomize(backend)
+    batch = draw()
+    settled = settle(backend, batch)
+    backend.train_step([batch], step=1, learning_rate=1e-4)
+    backend.evaluate(batch)
+    backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
+    return settled
+
+
 def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
     import torch
 
@@ -106,12 +118,7 @@ def _on_torch(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
 
     settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
     backend = TorchBackend(settings, device="cpu")
-    randomize(backend)
-    batch = draw()
-    settled = settle(backend, batch)
-    backend.train_step([batch], step=1, learning_rate=1e-4)
-    backend.evaluate(batch)
-    backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
+    settled = _train(backend)
     with torch.no_grad():
         wanted = backend.loss.model(input_ids=torch.tensor(TOKENS)).logits[0].numpy()
     exported = _export(settings, backend)
@@ -130,12 +137,7 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
 
     settings = TrainSettings(model=str(folder), output_dir=str(out), lora=lora)
     backend = MlxBackend(settings)
-    randomize(backend)
-    batch = draw()
-    settled = settle(backend, batch)
-    backend.train_step([batch], step=1, learning_rate=1e-4)
-    backend.evaluate(batch)
-    backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
+    settled = _train(backend)
     model: Any = backend.model
     model.eval()
     wanted = np.array(model(mx.array(TOKENS))[0].astype(mx.float32))

@@ -413,13 +413,12 @@ def _write_weights(folder: Path, values: dict[str, Any], seed: int) -> None:
     config_file.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A byte-level BPE of `VOCAB` tokens that splits as GPT-2's does."""
+def byte_level(pre_tokenizer: Any) -> Any:
+    """A byte-level BPE of `VOCAB` tokens, trained on `training_text`, of the tokenizers package."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB,
@@ -428,6 +427,15 @@ def write_tokenizer(folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(training_text(), trainer)
+    return tokenizer
+
+
+def write_tokenizer(folder: Path) -> None:
+    """One that splits as GPT-2's does."""
+    from tokenizers import pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
     assert tokenizer.get_vocab_size() == VOCAB, tokenizer.get_vocab_size()
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -13,7 +13,6 @@ import pytest
 from eval.scorers import find_set, get_scorer
 from livery import cli
 from tests.engines.test_engine_http import completion, server
-from tests.tiny_models import tiny_model
 
 SETS = find_set("date-keys")[1]
 
@@ -22,16 +21,12 @@ SETS = find_set("date-keys")[1]
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter on a tiny model, in a folder as `livery train` leaves it."""
     pytest.importorskip("mlx.core")
-    from tests.engines.libraries import mlx_adapter
+    from tests.engines.libraries import trained_adapter
 
     root = tmp_path_factory.mktemp("run")
-    model = tiny_model("llama", root / "models")
-    folder = mlx_adapter(model, root / "adapter" / "mlx").parent
     (root / "data").mkdir()
     (root / "data" / "train.jsonl").write_text('{"text": "play some jazz"}\n', encoding="utf-8")
-    settings = {"settings": {"model": str(model), "data": str(root / "data"), "quantize": None}}
-    (folder / "run_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return folder
+    return trained_adapter(root, root / "data")
 
 
 @pytest.fixture

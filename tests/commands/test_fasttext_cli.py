@@ -14,7 +14,6 @@ import pytest
 from datagen.make import make_data
 from livery import cli
 from tests import ROOT
-from tests.tiny_models import tiny_model
 
 pytest.importorskip("fasttext")
 
@@ -34,14 +33,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter on a tiny model."""
     pytest.importorskip("mlx.core")
-    from tests.engines.libraries import mlx_adapter
+    from tests.engines.libraries import trained_adapter
 
-    root = tmp_path_factory.mktemp("run")
-    model = tiny_model("llama", root / "models")
-    folder = mlx_adapter(model, root / "adapter" / "mlx").parent
-    settings = {"settings": {"model": str(model), "data": "", "quantize": None}}
-    (folder / "run_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return folder
+    return trained_adapter(tmp_path_factory.mktemp("run"))
 
 
 def train(root: Path, *more: str, out: str = "model") -> int:

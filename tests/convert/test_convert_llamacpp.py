@@ -40,6 +40,13 @@ def prompts() -> list[list[int]]:
     return [cases.TOKENS[0, :n].tolist() for n in POSITIONS]
 
 
+def on_llama_cpp(folder: Path, adapter: Path) -> Any:
+    """{"base", "adapted"}: log-probabilities of base.gguf at `POSITIONS`, without and with it."""
+    return cases.llama_cpp(
+        folder, model=str(folder / "base.gguf"), adapter=str(adapter), prompts=prompts()
+    )
+
+
 def adapter_of(family: str, variant: str, root: Path, folder: Path) -> np.ndarray:
     if variant != "experts":
         return cases.peft_adapter(family, root, folder, **VARIANTS[variant])
@@ -70,12 +77,7 @@ def test_base_and_adapter_on_llama_cpp(family: str, variant: str, root: Path, tm
     wanted = logprobs(adapter_of(family, variant, root, tmp_path / "peft"))
     plain = logprobs(cases.base_logits(base))
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
-    found = cases.llama_cpp(
-        tmp_path,
-        model=str(tmp_path / "base.gguf"),
-        adapter=str(tmp_path / "a.gguf"),
-        prompts=prompts(),
-    )
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
     assert np.abs(np.array(found["base"]) - plain).max() < tolerance(family)
     adapted = np.array(found["adapted"])
     assert np.abs(adapted - wanted).max() < tolerance(family)
@@ -92,12 +94,7 @@ def test_a_wrong_order_of_q_and_k_would_show(
     wanted = logprobs(cases.peft_adapter("llama", root, tmp_path / "peft"))
     monkeypatch.setattr(architectures, "permute", lambda rows, heads: rows)
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
-    found = cases.llama_cpp(
-        tmp_path,
-        model=str(tmp_path / "base.gguf"),
-        adapter=str(tmp_path / "a.gguf"),
-        prompts=prompts(),
-    )
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
     assert np.abs(np.array(found["adapted"]) - wanted).max() > 0.1
 
 
@@ -107,12 +104,7 @@ def test_embeddings_of_an_untied_base_on_llama_cpp(root: Path, tmp_path: Path):
     targets = ["embed_tokens", "lm_head", "v_proj"]
     wanted = cases.peft_adapter("llama", root, tmp_path / "peft", target_modules=targets)
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base)
-    found = cases.llama_cpp(
-        tmp_path,
-        model=str(tmp_path / "base.gguf"),
-        adapter=str(tmp_path / "a.gguf"),
-        prompts=prompts(),
-    )
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
     assert np.abs(np.array(found["adapted"]) - logprobs(wanted)).max() < tolerance("llama")
 
 
@@ -151,12 +143,7 @@ def test_low_precision_runs(kind: str, most: float, root: Path, tmp_path: Path):
     assert report["stored"][{"f16": "float16", "q8_0": "q8_0"}[kind]] == 16
     wanted = cases.peft_adapter("llama", root, tmp_path / "peft")
     convert(tmp_path / "peft", tmp_path / "a.gguf", "gguf", base=base, dtype="float16")
-    found = cases.llama_cpp(
-        tmp_path,
-        model=str(tmp_path / "base.gguf"),
-        adapter=str(tmp_path / "a.gguf"),
-        prompts=prompts(),
-    )
+    found = on_llama_cpp(tmp_path, tmp_path / "a.gguf")
     assert np.abs(np.array(found["adapted"]) - logprobs(wanted)).max() < most
 
 
@@ -168,12 +155,7 @@ def test_the_whole_folder_of_a_run_fits_llama_cpp(root: Path, tmp_path: Path):
     wanted = logprobs(cases.mlx_logits(base, tmp_path / "mlx"))
     convert(tmp_path / "mlx", tmp_path / "all", "all", base=base)
     write_model(base, tmp_path / "base.gguf", "f32")
-    found = cases.llama_cpp(
-        tmp_path,
-        model=str(tmp_path / "base.gguf"),
-        adapter=str(tmp_path / "all" / "gguf" / "adapter.gguf"),
-        prompts=prompts(),
-    )
+    found = on_llama_cpp(tmp_path, tmp_path / "all" / "gguf" / "adapter.gguf")
     assert np.abs(np.array(found["adapted"]) - wanted).max() < tolerance("qwen3_moe")
     assert formats.detect(tmp_path / "all").format == "peft"
     assert load_base(base).kv_heads == 2

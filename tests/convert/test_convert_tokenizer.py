@@ -13,7 +13,6 @@ import pytest
 from tokenizers import Regex as Pattern
 from tokenizers import (
     Tokenizer,
-    decoders,
     models,
     normalizers,
     pre_tokenizers,
@@ -27,7 +26,7 @@ from convert.gguf.model import write_model
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
 from tests.convert.convert_cases import llama_cpp
-from tests.tiny_models import BOS, SPECIALS, VOCAB, tiny_model, training_text
+from tests.tiny_models import BOS, SPECIALS, VOCAB, byte_level, tiny_model, training_text
 
 TEXTS = [
     "Remind me at 5, please.",
@@ -39,18 +38,8 @@ TEXTS = [
 ]
 
 
-def byte_level(*steps: Any) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(steps))
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(training_text(), trainer)
-    return tokenizer
+def by_bytes(*steps: Any) -> Tokenizer:
+    return byte_level(pre_tokenizers.Sequence(list(steps)))
 
 
 def plain_bytes(*, regex: bool) -> Any:
@@ -86,10 +75,10 @@ def sentencepiece_like() -> Tokenizer:
 
 
 KINDS: dict[str, Callable[[], Tokenizer]] = {
-    "gpt-2": lambda: byte_level(plain_bytes(regex=True)),
-    "llama-bpe": lambda: byte_level(split(gguf_tokenizer.LLAMA3), plain_bytes(regex=False)),
-    "qwen2": lambda: byte_level(split(gguf_tokenizer.QWEN2), plain_bytes(regex=False)),
-    "smollm": lambda: byte_level(pre_tokenizers.Digits(True), plain_bytes(regex=True)),
+    "gpt-2": lambda: by_bytes(plain_bytes(regex=True)),
+    "llama-bpe": lambda: by_bytes(split(gguf_tokenizer.LLAMA3), plain_bytes(regex=False)),
+    "qwen2": lambda: by_bytes(split(gguf_tokenizer.QWEN2), plain_bytes(regex=False)),
+    "smollm": lambda: by_bytes(pre_tokenizers.Digits(True), plain_bytes(regex=True)),
     "default": sentencepiece_like,
 }
 
@@ -155,7 +144,7 @@ def test_sentencepiece_models_are_read(root: Path, tmp_path: Path):
 
 
 def test_an_unknown_way_to_split_is_an_error(root: Path, tmp_path: Path):
-    tokenizer = byte_level(split(r"\w+|\W+"), plain_bytes(regex=False))
+    tokenizer = by_bytes(split(r"\w+|\W+"), plain_bytes(regex=False))
     folder = model_with(tokenizer, root, tmp_path / "model")
     with pytest.raises(UserError, match="does not know"):
         write_model(folder, tmp_path / "m.gguf")

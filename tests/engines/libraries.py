@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.engines.engine import Prompt
-from tests.tiny_models import EOS_ID, PAD_ID
+from tests.tiny_models import EOS_ID, PAD_ID, tiny_model
 
 
 def mlx_adapter(model: Path, folder: Path, *, dora: bool = False, **changes: Any) -> Path:
@@ -35,6 +35,20 @@ def mlx_adapter(model: Path, folder: Path, *, dora: bool = False, **changes: Any
     kind = "dora" if dora else "lora"
     config = {"fine_tune_type": kind, "num_layers": 2, "lora_parameters": parameters}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def trained_adapter(root: Path, data: Path | None = None) -> Path:
+    """A random adapter on a tiny model, in a folder as `livery train` leaves it.
+
+    Args:
+        data: what it says that it was trained on.
+    """
+    model = tiny_model("llama", root / "models")
+    folder = mlx_adapter(model, root / "adapter" / "mlx").parent
+    settings = {"model": str(model), "data": str(data or ""), "quantize": None}
+    record = json.dumps({"settings": settings})
+    (folder / "run_config.json").write_text(record, encoding="utf-8")
     return folder
 
 

@@ -31,19 +31,10 @@ from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import EOS_ID, VOCAB, tiny_model
 
-pytestmark = cases.QUIET
+pytestmark = [*cases.QUIET, pytest.mark.usefixtures("cache")]
 
 TEXTS = ["turn off the kitchen lights", "play", "what is the weather on monday", "stop", ""]
 WORDS = Grammar("lark", 'start: WORD (" " WORD)* "!"\nWORD: /[a-zé]{1,6}/')
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield folder
 
 
 @pytest.fixture(scope="module")

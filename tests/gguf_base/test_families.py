@@ -24,7 +24,7 @@ from livery.weights import weight_files
 from tests.convert import convert_cases as cases
 from tests.tiny_models import FAMILIES, MORE, tiny_model
 
-pytestmark = cases.QUIET
+pytestmark = [*cases.QUIET, pytest.mark.usefixtures("cache")]
 # What is stored with 1 added, or as the exponential of itself, is rounded on the way.
 ROUNDED = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen3_5_moe")
 GELU = ("gemma", "gemma2", "gemma3", "phi", "gemma4", "gemma4_moe")

@@ -19,6 +19,8 @@ from tests.convert.convert_cases import llama_cpp
 from tests.convert.test_convert_tokenizer import KINDS, TEXTS, model_with
 from tests.tiny_models import tiny_model
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 WORDS = (
     "Remind me at 5, please. it's I'll WE'RE don't naïve café Ça über Straße zażółć Привет мир "
     "κόσμε 東京都 日本語 한국어 مرحبا שלום नमस्ते ไทย 🙂 👩‍👩‍👧 🇩🇪 ½ ² 12 345 6789 1,234.56 "
