@@ -17,7 +17,7 @@ from commands.default_base import ENOUGH_ROWS
 from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
 from livery.config.settings import TrainSettings
-from livery.errors import TargetMissed, counted
+from livery.errors import TargetMissed, counted, printable
 from livery.machine import gpu_of, has_gpu
 from livery.models import EMBEDDED, is_embedded, name_model
 from livery.progress import show_seconds
@@ -81,7 +81,7 @@ def run(
         found.name, given_flags(flags), config_file, gpu_for, fresh=fresh
     )
     if note:
-        click.echo(f"note: {note}", err=True)
+        click.echo(printable(f"note: {note}"), err=True)
     summary = _Summary(found.name, config, own_data=own_data, as_json=as_json)
     with holding(Path(config.settings.output_dir)):
         _stages(

@@ -21,7 +21,7 @@ from livery.config.settings import TrainSettings
 from livery.dataset.packed import Source
 from livery.dataset.raw import raw_rows
 from livery.dataset.sources import find
-from livery.errors import UserError
+from livery.errors import UserError, printable
 from livery.files import sha256, write_json
 from livery.machine import use_threads
 from livery.paths import MADE_FROM, METADATA, RUN_CONFIG
@@ -45,7 +45,8 @@ def make_data(folder: Path, skill: str, seed: int) -> None:
 
     get_generator(skill)  # a fault in it touches nothing in the folder
     for name in set_edited_aside(folder):
-        print(f"note: what was edited is kept as {folder / name}.", file=sys.stderr, flush=True)
+        kept = printable(f"note: what was edited is kept as {folder / name}.")
+        print(kept, file=sys.stderr, flush=True)
     make(skill, folder, seed)
 
 

@@ -50,7 +50,7 @@ def show(config: Config, *, as_json: bool) -> None:
         )
         return
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     click.echo(f"\nbackend      {settings.backend}")
     click.echo(f"plan         {describe_work(epoch, steps)}")
     click.echo(f"shapes       {epoch.shapes} distinct micro-batches")
@@ -65,7 +65,7 @@ def print_settings(config: Config) -> None:
     for name, value, source in rows:
         click.echo(printable(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}"))
     for note in config.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _as_json(config: Config, epoch: Work, steps: int, notes: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from livery.errors import counted
+from livery.errors import counted, printable
 from livery.progress import Progress, show_bytes, show_seconds
 from livery.training import events
 from livery.training.events import Event
@@ -55,9 +55,9 @@ class TrainingOutput:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if self._progress is not None:
-            self._progress.say(text)
+            self._progress.say(printable(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def _close(self) -> None:
         self._flush_samples()

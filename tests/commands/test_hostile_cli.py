@@ -130,3 +130,14 @@ def test_more_threads_than_any_machine_has(
     said = capsys.readouterr().err
     assert "threads" in said
     assert len(said) < 6_000
+
+
+@pytest.mark.parametrize("name", ["train", "run"])
+def test_what_a_note_quotes(
+    name: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that MLX has no use for is quoted in a note: as text, not as a terminal's codes."""
+    pytest.importorskip("mlx_lm")
+    monkeypatch.chdir(tmp_path)
+    line = [*LINES[name](inputs), "--backend", "mlx", "--device", "a\x1b[31m\u202e"]
+    run([name, *line])
