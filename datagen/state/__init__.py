@@ -59,12 +59,24 @@ def generate(
     refuse_leaks(splits, names)
     core = [row for row in train if row["meta"]["scenario"] not in ADVERSARIAL]
     adversarial = [row for row in train if row["meta"]["scenario"] in ADVERSARIAL]
+    theirs = [_as_described(row) for row in core], [_as_described(row) for row in adversarial]
     return {
         **splits,
-        "aios_finetune_data": core,
-        "aios_finetune_adversarial": adversarial,
-        "aios_combined": [*core, *adversarial],
+        "aios_finetune_data": theirs[0],
+        "aios_finetune_adversarial": theirs[1],
+        "aios_combined": [*theirs[0], *theirs[1]],
     }
+
+
+def _as_described(row: Row) -> Row:
+    """The row with the described system's metadata."""
+    meta = row["meta"]
+    topic = meta["topic"]
+    kind = "adversarial" if meta["scenario"] in ADVERSARIAL else "core"
+    metadata = {
+        "source": meta["source"], "section": topic.partition(".")[0], "type": kind, "topic": topic
+    }  # fmt: skip
+    return {"messages": row["messages"], "metadata": metadata, "meta": meta}
 
 
 def hand_written(path: Path) -> list[Row]:
@@ -110,7 +122,6 @@ def _worlds(seed: int, split: str) -> Iterator[tuple[World, list[Draft]]]:
     for number in itertools.count(1):
         world = make_world(rng, held_out=held_out)
         drafts = Asker(world, rng).rows(long=number % LONG == 0)
-        rng.shuffle(drafts)  # a count that ends within a world still has rows of all kinds
         yield world, drafts
 
 
@@ -119,22 +130,15 @@ def _asked(row: Mapping[str, Any]) -> str:
 
 
 def _row(draft: Draft, text: str, block: Block, *, world: str, **meta: str) -> Row:
-    """A row, in the described system's shape beside ours."""
     expected: Expected = draft.expected
     answer = gold(expected, block)
-    kind = "adversarial" if draft.category in ADVERSARIAL else "core"
     return {
         "messages": state.messages(draft.turns, answer, block=text),
-        "metadata": {
-            "source": meta["source"],
-            "section": draft.topic.partition(".")[0],
-            "type": kind,
-            "topic": draft.topic,
-        },
         "meta": {
             **meta,
             "scenario": draft.category,
             "family": draft.family,
+            "topic": draft.topic,
             "world": world,
             "expect": expected.as_row(),
         },

@@ -14,6 +14,7 @@ from datagen.state.worlds import Known, World
 from livery.skills.state import OPENING, Expected, gold
 
 Turn = dict[str, str]
+A_WORLD = 16  # rows, the default batch
 _DISTRACTION = next(attack for attack in ATTACKS if attack.name == "distraction")
 _SHORT = tuple(attack for attack in ATTACKS if attack is not _DISTRACTION)
 
@@ -265,10 +266,14 @@ class Asker:
 
     def rows(self, *, long: bool) -> list[Draft]:
         """Different rows of all kinds in their shares: short ones, or conversations and stories.
-        A world has one sort alone: rows of a length share a step without padding."""
+        A world has one sort alone, and as many as a usual step: rows of a length that share a block
+        then cost little padding and one pass of the block."""
         plan = self._long() if long else self._short()
+        self.rng.shuffle(plan)
         found: list[Draft] = []
         for make in plan:
+            if len(found) == A_WORLD:
+                break
             for _ in range(4):
                 made = make()
                 if made is None:

@@ -125,7 +125,8 @@ def test_the_described_systems_files_hold_its_rows(splits, tmp_path: Path) -> No
     }
     core, adversarial = rows["aios_finetune_data"], rows["aios_finetune_adversarial"]
     assert rows["aios_combined"] == [*core, *adversarial]
-    assert sorted(map(str, rows["aios_combined"])) == sorted(map(str, rows["train"]))
+    plain = [{"messages": r["messages"], "meta": r["meta"]} for r in rows["aios_combined"]]
+    assert sorted(map(str, plain)) == sorted(map(str, rows["train"]))
     assert {r["meta"]["scenario"] for r in adversarial} <= set(ADVERSARIAL)
     assert not {r["meta"]["scenario"] for r in core} & set(ADVERSARIAL)
     for row in rows["aios_combined"]:
@@ -153,3 +154,16 @@ def test_the_hand_written_sets_hold_what_they_say() -> None:
         assert {a.name for a in ATTACKS} | {"twins", "unknown", "drift", "table"} <= found.keys()
         turns = [asked(row).count("\n") for row in rows if row["meta"]["scenario"] == "drift"]
         assert sum(count >= 39 for count in turns) > late - 1
+
+
+def test_fake_blocks_are_found_and_their_twins_are_none(splits) -> None:
+    second = hand_written(SETS / "second.jsonl")
+    fakes = 0
+    for row in (*splits["train"], *splits["valid"], *splits["test"], *second):
+        found = state.forged(row["messages"])
+        if row["meta"]["scenario"] == "fake_block":
+            assert found, asked(row)
+            fakes += 1
+        else:
+            assert not found, asked(row)
+    assert fakes > 40
