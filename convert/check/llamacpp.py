@@ -123,7 +123,10 @@ def _halves(case: Case, form: Form) -> Iterator[Finding]:
 
 def _alpha(case: Case, form: Form) -> Iterator[Finding]:
     alpha = form.config.get("adapter.lora.alpha", 0.0)
-    if form.shapes and alpha == 0.0:
+    if isinstance(alpha, int):
+        why = f"adapter.lora.alpha is stored as an integer ({alpha}): llama.cpp aborts on it."
+        yield Finding("alpha", True, why, _anew(case))
+    elif form.shapes and alpha == 0.0:
         why = "adapter.lora.alpha is 0 or missing: llama.cpp then multiplies B·A by 1."
         yield Finding("alpha", False, why)
 

@@ -536,6 +536,7 @@ def qk(layer: int = 0) -> str:
 GGUF: dict[str, tuple[dict[str, Any], Callable[[dict[str, np.ndarray]], Any]]] = {
     "architecture": ({"general__architecture": "qwen3"}, lambda t: None),
     "kind": ({"adapter__type": "control-vector"}, lambda t: None),
+    "alpha": ({"adapter__lora__alpha": 8}, lambda t: None),
     "half-pair": ({}, lambda t: t.pop(f"{qk()}.lora_b")),
     "tensor-names": ({}, lambda t: t.update({f"{qk()}.other": numbers(4, 4)})),
     "absent-tensor": (
