@@ -35,6 +35,7 @@ def _asked(row: Row) -> str:
     return "\n".join(m["content"] for m in row["messages"][1:-1])
 
 
+@pytest.mark.slow
 def test_there_are_as_many_distinct_rows_as_asked_for(splits: dict[str, list[Row]]):
     for count in (1, 5, 33, 500, 1_500):
         rows = generator.generate(7, count)["train"] if count < 1_500 else splits["train"]
@@ -43,6 +44,7 @@ def test_there_are_as_many_distinct_rows_as_asked_for(splits: dict[str, list[Row
     assert set(generator.counts(splits["train"])) == set(SCENARIOS) >= set(ISSUE)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rows_and_another_one_others(splits: dict[str, list[Row]]):
     again = generator.generate(7, 1_500)
     assert json.dumps(again) == json.dumps(splits)
@@ -50,6 +52,7 @@ def test_the_same_seed_gives_the_same_rows_and_another_one_others(splits: dict[s
     assert len(other & {_asked(row) for row in splits["train"]}) < 500
 
 
+@pytest.mark.slow
 def test_every_row_keeps_to_the_policy_and_its_style(splits: dict[str, list[Row]]):
     for rows in splits.values():
         for row in rows:
@@ -114,6 +117,7 @@ def test_a_broken_answer_is_read_and_not_learned(splits: dict[str, list[Row]]):
     assert all(row["messages"][-1].get("weight") is None for row in broken)
 
 
+@pytest.mark.slow
 def test_the_seed_file_is_by_hand_and_covers_the_scenarios():
     rows = [row for _, row in read_jsonl(generator.SEED)]
     assert len(rows) >= 60
