@@ -84,8 +84,10 @@ def make_data(
             else.
     """
     generator = get_generator(skill)
+    version = generator.VERSION
     if rows is not None:
         splits = _from_rows(generator, skill, Path(rows))
+        version += f" rows {sha256(rows)[:12]}"  # so that nobody takes them for generated ones
     else:
         splits = generator.generate(seed) if count is None else generator.generate(seed, count)
     return write_folder(
@@ -93,7 +95,7 @@ def make_data(
         splits,
         skill=find(skill).name,
         generator=generator.NAME,
-        version=generator.VERSION,
+        version=version,
         seed=seed,
         overwrite=overwrite,
     )

@@ -10,6 +10,7 @@ import pytest
 
 from datagen.actions import SEED, from_rows
 from datagen.check import Findings, check
+from datagen.make import data_is_made
 from livery import cli
 from livery.errors import UserError
 from livery.files import read_jsonl, write_jsonl
@@ -142,6 +143,7 @@ def test_a_users_rows_are_written_as_chat(tmp_path: Path, capsys: pytest.Capture
         row["messages"][-1]["content"] == "Opening Firefox.\n[ACTION]launch_app: Firefox[/ACTION]"
     )
     assert cli.run(["data", "check", str(out)]) == 0
+    assert not data_is_made("actions", out, 7)
     write_jsonl(mine, [{**OK, "risk_level": "critical"}])
     with pytest.raises(UserError, match=r"mine\.jsonl:1: risk_level is critical.*critical-tag"):
         from_rows(mine)
