@@ -14,7 +14,7 @@ from livery.skills.actions.guard.output import output
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.variables import assigned
 from livery.skills.actions.guard.risk import Effect, Level
-from livery.skills.actions.guard.scan import Call, Scan, Stream
+from livery.skills.actions.guard.scan import MAX_TEXT, Call, Scan, Stream
 from livery.skills.actions.guard.words import Reader
 
 _WORDS = frozenset((
@@ -96,6 +96,7 @@ class Walker:
         self.stdin = stdin
         self.reader = Reader(scan, source, self.substituted)
         self.written: list[str] = []
+        self.quiet = False
 
     # -- nodes
 
@@ -224,7 +225,8 @@ class Walker:
                 continue
             known = one.children[1].type if one.child_count > 1 else "="
             old = self.scan.state.variables.get(name, "")
-            self.scan.state.variables[name] = old + value if known == "+=" else value
+            joined = old + value if known == "+=" else value
+            self.scan.state.variables[name] = joined if len(joined) <= MAX_TEXT else UNKNOWN
             if (
                 name in ("PATH", "IFS", "BASH_ENV", "ENV", "PROMPT_COMMAND", "LD_PRELOAD")
                 or exported
@@ -247,6 +249,9 @@ class Walker:
 
     def substituted(self, node: Node, stdin: Stream | None = None) -> str | None:
         """Code in a shell of its own: $(…), `…`, <(…), ( … ). Its output, where that is known."""
+        if self.quiet:
+            named = [child for child in node.named_children if child.type != "comment"]
+            return self.printed(named[0]) if len(named) == 1 else None if named else ""
         with self.scan.deeper() as fits:
             if not fits:
                 return None
@@ -284,12 +289,13 @@ class Walker:
 
     def quietly(self, node: Node) -> list[str]:
         """A command's words without findings: they are judged elsewhere."""
-        count, steps = len(self.scan.findings), self.scan.steps
+        count, steps, quiet = len(self.scan.findings), self.scan.steps, self.quiet
+        self.quiet = True
         words = self.reader.words(
             [c for c in node.children if c.type == "command_name" or c.type in _WORDS]
         )
         del self.scan.findings[count:]
-        self.scan.steps = steps
+        self.scan.steps, self.quiet = steps, quiet
         return words
 
     # -- commands
@@ -306,6 +312,8 @@ class Walker:
         """Judge one part of a pipe and say what it prints."""
         start = len(self.scan.findings)
         text: str | None = None
+        if node.type == "negated_command" and node.named_child_count == 1:
+            node = node.named_children[0]
         if node.type == "command":
             text = output(self.quietly(node), stdin.text if stdin else None)
         elif node.type == "redirected_statement":

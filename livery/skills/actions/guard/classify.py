@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from livery.skills.actions.guard.scan import Scan, Stream
 
 Shell = Literal["bash", "powershell", "auto"]
-MAX_CHARACTERS = 32_768  # of one piece; longer code is high, and judged piece by piece
-MAX_PIECES = 6
+MAX_CHARACTERS = 16_384  # of one piece; longer code is high, and judged piece by piece
+MAX_PIECES = 3
 
 _POWERSHELL = re.compile(
     r"(?<![\w./-])(?:get|set|new|remove|add|start|stop|restart|invoke|select|where"
@@ -90,9 +90,13 @@ def classify_action(
         policy: the user's own rules; `match: lights_on` sets the level of a verb.
     """
     from livery.skills.actions.guard.judge import judge_action
+    from livery.skills.actions.guard.scan import TooLong
 
     scan = new_scan(policy)
-    judge_action(scan, verb, _clean(without(argument)), runs)
+    try:
+        judge_action(scan, verb, _clean(without(argument))[: MAX_CHARACTERS * 2], runs)
+    except (TooLong, RecursionError):
+        scan.unclear("takes too long, or is too deep, to be judged as a whole")
     if hidden := deceives(argument):
         scan.unclear(f"holds {hidden}, which a reader does not see")
     shown = escaped(f"{verb}: {argument}" if argument else verb)
@@ -100,12 +104,18 @@ def classify_action(
 
 
 def _judged(text: str, shell: str, policy: Policy | None) -> tuple[list[Finding], list[str]]:
+    from livery.skills.actions.guard.scan import TooLong
+
     scan = new_scan(policy)
     pieces = _pieces(text)
     if len(pieces) > 1:
         scan.unclear("too long to be judged as a whole")
     for piece in pieces[: MAX_PIECES - 1] + pieces[-1:] if len(pieces) > MAX_PIECES else pieces:
-        read(scan, piece, shell, None)
+        try:
+            read(scan, piece, shell, None)
+        except (TooLong, RecursionError):
+            scan.unclear("takes too long, or is too deep, to be judged as a whole")
+            scan.start_again()
     return scan.findings, scan.overrides
 
 

@@ -40,6 +40,10 @@ _BINARIES = re.compile(
 _HELP = ("--help", "--version", "-V", "-h", "-version", "--usage", "/?", "version", "help")
 
 
+_OPENING = ("{", "!", "do", "then", "else", "elif", "if", "while", "until")
+_CLOSING = ("}", "fi", "done", "esac")
+
+
 def judge(scan: Scan, call: Call) -> None:
     """Judge one command, given as words."""
     start, overrides = len(scan.findings), len(scan.overrides)
@@ -48,7 +52,11 @@ def judge(scan: Scan, call: Call) -> None:
         if len(call.words) > 1:
             scan.judge(call.words[1:], call.stdin)
         return
-    if name == ":":
+    if name == ":" or name in _CLOSING:
+        return
+    if name in _OPENING and scan.dialect == "bash":
+        # Where the grammar takes a block for a command (`! { …; }`), its words still run.
+        scan.judge(call.words[1:], call.stdin)
         return
     if any(mark in name for mark in MARKS):
         _unread_name(scan, call)
@@ -323,6 +331,7 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
         return None
     scan.unclear(f"{visible(base)}: no program that the guard knows", command=base)
     start = len(scan.findings) - 1
+    call.command = base
     _overrule(scan, call, Args(Spec(base), operands=call.words[1:]), start, len(scan.overrides))
     return None
 

@@ -153,6 +153,7 @@ class _Walker:
             self.children(node)
 
     def children(self, node: Node) -> None:
+        self.scan.tick()
         if node.named_child_count == 1:  # most of an expression's levels hold one thing
             child = node.named_children[0]
             while (
@@ -320,6 +321,7 @@ class _Walker:
 
     def value(self, node: Node) -> str:
         """What an expression is, where its text alone says so."""
+        self.scan.tick()
         kind = node.type
         if kind == "verbatim_string_characters":
             return self.text(node)[1:-1].replace("''", "'")

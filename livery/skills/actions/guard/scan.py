@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,8 @@ from livery.skills.actions.guard.policy import Policy
 from livery.skills.actions.guard.risk import Effect, Finding, Kind, Level, Scope
 from livery.skills.actions.guard.tables import Option, Spec, patterns
 
+MAX_SECONDS = 0.7  # of processor time for one piece of code
+MAX_TEXT = 65_536  # characters of a variable's value
 MAX_DEPTH = 24
 MAX_STEPS = 20_000
 
@@ -68,6 +71,10 @@ _AT = {
     "root": ", the root of a system, a disk or a home folder", "trunk": ", part of the system",
     "outside": ", outside the project", "unknown": "; where that is, only the run would show",
 }  # fmt: skip
+
+
+class TooLong(Exception):
+    """Judging took more time than a command is worth; it is high then."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,7 @@ class Scan:
         self.depth = 0
         self.steps = 0
         self.loops: list[str] = []
+        self.end = time.process_time() + MAX_SECONDS
         self.dialect = "bash"
         self.files: dict[str, Stream] = {}
         self._judge = judge
@@ -171,10 +179,22 @@ class Scan:
             if fits:
                 self._script(self, text, shell, stdin)
 
+    def tick(self) -> None:
+        """Raises TooLong where the time for this piece is over."""
+        if time.process_time() > self.end:
+            raise TooLong
+
+    def start_again(self) -> None:
+        """Fresh time and depth for the next piece."""
+        self.end = time.process_time() + MAX_SECONDS
+        self.depth = self.steps = 0
+        self.loops.clear()
+
     @contextmanager
     def deeper(self) -> Generator[bool, None, None]:
         """One level down, or a finding where that is too deep or too much."""
         self.steps += 1
+        self.tick()
         if self.depth >= MAX_DEPTH or self.steps > MAX_STEPS:
             self.add(None, Level.HIGH, "longer or deeper than is judged", unknown=True)
             yield False

@@ -17,6 +17,7 @@ from livery.skills.actions.guard.places import HOME, MARKS, OUTPUT, PIPE, UNKNOW
 from livery.skills.actions.guard.scan import Scan
 
 MAX_WORDS = 256
+MAX_BRACES = 6  # groups in one word
 _ANSI = re.compile(
     r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|U[0-9a-fA-F]{1,8}|[0-7]{1,3}|c.|.)", re.S
 )
@@ -93,6 +94,7 @@ class Reader:
                 return list(self.scan.state.arguments or [])
             if name in self.scan.state.variables:
                 return self.scan.state.variables[name].split()
+        self.scan.tick()
         pieces: list[Piece] = []
         for node in nodes:
             pieces += self.pieces(node)
@@ -346,6 +348,8 @@ def _braces(pieces: list[Piece]) -> list[list[Piece]]:
         if piece.quoted or "{" not in piece.text:
             continue
         flat = _flat(pieces)
+        if flat.count(("{", False)) > MAX_BRACES:
+            return [[Piece(UNKNOWN, False)]]
         found = _brace(flat)
         if found is None:
             return [pieces]

@@ -154,6 +154,16 @@ def alias(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def export(scan: Scan, call: Call, args: Args) -> bool:
+    """export and declare as plain commands (`! export A=b`): later words see the value."""
+    for word in call.words[1:]:
+        name, equals, value = word.partition("=")
+        if equals and re.fullmatch(r"\w+", name):
+            scan.state.variables[name] = value
+            assigned(scan, name, value)
+    return True
+
+
 def _not_alone(finding: Finding) -> Finding:
     """`alias ll='ls -l'` defines only; a name that is not known yet may be one of the user's."""
     return replace(finding, level=Level.MEDIUM) if finding.unknown else finding
@@ -369,6 +379,6 @@ def cd(scan: Scan, call: Call, args: Args) -> bool:
 
 
 HANDLERS = {
-    "shell": shell, "eval": eval_, "source": source, "trap": trap, "alias": alias, "env": env,
-    "sudo": sudo, "xargs": xargs, "tmux": tmux, "cd": cd,
+    "shell": shell, "eval": eval_, "source": source, "trap": trap, "alias": alias,
+    "export": export, "env": env, "sudo": sudo, "xargs": xargs, "tmux": tmux, "cd": cd,
 }  # fmt: skip
