@@ -15,10 +15,21 @@ from livery.files import explain_os_errors, sha256, write_json, write_jsonl
 from livery.reading import read_object
 from livery.temporary import Scratch
 
-__all__ = ["count_leaks", "find_leaks", "index", "normalise", "refuse_leaks"]
+__all__ = ["apportion", "count_leaks", "find_leaks", "index", "normalise", "refuse_leaks"]
 
 # A split may be given away by those that are trained on before it is looked at.
 _ORDER = ("train", "valid", "test")
+
+
+def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:
+    """Whole numbers that add up to `count`, as near to the shares as can be."""
+    total = sum(shares.values())
+    exact = {name: count * share / total for name, share in shares.items()}
+    whole = {name: int(value) for name, value in exact.items()}
+    by_rest = sorted(exact, key=lambda name: whole[name] - exact[name])
+    for name in by_rest[: count - sum(whole.values())]:
+        whole[name] += 1
+    return whole
 
 
 def split_leaks(

@@ -18,7 +18,7 @@ from typing import Any
 
 from datagen.actions.compose import SCENARIOS, Composer, Draft
 from datagen.actions.intents import POOLS
-from datagen.folder import index, refuse_leaks
+from datagen.folder import apportion, index, refuse_leaks
 from livery.errors import UserError, sentence
 from livery.files import read_jsonl
 from livery.skills import actions
@@ -133,17 +133,6 @@ def _made(
         replace(row, id=row.id or f"{split}-{n:05}", split=split)
         for n, row in enumerate(taken, start=1)
     ]
-
-
-def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:
-    """Whole numbers that add up to `count`, as near to the shares as can be."""
-    total = sum(shares.values())
-    exact = {name: count * share / total for name, share in shares.items()}
-    whole = {name: int(value) for name, value in exact.items()}
-    by_rest = sorted(exact, key=lambda name: whole[name] - exact[name])
-    for name in by_rest[: count - sum(whole.values())]:
-        whole[name] += 1
-    return whole
 
 
 def is_row(raw: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from datagen.date_keys.compose import CATEGORIES, draft
 from datagen.date_keys.said import Source
 from datagen.date_keys.words import POOLS
-from datagen.folder import index, normalise, refuse_leaks
+from datagen.folder import apportion, index, normalise, refuse_leaks
 from livery.files import read_jsonl
 from livery.skills import date_keys
 
@@ -92,7 +92,7 @@ def _make(
     forbidden = index(closed, names)
     answers: dict[str, tuple[str, ...]] = {}
     drafts: list[tuple[str, str, tuple[str, ...]]] = []
-    for category, wanted in _apportion(shares, count).items():
+    for category, wanted in apportion(shares, count).items():
         made = 0
         while made < wanted:
             new = draft(source, category)
@@ -119,17 +119,6 @@ def _make(
         )
         for n, (category, text, keys) in enumerate(drafts, start=1)
     ]
-
-
-def _apportion(shares: dict[str, float], count: int) -> dict[str, int]:
-    """Whole numbers that add up to `count`, as near to the shares as can be."""
-    total = sum(shares.values())
-    exact = {name: count * share / total for name, share in shares.items()}
-    whole = {name: int(value) for name, value in exact.items()}
-    by_rest = sorted(exact, key=lambda name: whole[name] - exact[name])
-    for name in by_rest[: count - sum(whole.values())]:
-        whole[name] += 1
-    return whole
 
 
 def _row(text: str, keys: Sequence[str], **meta: str) -> Row:
