@@ -68,7 +68,7 @@ def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
             click.option("--seed", type=int, default=0, show_default=True,
                          help="Seed for sampling."),
             click.option("--threads", type=click.IntRange(min=1), help="Threads on a CPU; by "
-                         "default OMP_NUM_THREADS, or as many as the runtime takes."),
+                         "default OMP_NUM_THREADS, else measured (mlx, torch)."),
             click.option("--batch-size", type=int, default=64, show_default=True,
                          help="Answers decoded together."),
         )  # fmt: skip

@@ -148,7 +148,7 @@ def eval_command(
         engine_options=open_options(engine, options), mode=mode, baseline=baseline,
         data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
         target=dict(targets).get("correct"), decoding=decoding, command=command_line(),
-        neutral=neutral,
+        neutral=neutral, threads=threads,
         targets={name: value for name, value in targets if name != "correct"},
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
@@ -156,7 +156,7 @@ def eval_command(
     read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
     check_places(place, output_json, read)  # refused now rather than after the evaluation
     _prepare(engine, threads)
-    found = evaluate(request, _show)
+    found = evaluate(request, _show, _tell)
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
         found["trained"] = compared
     if output_json:
@@ -237,23 +237,29 @@ def generate_command(
         texts=requests,
         engine=engine,
         engine_options=open_options(engine, {name: options.pop(name) for name in ENGINE_OPTIONS}),
+        threads=threads,
         **options,
     )
     _prepare(engine, threads)
     if as_json:
-        click.echo(json.dumps(generate.answers(request), ensure_ascii=False))
+        click.echo(json.dumps(generate.answers(request, _tell), ensure_ascii=False))
     else:
         generate.stream_answers(
             request,
             lambda piece: click.echo(piece, nl=False),
             before=lambda asked: click.secho(asked, dim=True) if len(requests) > 1 else None,
             after=lambda found: click.echo("" if found.finished else " ..."),
+            tell=_tell,
         )
 
 
 def command_line() -> str:
     """This process's command, as it could be typed again."""
     return shlex.join(["livery", *sys.argv[1:]])
+
+
+def _tell(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 def _show(what: str, total: int) -> Any:

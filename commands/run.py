@@ -223,7 +223,9 @@ def _stages(
         stored = None if fresh else stages.stored_evaluation(skill, folder, settings.data)
         if stored is not None:
             stage.skip("evaluated before")
-        summary.record = stored or stages.evaluate(skill, settings, target, neutral=neutral)
+        summary.record = stored or stages.evaluate(
+            skill, settings, target, neutral=neutral, show=not summary.as_json
+        )
         stage.result = (
             f"{summary.record['set']['cases']} cases of the {summary.record['set']['name']}"
         )

@@ -146,9 +146,13 @@ def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | N
 
 
 def evaluate(
-    skill: str, settings: TrainSettings, target: float, *, neutral: bool = True
+    skill: str, settings: TrainSettings, target: float, *, neutral: bool = True, show: bool = True
 ) -> dict[str, Any]:
-    """Score adapter and base, constrained and free, and put it on record in the folder."""
+    """Score adapter and base, constrained and free, and put it on record in the folder.
+
+    Args:
+        show: print the record, for people.
+    """
     from commands.eval import TOKENS_EVAL
     from eval import record
     from eval.evaluate import Request
@@ -171,11 +175,17 @@ def evaluate(
         target=target,
         neutral=neutral,
         decoding=Decoding(TOKENS_EVAL),  # as the command below answers
+        threads=settings.threads,
         command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
     )
-    found = run_evaluation(request, lambda what, total: Progress(what, total, "answers"))
+    found = run_evaluation(
+        request,
+        lambda what, total: Progress(what, total, "answers"),
+        lambda text: print(f"note: {text}", file=sys.stderr, flush=True),
+    )
     write_json(folder / record.NAME, found)
-    print_record(found)
+    if show:
+        print_record(found)
     return found
 
 

@@ -24,7 +24,8 @@ from livery.dataset.leaks import find_leaks, row_text
 from livery.dataset.raw import raw_rows
 from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
-from livery.engines.engine import Decoding, Engine, open_engine
+from livery.engines import threads
+from livery.engines.engine import Decoding, Engine, Prompt, open_engine
 from livery.errors import UserError, shown
 from livery.files import sha256
 from livery.machine import machine
@@ -54,6 +55,7 @@ class Request:
         targets: of further metrics: the value to be reached, at least or, where lower is better, at
             most.
         decoding: how answers are drawn; the arms set its grammar.
+        threads: to compute with on a CPU, which the caller has set; None measures what is fastest.
         neutral: also ask the base and the adapter ten prompts unrelated to the skill.
         command: the command line, for the record.
     """
@@ -73,6 +75,7 @@ class Request:
     target: float | None = None
     targets: Mapping[str, float] = field(default_factory=dict[str, float])
     decoding: Decoding = field(default_factory=Decoding)
+    threads: int | None = None
     neutral: bool = True
     command: str = ""
 
@@ -97,12 +100,15 @@ def silent(what: str, total: int) -> Generator[Counter]:
     yield Nothing()
 
 
-def evaluate(request: Request, show: Show = silent) -> record.Record:
+def evaluate(
+    request: Request, show: Show = silent, tell: Callable[[str], None] = lambda text: None
+) -> record.Record:
     """Answer a skill's cases and score them: `livery eval` as a function.
 
     Args:
         request: what is evaluated, and how.
         show: (what, total) -> a progress display for one arm.
+        tell: called with what the user is to know.
 
     Returns:
         What `livery eval --json` prints: "accuracy", "passed", "arms" with their intervals,
@@ -136,6 +142,9 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
     )
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     engine = open_engine(request.engine, model, request.adapter, **options)
+    few = spread(cases, min(threads.PROMPTS, len(cases)))
+    if note := threads.settle(engine, [_prompt(engine, case) for case in few], request.threads):
+        tell(note)
     arms = choose_arms(
         has_adapter=engine.has_adapter,
         baseline=request.baseline,
@@ -183,6 +192,10 @@ def evaluate(request: Request, show: Show = silent) -> record.Record:
         metrics=scorer.METRICS,
         neutral=others,
     )
+
+
+def _prompt(engine: Engine, case: Case) -> Prompt:
+    return engine.prompt(case.messages, case.tools)
 
 
 def _ask_others(engine: Engine, skill: Skill, request: Request, show: Show) -> record.Record | None:

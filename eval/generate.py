@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
-from livery.engines.engine import Decoding, Engine, Generation, Message, OnText, open_engine
+from livery.engines import threads
+from livery.engines.engine import (
+    Decoding,
+    Engine,
+    Generation,
+    Message,
+    OnText,
+    Prompt,
+    open_engine,
+)
 from livery.errors import UserError
 from livery.reading import read_json
 from livery.skills import AnswerError, Skill, get_skill
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -34,9 +45,10 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 64
+    threads: int | None = None
 
 
-def answers(request: Request) -> dict[str, Any]:
+def answers(request: Request, tell: Tell = lambda text: None) -> dict[str, Any]:
     """{"answers": [{"text", "answer", "finished", "tokens", "seconds", "value"?, "error"?}]}.
 
     Raises:
@@ -45,6 +57,7 @@ def answers(request: Request) -> dict[str, Any]:
     engine, skill = _open(request)
     tools = _tools(request)
     prompts = [engine.prompt(_messages(request, skill, text), tools) for text in request.texts]
+    _settle(engine, prompts, request, tell)
     found = engine.generate(prompts, _decoding(request, skill))
     rows = zip(request.texts, found, strict=True)
     return {"answers": [_row(text, generation, skill) for text, generation in rows]}
@@ -56,6 +69,7 @@ def stream_answers(
     *,
     before: Callable[[str], None],
     after: Callable[[Generation], None],
+    tell: Tell = lambda text: None,
 ) -> None:
     """Answer one text after another, each piece by piece.
 
@@ -64,16 +78,23 @@ def stream_answers(
         on_text: called with each piece of an answer, as it comes.
         before: called with a text, before its answer.
         after: called with the whole answer.
+        tell: called with what the user is to know.
 
     Raises:
         UserError: model, adapter or skill are wrong.
     """
     engine, skill = _open(request)
     tools = _tools(request)
-    for text in request.texts:
+    prompts = [engine.prompt(_messages(request, skill, text), tools) for text in request.texts]
+    _settle(engine, prompts[:1], request, tell)
+    for text, prompt in zip(request.texts, prompts, strict=True):
         before(text)
-        prompt = engine.prompt(_messages(request, skill, text), tools)
         after(engine.stream(prompt, _decoding(request, skill), on_text))
+
+
+def _settle(engine: Engine, prompts: Sequence[Prompt], request: Request, tell: Tell) -> None:
+    if note := threads.settle(engine, prompts, request.threads):
+        tell(note)
 
 
 def _open(request: Request) -> tuple[Engine, Skill | None]:

@@ -302,6 +302,11 @@ def use_threads(number: int | None) -> None:
             f"{_MOST_THREADS:,}, or leave it out."
         )
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(number)
+    set_threads(number)
+
+
+def set_threads(number: int) -> None:
+    """Have what is loaded in this process compute with so many threads on a CPU from now on."""
     library = blas.handle()
     if library is not None:
         library.openblas_set_num_threads(number)

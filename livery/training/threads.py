@@ -46,7 +46,7 @@ class Chosen:
     threads: int
     seconds: dict[int, float]
 
-    def describe(self) -> str:
+    def describe(self, of: str = "a micro-batch") -> str:
         """For people: "2 threads (0.41 s a micro-batch; 1: 0.78 s)"."""
         name = "thread" if self.threads == 1 else "threads"
         others = "; ".join(
@@ -55,7 +55,7 @@ class Chosen:
             if number != self.threads
         )
         return (
-            f"{self.threads} {name} ({self.seconds[self.threads]:.2g} s a micro-batch"
+            f"{self.threads} {name} ({self.seconds[self.threads]:.2g} s {of}"
             f"{f'; {others}' if others else ''})"
         )
 

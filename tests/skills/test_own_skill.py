@@ -96,8 +96,11 @@ def test_the_example_from_data_to_report(
 
     again = ["run", skill, "--max-steps", "3", "--output-dir", "adapters/run", "--target", "0"]
     again += ["--model", str(model)]
-    assert cli.run(again) == 0, capsys.readouterr().err
-    assert "train.jsonl.edited" not in capsys.readouterr().err
+    capsys.readouterr()
+    assert cli.run([*again, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["adapter"] == "adapters/run", "nothing else on standard output"
+    assert "train.jsonl.edited" not in said.err
     assert cli.run([*again, "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
     assert all(stage["skipped"] for stage in stages.values())
