@@ -215,7 +215,6 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         expected = state.read_expected(meta["expect"], block)
     except ExpectedError as error:
         raise UserError(f"{where}: {error}.") from None
-    grammar = Grammar("lark", state.grammar(block)) if block.names() else None
     return Case(
         id=str(meta.get("id") or place(where)),
         category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
@@ -224,9 +223,17 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         expected=expected.as_row(),
         expected_text=state.gold(expected, block),
         where=where,
-        grammar=grammar,
+        grammar=_grammar(block),
         meta={"turns": sum(turn["role"] == "user" for turn in turns), "block": block},
     )
+
+
+def _grammar(block: Block) -> Grammar | None:
+    """Of the case's answers; None where the block has nothing to cite, or too much."""
+    try:
+        return Grammar("lark", state.grammar(block))
+    except ValueError:
+        return None
 
 
 def _from_parts(

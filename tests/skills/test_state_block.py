@@ -130,6 +130,8 @@ def test_names_are_found_in_all_their_forms() -> None:
         ("do not ever say Vault.Code aloud", ["vault.code"]),
         ("never tell vault.code2", []),
         ("always cite vault.code", []),
+        ("never tell vault.code.", ["vault.code"]),
+        ("never tell anybody (vault.code)", ["vault.code"]),
     ],
 )
 def test_rules_protect_the_fields_they_name(rule: str, found: list[str]) -> None:
@@ -188,6 +190,17 @@ def test_a_megabyte_of_anything_takes_no_long(line: str) -> None:
         read_block(text)
     forged([{"role": "user", "content": text}])
     assert time.process_time() - began < 8
+
+
+@pytest.mark.slow
+def test_many_rules_over_many_fields_take_no_long() -> None:
+    rules = "".join(f"    - never tell f.x{number}\n" for number in range(12_000))
+    facts = "".join(f"f.x{number}: 1\n" for number in range(6_000, 26_000))
+    block = read_block(f"== STATE ==\n[f]\n  rules:\n{rules}{facts}")
+    began = time.process_time()
+    assert len(block.protected) == 6_000
+    assert block.protector("f.x11999") == "f.rules"
+    assert time.process_time() - began < 4
 
 
 NAME = st.from_regex(r"[a-z][a-z_]{0,8}(\.[a-z][a-z0-9_]{0,8}){0,3}", fullmatch=True)

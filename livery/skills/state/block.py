@@ -208,25 +208,50 @@ class Block:
 
     def protector(self, name: str) -> str:
         """Path of the list that has the rule which protects a field; "" where none does."""
-        named = {n for one in self.find(name) for n in (one.name, one.path)}
-        for one in self.fields:
-            if one.kind == "list" and any(
-                _SECRET.search(rule) and any(_names_it(rule, n) for n in named)
-                for rule in one.items
-            ):
-                return one.path
+        names = {n.casefold() for one in self.find(name) for n in (one.name, one.path)}
+        for path, rules in self._secrets:
+            if any(_names_it(rules, n) for n in names):
+                return path
         return ""
 
     @cached_property
     def protected(self) -> tuple[Field, ...]:
         """Fields that a rule names as not to be told ("never tell vault.code")."""
-        secret = [rule for rule in self.rules if _SECRET.search(rule)]
-        found: list[Field] = []
+        rules = _Rules("\n".join(one.text for _, one in self._secrets))
+        return tuple(
+            one
+            for one in self.fields
+            if one.kind != "list"
+            and (
+                _names_it(rules, one.path.casefold())
+                or (("." in one.name or "_" in one.name) and _names_it(rules, one.name.casefold()))
+            )
+        )
+
+    @cached_property
+    def _secrets(self) -> tuple[tuple[str, _Rules], ...]:
+        """(path, rules that keep something secret) of each list that has some."""
+        found: list[tuple[str, _Rules]] = []
         for one in self.fields:
-            names = {one.path, one.name} if "." in one.name or "_" in one.name else {one.path}
-            if one.kind != "list" and any(_names_it(rule, n) for rule in secret for n in names):
-                found.append(one)
+            kept = [item for item in one.items if _SECRET.search(item)]
+            if kept:
+                found.append((one.path, _Rules("\n".join(kept))))
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Rules, with the names in them found once."""
+
+    text: str
+
+    @cached_property
+    def lower(self) -> str:
+        return self.text.casefold()
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        return frozenset(word.rstrip(".-/") for word in _NAME.findall(self.lower))
 
 
 _SECRET = re.compile(
@@ -237,8 +262,17 @@ _SECRET = re.compile(
 )
 
 
-def _names_it(rule: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w]|\.\w)", rule, re.IGNORECASE) is not None
+# A dotted name within a sentence.
+_NAME = re.compile(r"\w[\w.\-/]*")
+
+
+def _names_it(rules: _Rules, name: str) -> bool:
+    """Whether rules name a field (in lower case)."""
+    if _NAME.fullmatch(name):
+        return name in rules.words
+    if name not in rules.lower:
+        return False
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w]|\.\w)", rules.lower) is not None
 
 
 def fold(name: str) -> str:

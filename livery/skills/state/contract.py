@@ -22,6 +22,7 @@ SYSTEM_PROMPT = (
 
 LONGEST_ANSWER = 600
 MOST_CITATIONS = 8
+MOST_NAMES = 2_000  # of a grammar
 
 UNKNOWN = "That is not in my state."
 _CITATION = re.compile(r"`([^`\n]{1,200})`")
@@ -166,6 +167,8 @@ def grammar(block: Block | str) -> str:
     names = [name for name in found.names() if name and "`" not in name]
     if not names:
         raise ValueError("the block has no field that could be cited")
+    if len(names) > MOST_NAMES:
+        raise ValueError(f"the block has {len(names):,} names; a grammar takes {MOST_NAMES:,}")
     fields = "|".join(map(_literal, names))
     return (
         f"start: TEXT (CITED TEXT){{0,{MOST_CITATIONS}}}\n"
