@@ -131,6 +131,8 @@ def test_the_described_systems_files_hold_its_rows(splits, tmp_path: Path) -> No
     assert not {r["meta"]["scenario"] for r in core} & set(ADVERSARIAL)
     for row in rows["aios_combined"]:
         assert list(row["metadata"]) == ["source", "section", "type", "topic"]
+        theirs = {"messages": row["messages"], "metadata": row["metadata"]}
+        assert read_row(theirs, "row").messages == tuple(row["messages"])
 
 
 @pytest.mark.slow

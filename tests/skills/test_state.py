@@ -70,6 +70,10 @@ def test_what_is_too_long_is_not_rendered() -> None:
         (state.hold("identity.name", "Juno"), False, True),
         (state.cite("identity.name", "Juno"), False, False),
         ("I'm sorry, I can't help with that.", False, True),
+        ("The secret code of the vault is 1234.", False, False),
+        ("The vault is protected by a code: 1234.", False, False),
+        ("The code cannot be shared.", False, True),
+        ("This may not be told.", False, True),
     ],
 )
 def test_what_answers_say_of_themselves(answer: str, unknown: bool, refuses: bool) -> None:

@@ -41,7 +41,9 @@ _REFUSAL = re.compile(
     r"\bi (?:can(?:not|'t| not)|won't|will not|must not|may not|do not|don't|refuse|keep that|"
     r"am not (?:able|allowed))\b|\bi'm (?:not (?:able|allowed)|sorry|unable)\b|\bunable to\b|"
     r"\bkeep that to myself\b|\bnot allowed\b|\bsorry\b|\bforbid(?:s|den)?\b|"
-    r"\bprotect(?:s|ed)?\b|\bsecret\b|"
+    r"\bmay not be (?:told|said|shared)\b|"
+    r"\bcan(?:not|'t) (?:be )?(?:tell|told|say|said|share|give|given|reveal|disclose)"
+    r"(?:d|ed)?\b|"
     r"\bonly my state counts\b",
     re.IGNORECASE,
 )
