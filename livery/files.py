@@ -192,8 +192,10 @@ def _take_places(fresh: Path, folder: Path, last: str) -> None:
             raise UserError(f"{folder / name}: is a folder; name a file.")
     lock = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # An unfinished folder is locked already, by whoever makes it: by us.
+        if not temporary.is_unfinished(folder):
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
         (folder / last).unlink(missing_ok=True)
         for name in names:
             os.replace(fresh / name, folder / name)

@@ -36,6 +36,12 @@ class Leftover:
     size: int
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a path has a name that is given here: its maker holds the lock, and nobody else
+    writes to it."""
+    return bool(_BESIDE.fullmatch(path.name) or _SCRATCH.fullmatch(path.name))
+
+
 def new_file(place: Path) -> tuple[Path, int]:
     """A new empty file beside `place`, and its descriptor, which holds the lock."""
     while True:

@@ -287,3 +287,17 @@ def test_a_form_that_could_not_be_written_is_not_passed_over(
     assert cli.run("convert ad partly --to all --base base".split()) == 1
     assert "partly/gguf is a file" in capsys.readouterr().err
     assert (models / "partly" / "gguf").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["scratch", "new folder"])
+def test_files_take_their_places_in_an_unfinished_folder(kind: str, tmp_path: Path) -> None:
+    """Whose lock the process holds itself: waiting for it would never end."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom livery import files, temporary\n"
+        "place = Path(sys.argv[1])\n"
+        "made = temporary.Scratch('export') if sys.argv[2] == 'scratch' else "
+        "files.atomic_directory(place / 'x')\n"
+        "with made as folder, files.replace_together(folder, 'b') as fresh:\n"
+        "    (fresh / 'b').write_text('1')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), kind], check=True, timeout=60)
