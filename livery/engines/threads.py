@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from livery.engines.engine import Decoding, Engine, Prompt
 from livery.errors import counted
 from livery.machine import physical_cores, set_threads
-from livery.training.threads import asked_by_environment, choose
 
 PROMPTS = 8  # that are measured
 _TOKENS = 2  # of each answer
@@ -27,6 +26,8 @@ def settle(engine: Engine, prompts: Sequence[Prompt], asked: int | None = None) 
         What to tell the user; "" where it was asked for, there is no choice, or no difference worth
         measuring.
     """
+    from livery.training.threads import asked_by_environment, choose  # numpy, which --help skips
+
     facts = engine.facts()
     if asked or not prompts or facts.engine not in _MEASURED or facts.device != "cpu":
         return ""
