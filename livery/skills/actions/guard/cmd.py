@@ -13,7 +13,7 @@ def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
     plain = re.sub(
         r"%(\w+)(?::[^%]*)?%", lambda found: _VALUES.get(found[1].lower(), "\ue000"), plain
     )
-    for part in _parts(plain):
+    for part, piped in _parts(plain):
         words: list[str] = []
         tokens = re.findall(r'(?:"[^"]*"?|[^\s"<>]|(?<=\s)[<>]+&?\d?)+|[<>]+', part)
         target = ""
@@ -41,7 +41,7 @@ def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
             words[0] = re.sub(
                 r"^(cd|md|rd|del|dir|type|copy|echo)([\\./].*)", r"\1", words[0], flags=re.I
             )
-            scan.judge(words, stdin)
+            scan.judge(words, Stream(None, "network") if piped else stdin)
 
 
 _VALUES = {
@@ -61,14 +61,17 @@ def _after_test(words: list[str]) -> int:
     return next((n + 1 for n, word in enumerate(words) if "==" in word), min(4, len(words)))
 
 
-def _parts(text: str) -> list[str]:
-    parts, current, quoted = [], "", False
-    for sign in text:
+def _parts(text: str) -> list[tuple[str, bool]]:
+    """The commands, and whether each reads what the one before it prints."""
+    parts: list[tuple[str, bool]] = []
+    current, quoted, piped = "", False, False
+    for position, sign in enumerate(text):
         if sign == '"':
             quoted = not quoted
         if sign in "&|\n" and not quoted and not current.endswith(">"):
-            parts.append(current)
-            current = ""
+            parts.append((current.strip(), piped))
+            around = text[max(position - 1, 0) : position + 2]
+            current, piped = "", sign == "|" and "||" not in around
         else:
             current += sign
-    return [part.strip() for part in [*parts, current] if part.strip()]
+    return [(part, piped) for part, piped in [*parts, (current.strip(), piped)] if part]

@@ -134,8 +134,9 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         and spec.operands.name in ("delete", "move", "write", "modes")
         and not any(value for _, value in args.flags)
     ):
-        found = call.stdin.found or (UNKNOWN,)
-        args.operands = [f"{path}/{UNKNOWN}" if path != UNKNOWN else path for path in found]
+        args.operands = list(call.stdin.found) or [UNKNOWN]
+        if call.stdin.text is not None:
+            args.operands = call.stdin.text.splitlines() or [UNKNOWN]
     count = len(args.operands)
     for number, word in enumerate(args.operands):
         role = spec.operands

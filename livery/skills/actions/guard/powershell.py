@@ -61,6 +61,7 @@ _PLAIN_METHODS = frozenset(
     "getlength clone totitlecase today gethostname isinrole getcurrent writeline write "
     "readallText gethostaddresses gethostentry tostring".lower().split()
 )
+_GET_COMMAND = re.compile(r"\(\s*(?:gcm|get-command)\s+['\"]?([\w-]+)['\"]?\s*\)", re.I)
 _READING = re.compile(
     r"(?:system\.)?io\.(?:file|directory|path|fileinfo|directoryinfo|driveinfo)", re.I
 )
@@ -73,6 +74,8 @@ def _parser() -> tree_sitter.Parser:
 
 def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
     """Judge PowerShell code. Code that does not parse is high at least."""
+    if all(line.strip() == "" or line.lstrip().startswith("#") for line in text.splitlines()):
+        return
     source = text.encode("utf-8", "replace")
     tree = _parser().parse(source)
     if tree.root_node.has_error:
@@ -88,6 +91,7 @@ def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
 def _mended(text: str) -> str:
     """What the grammar refuses and PowerShell takes: bare lists (`Select-Object A, B`)."""
     text = re.sub(r"(?<=[\s=,(])(\$\{?[\w:]+\}?[\\/.][^\s;|,)'\"(]*)", r'"\1"', text)
+    text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)[kmgtp]b\b", r"\1", text, flags=re.I)
     made, quote, depth = "", "", 0
     for position, sign in enumerate(text):
         if quote:
@@ -141,6 +145,8 @@ class _Walker:
             "trap_statement",
         ):
             with self.scan.perhaps():
+                if kind == "foreach_statement":
+                    self.each(node)
                 self.children(node)
         elif kind == "comment":
             return
@@ -151,6 +157,15 @@ class _Walker:
             self.redirection(node)
         else:
             self.children(node)
+
+    def each(self, node: Node) -> None:
+        """foreach ($x in …): the variable has what is listed, where that is one known text."""
+        variable = next((c for c in node.named_children if c.type == "variable"), None)
+        listed = next((c for c in node.named_children if c.type == "pipeline"), None)
+        if variable is not None and listed is not None:
+            value = self.value(listed)
+            if not any(mark in value for mark in MARKS if mark != HOME):
+                self.scan.state.variables[self.text(variable).strip("${}").lower()] = value
 
     def children(self, node: Node) -> None:
         self.scan.tick()
@@ -182,7 +197,8 @@ class _Walker:
             self.walk(child, stdin)
             effects = [f.effect for f in self.scan.findings[start:] if f.effect is not None]
             network = any(effect.kind == "network" for effect in effects)
-            found = self.listed(child) or (stdin.found if stdin else ())
+            passed = tuple(p.replace("/*", f"/{UNKNOWN}") for p in stdin.found) if stdin else ()
+            found = self.listed(child) or passed
             stdin = Stream(text, "network" if network else stdin.origin if stdin else "", found)
 
     def listed(self, node: Node) -> tuple[str, ...]:
@@ -199,7 +215,7 @@ class _Walker:
             return ()
         elements = next((c for c in node.named_children if c.type == "command_elements"), None)
         if elements is None:
-            return (".",)
+            return ("./*",)
         paths: list[str] = []
         count = len(self.scan.findings)
         given = self.elements(elements)
@@ -213,9 +229,10 @@ class _Walker:
                 "-depth",
             ):
                 paths.append(word)
-        return tuple(
-            p.replace("\\", "/").rpartition("/")[0] or "." if "*" in p else p for p in paths
-        ) or (".",)
+        filtered = any(re.match(r"-(?:f|i|ex)", word, re.I) for word in given)
+        rest = UNKNOWN if filtered or any("*" in path for path in paths) else "*"
+        folders = [p.replace("\\", "/").rpartition("/")[0] or "." if "*" in p else p for p in paths]
+        return tuple(f"{folder}/{rest}" for folder in folders or ["."])
 
     def command(self, node: Node, stdin: Stream | None) -> None:
         """A command with its words."""
@@ -354,10 +371,16 @@ class _Walker:
                 return chr(int(number, 0) if number.lower().startswith("0x") else int(number))
             return number
         if kind == "parenthesized_expression":
+            named = _GET_COMMAND.fullmatch(self.text(node))
+            if named:
+                return named[1]
             inner = node.named_children[0] if node.named_children else node
             return OUTPUT if _has_command(inner) else self.value(inner)
-        if kind in ("sub_expression", "script_block_expression"):
+        if kind == "script_block_expression":
             return OUTPUT
+        if kind == "sub_expression":
+            inner = node.named_children[0] if node.named_children else node
+            return OUTPUT if _has_command(node) or inner is node else self.value(inner)
         if kind == "member_access":
             return UNKNOWN if not _has_command(node) else OUTPUT
         if kind == "invokation_expression":

@@ -328,4 +328,4 @@ class Scan:
 
 
 def _name(path: str) -> str:
-    return path.removeprefix("./")
+    return path.replace("\\", "/").removeprefix("./").lower()

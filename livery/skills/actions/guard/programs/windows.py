@@ -85,6 +85,8 @@ def lolbin(scan: Scan, call: Call, args: Args) -> bool:
         and not re.search(r"\bcall\b|\bdelete\b|\bcreate\b", lowered)
     ):
         return True
+    if call.name == "rundll32" and re.fullmatch(r"user32\.dll[,\s]\s*lockworkstation", lowered):
+        return True
     if call.name == "schtasks" and "/query" in lowered:
         return True
     if call.name == "wmic" and re.search(r"shadowcopy\s+delete", lowered):
@@ -337,6 +339,7 @@ def webrequest(scan: Scan, call: Call, args: Args) -> bool:
             position += 1
         if name == "o" or (len(name) > 1 and "outfile".startswith(name)):
             scan.use("write", value, command=call.command)
+            scan.wrote(value, None, "network")
         elif "infile".startswith(name):
             scan.use("read", value, command=call.command)
             sends = True
@@ -362,7 +365,7 @@ def start_process(scan: Scan, call: Call, args: Args) -> bool:
     while position < len(words):
         word = words[position]
         position += 1
-        if not word.startswith("-") or len(word) < 2:
+        if not word.startswith("-") or len(word) < 2 or " " in word:
             (given if program else program).append(word)
             continue
         name, glued, value = word.lower()[1:].partition(":")
