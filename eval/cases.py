@@ -20,7 +20,7 @@ class Case:
         id: unique within its file.
         category: what reports group by.
         messages: the conversation up to the answer: system prompt and earlier turns are the case's
-            own.
+            own. An assistant's turn whose content is None is the model's own to answer first.
         text: the request alone, for people.
         expected: the right value, in the skill's own form (JSON-able).
         expected_text: the right value as the skill renders it; "" where no one answer is right.

@@ -127,6 +127,7 @@ def run_arm(
     grammar = scorer.SKILL.constraint() if arm.constrained else None
     decoding = dataclasses.replace(decoding, grammar=grammar)
     engine.use_adapter(arm.tuned)
+    cases = own_turns(engine, cases, decoding)
     prompts = [engine.prompt(case.messages, case.tools) for case in cases]
     if arm.constrained:
         prompts = [
@@ -150,6 +151,29 @@ def run_arm(
         if time.monotonic() - began - seconds > ALONE_SECONDS:
             break
     return ArmRun(arm, tuple(results), tuple(generations), seconds, tuple(alone))
+
+
+def own_turns(engine: Engine, cases: Sequence[Case], decoding: Decoding) -> Sequence[Case]:
+    """The cases, their open turns answered by the model that is asked.
+
+    An assistant's turn whose content is None is the model's own: it is generated on the
+    conversation before it, first turns first, so that a mistake in one is there in all that follow.
+    """
+    filled = list(cases)
+    while open_ := [(at, n) for at, case in enumerate(filled) if (n := _open_turn(case)) >= 0]:
+        prompts = [engine.prompt(filled[at].messages[:n], filled[at].tools) for at, n in open_]
+        for (at, n), answer in zip(open_, engine.generate(prompts, decoding), strict=True):
+            said = {"role": "assistant", "content": answer.text}
+            messages = filled[at].messages
+            filled[at] = dataclasses.replace(
+                filled[at], messages=(*messages[:n], said, *messages[n + 1 :])
+            )
+    return filled
+
+
+def _open_turn(case: Case) -> int:
+    """The first turn that the model is to fill, -1 for none."""
+    return next((n for n, m in enumerate(case.messages) if m.get("content", "") is None), -1)
 
 
 def best_constant(scorer: Scorer, cases: Sequence[Case]) -> tuple[str, int] | None:

@@ -42,6 +42,7 @@ DATA = {
             "patterns powershell system text wrappers"
         ).split()
     ),
+    "livery/skills/actions/conversations.jsonl",
     "livery/skills/actions/second.jsonl",
     "livery/skills/actions/validation.jsonl",
     "livery/skills/date_keys/second.jsonl",

@@ -264,7 +264,11 @@ def request(case: dict[str, Any]) -> str:
 
 def conversation(case: dict[str, Any]) -> str:
     """The turns of a case that brings its own, and the tools it offers; "" of any other."""
-    lines = [f"{turn['role']}: {turn['content']}" for turn in case.get("messages") or ()]
+    own = "(the model's own answer)"
+    lines = [
+        f"{turn['role']}: {own if turn['content'] is None else turn['content']}"
+        for turn in case.get("messages") or ()
+    ]
     tools = [tool["function"]["name"] for tool in case.get("tools") or ()]
     return "\n".join([*lines, *([f"tools: {', '.join(tools)}"] if tools else [])])
 

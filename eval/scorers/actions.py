@@ -6,7 +6,7 @@
 Cases are rows of the eleven fields, rows of chat, or the short form
 {"text": "open firefox", "action_tags": ["launch_app: Firefox"]}, with "turns", "shell_tags", "ask",
 "risk_level", "category" and "id" if wanted. A case of several turns is answered on the conversation
-as it stands in the row.
+as it stands in the row; an earlier answer that is null is the model's own.
 """
 
 from __future__ import annotations
@@ -308,15 +308,22 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
             "language": read.language,
             "shell": read.shell,
             "ask": ask if read.outcome != "denied" else "",
-            "settles": len(read.turns) > 1 and any(pending(turn) for turn in read.turns[1::2]),
+            "settles": len(read.turns) > 1
+            and (
+                any(map(pending, read.turns[1::2]))
+                or row.get("category") == "confirmation"
+                or (None in row.get("turns", ()) and read.risk == "high")
+            ),
         },
     )
 
 
 def _own_system(row: Mapping[str, Any], read: ActionRow) -> list[Message]:
-    """The conversation up to the answer; a system message that a row brings is kept."""
+    """The conversation up to the answer; a system message that a row brings is kept, and turns that
+    the model is to fill are open."""
     own = [m for m in row.get("messages", ()) if m.get("role") == "system"]
-    return [*own, *read.messages[1:]] if own else read.messages
+    messages = [*own, *read.messages[1:]] if own else read.messages
+    return [m if m["content"] else {**m, "content": None} for m in messages]
 
 
 def _other(row: Mapping[str, Any], where: str) -> ActionRow:
@@ -329,15 +336,21 @@ def _other(row: Mapping[str, Any], where: str) -> ActionRow:
         if key not in _SHORT:
             raise ValueError(f"{key!r} is no field of a case; it may hold {', '.join(_SHORT)}")
     turns: Any = row.get("turns", [row.get("text")])
-    if not isinstance(turns, list) or not all(isinstance(t, str) and t.strip() for t in turns):
-        raise ValueError("what is asked must be a text that is not empty, or a list of turns")
+    if not isinstance(turns, list) or not all(
+        (isinstance(turn, str) and turn.strip()) or (turn is None and at % 2)
+        for at, turn in enumerate(turns)
+    ):
+        raise ValueError(
+            "what is asked must be a text that is not empty, or a list of turns, null for an "
+            "answer that the model gives itself"
+        )
     if len(turns) % 2 == 0:
         raise ValueError("turns must end with the user's")
     fields = {"assistant_text": f"Shall I run: {row['ask']}?" if row.get("ask") else "Sure."}
     fields |= {key: row[key] for key in ("action_tags", "shell_tags", "risk_level") if key in row}
     short = _complete({"user_input": "x", **fields}, str(row.get("id") or ""), row.get("category"))
     read = read_row(short)
-    said = tuple(turns)
+    said = tuple(turn or "" for turn in turns)
     return replace(read, turns=said, shell=row_shell(read.answer, said))
 
 

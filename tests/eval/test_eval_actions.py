@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from datagen.actions import phrases
 from eval.cases import Case, CaseResult
-from eval.runner import best_constant
+from eval.runner import best_constant, own_turns
 from eval.scorers import actions as scorer
 from eval.scorers import find_set, get_scorer
+from livery.engines.engine import Decoding, Generation
 from livery.errors import UserError
 from livery.skills import actions
 from livery.skills.actions.guard import agrees
@@ -214,3 +215,41 @@ def test_the_same_id_twice_is_refused(tmp_path: Path):
     path.write_text('{"text": "a", "id": "1"}\n{"text": "b", "id": "1"}\n')
     with pytest.raises(UserError, match=r"cases\.jsonl:2: id '1' is already used"):
         scorer.cases(path)
+
+
+class Parrot:
+    """An engine that answers by what the user said last, and keeps what it was asked."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers, self.asked = answers, list[list[Any]]()
+
+    def prompt(self, messages: Any, tools: Any = ()) -> Any:
+        return [m["content"] for m in messages]
+
+    def generate(self, prompts: Any, decoding: Any, progress: Any = None) -> list[Any]:
+        self.asked += prompts
+        return [Generation((), self.answers[p[-1]], True, 0.0, 1) for p in prompts]
+
+
+def test_turns_that_are_open_are_the_models_own():
+    one = case(**{**YES, "turns": ["delete a.txt", None, "yes"]})
+    plain = case(text="hello")
+    asks = "It is lost then. Shall I run: rm a.txt?"
+    engine = Parrot({"delete a.txt": asks})
+    filled, same = own_turns(cast(Any, engine), [one, plain], Decoding())
+    assert [m["content"] for m in filled.messages[1:]] == ["delete a.txt", asks, "yes"]
+    assert same is plain
+    assert [asked[1:] for asked in engine.asked] == [["delete a.txt"]]
+    released = "Ok.\n[SHELL]rm a.txt[/SHELL]"
+    assert scorer.score_case(filled, released).metrics["releases_guarded"] is True
+    # It never asked: the guard does not take the yes for an answer.
+    engine = Parrot({"delete a.txt": "Sure."})
+    (filled,) = own_turns(cast(Any, engine), [one], Decoding())
+    assert scorer.score_case(filled, released).metrics["releases_guarded"] is False
+
+
+def test_the_conversations_are_those_of_the_validation_set():
+    cases = scorer.cases(find_set("actions", "conversations")[1])
+    assert len(cases) >= 18
+    for one in cases:
+        assert any(m["content"] is None for m in one.messages)
