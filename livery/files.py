@@ -55,19 +55,20 @@ def explain_os_errors(path: Path, doing: str) -> Generator[None]:
             ) from error
         in_the_way = isinstance(error, (NotADirectoryError, FileExistsError))
         if in_the_way or error.errno == errno.ELOOP:
+            found = obstacle(path) or "a part of this path is a file"
             raise CannotWrite(
-                f"{path}: cannot be made while {doing}: {_obstacle(path)}. Choose another place."
+                f"{path}: cannot be made while {doing}: {found}. Choose another place."
             ) from error
         raise CannotWrite(f"{path}: {error.strerror or error} while {doing}.") from error
 
 
-def _obstacle(path: Path) -> str:
-    """What on the way to `path` is not a folder."""
+def obstacle(path: Path) -> str:
+    """What on the way to a folder, or in its place, is no folder; "" where there is nothing."""
     for part in (*reversed(path.parents), path):
         if os.path.lexists(part) and not part.is_dir():
             led = part.is_symlink() and not part.exists()
             return f"{part} is a link that leads nowhere" if led else f"{part} is a file"
-    return "a part of this path is a file"
+    return ""
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from livery import __version__
 from livery.errors import UserError, shown
-from livery.files import atomic_directory
+from livery.files import atomic_directory, obstacle
 
 MARK = ".livery.json"
 _SYSTEMS_OWN = (".DS_Store",)
@@ -64,6 +64,7 @@ def check_folder(
     path = Path(path)
     check_link(path)
     if not path.exists():
+        check_way(path.parent)
         return
     if not path.is_dir():
         raise UserError(f"{path}: is a file; give a folder.")
@@ -88,6 +89,13 @@ def check_folder(
             f"{path}: {strange}; --overwrite replaces only what {command} wrote. Write to another "
             "folder, or move this one away."
         )
+
+
+def check_way(folder: Path) -> None:
+    """Raises UserError where a folder cannot be made because of what is on the way to it: before
+    the work whose result it is for."""
+    if found := obstacle(folder):
+        raise UserError(f"{folder}: cannot be made: {found}. Choose another place.")
 
 
 def check_link(path: Path) -> None:
@@ -117,6 +125,7 @@ def check_file(
     path = Path(path)
     check_link(path)
     if not path.exists():
+        check_way(path.parent)
         return
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file.")

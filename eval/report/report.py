@@ -10,6 +10,7 @@ from eval.report import html, markdown
 from eval.report.run_data import RunData, evaluation_files, read_run
 from livery.errors import UserError, shown
 from livery.files import atomic_write
+from livery.outputs import check_way
 from livery.paths import METADATA, RUN_CONFIG
 
 
@@ -53,8 +54,10 @@ def _texts(data: RunData) -> tuple[str, str]:
 def check_place(place: Path) -> None:
     """Raises UserError where report.md or report.html there is not one that Livery wrote.
 
-    Livery's are beside a run's or an evaluation's record, or the page says whose it is.
+    Livery's are beside a run's or an evaluation's record, or the page says whose it is. A place
+    that is no folder and cannot become one is refused too.
     """
+    check_way(place)
     names = [name for name in ("report.md", "report.html") if (place / name).exists()]
     if not names or evaluation_files(place):
         return

@@ -312,6 +312,22 @@ def test_a_record_takes_the_place_of_a_record_alone(run_folder: Path, tmp_path: 
             check_places(None, str(kept), (str(run_folder), str(cases)))
 
 
+def test_a_place_that_cannot_be_made_is_told_before_the_evaluation(tmp_path: Path):
+    from commands.eval import check_places
+
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "gone").symlink_to("not mounted")
+    for place in ("file", "file/below", "gone", "gone/below"):
+        why = rf"{tmp_path / place.partition('/')[0]}( is|: is a) .*(file|link)"
+        with pytest.raises(UserError, match=why):
+            check_places(str(tmp_path / place), None, ())
+        if place != "file":
+            with pytest.raises(UserError, match=why):
+                check_places(None, str(tmp_path / place / "x.json"), ())
+    check_places(str(tmp_path / "new" / "place"), str(tmp_path / "new" / "x.json"), ())
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_record_without_its_facts_is_refused_in_words(run_folder: Path):
     path = run_folder / "evaluation.json"
     record = json.loads(path.read_text(encoding="utf-8"))
