@@ -145,7 +145,7 @@ def _add_file(add: Callable[[bytes], object], file: Path) -> None:
             )
         else:
             starts = sorted(entry.start for entry in open_tensors(file).entries.values())
-        ends = [*starts[1:], size]
+        ends = [*starts[1:], size] if starts else []
         handle.seek(0)
         head = starts[0] if starts else size
         while head > 0 and (block := handle.read(min(head, 1 << 20))):

@@ -209,6 +209,16 @@ def base_folder(folder: Path, last: int = 0) -> Path:
     return folder
 
 
+def test_the_digest_of_a_file_without_tensors(tmp_path: Path) -> None:
+    header = b"{}      "
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    digests = {base_digest(tmp_path)}
+    for fields in ({}, {"general.name": "x"}):
+        write_gguf(tmp_path / "m.gguf", fields, {}, {})
+        digests.add(base_digest(tmp_path / "m.gguf"))
+    assert len(digests) == 3
+
+
 def test_a_base_whose_last_tensor_was_changed_is_another(tmp_path: Path) -> None:
     digest = base_digest(base_folder(tmp_path / "base"))
     assert base_digest(base_folder(tmp_path / "base")) == digest
