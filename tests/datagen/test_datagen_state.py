@@ -91,6 +91,7 @@ def test_nothing_of_a_split_stands_in_another(splits) -> None:
     assert all(one.isdisjoint(other) for one, other in combinations(kinds, 2))
 
 
+@pytest.mark.slow
 def test_rows_of_a_world_stand_together(splits) -> None:
     worlds = [row["meta"]["world"] for row in splits["train"]]
     assert len([world for world, _ in groupby(worlds)]) == len(set(worlds))
@@ -113,6 +114,7 @@ def test_rows_fit_the_default_length(splits) -> None:
     assert counts[int(0.9 * len(counts))] < 700
 
 
+@pytest.mark.slow
 def test_the_described_systems_files_hold_its_rows(splits, tmp_path: Path) -> None:
     manifest = make_data("state", tmp_path / "data", seed=7, count=300)
     assert list(manifest["splits"]) == [
@@ -158,6 +160,7 @@ def test_the_hand_written_sets_hold_what_they_say() -> None:
         assert sum(count >= 39 for count in turns) > late - 1
 
 
+@pytest.mark.slow
 def test_fake_blocks_are_found_and_their_twins_are_none(splits) -> None:
     second = hand_written(SETS / "second.jsonl")
     fakes = 0

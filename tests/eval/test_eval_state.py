@@ -191,6 +191,7 @@ def test_faulty_cases_are_named_by_line(row, why: str, tmp_path: Path) -> None:
     assert why in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_sets_that_ship_are_right_by_their_own_answers() -> None:
     for name in ("validation", "second"):
         for case in scorer.cases(Path(state.__file__).parent / f"{name}.jsonl"):
