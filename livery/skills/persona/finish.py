@@ -42,7 +42,7 @@ _ABBREVIATED = re.compile(
 def tone_of(answer: str) -> Tone:
     """What kind of answer it is by its words: a failure told, a question back, or else chat."""
     plain = masked(answer).replace("’", "'").strip()
-    if _CLARIFY.match(_bare(plain)):
+    if _CLARIFY.match(_unaddressed(plain, "").strip()):
         return "clarification"
     return "error" if _ERROR.search(plain) else "chat"
 
@@ -67,6 +67,8 @@ def finish(
     tone = tone or tone_of(answer)
     text = answer.strip()
     addressed = bool(address) and tone == "chat" and is_short(text)
+    if tone != "chat":
+        text = _calm(text)
     text = (_addressed if addressed else _unaddressed)(text, address).strip()
     if tone != "chat":
         text = _calm(text)
@@ -88,18 +90,28 @@ def _addressed(text: str, address: str) -> str:
     found = vocatives(text, address)
     if not found:
         return _with_address(text, address)
-    first, *others = found
-    for vocative in reversed(others):
-        text = _without(text, vocative)
+    while len(found) > 1:
+        text, before = _without(text, found[-1]), text
+        if not (left := vocatives(text, address)):
+            return _with_address(text, address)
+        if text == before:
+            break
+        found = left
+    first = found[0]
     right = address
+    if first.leads and address not in (SIR, MADAM, first.form):
+        return _with_address(_without(text, first), address)
     if first.leads and address in (SIR, MADAM):
         right = address.capitalize()
     return text[: first.word] + right + text[first.past :]
 
 
 def _unaddressed(text: str, address: str) -> str:
-    for vocative in reversed(vocatives(text, address)):
-        text = _without(text, vocative)
+    while found := vocatives(text, address):
+        left = _without(text, found[-1])
+        if left == text:
+            break
+        text = left
     return text
 
 
@@ -110,13 +122,9 @@ def _without(text: str, vocative: Vocative) -> str:
         return text
     if vocative.leads and masked(text)[vocative.end : vocative.end + 1].islower():
         after = after[:1].upper() + after[1:]
+    if glued := re.match(r"[.,:;!?…]+(?=[^\s.,:;!?…)\"”’])", after):  # "1,sir,200" is no 1,200
+        after = f"{glued[0]} {after[glued.end() :]}"
     return before + after
-
-
-def _bare(plain: str) -> str:
-    for vocative in reversed(vocatives(plain)):
-        plain = _without(plain, vocative)
-    return plain.strip()
 
 
 def _with_address(text: str, address: str) -> str:
@@ -132,7 +140,8 @@ def _with_address(text: str, address: str) -> str:
         emphasis = re.search(r"[*_|<>\[\]]", before)
         if not ordinary or listed or emphasis or re.fullmatch(r"\s*\d+", before):
             return text
-        return f"{text[: match.start()]}, {address}{text[match.start() :]}"
+        done = f"{text[: match.start()]}, {address}{text[match.start() :]}"
+        return done if len(vocatives(done, address)) == 1 else text
     return text
 
 
@@ -141,9 +150,9 @@ def _with_address(text: str, address: str) -> str:
 
 def _calm(text: str) -> str:
     """Exclamations after words as statements, and no emoji; "5! = 120" is no exclamation."""
-    plain = masked(text)
-    edits = [(m.start(), m.end(), ".") for m in re.finditer(r"(?<=[^\W\d_])!+(?=\s|\Z)", plain)]
-    return _edited(text, [*edits, *_emoji(plain)]).strip()
+    text = _edited(text, _emoji(masked(text)))
+    ends = re.finditer(r"(?<=[^\W\d_])!+(?=\s|\Z)", masked(text))
+    return _edited(text, [(m.start(), m.end(), ".") for m in ends]).strip()
 
 
 # -- speech ----------------------------------------------------------------------------------------
@@ -233,7 +242,8 @@ def _emoji(plain: str) -> list[tuple[int, int, str]]:
     edits: list[tuple[int, int, str]] = []
     for m in re.finditer(rf"[ \t]*(?:(?:{EMOJI.pattern})[ \t]*)+", plain):
         before, after = plain[m.start() - 1 : m.start()], plain[m.end() : m.end() + 1]
-        apart = before.strip() and after.strip() and after not in ".,;:!?)"
+        ends = re.match(r"[.,;:!?)](?!\w)", plain[m.end() : m.end() + 2])
+        apart = before.strip() and after.strip() and not ends
         edits.append((m.start(), m.end(), " " if apart else ""))
     return edits
 

@@ -11,7 +11,7 @@ HIDDEN = "\0"
 
 # Quotation marks are read in pairs within a paragraph; an apostrophe opens nothing.
 _KEPT = re.compile(
-    r"(?P<fence>^[ \t]*(?P<marks>`{3,}|~{3,})[^\n]*\n(?:.*?^[ \t]*(?P=marks)[ \t]*$|.*\Z))"
+    r"(?P<fence>^[ \t]*(?P<marks>`{3,}|~{3,})[^\n`]*\n(?:.*?^[ \t]*(?P=marks)[ \t]*$|.*\Z))"
     r"|(?P<code>(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`))"
     r"|(?P<link>\b(?:https?|ftp|file)://[^\s<>\"“”`]+|\bwww\.[^\s<>\"“”`]+)"
     r"|(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
@@ -28,7 +28,7 @@ def kept(text: str) -> list[tuple[int, int, str]]:
         kind = next(k for k in ("fence", "code", "link", "mail", "quote") if match[k] is not None)
         end = match.end()
         if kind == "link":
-            end -= len(match[0]) - len(match[0].rstrip(".,;:!?)"))
+            end -= len(match[0]) - len(match[0].rstrip(".,;:!?)…’"))
         spans.append((match.start(), end, kind))
     return spans
 
