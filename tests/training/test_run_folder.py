@@ -117,7 +117,7 @@ def test_what_no_run_wrote_is_not_replaced_by_one(
     """A checkout, a base model, somebody's adapter: none is a place for a run."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=f"holds {name}, which no run"):
+    with pytest.raises(UserError, match=f"holds {name}, which Livery did not write"):
         run_folder.claim(tmp_path, resume=False, overwrite=overwrite)
     assert files(tmp_path) == {name}
 
