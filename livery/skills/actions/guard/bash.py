@@ -355,6 +355,10 @@ class Walker:
                 self.command(child, extra, given)
             else:
                 self.walk(child, given)
+                # `a && b > file`: the grammar ties the file to the chain, the shell to its end.
+                end = child.named_children[-1] if child.type == "list" else None
+                if end is not None and end.type == "command":
+                    text = output(self.quietly(end), None)
         for path in written:
             self.scan.wrote(path, text, self.origin(start))
         for follower in after:

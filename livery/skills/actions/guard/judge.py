@@ -37,7 +37,19 @@ _BINARIES = re.compile(
     r"|c:/program files(?: \(x86\))?/.+",
     re.I,
 )
-_HELP = ("--help", "--version", "-V", "-h", "-version", "--usage", "/?", "version", "help")
+_HELP = (
+    "--help",
+    "--version",
+    "-V",
+    "-h",
+    "-version",
+    "--usage",
+    "/?",
+    "version",
+    "help",
+    "-v",
+    "--info",
+)
 
 
 _OPENING = ("{", "!", "do", "then", "else", "elif", "if", "while", "until")
@@ -160,7 +172,7 @@ def run(scan: Scan, call: Call, args: Args) -> None:
             return
         if tree and role.name in ("delete", "modes"):
             role = replace(role, name="tree" if role.name == "delete" else "open")
-        if args.has(*spec.dry) and role.name in ("delete", "tree"):
+        if args.has(*spec.dry) and role.name in ("delete", "tree", "modes", "open"):
             role = replace(role, name="none")
         give(scan, call, role, word, source=word)
 

@@ -156,7 +156,7 @@ class Reader:
         if kind == "concatenation":
             return [piece for child in node.children for piece in self.pieces(child)]
         if kind == "simple_expansion":
-            return [Piece(self.variable(self.text(node)[1:]), False)]
+            return [Piece(self.spaced(self.variable(self.text(node)[1:])), False)]
         if kind == "expansion":
             return self._expansion(node)
         if kind == "command_substitution":
@@ -176,6 +176,11 @@ class Reader:
         if node.named_child_count:
             self._inside(node)
         return [Piece(self.text(node), False)]
+
+    def spaced(self, value: str) -> str:
+        """A value with white space where a changed IFS splits it."""
+        split = self.scan.state.variables.get("IFS", "")
+        return value.translate(dict.fromkeys(map(ord, split), " ")) if split.strip() else value
 
     def _inside(self, node: Node) -> None:
         """Substitutions anywhere below a node run."""

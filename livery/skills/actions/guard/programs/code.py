@@ -315,7 +315,10 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
             re.match(r"-[MmrI]\w", word)
             or (word.startswith(("-d", "--require", "-l")) and len(word) > 2)
         ) and (
-            re.match(r"-[Mm](?:strict|warnings|Data|List|POSIX|JSON|Time|utf8)|-[Ilr]", word)
+            re.match(
+                r"-[Mm](?:strict|warnings|Data|List|POSIX|JSON|Time|utf8)|-[Il]|-r(?:json|set|time|date|pp|csv|yaml|rubygems|bundler)",
+                word,
+            )
             is None
         ):
             scan.act("code", word, why="loads code", command=call.command)

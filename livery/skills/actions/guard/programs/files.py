@@ -59,6 +59,13 @@ def pager(scan: Scan, call: Call, args: Args) -> bool | None:
     return None
 
 
+def tee(scan: Scan, call: Call, args: Args) -> None:
+    """tee: its files hold what it reads."""
+    for word in args.operands:
+        stdin = call.stdin
+        scan.wrote(word, stdin.text if stdin else None, stdin.origin if stdin else "")
+
+
 def ed(scan: Scan, call: Call, args: Args) -> bool | None:
     """ed: its commands come on standard input, and ! among them is the shell."""
     if call.stdin is not None:
@@ -315,5 +322,5 @@ def opener(scan: Scan, call: Call, args: Args) -> bool:
 HANDLERS = {
     "rename": rename, "mv": mv, "mount": mount, "pager": pager, "ed": ed, "ln": ln, "chmod": chmod,
     "chown": chown, "tar": tar, "archive": archive, "dd": dd, "crontab": crontab, "date": date,
-    "opener": opener,
+    "opener": opener, "tee": tee,
 }  # fmt: skip

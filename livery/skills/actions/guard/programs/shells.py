@@ -164,6 +164,34 @@ def export(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def set_(scan: Scan, call: Call, args: Args) -> bool:
+    """set -- a b: the arguments that "$@" then has."""
+    if "--" in call.words:
+        scan.state.arguments = call.words[call.words.index("--") + 1 :]
+    return True
+
+
+def read(scan: Scan, call: Call, args: Args) -> bool:
+    """read x: the first line of standard input, where it is known."""
+    names = [word for word in call.words[1:] if re.fullmatch(r"[A-Za-z_]\w*", word)]
+    text = call.stdin.text if call.stdin is not None else None
+    for name in names:
+        scan.state.variables[name] = UNKNOWN
+    if names and text is not None:
+        scan.state.variables[names[0]] = text.partition("\n")[0]
+    return True
+
+
+def printf(scan: Scan, call: Call, args: Args) -> bool:
+    """printf -v x: a variable that holds what would be printed."""
+    if call.words[1:2] == ["-v"] and len(call.words) > 3:
+        form, *values = call.words[3:]
+        known = "%" not in form or (form in ("%s", "%b") and len(values) == 1)
+        text = (values[0] if values and "%" in form else form) if known else UNKNOWN
+        scan.state.variables[call.words[2]] = text
+    return True
+
+
 def _not_alone(finding: Finding) -> Finding:
     """`alias ll='ls -l'` defines only; a name that is not known yet may be one of the user's."""
     return replace(finding, level=Level.MEDIUM) if finding.unknown else finding
@@ -296,6 +324,8 @@ def xargs(scan: Scan, call: Call, args: Args) -> bool:
         return True
     used = bool(token) and any(token in word for word in rest)
     if used:
+        if given is None and call.stdin is not None and call.stdin.text is not None:
+            items = call.stdin.text.splitlines()
         for item in items[:16]:
             with scan.apart():
                 scan.judge([word.replace(token, item) for word in rest])
@@ -380,5 +410,6 @@ def cd(scan: Scan, call: Call, args: Args) -> bool:
 
 HANDLERS = {
     "shell": shell, "eval": eval_, "source": source, "trap": trap, "alias": alias,
-    "export": export, "env": env, "sudo": sudo, "xargs": xargs, "tmux": tmux, "cd": cd,
+    "export": export, "set": set_, "read": read, "printf": printf, "env": env, "sudo": sudo,
+    "xargs": xargs, "tmux": tmux, "cd": cd,
 }  # fmt: skip
