@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-SLOW = 0.25  # seconds of processor time, which does not depend on how busy the machine is
+SLOW = 0.2  # seconds of processor time, which does not depend on how busy the machine is
 _costs: dict[str, float] = {}
 _fixtures: dict[str, float] = {}
 

@@ -37,6 +37,7 @@ def base_of(gpu: str, *, fresh: bool = False, **flags: str) -> tuple[TrainSettin
     return config.settings, note
 
 
+@pytest.mark.slow
 def test_on_a_gpu_with_a_network_the_real_base_is_fetched_and_taken(
     made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
 ):
@@ -51,6 +52,7 @@ def test_on_a_gpu_with_a_network_the_real_base_is_fetched_and_taken(
     assert base_of(CARD)[0].model == "tiny-base"
 
 
+@pytest.mark.slow
 def test_on_a_gpu_without_a_network_the_embedded_base_serves_and_says_so(made: Made):
     settings, note = base_of(CARD)
     assert is_embedded(settings.model)
@@ -77,6 +79,7 @@ def test_a_base_that_was_named_is_taken_whatever_the_machine(made: Made, served:
     assert (note, served.asked) == ("", 0)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_keeps_its_base(made: Made, served: Served, tmp_path: Path):
     write_json(tmp_path / "out" / "run_config.json", {"settings": {"model": "base_model"}})
     settings, note = base_of(CARD, output_dir="out")

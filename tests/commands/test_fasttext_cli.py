@@ -43,6 +43,7 @@ def train(root: Path, *more: str, out: str = "model") -> int:
     return cli.run(["fasttext", "train", *options, *QUICK, *more])
 
 
+@pytest.mark.slow
 def test_the_record_says_where_it_all_comes_from(place: Path) -> None:
     record = json.loads((place / "model" / "fasttext.json").read_text())
     manifest = json.loads((place / "data" / "manifest.json").read_text())
@@ -56,6 +57,7 @@ def test_the_record_says_where_it_all_comes_from(place: Path) -> None:
     assert {"at_T", "in_N_minutes", "none", "tomorrow"} < set(record["labels"])
 
 
+@pytest.mark.slow
 def test_fasttext_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fasttext", "eval", "--fasttext", str(place / "model")]
     assert cli.run(arguments) == 0
@@ -69,6 +71,7 @@ def test_fasttext_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Target missed: fasttext" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_hybrid_in_one_table(
     place: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +155,7 @@ def test_mistakes_cost_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_the_example_runs(place: Path) -> None:
     script = [sys.executable, str(ROOT / "examples" / "extract_date_keys.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -137,6 +137,7 @@ def test_lora_written_here_is_pefts_arithmetic(monkeypatch: pytest.MonkeyPatch) 
     assert proof.compare(got, wanted).share < 1e-6
 
 
+@pytest.mark.slow
 def test_a_wrong_mask_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check could fail: rows that see each other are found out."""
     pytest.importorskip("transformers")

@@ -39,6 +39,7 @@ def test_a_full_standard_output_is_one_line_and_a_failure(unbuffered: str) -> No
         assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_closed_stream_is_a_wish_not_to_hear() -> None:
     assert shell("$LIVERY --version >&-") == (0, "", "")
     assert shell("$LIVERY --version <&- >&- 2>&-") == (0, "", "")
@@ -115,6 +116,7 @@ def broken(raising: str, *arguments: str, **environment: str) -> tuple[int, str,
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_is_told_as_one_and_kept_in_a_file(tmp_path: Path) -> None:
     code, out, said = broken(r"KeyError('rank\x1b')", TMPDIR=str(tmp_path))
     assert (code, out) == (faults.FAULT, "")

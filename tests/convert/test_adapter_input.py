@@ -163,6 +163,7 @@ def test_the_first_pattern_that_matches_wins() -> None:
     assert peft_config.resolve({"rank_pattern": {".*q_proj": 5, "q_proj": 3}}, Q)[0] == 5
 
 
+@pytest.mark.slow
 def test_one_pattern_a_module(tmp_path: Path) -> None:
     """1,400 tensors with 1,400 patterns took 17 s."""
     pairs: dict[str, Pair] = {}
@@ -190,6 +191,7 @@ ENDLESS = r"(?:.|..)*[A-Z]"  # for the matcher that we use, too; Python's own en
 SLOW = [ENDLESS, "(([a-z._0-9]+)+)+!", r"(a|a?)+xxx$", r"(?:[a-z_.0-9]+)*\d[A-Z]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern", "target_modules"])
 @pytest.mark.parametrize("text", SLOW)
 def test_expressions_end(key: str, text: str, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_the_whole_folder_of_a_run_fits_llama_cpp(root: Path, tmp_path: Path):
     assert load_base(base).kv_heads == 2
 
 
+@pytest.mark.slow
 def test_the_embedded_base(tmp_path: Path):
     """The base that comes with the project: its tokens and its answers on llama.cpp."""
     from tokenizers import Tokenizer

@@ -161,6 +161,7 @@ def test_peft_files_come_back_as_they_were(family: str, bases: dict[str, Base], 
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
+@pytest.mark.slow
 @given(exponent=st.integers(-20, 20), factor=st.floats(1e-3, 1e3), seed=st.integers(0, 2**32))
 @settings(max_examples=200)
 def test_unfolding_is_exact(exponent: int, factor: float, seed: int):

@@ -34,6 +34,7 @@ def models(root: Path) -> Path:
     return root / "hf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", MIXED)
 def test_what_torch_trains_is_what_peft_loads(models: Path, family: str, tmp_path: Path) -> None:
     folder = hf_families.tiny(family, models / family)
@@ -101,6 +102,7 @@ def test_round_trip_keeps_the_ranks_of_parameters(models: Path, tmp_path: Path) 
     assert np.abs(with_thin - with_zero).max() > 1e-2, "PEFT applies the thin one"
 
 
+@pytest.mark.slow
 def test_dora_has_no_form_there(models: Path, tmp_path: Path) -> None:
     folder = hf_families.tiny("glm4_moe", models / "glm4_moe")
     found = family_runs.try_torch(folder, tmp_path / "out", dora=True)

@@ -116,6 +116,7 @@ def test_each_module_moves_what_it_moves_in_torch(family: str, root: Path, tmp_p
         assert np.abs(wanted - plain).max() > 0.05, inner
 
 
+@pytest.mark.slow
 def test_what_llama_cpp_passes_over_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

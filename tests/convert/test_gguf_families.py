@@ -156,6 +156,7 @@ def test_models_of_other_shapes(family: str, changes: dict[str, Any], root: Path
     assert np.abs(logprobs(cases.torch_base(tiny_model(family, root))) - wanted).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "kind", "part"),
     [("lfm2", "q8_0", "shortconv.in_proj"), ("qwen3_5", "q6_k", "attn_gate")],
@@ -218,6 +219,7 @@ def test_the_multimodal_folder_s_adapter_is_the_text_model_s(root: Path, tmp_pat
     assert list(gguf_format.read(tmp_path / "a.gguf", base).pairs) == [f"model.{part}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["ministral3", "mistral"])
 def test_the_adapter_of_multimodal_mistral3(text: str, root: Path, tmp_path: Path):
     """llama.cpp has one architecture for the whole's language models. What PEFT trained on the
@@ -320,6 +322,7 @@ def test_adapters_of_gpt_oss(root: Path, tmp_path: Path):
         convert(tmp_path / "peft", tmp_path / "mlx", "mlx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
 def test_experts_trained_on_torch(family: str, root: Path, tmp_path: Path):
     """The GGUF file that a run on torch exports: experts, and attention beside them."""

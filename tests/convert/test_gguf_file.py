@@ -41,6 +41,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @given(fields=st.dictionaries(NAMES, VALUES, max_size=6), names=st.sets(NAMES, max_size=4))
 def test_what_is_written_comes_back(fields: dict[str, Any], names: set[str], tmp_path: Path):
     fields.pop("general.alignment", None)
@@ -289,6 +290,7 @@ def test_an_adapter_in_blocks(kind: str, root: Path, tmp_path: Path):
     assert np.abs(np.array(found["base"]) - wanted).max() > 0.5
 
 
+@pytest.mark.slow
 def test_an_empty_list_of_invocation_tokens(root: Path, tmp_path: Path):
     """llama.cpp takes it for a plain adapter, and so do we."""
     pytest.importorskip("xllamacpp")

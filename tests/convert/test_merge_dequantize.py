@@ -56,6 +56,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mlx_base_and_adapter_become_one_model(family: str, root: Path, tmp_path: Path):
     """The merged model computes what mlx-lm computes with the quantized base and the adapter."""
@@ -141,6 +142,7 @@ def test_bfloat16_is_rounded_once(root: Path, tmp_path: Path):
         assert (made["auto"][name] == bits.view(np.float32)).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False])
 def test_bitsandbytes_nf4(
     double: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +220,7 @@ def test_large_models_are_cut_into_shards(
     assert np.array_equal(one, many)
 
 
+@pytest.mark.slow
 def test_what_is_refused_by_name(root: Path, tmp_path: Path):
     quantized = mlx_4bit("llama", root, tmp_path / "q")
     cases.peft_adapter("llama", root, tmp_path / "peft")

@@ -92,6 +92,7 @@ def test_what_it_does_not_do_is_left_to_peft(lora: dict[str, Any]) -> None:
     assert all(torch.equal(value, wanted[name]) for name, value in run(model, x).items())
 
 
+@pytest.mark.slow
 def test_a_run_uses_it_and_its_self_check_would_see_it_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_the_modules_that_peft_forbids_are_those_that_we_know() -> None:
             assert ours == takes(model_type, leaf), (model_type, leaf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "nemotron_h", "laguna"])
 @pytest.mark.parametrize("dora", [False, True])
 def test_merged_it_answers_as_it_does_unmerged(

@@ -143,6 +143,7 @@ def test_targets(llama: Path, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_linear_layer_of_the_blocks_by_default(llama: Path, tmp_path: Path) -> None:
     def leaves(model: Path) -> set[str]:
         return {name.split(".")[-2] for name in backend(model).loss.flat.names}
@@ -217,6 +218,7 @@ def test_adamw_is_torchs(llama: Path) -> None:
     torch.testing.assert_close(made.loss.flat.values, copy.data, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_eight_bit_moments_go_over_widened(llama: Path) -> None:
     pytest.importorskip("bitsandbytes")
     made = backend(llama, optimizer="adamw_8bit", lora=LoraSettings(rank=64))

@@ -88,6 +88,7 @@ def test_every_route_gives_the_plain_gradient(models: Path, family: str, attenti
             assert apart(part, wanted[name]) < 1e-5, (route, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "window"), [("gemma3", 8), ("mistral", 16)])
 def test_windows_shorter_than_a_branch(models: Path, family: str, window: int) -> None:
     backend = make(tiny_model(family, models, sliding_window=window))
@@ -260,6 +261,7 @@ def test_only_supervised_positions_meet_the_head(models: Path) -> None:
     assert len(backend.loss.token_losses(batch)) == batch.supervised < batch.computed // 3
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_training_loss(models: Path) -> None:
     backend = make(tiny_model("qwen3", models), lora=LoraSettings(rank=4, dropout=0.5))
     batch = draw()
@@ -289,6 +291,7 @@ def test_recurrent_hybrids_run_plain_and_say_why(tmp_path: Path) -> None:
     assert apart(got, gradient) < 1e-5
 
 
+@pytest.mark.slow
 def test_nf4_gradients_stay_right_after_an_evaluation(models: Path) -> None:
     """bitsandbytes would repack the weights for AVX512-BF16 in the first eval-mode forward."""
     bnb = pytest.importorskip("bitsandbytes")

@@ -55,6 +55,7 @@ def test_the_language_model_alone_says_what_the_whole_says(whole: tuple[Path, An
     assert {name for name, _ in base.named_parameters()} <= names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_it_trains_exactly_under_the_wholes_names(
     whole: tuple[Path, Any], checkpoint: bool
@@ -75,6 +76,7 @@ def test_it_trains_exactly_under_the_wholes_names(
     assert len(made.generate([[5, 6, 7]], 4)[0]) <= 4
 
 
+@pytest.mark.slow
 def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path: Path) -> None:
     """Exported, it loads in PEFT on the whole model and in our engine on the part, and agrees."""
     from peft import PeftModel
@@ -107,6 +109,7 @@ def test_the_adapter_is_one_of_the_whole_model(whole: tuple[Path, Any], tmp_path
         assert torch.allclose(made.loss.model(input_ids=tokens).logits, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_language_model_that_transformers_takes_out_itself(tmp_path: Path) -> None:
     """Qwen3.5: its causal class has the language model at `model`, its files have the whole's
     names, and so have MLX, PEFT on the whole model, and the adapter folder."""

@@ -63,6 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Eve
     return found
 
 
+@pytest.mark.slow
 def test_every_loss_agrees_and_so_does_the_adapter(
     whole: dict[str, tuple[Path, Events]],
 ) -> None:
@@ -80,6 +81,7 @@ def test_every_loss_agrees_and_so_does_the_adapter(
         np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_both_answer_the_samples_alike(whole: dict[str, tuple[Path, Events]]) -> None:
     answers = [
         [event.answer for event in events if isinstance(event, Sampled)]

@@ -147,6 +147,7 @@ def test_every_slot_has_words_and_every_tag_can_be_written():
             assert intent.risk != "critical" or not (intent.action or intent.commands)
 
 
+@pytest.mark.slow
 def test_the_folder_has_a_manifest_and_the_same_bytes(tmp_path: Path):
     one = make_data("actions", tmp_path / "a", 3, 200)
     other = make_data("actions", tmp_path / "b", 3, 200)

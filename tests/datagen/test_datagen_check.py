@@ -206,6 +206,7 @@ def test_refusals_by_command(tmp_path, capsys):
     assert run(["data", "date-keys", "--seed", "x"]) == 2
 
 
+@pytest.mark.slow
 def test_python_m_datagen_and_its_help_import_nothing_heavy():
     probe = (
         "import sys; sys.argv = ['datagen', 'check', '--help']\n"

@@ -266,6 +266,7 @@ def test_same_seed_same_bytes_and_another_seed_others(splits):
     assert not {asked(r) for r in other["train"]} <= {asked(r) for r in splits["train"]}
 
 
+@pytest.mark.slow
 def test_rows_have_one_form(splits):
     ids = Counter(row["meta"]["id"] for rows in splits.values() for row in rows)
     assert max(ids.values()) == 1
@@ -320,6 +321,7 @@ def test_no_question_has_two_answers(splits):
             assert answers.setdefault(asked(row).lower(), keys_of(row)) == keys_of(row)
 
 
+@pytest.mark.slow
 def test_splits_and_sets_do_not_give_each_other_away(splits):
     # As they were written: normalised, "p m" and "pm" would bring two of them close.
     first, second, third = (
@@ -457,6 +459,7 @@ def test_third_set_holds_every_kind_and_each_case_once():
         assert not other & {asked(row) for row in rows}
 
 
+@pytest.mark.slow
 def test_figures_and_names_tell_no_time():
     """A price, a flat or a code must not become an hour on its way to the model."""
     source = Source(random.Random(5))

@@ -53,6 +53,7 @@ words = st.text(
 ).filter(lambda s: s.strip() and "<|" not in s)
 
 
+@pytest.mark.slow
 @given(turns=st.lists(words, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0))
 def test_supervised_tokens_are_the_answers_and_their_ends(
     tokenizer: ChatTemplate, turns: list[str]

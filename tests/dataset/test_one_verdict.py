@@ -171,6 +171,7 @@ def test_other_formats(tmp_path: Path, model: str, name: str) -> None:
     assert (len(held.train.examples), len(held.valid.examples)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_folders_columns_and_validation_rows(tmp_path: Path, model: str) -> None:
     rows = [{"q": "a", "a": "b", "n": 1}, {"q": "c", "a": ""}]
     files.write(tmp_path, "train.csv", rows)

