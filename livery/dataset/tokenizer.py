@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,24 @@ CHATML = (
     "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+
+
+def _check_reader(folder: Path) -> None:
+    """Raises UserError where a vocabulary needs a package that is not installed: transformers would
+    then take it for one of another kind, and name the package of that."""
+    pieces = folder / "tokenizer.model"
+    if (folder / "tokenizer.json").is_file() or not pieces.is_file():
+        return
+    with pieces.open("rb") as file:
+        sentencepiece = (
+            file.read(1) == b"\n"
+        )  # protobuf's first field; tiktoken's are lines of text
+    if sentencepiece and importlib.util.find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{folder}: its tokenizer is a SentencePiece model (tokenizer.model) without a "
+            "tokenizer.json, and the package sentencepiece that reads it is not installed. Install "
+            f"it: {shlex.quote(sys.executable)} -m pip install sentencepiece"
+        )
 
 
 def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
@@ -33,6 +54,7 @@ def load_tokenizer(model: str | Path, chat_template: str | None = None) -> Any:
     folder = local_name(model)
     if Path(folder).is_dir():
         check_files(Path(folder))
+        _check_reader(Path(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers raises a dozen types here, for as many causes

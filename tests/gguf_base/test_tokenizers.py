@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tokenizers import Tokenizer
 
 from convert.gguf.model import write_model
 from livery.dataset.template import load_chat
+from livery.dataset.tokenizer import load_tokenizer
+from livery.errors import UserError
 from livery.gguf_base.folder import tokenizer_folder
 from livery.models import find_base
 from tests.convert.convert_cases import llama_cpp
@@ -107,3 +111,27 @@ def test_template_and_special_tokens_come_back(root: Path, tmp_path: Path):
     assert folder is not None
     assert (folder / "chat_template.jinja").is_file()
     assert after.prompt(turns) == before.prompt(turns)
+
+
+def test_pieces_need_no_sentencepiece_out_of_a_gguf_file_and_say_so_out_of_a_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *a: None if name == "sentencepiece" else real(name, *a),
+    )
+    pieces = KINDS["default"]()
+    folder = model_with(pieces, root, tmp_path / "m")
+    write_model(folder, tmp_path / "m.gguf", "f32")
+    text = "Remind me of 12 things"
+    read = load_tokenizer(tmp_path / "m.gguf")
+    assert read(text)["input_ids"] == pieces.encode(text).ids
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0a\x0a\x03<s>")
+    with pytest.raises(
+        UserError, match=r"sentencepiece that reads it is not installed.*pip install"
+    ):
+        load_tokenizer(folder)
