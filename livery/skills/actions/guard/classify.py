@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Shell = Literal["bash", "powershell", "auto"]
 MAX_CHARACTERS = 16_384  # of one piece; longer code is high, and judged piece by piece
+FAULT = "the guard itself failed on this"
 MAX_PIECES = 3
 
 _POWERSHELL = re.compile(
@@ -116,6 +117,10 @@ def _judged(text: str, shell: str, policy: Policy | None) -> tuple[list[Finding]
         except (TooLong, RecursionError):
             scan.unclear("takes too long, or is too deep, to be judged as a whole")
             scan.start_again()
+        except UserError:
+            raise
+        except Exception as error:  # a fault of the guard's own must not let a command through
+            scan.unclear(f"{FAULT} ({type(error).__name__}): please report this command")
     return scan.findings, scan.overrides
 
 

@@ -219,7 +219,7 @@ class Reader:
             return state.variables[name]
         if name in ("@", "*"):
             return " ".join(state.arguments or [])
-        if name.isdigit() and name != "0":
+        if re.fullmatch(r"[0-9]{1,6}", name) and int(name) > 0:
             arguments = state.arguments or []
             number = int(name) - 1
             return arguments[number] if number < len(arguments) else ""
