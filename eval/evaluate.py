@@ -15,7 +15,7 @@ import livery
 from eval import neutral, record
 from eval.cases import Case
 from eval.record import adapter_hashes
-from eval.runner import Mode, best_constant, choose_arms, has_grammar, run_arm
+from eval.runner import Mode, best_constant, choose_arms, has_grammar, open_turn, run_arm
 from eval.scorers import find_set, get_scorer
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.columns import read_columns
@@ -195,7 +195,9 @@ def evaluate(
 
 
 def _prompt(engine: Engine, case: Case) -> Prompt:
-    return engine.prompt(case.messages, case.tools)
+    """What is timed: of a case whose earlier answers are open, the conversation up to the first."""
+    n = open_turn(case)
+    return engine.prompt(case.messages[:n] if n >= 0 else case.messages, case.tools)
 
 
 def _ask_others(engine: Engine, skill: Skill, request: Request, show: Show) -> record.Record | None:

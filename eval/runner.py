@@ -160,7 +160,7 @@ def own_turns(engine: Engine, cases: Sequence[Case], decoding: Decoding) -> Sequ
     conversation before it, first turns first, so that a mistake in one is there in all that follow.
     """
     filled = list(cases)
-    while open_ := [(at, n) for at, case in enumerate(filled) if (n := _open_turn(case)) >= 0]:
+    while open_ := [(at, n) for at, case in enumerate(filled) if (n := open_turn(case)) >= 0]:
         prompts = [engine.prompt(filled[at].messages[:n], filled[at].tools) for at, n in open_]
         for (at, n), answer in zip(open_, engine.generate(prompts, decoding), strict=True):
             said = {"role": "assistant", "content": answer.text}
@@ -171,7 +171,7 @@ def own_turns(engine: Engine, cases: Sequence[Case], decoding: Decoding) -> Sequ
     return filled
 
 
-def _open_turn(case: Case) -> int:
+def open_turn(case: Case) -> int:
     """The first turn that the model is to fill, -1 for none."""
     return next((n for n, m in enumerate(case.messages) if m.get("content", "") is None), -1)
 

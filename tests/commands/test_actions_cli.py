@@ -49,6 +49,19 @@ def test_actions_train_and_are_scored_constrained_and_free(
 
 
 @pytest.mark.slow
+def test_conversations_are_answered_turn_by_turn(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    words = ["eval", "actions", "--adapter", "adapters/actions", "--engine", "torch", "--set",
+             "conversations", "--limit", "3", "--no-neutral", "--max-tokens", "24",
+             "--unconstrained", "--json"]  # fmt: skip
+    assert cli.run(words) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["set"]["name"], record["set"]["cases"]) == ("conversations set", 3)
+
+
+@pytest.mark.slow
 def test_an_answer_and_its_tags_are_printed(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
