@@ -2,7 +2,7 @@
 # Set up and run every check: style, types, tests.
 #
 #   ./test.sh                      all but the sweep, as CI does
-#   ./test.sh fast                 style, types, and of every quick test its first case
+#   ./test.sh fast                 style, types of what you changed, of every quick test its first case
 #   ./test.sh sweep                two hundred model families, before a release
 #   ./test.sh tests/commands/test_cli.py    these tests alone (any pytest arguments)
 set -eu
@@ -15,7 +15,15 @@ done
 CDPATH='' cd -P -- "$(dirname -- "$here")"
 . scripts/setup.sh
 set_up mlx,cuda,llamacpp,fasttext,shell,dev
-types() { .venv/bin/pyright --pythonpath .venv/bin/python; }
+types() { .venv/bin/pyright --pythonpath .venv/bin/python "$@"; }
+changed() { # the packages' files that differ from main; on main, from the last commit
+    local packages=(livery commands mlx_train cuda_train convert datagen eval base_model benchmarks)
+    local base
+    base="$(git merge-base HEAD origin/main 2>/dev/null || git merge-base HEAD main 2>/dev/null)" ||
+        return 1
+    git diff --name-only --diff-filter=d "$base" -- "${packages[@]/%//*.py}"
+    git ls-files --others --exclude-standard -- "${packages[@]/%//*.py}"
+}
 if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
     .venv/bin/python scripts/check_pins.py
     .venv/bin/ruff check .
@@ -29,7 +37,14 @@ case "${1:-}" in
 "") exec .venv/bin/python -m pytest -n 2 -m "not sweep" ;;
 fast)
     shift
-    types >.venv/types.log 2>&1 & # beside the tests, which wait for processes now and then
+    # All of the types take longer than the tests: the whole run checks those.
+    if files="$(changed)"; then
+        [ -n "$files" ] || files=livery/__init__.py
+    else
+        files="" # no git, no main: everything
+    fi
+    # shellcheck disable=SC2086
+    types $files >.venv/types.log 2>&1 & # beside the tests
     checker=$!
     failed=0
     # In one process: a second one would import torch, MLX and every test again. What is compiled of
