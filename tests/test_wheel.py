@@ -48,6 +48,13 @@ DATA = {
     "livery/skills/date_keys/second.jsonl",
     "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",
+    "datagen/persona/general.txt",
+    "datagen/persona/maths.txt",
+    "datagen/persona/talk.txt",
+    "datagen/persona/technical.txt",
+    "livery/skills/persona/general.jsonl",
+    "livery/skills/persona/second.jsonl",
+    "livery/skills/persona/validation.jsonl",
     "livery/skills/state/second.jsonl",
     "livery/skills/state/validation.jsonl",
 }

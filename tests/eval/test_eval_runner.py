@@ -250,6 +250,7 @@ SETS = {
     "date-keys": ("validation", "second", "third"),
     "actions": ("validation", "second"),
     "state": ("validation", "second"),
+    "persona": ("validation", "second", "general"),
 }
 
 

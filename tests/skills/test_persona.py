@@ -199,7 +199,7 @@ def test_facts_numbers_code_quotations_and_links_are_unchanged(
 
 
 @settings(max_examples=400, deadline=None)
-@given(TEXTS, st.sampled_from(["sir", "madam", "Dr Okafor", ""]), TONES)
+@given(TEXTS, st.sampled_from(["sir", "madam", ""]), TONES)
 def test_finishing_twice_changes_nothing_more(text: str, address: str, tone: Any) -> None:
     once = persona.finish(text, address, tone=tone)
     assert len(persona.vocatives(once, address)) <= 1

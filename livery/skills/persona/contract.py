@@ -17,7 +17,7 @@ CHARACTER = (
     "went wrong or you must ask back."
 )
 SIR, MADAM, NONE = "sir", "madam", ""
-LONGEST_ANSWER = 600
+LONGEST_ANSWER = 320
 LONGEST_ADDRESS = 60
 
 _ADDRESSED = re.compile(r"^Address the user as (?P<form>\S[^\n]*?)\.[ \t]*$", re.MULTILINE)

@@ -1,0 +1,279 @@
+"""The scorer of persona: the form of address, the voice, and the facts that must survive both.
+
+    cases = persona.cases("my_cases.jsonl")
+    results = [persona.score_case(case, answer) for case, answer in zip(cases, answers)]
+
+A case is {"text" or "turns", "address": "sir", "facts": ["Paris", "8|eight"]} with "tone" ("chat",
+"error" or "clarification"), "first_person", "category", "id" and an "answer" for an example if
+wanted; or a row that `livery data persona` made. With the address null it is asked without a
+system message, and only its facts count: so the set `general` shows what the base forgot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eval.cases import Case, CaseResult, place, read_cases
+from eval.leaked import says
+from livery.errors import UserError, shown
+from livery.skills import AnswerError, Metric, persona
+from livery.skills.persona import style
+
+SKILL = persona.SKILL
+
+CATEGORIES = (
+    "greetings",
+    "technical",
+    "maths",
+    "general_knowledge",
+    "casual",
+    "error_handling",
+    "proactive",
+    "drift",
+    "general",
+)
+LATE = 20  # turns of the user's after which a conversation is a long one
+METRICS = (
+    Metric("addressed", "Of short replies to somebody with a form of address: it is used."),
+    Metric("address_correct", "No other form than the prompt's; none where there should be none."),
+    Metric("stuffing", "More than one form of address in an answer.", better="lower"),
+    Metric("neutral", "Of failures and questions back: no form of address, no exclamation."),
+    Metric("offers", "Of openings for it: something is offered."),
+    Metric("facts", "The facts and numbers that the answer must hold are in it."),
+    Metric("british", "No American spelling."),
+    Metric("unbanned", "No phrase that the persona never says."),
+    Metric("first_person", "Speaks as I where he speaks of himself, never as of another."),
+    Metric("repetition", "One sentence twice, or three words three times.", better="lower"),
+    Metric("brief", f"At most {persona.SHORT_WORDS} words."),
+    Metric("words", "Words of an answer.", kind="number", better="lower"),
+    Metric("late_turns", f"Right after {LATE} turns and more."),
+    Metric("address_correct_finished", "The same, after the post-processor."),
+    Metric("stuffing_finished", "The same, after the post-processor.", better="lower"),
+)
+TAUGHT = "the form of address that the prompt sets"
+_EXAMPLE = '{"text": "What is the capital of France?", "address": "sir", "facts": ["Paris"]}'
+_TONES = ("chat", "error", "clarification")
+_OFFER = re.compile(
+    r"\b(?:shall i|may i|might i|would (?:you (?:like|care)|an? \w+)|"
+    r"i (?:could|can|shall|would) (?:\w+ )?"
+    r"(?:suggest|set|remind|put|add|look|order|find|draw|arrange|note|make|prepare|recommend|take)|"
+    r"i (?:suggest|recommend|propose)|do you want me|let me)\b",
+    re.IGNORECASE,
+)
+_NUMBERS: dict[str, str] = dict(
+    zip(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+        "fifteen sixteen seventeen eighteen nineteen twenty".split(),
+        map(str, range(21)),
+        strict=True,
+    )
+)
+
+
+def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
+    """Cases of a JSON-lines file or of rows, in their order.
+
+    Raises:
+        UserError: a row is malformed (file and line named), two rows share an id, or there are
+            no rows.
+    """
+    return read_cases(source, _case, _EXAMPLE)
+
+
+def is_taught(case: Case) -> bool:
+    """Whether the answer must use a form of address."""
+    return bool(case.expected["address"]) and case.expected["tone"] == "chat"
+
+
+def score_case(case: Case, answer: str) -> CaseResult:
+    """How one raw answer did on its case."""
+    expected: Mapping[str, Any] = case.expected
+    try:
+        text, fault = persona.parse(answer), ""
+    except AnswerError as error:
+        text, fault = "", str(error)
+    holds = all(_holds(text, fact) for fact in expected["facts"])
+    if expected["address"] is None:
+        error = fault or ("" if holds else "lacks " + ", ".join(expected["facts"]))
+        return _result(case, answer, text, fault, error, {"facts": holds})
+    found = _judge(case, text)
+    if expected["facts"]:
+        found["facts"] = holds
+    if fault:
+        found = {name: name in ("stuffing", "stuffing_finished", "repetition") and bool(value)
+                 for name, value in found.items()}  # fmt: skip
+    error = fault or _error(found, expected["facts"])
+    metrics: dict[str, bool | float] = {**found, "words": len(text.split())}
+    if case.meta["turns"] >= LATE:
+        metrics["late_turns"] = not error
+    return _result(case, answer, text, fault, error, metrics)
+
+
+def _result(
+    case: Case, answer: str, text: str, fault: str, error: str, metrics: dict[str, bool | float]
+) -> CaseResult:
+    got = None if fault else text
+    return CaseResult(
+        case.id, case.category, not error, not fault, got, answer, error, metrics=metrics
+    )
+
+
+def _judge(case: Case, text: str) -> dict[str, bool]:
+    """The metrics that apply to the case, but for its facts."""
+    address, tone = case.expected["address"], case.expected["tone"]
+    forms = _forms(text, address)
+    finished = persona.finish(text, address, tone=tone)
+    found = {
+        "address_correct": _correct(forms, text, address, tone),
+        "stuffing": len(forms) > 1,
+        "british": not style.american(text),
+        "unbanned": not style.banned(text),
+        "first_person": not style.third_person(text)
+        and (not case.expected["first_person"] or style.first_person(text)),
+        "repetition": repeats(text),
+        "brief": len(text.split()) <= persona.SHORT_WORDS,
+        "address_correct_finished": _correct(_forms(finished, address), finished, address, tone),
+        "stuffing_finished": len(_forms(finished, address)) > 1,
+    }
+    if tone != "chat":
+        found["neutral"] = not forms and "!" not in text and not style.EMOJI.search(text)
+    elif address and persona.is_short(text):
+        found["addressed"] = _plain(address) in forms
+    if case.category == "proactive":
+        found["offers"] = _OFFER.search(text) is not None
+    return found
+
+
+def _forms(text: str, address: str) -> list[str]:
+    """The forms of address in a text as they are compared."""
+    return [_plain(vocative.form) for vocative in persona.vocatives(text, address)]
+
+
+def _plain(form: str) -> str:
+    lower = form.lower().replace("’", "'")
+    return lower if lower not in ("ma'am",) else persona.MADAM
+
+
+def _correct(forms: list[str], text: str, address: str, tone: str) -> bool:
+    """Whether the forms in a text are those that should be there: the right one in a short reply,
+    at most the right one in a long one, none where something failed or is asked back."""
+    if not address or tone != "chat":
+        return not forms
+    return set(forms) == {_plain(address)} or (not forms and not persona.is_short(text))
+
+
+def repeats(text: str) -> bool:
+    """Whether a sentence stands there twice, or three words in a row three times, whoever is
+    addressed in them."""
+    text = persona.finish(text, persona.NONE, tone="chat")
+    sentences = [s.strip().casefold() for s in re.split(r"[.!?\n]+", text) if len(s.split()) > 2]
+    if len(set(sentences)) < len(sentences):
+        return True
+    words = re.findall(r"[^\W_]+(?:['’][^\W_]+)?", text.casefold())
+    triples = [tuple(words[at : at + 3]) for at in range(len(words) - 2)]
+    return any(triples.count(triple) >= 3 for triple in set(triples))
+
+
+def _holds(text: str, fact: str) -> bool:
+    """Whether a text says a fact, under any of its names; 8 and eight are one."""
+    return any(says(_figures(text), _figures(one)) for one in fact.split("|"))
+
+
+def _figures(text: str) -> str:
+    """With small numbers in figures."""
+    return re.sub(r"[A-Za-z]+", lambda m: _NUMBERS.get(m[0].lower(), m[0]), text)
+
+
+_FAULTS = (
+    ("address_correct", True, "not the form of address that is asked for"),
+    ("stuffing", False, "addresses more than once"),
+    ("neutral", True, "is not neutral"),
+    ("offers", True, "offers nothing"),
+    ("british", True, "spells as Americans do"),
+    ("unbanned", True, "uses a phrase that is none of the persona's"),
+    ("first_person", True, "does not speak as I"),
+    ("repetition", False, "repeats itself"),
+    ("brief", True, "is too long"),
+)
+
+
+def _error(found: Mapping[str, bool], facts: list[str]) -> str:
+    """What is wrong with an answer; "" where nothing is."""
+    faults = [said for name, right, said in _FAULTS if found.get(name, right) is not right]
+    if not found.get("facts", True):
+        faults.append("lacks " + ", ".join(facts))
+    return "; ".join(faults)
+
+
+# -- reading cases ---------------------------------------------------------------------------------
+
+
+def _case(row: Mapping[str, Any], where: str) -> Case:
+    chat = "messages" in row
+    meta = row.get("meta") if chat else row
+    if not isinstance(meta, Mapping):
+        raise UserError(f'{where}: a row of messages needs "meta" with its address and facts.')
+    system, turns, answer = _conversation(row, where)
+    if "address" not in meta:
+        raise UserError(f'{where}: no "address": "sir", "madam", a name, "" or null. A case is '
+                        f"{_EXAMPLE}.")  # fmt: skip
+    address, facts, tone = meta["address"], meta.get("facts", []), meta.get("tone", "chat")
+    try:
+        if address is not None and not chat:
+            system = [{"role": "system", "content": persona.system_message(address)}]
+    except (ValueError, AttributeError):
+        raise UserError(
+            f'{where}: "address" is {shown(str(address), 80)!r}; it must be "sir", "madam", '
+            'a name, "" for none, or null for a question without the persona.'
+        ) from None
+    if not isinstance(facts, list) or not all(isinstance(f, str) and f.strip() for f in facts):
+        raise UserError(f'{where}: "facts" must be a list of texts.')
+    if tone not in _TONES:
+        raise UserError(f'{where}: "tone" is {shown(str(tone), 80)!r}; choose {", ".join(_TONES)}.')
+    return Case(
+        id=str(meta.get("id") or place(where)),
+        category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
+        messages=(*system, *turns),
+        text=turns[-1]["content"],
+        expected={
+            "address": address, "tone": tone, "facts": facts,
+            "first_person": bool(meta.get("first_person", False)),
+        },
+        expected_text=answer,
+        where=where,
+        meta={"turns": sum(turn["role"] == "user" for turn in turns)},
+    )  # fmt: skip
+
+
+def _conversation(
+    row: Mapping[str, Any], where: str
+) -> tuple[list[dict[str, str]], list[dict[str, str]], str]:
+    """(system turns, the others up to the answer, the answer or "")."""
+    answer: Any = row.get("answer", "")
+    turns: Any = row.get("messages") or row.get("turns")
+    if turns is None:
+        turns = [{"role": "user", "content": row.get("text")}]
+    fine = isinstance(turns, list) and all(map(_is_turn, turns))
+    plain = [{"role": str(t["role"]), "content": str(t["content"])} for t in turns if fine]
+    system = [turn for turn in plain[:1] if turn["role"] == "system"]
+    rest = plain[len(system) :]
+    if rest and rest[-1]["role"] == "assistant" and "messages" in row:
+        answer = rest.pop()["content"]
+    if not rest or rest[-1]["role"] != "user" or not isinstance(answer, str):
+        raise UserError(
+            f'{where}: needs a "text", or "turns" of user and assistant that end in a user\'s. A '
+            f"case is {_EXAMPLE}."
+        )
+    return system, rest, answer
+
+
+def _is_turn(turn: Any) -> bool:
+    return (
+        isinstance(turn, dict)
+        and turn.get("role") in ("system", "user", "assistant")
+        and isinstance(turn.get("content"), str)
+        and bool(turn["content"].strip())
+    )

@@ -1,0 +1,123 @@
+"""The scorer of persona: address, stuffing, voice, facts, and what only some cases ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eval.scorers import persona as scorer
+from livery.errors import UserError
+
+
+def score(answer: str, address: str | None = "sir", turns: int = 1, **case: Any):
+    talk = [{"role": "user", "content": "x"}]
+    for _ in range(turns - 1):
+        talk += [{"role": "assistant", "content": "y"}, {"role": "user", "content": "x"}]
+    row = {"id": "1", "category": "casual", "address": address, "turns": talk, **case}
+    (read,) = scorer.cases([row])
+    return scorer.score_case(read, answer)
+
+
+LONG = "It is so, and it was so, and every day brings another thing to say of it. " * 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "address", "right", "metrics"),
+    [
+        ("Very good, sir.", "sir", True, {"addressed": True, "address_correct": True}),
+        ("Very good.", "sir", False, {"addressed": False, "address_correct": False,
+                                      "address_correct_finished": True}),
+        ("Very good, madam.", "sir", False, {"addressed": False, "address_correct": False}),
+        ("Very good, ma'am.", "madam", True, {"address_correct": True}),
+        ("Very good, Dr Okafor.", "Dr Okafor", True, {"addressed": True}),
+        ("Very good, sir.", "Dr Okafor", False, {"address_correct": False}),
+        ("Very good.", "", True, {"address_correct": True}),
+        ("Very good, sir.", "", False, {"address_correct": False}),
+        ("Yes, sir. At once, sir.", "sir", False,
+         {"stuffing": True, "address_correct": True, "stuffing_finished": False}),
+        ("Sir Isaac Newton, sir.", "sir", True, {"stuffing": False}),
+        ("My favorite color, sir.", "sir", False, {"british": False}),
+        ("As an AI, I cannot, sir.", "sir", False, {"unbanned": False}),
+        ("This assistant is glad, sir.", "sir", False, {"first_person": False}),
+        ("It is so here, sir. It is so here.", "sir", False, {"repetition": True}),
+    ],
+)  # fmt: skip
+def test_what_each_answer_is_worth(answer: str, address: str, right: bool, metrics: Any) -> None:
+    found = score(answer, address)
+    assert found.correct is right, found.error
+    assert bool(found.error) is not right
+    assert metrics.items() <= found.metrics.items()
+
+
+def test_metrics_apply_where_they_say_something() -> None:
+    plain = score("Very good, sir.").metrics
+    assert not {"facts", "neutral", "offers", "late_turns"} & plain.keys()
+    assert plain["words"] == 3
+    assert "addressed" not in score("Very good.", "").metrics
+    assert score("It is Paris, sir.", facts=["Paris"]).metrics["facts"] is True
+    assert score("It is Rome, sir.", facts=["Paris"]).correct is False
+    assert score("Eight, sir.", facts=["8"]).correct
+    assert score("It is 1,024, sir.", facts=["1024"]).correct
+    assert not score("It is 18, sir.", facts=["8"]).correct
+    assert score("She is a vet, sir.", facts=["doctor|vet"]).correct
+    assert score("Yes, sir.", turns=20).metrics["late_turns"] is True
+    assert score("Yes.", turns=20).metrics["late_turns"] is False
+    assert "late_turns" not in score("Yes, sir.", turns=19).metrics
+
+
+def test_failures_and_questions_back_are_neutral() -> None:
+    for tone in ("error", "clarification"):
+        assert score("Which file?", tone=tone).correct
+        for wrong in ("Which file, sir?", "Oh no! Which file?", "Which file? 😀"):
+            found = score(wrong, tone=tone)
+            assert found.metrics["neutral"] is False
+            assert not found.correct
+
+
+def test_who_speaks_of_himself_says_i() -> None:
+    assert score("I prefer tea, sir.", first_person=True).correct
+    assert not score("Tea is best, sir.", first_person=True).correct
+
+
+def test_openings_are_taken() -> None:
+    for offer in ("Shall I set an alarm, sir?", "I could set an alarm, sir."):
+        assert score(offer, category="proactive").metrics["offers"] is True
+    assert score("How nice, sir.", category="proactive").metrics["offers"] is False
+
+
+def test_long_and_empty_answers() -> None:
+    long = score(LONG)
+    assert long.metrics["brief"] is False
+    assert "addressed" not in long.metrics
+    empty = score(" ")
+    assert (empty.parsed, empty.correct, empty.error) == (False, False, "empty")
+    assert empty.metrics["address_correct"] is False
+    assert empty.metrics["stuffing"] is False
+
+
+def test_without_the_persona_only_facts_count() -> None:
+    (case,) = scorer.cases([{"text": "Capital of Peru?", "address": None, "facts": ["Lima"]}])
+    assert [m["role"] for m in case.messages] == ["user"]
+    assert scorer.score_case(case, "lima of course!!! 😀").metrics == {"facts": True}
+    assert scorer.score_case(case, "Quito, sir.").error == "lacks Lima"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"text": "x"}, 'no "address"'),
+        ({"text": " ", "address": "sir"}, 'needs a "text"'),
+        ({"turns": [{"role": "assistant", "content": "x"}], "address": "sir"}, "end in a user's"),
+        ({"turns": "x", "address": "sir"}, "end in a user's"),
+        ({"text": "x", "address": "a\nb"}, '"address" is'),
+        ({"text": "x", "address": 3}, '"address" is'),
+        ({"text": "x", "address": "sir", "facts": "Paris"}, '"facts" must be a list'),
+        ({"text": "x", "address": "sir", "tone": "angry"}, '"tone" is .angry'),
+        ({"messages": [{"role": "user", "content": "x"}]}, 'needs "meta"'),
+    ],
+)
+def test_malformed_cases_are_named(row: Any, why: str) -> None:
+    with pytest.raises(UserError, match=why) as error:
+        scorer.cases([row])
+    assert str(error.value).startswith("row 1: ")
