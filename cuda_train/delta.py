@@ -14,6 +14,7 @@ PEFT's own forward is the plain twin, which a run's self-check compares it with.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Generator
 from typing import Any, cast
 
@@ -31,10 +32,9 @@ class Deltas:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        from peft.tuners.lora import Linear
-
         self.used = True
-        layers = [m for m in model.modules() if type(m) is Linear and _is_plain(m)]
+        peft: Any = sys.modules.get("peft.tuners.lora")  # not imported, it made no layer
+        layers = [m for m in model.modules() if peft and type(m) is peft.Linear and _is_plain(m)]
         for layer in layers:
             layer.forward = _Forward(self, layer)
         self.count = len(layers)

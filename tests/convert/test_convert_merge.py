@@ -206,7 +206,8 @@ def test_products_run_on_one_thread_and_the_setting_comes_back(
 def tiny(folder: Path, **tensors: np.ndarray) -> Path:
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
-    config = {"model_type": "llama", "num_attention_heads": 1, "tie_word_embeddings": False}
+    tied = "lm_head.weight" not in tensors
+    config = {"model_type": "llama", "num_attention_heads": 1, "tie_word_embeddings": tied}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
