@@ -13,6 +13,7 @@ from livery.skills.actions.guard.tables import patterns
 UNKNOWN = "\ue000"  # the value of a variable
 HOME = "\ue001"  # the user's home folder
 PIPE = "\ue002"  # a process substitution: <(…)
+INPUT = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")  # names of standard input
 OUTPUT = "\ue003"  # what a command prints: $(…)
 MARKS = {UNKNOWN: "$…", HOME: "~", PIPE: "<(…)", OUTPUT: "$(…)"}
 _UNKNOWNS = (UNKNOWN, OUTPUT)

@@ -140,10 +140,6 @@ class State:
     cwd: str = ""
 
 
-# A script of these names comes from a pipe or a here-document, where the parser can lose a `-`.
-_INPUT = ("", "-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-
-
 class Scan:
     """Collects findings. Programs call back through `judge` (words) and `script` (text)."""
 
@@ -255,7 +251,8 @@ class Scan:
     ) -> Place:  # fmt: skip
         """Note a use of a path: "read", "write", "delete", "tree", …"""
         where = self.place(path)
-        if use == "script" and path in _INPUT:
+        # In a here-document's command the parser loses a "-".
+        if use == "script" and path in ("", "-", *places.INPUT):
             self.act("code", path or "-", why="runs what it is handed as its script",
                      source=source, command=command)  # fmt: skip
             return where

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 
-from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import INPUT, OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.shells import runs_input
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
@@ -76,27 +77,17 @@ def python(scan: Scan, call: Call, args: Args) -> bool:
                 _module(scan, call, value, words[position:])
             return True
     else:
-        runs_input_python(scan, call)
+        _input_code(scan, call, python_code)
         return True
-    if word == "-":
-        runs_input_python(scan, call)
+    if word == "-" or word in INPUT:
+        _input_code(scan, call, python_code)
     elif word.startswith(PIPE):
         scan.act("foreign", word, why="runs what another command prints", command=call.command)
-    elif word in ("/dev/stdin", "/dev/fd/0"):
-        runs_input_python(scan, call)
     else:
         scan.use("script", word, command=call.command)
         if word.endswith("manage.py"):
             targets(scan, call, words[position : position + 1])
     return True
-
-
-def runs_input_python(scan: Scan, call: Call) -> None:
-    """Python's code from standard input."""
-    if call.stdin is not None and call.stdin.text is not None:
-        python_code(scan, call, call.stdin.text)
-    else:
-        runs_input(scan, call)
 
 
 def _module(scan: Scan, call: Call, name: str, rest: list[str]) -> None:
@@ -262,19 +253,19 @@ def node(scan: Scan, call: Call, args: Args) -> bool:
             scan.act("run", word, command=call.command)
     else:
         if not any(f.command == call.command for f in scan.findings):
-            _input_code(scan, call)
+            _input_code(scan, call, code_on_line)
         return True
     if word == "-":
-        _input_code(scan, call)
+        _input_code(scan, call, code_on_line)
     else:
         scan.use("script", word, command=call.command)
     return True
 
 
-def _input_code(scan: Scan, call: Call) -> None:
+def _input_code(scan: Scan, call: Call, judge: Callable[[Scan, Call, str], None]) -> None:
     """Code on standard input: judged as on the line, where it is known."""
     if call.stdin is not None and call.stdin.text is not None:
-        code_on_line(scan, call, call.stdin.text)
+        judge(scan, call, call.stdin.text)
     else:
         runs_input(scan, call)
 
@@ -324,7 +315,7 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
             scan.act("code", word, why="loads code", command=call.command)
     else:
         if not seen:
-            _input_code(scan, call)
+            _input_code(scan, call, code_on_line)
         return True
     rest = words[position - 1 :]
     if seen:

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import replace
 
-from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import INPUT, OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.variables import assigned
 from livery.skills.actions.guard.risk import Finding, Level
 from livery.skills.actions.guard.scan import Args, Call, Scan, Stream
@@ -58,7 +58,7 @@ def shell(scan: Scan, call: Call, args: Args) -> bool:
         scan.state.arguments = kept
     elif rest and not standard:
         file = rest[0]
-        if file in ("/dev/stdin", "/proc/self/fd/0", "/dev/fd/0"):
+        if file in INPUT:
             runs_input(scan, call)
         elif file.startswith(PIPE):
             scan.act("foreign", file, why="runs what another command prints", command=call.command)
@@ -79,11 +79,10 @@ def runs_input(scan: Scan, call: Call) -> None:
             command=call.command,
         )
     elif call.stdin.text is not None:
-        level = Level.HIGH
         scan.act(
             "code",
             call.command,
-            level=level,
+            level=Level.HIGH,
             why="runs what it is given on standard input",
             command=call.command,
         )
@@ -115,7 +114,7 @@ def source(scan: Scan, call: Call, args: Args) -> bool:
         return True
     if words[0].startswith(PIPE):
         scan.act("foreign", words[0], why="runs what another command prints", command=call.command)
-    elif words[0] in ("/dev/stdin", "/dev/fd/0"):
+    elif words[0] in INPUT:
         runs_input(scan, replace_name(call, "bash"))
     elif re.search(r"(?:^|/)(?:activate(?:\.\w+)?|\.env(?:rc)?)$", words[0]):
         scan.act("run", words[0], why="sets variables of this shell", command=call.command)
