@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.folder import index, refuse_leaks
+from datagen.folder import apportion, index, refuse_leaks
 from datagen.persona.rows import Composer, Draft
 from datagen.persona.words import NAMES, NAMES_HELD_OUT
+from livery.dataset.leaks import row_text
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.skills import persona
@@ -52,9 +53,9 @@ def generate(
         UserError: there are not so many distinct rows, or a split gives another away.
     """
     test = by_hand(SETS / "validation.jsonl")
-    closed = [_asked(row) for row in (*test, *by_hand(SETS / "second.jsonl"))]
+    closed = [row_text(row) for row in (*test, *by_hand(SETS / "second.jsonl"))]
     valid = _make(seed, "valid", valid_count, closed)
-    closed += [_asked(row) for row in valid]
+    closed += [row_text(row) for row in valid]
     train = _make(seed, "train", count, closed)
     splits = {"train": train, "valid": valid, "test": test}
     refuse_leaks(splits, _names())
@@ -86,7 +87,7 @@ def _make(seed: int, split: str, count: int, closed: Sequence[str]) -> list[Row]
     near = index(closed, _names()).closest
     seen: set[tuple[str, ...]] = set()
     drafts: list[Draft] = []
-    for category, wanted in apportion(count).items():
+    for category, wanted in apportion(SHARES, count).items():
         got = idle = 0
         while got < wanted:
             draft = composer.draft(category)
@@ -107,16 +108,6 @@ def _make(seed: int, split: str, count: int, closed: Sequence[str]) -> list[Row]
     return [_row(d, id=f"{split}-{n:05}", split=split, **made) for n, d in enumerate(drafts, 1)]
 
 
-def apportion(count: int) -> dict[str, int]:
-    """Rows of each category that add up to `count`, as near to the shares as can be."""
-    total = sum(SHARES.values())
-    whole = {name: count * share // total for name, share in SHARES.items()}
-    by_rest = sorted(SHARES, key=lambda name: -(count * SHARES[name] % total))
-    for name in by_rest[: count - sum(whole.values())]:
-        whole[name] += 1
-    return whole
-
-
 def _row(draft: Draft, **meta: str) -> Row:
     return {
         "messages": persona.messages(draft.turns, draft.answer, address=draft.address),
@@ -125,10 +116,6 @@ def _row(draft: Draft, **meta: str) -> Row:
             "address": draft.address, "tone": draft.tone, "facts": list(draft.facts),
         },
     }  # fmt: skip
-
-
-def _asked(row: Row) -> str:
-    return "\n".join(m["content"] for m in row["messages"] if m["role"] == "user")
 
 
 def _names() -> list[str]:

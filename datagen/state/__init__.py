@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from datagen.state import kinds
 from datagen.state.attacks import ATTACKS
 from datagen.state.rows import Asker, Draft
 from datagen.state.worlds import World, make_world
+from livery.dataset.leaks import row_text
 from livery.files import read_jsonl
 from livery.skills import state
 from livery.skills.state import Block, Expected, gold, read_block, read_expected
@@ -51,9 +52,9 @@ def generate(
     """
     names = sorted({n.lower() for n in (*kinds.PEOPLE, *kinds.PEOPLE_HELD_OUT)})
     test = hand_written(_VALIDATION)
-    closed = [_asked(row) for row in (*test, *hand_written(_SECOND))]
+    closed = [row_text(row) for row in (*test, *hand_written(_SECOND))]
     valid = _make(seed, "valid", valid_count, closed, names)
-    closed += [_asked(row) for row in valid]
+    closed += [row_text(row) for row in valid]
     train = _make(seed, "train", count, closed, names)
     splits = {"train": train, "valid": valid, "test": test}
     refuse_leaks(splits, names)
@@ -123,10 +124,6 @@ def _worlds(seed: int, split: str) -> Iterator[tuple[World, list[Draft]]]:
         world = make_world(rng, held_out=held_out)
         drafts = Asker(world, rng).rows(long=number % LONG == 0)
         yield world, drafts
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    return "\n".join(m["content"] for m in row["messages"] if m["role"] == "user")
 
 
 def _row(draft: Draft, text: str, block: Block, *, world: str, **meta: str) -> Row:
