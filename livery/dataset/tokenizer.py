@@ -27,9 +27,8 @@ def _check_reader(folder: Path) -> None:
     if (folder / "tokenizer.json").is_file() or not pieces.is_file():
         return
     with pieces.open("rb") as file:
-        sentencepiece = (
-            file.read(1) == b"\n"
-        )  # protobuf's first field; tiktoken's are lines of text
+        # Its first byte is protobuf's first field; tiktoken's file is lines of text.
+        sentencepiece = file.read(1) == b"\n"
     if sentencepiece and importlib.util.find_spec("sentencepiece") is None:
         raise UserError(
             f"{folder}: its tokenizer is a SentencePiece model (tokenizer.model) without a "
