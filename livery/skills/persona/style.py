@@ -15,10 +15,6 @@ _AMERICAN = (
     "organize organized realize realized recognize recognized modeling labeled labeling "
     "counselor mustache specialty archeology maneuver sulfur checkbook gotten"
 ).split()
-BRITISH = {
-    "color": "colour", "favorite": "favourite", "neighbor": "neighbour", "center": "centre",
-    "gray": "grey", "math": "maths", "aluminum": "aluminium", "cozy": "cosy",
-}  # fmt: skip
 _AMERICAN_WORDS = re.compile(rf"\b(?:{'|'.join(_AMERICAN)})\b", re.IGNORECASE)
 
 BANNED = (

@@ -175,11 +175,6 @@ def place(path: str, cwd: str = "", project: str = "") -> Place:
     return Place("system", "system", seen)
 
 
-def parent_of(path: str) -> str:
-    """The folder a path lies in, empty for a bare name."""
-    return _slashed(path).rpartition("/")[0]
-
-
 def _key(found: re.Match[str], text: str, seen: str) -> Place:
     """A place in the registry or in another of PowerShell's drives."""
     drive, rest = found[1].lower(), text[found.end() :].strip("/")

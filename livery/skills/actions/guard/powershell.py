@@ -356,11 +356,7 @@ class _Walker:
             kind in ("additive_expression", "additive_argument_expression")
             and node.named_child_count > 1
         ):
-            return (
-                "".join(self.value(child) for child in node.named_children)
-                if "-" not in self.text(node)[:0]
-                else UNKNOWN
-            )
+            return "".join(self.value(child) for child in node.named_children)
         if kind == "format_expression" and node.named_child_count > 1:
             return self.formatted(node)
         if kind == "cast_expression" and node.named_child_count > 1:
