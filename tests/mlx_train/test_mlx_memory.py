@@ -49,7 +49,8 @@ def test_the_estimate_is_near_the_peak(
     held = mx.get_active_memory()
     mx.reset_peak_memory()
     batch = micro_batch(prefix, (suffix,) * rows, (answers,) * rows, pad=0)
-    for step in (1, 2):
+    # A single step's peak depends by some percent on when MLX frees what: the largest of several.
+    for step in range(1, 6):
         made.train_step([batch], step=step, learning_rate=1e-3)
     config = json.loads((folder / "config.json").read_text())
     guess = estimate(
