@@ -156,4 +156,6 @@ def test_a_run_that_a_busy_machine_slows_down_goes_on_with_fewer(
     folder = Path(settings.output_dir)
     assert run_folder.recorded_threads(folder) == 1
     saved = [event.step for event in events if isinstance(event, CheckpointSaved)]
-    assert saved == [13, 16], "what two threads computed is not computed again by one"
+    # A step that other work slows by chance counts too: the third in a row may be an earlier one.
+    changed, last = saved
+    assert changed <= 13 and last == 16, "what two threads computed is not computed again by one"
