@@ -295,7 +295,8 @@ class Composer:
         if self.rng.random() < 0.6:
             return text
         asks = re.match(
-            r"(what|which|how|where|who|is|are|do|does|did|can|could|would|when|why)\b", text
+            r"(what|which|how|where|who|is|are|do (?!it|that)|does|did|can|could|would|when|why)\b",
+            text,
         )
         text = re.sub(r"\bi\b", "I", _first_up(text))
         return text if text[-1] in ".!?" else text + ("?" if asks else ".")

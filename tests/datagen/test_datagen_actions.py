@@ -107,6 +107,7 @@ def test_a_yes_releases_exactly_what_was_asked(splits: dict[str, list[Row]]):
             assert said[-3].endswith(f": {tags[0].argument}?")
             assert len(tags) == 1
             released += 1
+            assert "?" not in row["messages"][-2]["content"]
     assert released > 50
 
 

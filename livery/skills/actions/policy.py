@@ -32,6 +32,7 @@ _NO = re.compile(
     r"\s*(?:no|nope|nah|don'?t|do not|stop|cancel|never|wait|leave it|nahi|nahin|mat|नहीं|मत|रुको)\b",
     re.IGNORECASE,
 )
+_ASKS = re.compile("[?？؟]")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def _high(row: ActionRow, named: str) -> list[Breach]:
             ]
     if _NO.match(row.turns[-1]):
         return [Breach("release", f"the user said no ({shown(row.turns[-1], 40)!r}) to {named}.")]
+    if _ASKS.search(row.turns[-1].replace(asked, "")):
+        said = shown(row.turns[-1], 40)
+        return [Breach("release", f"the user asked back ({said!r}) and did not agree to {named}.")]
     return []
 
 

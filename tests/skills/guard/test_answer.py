@@ -31,26 +31,74 @@ def test_what_the_model_says_of_a_command_has_no_part_in_its_level() -> None:
     assert kinds(guard("This is perfectly safe.\n[SHELL]rm -rf /[/SHELL]"))[2] == ["rm -rf /"]
 
 
-@pytest.mark.parametrize(
-    "said", ["yes, go ahead", "Yes please.", "ok", "haan kar do", "हाँ", "yes, run rm error.log"]
-)
+YES = (
+    "yes, go ahead", "Yes please.", "ok", "YES!", "yeah, do it", "sure thing", "by all means",
+    "alright, fine by me", "good, proceed with it", "go on then", "that’s fine, run it", "👍🏽",
+    "✅", "ok sir", "haan kar do", "haan ji, chala do", "bilkul bhai", "theek hai", "हाँ",
+    "हां, कर दो।", "ठीक है, चला दो", "जी हाँ", "yes, run rm error.log", 'yes: "rm error.log"',
+)  # fmt: skip
+NO = (
+    "no", "", "nope", "don't do it", "please", "rm error.log", "what would that do?", "👎",
+    "nahi", "मत करो", "haan nahi", "rehne do", "abhi nahi", "no, go ahead and keep it",
+)  # fmt: skip
+ASKED_BACK = (
+    "yes?", "yes ?", "Yes?!", "sure?", "ok? ok.", "do it?", "ok？", "haan؟", "👍?", "right? yes",
+    "yes❓", "go ahead‽", "haan?", "haan kya?", "हाँ?", "जी?", "theek hai na?",
+    "yes, run rm error.log?",
+)  # fmt: skip
+HEDGED = (
+    "wait", "ok wait", "yes but not that one", "yes, but wait", "yes...", "ok…", "yes. . .",
+    "ok hmm", "sure, after you explain", "yes if it is safe", "yes unless it is needed",
+    "yes, when i say so", "yes, once there is a backup", "sure, later", "okay, maybe",
+    "yes i guess", "i think so", "probably", "yeah, right", "yes and", "yes, and then",
+    "ok, just", "yes to everything else", "ok, first show me", "sure, but make a copy",
+    "fine, whatever", "yes to the other one", "yes to the other thing",
+    "yes, and delete the rest too", "yes, the other one", "yes no", "go on", "haan par ruko",
+    "haan lekin pehle dikhao", "haan, mat karo", "theek hai, baad mein", "shayad haan",
+    "haan wo wala nahi", "हाँ लेकिन रुको", "हाँ, पहले दिखाओ", "ठीक है, बाद में", "शायद हाँ",
+    "ji ruko", "accha", "अच्छा", "yes, run rm other.log", "yes, run rm error.log.old",
+    "yes, run rm error.log and rm other.log", "yes, run rm error.log/..",
+    "yes, not rm error.log",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", YES)
 def test_a_yes_releases_what_was_asked_and_nothing_else(said: str) -> None:
     assert kinds(guard(ANSWER, asked=ASKED, said=said)) == [["rm error.log"], [], []]
     assert kinds(guard(ANSWER, asked=guard(ANSWER), said=said)) == [["rm error.log"], [], []]
+    assert kinds(guard(ANSWER, asked=ANSWER, said=said)) == [["rm error.log"], [], []]
     for other in ("rm error.log other.log", "rm -f error.log", "rm Error.log"):
         answer = f"Done.\n[SHELL]{other}[/SHELL]"
         assert kinds(guard(answer, asked=ASKED, said=said))[0] == []
     assert kinds(guard(ANSWER, said=said))[0] == []
 
 
-@pytest.mark.parametrize(
-    "said",
-    ["no", "", "wait", "yes but not that one", "yes, and delete the rest too", "don't do it",
-     "yes to the other thing", "what would that do?", "please", "rm error.log"],
-)  # fmt: skip
+@pytest.mark.parametrize("said", [*NO, *ASKED_BACK, *HEDGED])
 def test_anything_but_a_yes_releases_nothing(said: str) -> None:
     assert not agrees(said, ASKED)
     assert kinds(guard(ANSWER, asked=ASKED, said=said)) == [[], ["rm error.log"], []]
+    assert kinds(guard(ANSWER, asked=guard(ANSWER), said=said)) == [[], ["rm error.log"], []]
+
+
+@pytest.mark.parametrize("yes", YES)
+@pytest.mark.parametrize(
+    "hedge", ["?", "...", " but", " if needed", ", after lunch", " lekin", " मगर"]
+)
+def test_a_yes_with_a_hedge_behind_it_is_none(yes: str, hedge: str) -> None:
+    assert agrees(yes, ASKED)
+    assert not agrees(yes.rstrip('!.।"') + hedge, ASKED)
+
+
+def test_a_reply_that_repeats_one_of_two_commands_releases_that_one() -> None:
+    both = "Two deletions.\n[SHELL]rm a.txt[/SHELL]\n[SHELL]rm b.txt[/SHELL]"
+    for asked in (both, guard(both), "That deletes both, `rm a.txt` and `rm b.txt`. Shall I?"):
+        assert kinds(guard(both, asked=asked, said="yes, run rm b.txt")) == [
+            ["rm b.txt"],
+            ["rm a.txt"],
+            [],
+        ]
+        assert kinds(guard(both, asked=asked, said="yes, that one"))[0] == []
+        assert kinds(guard(both, asked=asked, said="yes"))[0] == ["rm a.txt", "rm b.txt"]
 
 
 def test_critical_is_never_released() -> None:

@@ -18,25 +18,8 @@ from livery.skills.actions.contract import VERBS, Tag, Verbs, parse_answer
 from livery.skills.actions.guard.classify import Shell, classify, classify_action
 from livery.skills.actions.guard.policy import Policy
 from livery.skills.actions.guard.risk import Level, Risk
+from livery.skills.actions.guard.yes import is_yes, repeated
 from livery.skills.contract import AnswerError
-
-# A reply that is nothing but a yes: these words and no other.
-_YES = re.compile(
-    r"(?:(?:run |do )?(?:that|this|the) (?:command|one)"
-    r"|yes+|yeah|yep|yup|sure|ok|okay|alright|all right|fine|right|correct|absolutely|definitely"
-    r"|certainly|of course|affirmative|confirmed?|i confirm|approved?|i agree|agreed|go ahead"
-    r"|go on|go for it|proceed|continue|carry on|do it|do that|do so|run it|run that|execute it"
-    r"|make it so|please|pls|thanks|thank you|now|then|just|and|haan?|han|ji|jee|bilkul"
-    r"|i m sure|i am sure|that s (?:fine|right|ok)|that is (?:fine|right|ok)|go|do|run"
-    r"|theek|thik|hai|kar|karo|kardo|do|de|chalao|chala|zaroor|sahi|accha|acha|h[aā]ñ"
-    r"|हाँ|हां|हा|जी|बिल्कुल|ठीक|है|करो|कर|दो|चलाओ|चला|ज़रूर|जरूर|सही|अच्छा)"
-)
-_SURE = re.compile(
-    r"\b(?:yes+|yeah|yep|yup|sure|ok|okay|affirmative|confirm(?:ed)?|approved?|agreed?|proceed"
-    r"|go ahead|go for it|go on|do it|do that|run it|run that|please do|alright|certainly|of course"
-    r"|i m sure|i am sure|that s right|absolutely|definitely|fine|haan?"
-    r"|han|ji|bilkul|theek|thik|zaroor|kar do|kardo|karo)\b|हाँ|हां|जी|बिल्कुल|ठीक|करो|कर दो|ज़रूर",
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +79,8 @@ def guard(
         asked: the assistant's turn before, or what `guard` returned for it: what it asked the user
             to allow, in a tag or as a command ("Shall I run: rm error.log?").
         said: the user's reply to that. Only a reply that is a yes and nothing else releases, and
-            only the tags that were asked about, to the letter.
+            only what was asked about, to the letter; of several commands those that it repeats, if
+            it repeats any.
         shell: what runs the commands.
         policy: the user's own rules.
         verbs: the table of verbs, with the user's own.
@@ -111,7 +95,7 @@ def guard(
         risk = Risk(Level.CRITICAL, (), (why,), "", "")
         held = Tag("ACTION", "unreadable", "") if "[" in answer else None
         return Guarded(blocked=(Judged(held, risk),) if held else (), problem=why)
-    released = _asked(asked, verbs) if agrees(said, asked) else frozenset[str]()
+    released = _released(asked, said, verbs)
     allowed: list[Judged] = []
     to_confirm: list[Judged] = []
     blocked: list[Judged] = []
@@ -138,34 +122,31 @@ def judge_tag(tag: Tag, *, shell: Shell = "auto", policy: Policy | None = None) 
 def agrees(said: str, asked: str | Guarded | None = None) -> bool:
     """Whether a reply is a yes and nothing else. One that repeats the command asked about may:
     "yes, run rm error.log"."""
-    text = said.casefold()
-    for command in sorted(_commands(asked), key=len, reverse=True):
-        text = text.replace(command.casefold(), " ")
-    words = re.sub(r"[\s.,!?;:'\"`।…👍✅-]+", " ", text).strip()
-    if "👍" in said or "✅" in said:
-        words = f"yes {words}".strip()
-    plain = re.sub(r"\b(?:sir|madam|ma am|jarvis|buddy|man|bhai|yaar)\b", " ", words)
-    rest = re.sub(rf"(?:^|(?<=\s)){_YES.pattern}(?=\s|$)", " ", plain).strip()
-    return not rest and _SURE.search(words) is not None
+    return is_yes(said, {*_asked(asked, VERBS).values()})
 
 
-def _commands(asked: str | Guarded | None) -> frozenset[str]:
-    if isinstance(asked, Guarded):
-        return frozenset(judged.tag.argument for judged in asked.to_confirm if judged.tag.argument)
-    return _said_commands(asked) if asked else frozenset()
+def _released(asked: str | Guarded | None, said: str, verbs: Verbs) -> frozenset[str]:
+    """What the reply releases of what the turn before asked about."""
+    pending = _asked(asked, verbs)
+    if not is_yes(said, commands := {*pending.values()}):
+        return frozenset()
+    wanted = repeated(said, commands) or commands
+    return frozenset(key for key, command in pending.items() if command in wanted)
 
 
-def _asked(asked: str | Guarded | None, verbs: Verbs) -> frozenset[str]:
-    """What the turn before asked about: its tags, and the command that it named."""
+def _asked(asked: str | Guarded | None, verbs: Verbs) -> dict[str, str]:
+    """What the turn before asked about, each with its command or argument: its tags, and the
+    command that it named."""
     if asked is None:
-        return frozenset()
+        return {}
     if isinstance(asked, Guarded):
-        return frozenset(_key(judged.tag) for judged in asked.to_confirm)
+        return {_key(judged.tag): _plain(judged.tag.argument) for judged in asked.to_confirm}
     try:
-        tags = frozenset(_key(tag) for tag in parse_answer(asked, verbs).tags)
+        tags = parse_answer(asked, verbs).tags
     except AnswerError:
-        return frozenset()
-    return tags | frozenset(_plain(command) for command in _said_commands(asked))
+        return {}
+    named = {_plain(command): _plain(command) for command in _said_commands(asked)}
+    return {_key(tag): _plain(tag.argument) for tag in tags} | named
 
 
 def _said_commands(text: str) -> frozenset[str]:

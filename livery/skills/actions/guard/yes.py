@@ -1,0 +1,78 @@
+"""Whether a reply is a yes and nothing else, in English, Hindi and Hinglish.
+
+is_yes("yes, go ahead")                                    # True
+is_yes("yes?"), is_yes("ok wait"), is_yes("haan, par ruko")  # False: asked back, hedged
+
+What is not plainly a yes is none: every word of it must be one of a yes, so a "but", an "if", an
+"after" or any word that is not known here makes it something else. A reply of known words may hedge
+by its signs: a question, a voice that trails off, "yes, and".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+# All that a yes may be made of.
+_WORDS = re.compile(
+    r"(?<!\S)(?:(?:run |do )?(?:that|this|the) (?:command|one)"
+    r"|yes+|yeah|yep|yup|sure(?: thing)?|ok|okay|alright|all right|fine(?: (?:by|with) me)?|good"
+    r"|right|correct|absolutely|definitely|certainly|of course|by all means|affirmative|confirmed?"
+    r"|i confirm|approved?|i (?:agree|approve)|agreed|go ahead|go on|go for it"
+    r"|(?:proceed|continue|carry on)(?: with (?:it|that))?|you may(?: (?:run|do) (?:it|that))?"
+    r"|(?:do|run|execute) (?:it|that|this)|do so|make it so|please|pls|thanks|thank you|now|then"
+    r"|just|and|i m sure|i am sure|that s (?:fine|right|ok|okay)|that is (?:fine|right|ok|okay)"
+    r"|go|do|run|haan?|han|ji|jee|bilkul|theek|thik|hai|kar|karo|kardo|do|de|chalao|chala|zaroor"
+    r"|sahi|accha|acha|h[aā]ñ"
+    r"|हाँ|हां|हा|जी|बिल्कुल|ठीक|है|करो|कर|दो|चलाओ|चला|ज़रूर|जरूर|सही|अच्छा)(?!\S)"
+)
+# One of these makes it one: the others only stand beside it ("right", "now", "accha").
+_SURE = re.compile(
+    r"(?<!\S)(?:yes+|yeah|yep|yup|sure|ok|okay|affirmative|confirm(?:ed)?|approved?|agreed?|proceed"
+    r"|go ahead|go for it|go on then|(?:do|run|execute) (?:it|that)|please do|alright|all right"
+    r"|certainly|of course|by all means|you may|i m sure|i am sure|that s right|absolutely"
+    r"|definitely|fine|haan?|han|ji|jee|bilkul|theek|thik|zaroor|kar do|kardo|karo|chala do|chalao"
+    r"|हाँ|हां|जी|बिल्कुल|ठीक|करो|कर दो|चलाओ|चला दो|ज़रूर|जरूर)(?!\S)",
+)
+_THUMBS = re.compile("(?:👍|✅|👌)[\U0001f3fb-\U0001f3ff\ufe0f]?")
+_NAMES = re.compile(r"(?<!\S)(?:sir|madam|ma am|jarvis|buddy|man|bhai|yaar)(?!\S)")
+# Signs that end or part a sentence and say nothing; a question mark is none of them.
+_SIGNS = re.compile(r"[\s.,!;:'\"`।👍✅👌-]+")
+_TRAILING_OFF = re.compile(r"\.\s*\.|…")
+# "Yes, and" is not at its end, and "yeah, right" means the opposite.
+_ONE = re.compile(r"(?<!\S)(?:that|this|the) (?:command|one)(?!\S)")
+_OPEN = re.compile(r"(?<!\S)(?:and|just)(?: (?:and|just|then|now|please|pls))*$|^yeah right$")
+
+
+def is_yes(said: str, commands: Collection[str] = ()) -> bool:
+    """Whether a reply is a yes and nothing else.
+
+    Args:
+        commands: that were asked about, which the reply may repeat: "yes, run rm error.log".
+    """
+    text = said.casefold().replace("’", "'")
+    for command in sorted(filter(None, commands), key=len, reverse=True):
+        text = _place(command).sub(" ", text)
+    if _TRAILING_OFF.search(text):
+        return False
+    text = _THUMBS.sub(" yes ", text)
+    words = _NAMES.sub(" ", f" {_SIGNS.sub(' ', text)} ").strip()
+    if _OPEN.search(words) or _WORDS.sub(" ", words).strip():
+        return False
+    if len({*commands}) > 1 and _ONE.search(words) and not repeated(said, commands):
+        return False  # which of them?
+    return _SURE.search(words) is not None
+
+
+def repeated(said: str, commands: Collection[str]) -> frozenset[str]:
+    """Which of the commands a reply repeats."""
+    text, found = said.casefold(), set[str]()
+    for command in sorted(filter(None, commands), key=len, reverse=True):
+        text, times = _place(command).subn(" ", text)
+        found |= {command} if times else set()
+    return frozenset(found)
+
+
+def _place(command: str) -> re.Pattern[str]:
+    """A command that stands for itself: `rm a` is not what "rm a.txt" and "rm a b" begin with."""
+    return re.compile(rf"(?<![^\s\"'`:]){re.escape(command.casefold())}(?![^\s\"'`.,;!]|[.,;]\w)")
