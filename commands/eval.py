@@ -206,7 +206,20 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
 @engine_options
 @click.option("--skill", help="Prompt as this skill does, and constrain answers to its grammar.")
 @click.option("--unconstrained", is_flag=True, help="With --skill: do not use the grammar.")
-@click.option("--system", metavar="TEXT", help="System prompt (without --skill).")
+@click.option(
+    "--system",
+    metavar="TEXT",
+    help="System prompt (without --skill; with --skill state, one that holds the block).",
+)
+@click.option("--state", metavar="FILE", help="--skill state: the file that holds the state block.")
+@click.option(
+    "--shell",
+    type=click.Choice(["bash", "powershell"]),
+    help="--skill actions: what runs the commands; by default powershell on Windows, else bash.",
+)
+@click.option(
+    "--address", metavar="TEXT", help='--skill persona: sir (default), madam, a name, or "".'
+)
 @click.option(
     "--tools",
     metavar="FILE",
@@ -223,6 +236,8 @@ def generate_command(
     \b
     Examples:
       livery generate --adapter adapters/date-keys --skill date-keys "wake me at half seven"
+      livery generate --adapter adapters/state --skill state --state ship.txt "Who is on watch?"
+      livery generate --adapter adapters/persona --skill persona --address Ada "I am bored."
       livery generate --model ID_OR_PATH --system "Be brief." "What is a lease?"
       livery generate --model ID_OR_PATH --tools tools.json "Weather in Oslo?"
       livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt

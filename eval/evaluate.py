@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ from eval import neutral, record
 from eval.cases import Case
 from eval.record import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, has_grammar, open_turn, run_arm
-from eval.scorers import find_set, get_scorer
+from eval.scorers import find_set, get_scorer, lacking
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
@@ -122,6 +123,9 @@ def evaluate(
     began = time.monotonic()
     scorer = get_scorer(request.skill)
     check_targets(request.targets, (PARSED, *scorer.METRICS))
+    if lacks := lacking(scorer):
+        _check_lacking(lacks, request.targets)
+        tell(lacks)
     # Over http an adapter is a name that the endpoint knows, not a folder of ours.
     folder = None if request.engine == "http" else request.adapter
     origin = read_origin(folder)
@@ -191,7 +195,15 @@ def evaluate(
         targets=request.targets,
         metrics=scorer.METRICS,
         neutral=others,
+        lacking=lacks,
     )
+
+
+def _check_lacking(lacks: str, targets: Mapping[str, float]) -> None:
+    """Raises UserError where a target is of a metric that cannot be scored here."""
+    for name in targets:
+        if re.search(rf"\b{name}\b", lacks):
+            raise UserError(f"--target {name}=...: {lacks}")
 
 
 def _prompt(engine: Engine, case: Case) -> Prompt:

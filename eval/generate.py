@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eval.asking import OWN_OPTIONS, Asking, find_asking
+from eval.record import plain
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
@@ -14,7 +16,6 @@ from livery.engines.engine import (
     Decoding,
     Engine,
     Generation,
-    Message,
     OnText,
     Prompt,
     open_engine,
@@ -38,6 +39,9 @@ class Request:
     skill: str | None = None
     unconstrained: bool = False
     system: str | None = None
+    state: str | None = None
+    shell: str | None = None
+    address: str | None = None
     tools: str | None = None
     base: bool = False
     max_tokens: int = 256
@@ -54,11 +58,11 @@ def answers(request: Request, tell: Tell = lambda text: None) -> dict[str, Any]:
     Raises:
         UserError: model, adapter or skill are wrong.
     """
-    engine, skill = _open(request)
+    engine, skill, asking = _open(request)
     tools = _tools(request)
-    prompts = [engine.prompt(_messages(request, skill, text), tools) for text in request.texts]
+    prompts = [engine.prompt(asking.messages(text), tools) for text in request.texts]
     _settle(engine, prompts, request, tell)
-    found = engine.generate(prompts, _decoding(request, skill))
+    found = engine.generate(prompts, _decoding(request, asking))
     rows = zip(request.texts, found, strict=True)
     return {"answers": [_row(text, generation, skill) for text, generation in rows]}
 
@@ -83,13 +87,13 @@ def stream_answers(
     Raises:
         UserError: model, adapter or skill are wrong.
     """
-    engine, skill = _open(request)
+    engine, _, asking = _open(request)
     tools = _tools(request)
-    prompts = [engine.prompt(_messages(request, skill, text), tools) for text in request.texts]
+    prompts = [engine.prompt(asking.messages(text), tools) for text in request.texts]
     _settle(engine, prompts[:1], request, tell)
     for text, prompt in zip(request.texts, prompts, strict=True):
         before(text)
-        after(engine.stream(prompt, _decoding(request, skill), on_text))
+        after(engine.stream(prompt, _decoding(request, asking), on_text))
 
 
 def _settle(engine: Engine, prompts: Sequence[Prompt], request: Request, tell: Tell) -> None:
@@ -97,10 +101,9 @@ def _settle(engine: Engine, prompts: Sequence[Prompt], request: Request, tell: T
         tell(note)
 
 
-def _open(request: Request) -> tuple[Engine, Skill | None]:
+def _open(request: Request) -> tuple[Engine, Skill | None, Asking]:
     skill = get_skill(request.skill) if request.skill else None
-    if skill and request.system:
-        raise UserError("--skill brings its own system prompt; leave out --system.")
+    asking = _asking(request, skill)
     if skill and request.tools:
         raise UserError("--skill brings its own prompt; leave out --tools.")
     _tools(request)  # before a model is loaded
@@ -114,7 +117,7 @@ def _open(request: Request) -> tuple[Engine, Skill | None]:
     engine = open_engine(request.engine, model, request.adapter, **options)
     if request.base:
         engine.use_adapter(False)
-    return engine, skill
+    return engine, skill, asking
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
@@ -134,18 +137,21 @@ def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     return found
 
 
-def _messages(request: Request, skill: Skill | None, text: str) -> list[Message]:
+def _asking(request: Request, skill: Skill | None) -> Asking:
+    given = {name: getattr(request, name) for name in OWN_OPTIONS}
     if skill:
-        return skill.messages(text)
+        return find_asking(skill, given, request.system)
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(f"--{name} needs --skill {OWN_OPTIONS[name]}.")
     system = [{"role": "system", "content": request.system}] if request.system else []
-    return [*system, {"role": "user", "content": text}]
+    return Asking(lambda text: [*system, {"role": "user", "content": text}], None)
 
 
-def _decoding(request: Request, skill: Skill | None) -> Decoding:
-    grammar = skill.constraint() if skill and not request.unconstrained else None
+def _decoding(request: Request, asking: Asking) -> Decoding:
     return Decoding(
         request.max_tokens,
-        grammar,
+        None if request.unconstrained else asking.grammar,
         request.temperature,
         request.seed,
         request.batch_size,
@@ -163,7 +169,7 @@ def _row(text: str, generation: Generation, skill: Skill | None) -> dict[str, An
     }
     if skill:
         try:
-            row["value"] = skill.parse(generation.text)
+            row["value"] = plain(skill.parse(generation.text))
         except AnswerError as error:
             row["error"] = str(error)
     return row

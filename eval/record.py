@@ -41,6 +41,7 @@ def build(
     targets: Mapping[str, float] | None = None,
     metrics: Sequence[Metric] = (),
     neutral: Record | None = None,
+    lacking: str = "",
 ) -> Record:
     """Put an evaluation together.
 
@@ -59,6 +60,7 @@ def build(
         targets: what other metrics are to reach.
         metrics: the scorer's own, beside `correct` and `parsed`.
         neutral: what the adapter does to prompts of no skill (`eval.neutral`).
+        lacking: which metrics could not be scored, and the remedy.
     """
     metrics = (CORRECT, PARSED, *metrics)
     order = _order(cases, categories)
@@ -77,6 +79,7 @@ def build(
         "targets": reached,
         "passed": all(met) if reached or target is not None else None,
         "metrics": metrics_of.described(metrics),
+        "lacking": lacking,
         "arms": arms,
         "comparisons": _comparisons(runs, cases, metrics),
         "constant": constant and {"answer": constant[0], **share(constant[1], len(cases))},
@@ -201,7 +204,7 @@ def _case(case: Case, runs: Sequence[ArmRun], index: int, system: str) -> dict[s
         "id": case.id,
         "category": case.category,
         "text": case.text,
-        "expected": _plain(case.expected),
+        "expected": plain(case.expected),
         "expected_text": case.expected_text,
         **_prompt(case, system),
         "answers": {run.arm.key: _answer(run, index) for run in runs},
@@ -222,8 +225,10 @@ def _prompt(case: Case, system: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON has it; one that JSON lacks (a set, a date, an object) as Python shows it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
@@ -235,7 +240,7 @@ def _answer(run: ArmRun, index: int) -> dict[str, Any]:
     return {
         "correct": result.correct,
         "answer": result.answer,
-        "got": _plain(result.got),
+        "got": plain(result.got),
         "error": result.error,
         "notes": list(result.notes),
         "metrics": dict(result.metrics),

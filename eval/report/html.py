@@ -155,9 +155,11 @@ def _metrics(record: Record) -> str:
         rows.append([f"{name}{escape(metric['help'])}</div>", str(total), *shown])
     head = ["metric", "cases", *map(words.arm_title, arms)]
     kinds = ["name", *["number"] * (len(head) - 1)]
+    lacking = words.lacking(record)
     return (
         '<h3>Metrics <span class="muted small">with 95 % intervals</span></h3>'
         f'<div class="card">{table(head, rows, kinds)}</div>'
+        + (f'<p class="bad">{escape(lacking)}</p>' if lacking else "")
     )
 
 

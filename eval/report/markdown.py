@@ -103,7 +103,7 @@ def _metrics(record: Record) -> list[str]:
         said = [_text(words.metric_name(metric)), _text(metric["help"]), str(total)]
         rows.append([*said, *shown])
     head = ["metric", "", "cases", *map(words.arm_title, arms)]
-    return ["### Metrics, with 95 % intervals", table(head, rows)]
+    return ["### Metrics, with 95 % intervals", table(head, rows), _text(words.lacking(record))]
 
 
 def _regressions(record: Record) -> list[str]:

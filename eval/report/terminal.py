@@ -73,6 +73,8 @@ def _print_metrics(record: Record, console: Any) -> None:
         table.add_row(words.metric_name(metric), str(total), *map("\n".join, cells))
     console.print()
     console.print(table)
+    if said := words.lacking(record):
+        click.echo(f"\n{said}")
 
 
 def _print_cases(title: str, found: list[tuple[dict[str, Any], str]]) -> None:

@@ -52,6 +52,11 @@ def metrics(record: Record) -> list[dict[str, Any]]:
     return [metric for metric in record.get("metrics", ()) if metric["name"] != "correct"]
 
 
+def lacking(record: Record) -> str:
+    """Which metrics could not be scored, and the remedy; "" for none and in older records."""
+    return str(record.get("lacking") or "")
+
+
 def metric_name(metric: dict[str, Any]) -> str:
     """off_by -> "off by (lower is better)"."""
     lower = " (lower is better)" if metric["better"] == "lower" else ""

@@ -61,6 +61,12 @@ def get_scorer(skill: str) -> Scorer:
     return cast(Scorer, importlib.import_module(name))
 
 
+def lacking(scorer: object) -> str:
+    """What a scorer cannot score on this machine, and the remedy, for people; "" for nothing. A
+    scorer that depends on what is installed says so by a function of this name."""
+    return str(getattr(scorer, "lacking", str)())
+
+
 def find_set(skill: str, name: str = "", data: str | Path | None = None) -> tuple[str, Path]:
     """(name, file) of a set of cases.
 

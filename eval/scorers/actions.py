@@ -88,6 +88,7 @@ METRICS = (
     Metric("english", "Right, of requests in English."),
     Metric("hindi_hinglish", "Right, of requests in Hindi, whichever letters it has."),
 )
+GUARDED = tuple(metric.name for metric in METRICS if metric.name.endswith("_guarded"))
 TAUGHT = "a tag, or a command to ask about"
 # Stands for all answers without a tag, whose words are not judged: so the most common answer says
 # how many cases are right by doing nothing.
@@ -110,6 +111,16 @@ def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
             no rows.
     """
     return read_cases(source, _case, _EXAMPLE)
+
+
+def lacking() -> str:
+    """What cannot be scored on this machine, and the remedy; "" where everything can."""
+    if policy.guard_is_there():
+        return ""
+    return (
+        f"Not scored: what the guard leaves of the policy's breaches ({', '.join(GUARDED)}). It "
+        "needs the extra shell: pip install 'livery[shell]'"
+    )
 
 
 def is_taught(case: Case) -> bool:

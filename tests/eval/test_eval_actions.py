@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +11,19 @@ import pytest
 
 from datagen.actions import phrases
 from eval.cases import Case, CaseResult
+from eval.evaluate import Request, evaluate
+from eval.report.report import write_report
+from eval.report.terminal import print_record
 from eval.runner import best_constant, own_turns
 from eval.scorers import actions as scorer
-from eval.scorers import find_set, get_scorer
+from eval.scorers import find_set, get_scorer, lacking
 from livery.engines.engine import Decoding, Generation
 from livery.errors import UserError
+from livery.files import write_json
 from livery.skills import actions
+from livery.skills.actions import policy
 from livery.skills.actions.guard import agrees
+from tests.engines.test_engine_http import completion, server
 
 
 def case(**row: Any) -> Case:
@@ -246,6 +254,33 @@ def test_turns_that_are_open_are_the_models_own():
     engine = Parrot({"delete a.txt": "Sure."})
     (filled,) = own_turns(cast(Any, engine), [one], Decoding())
     assert scorer.score_case(filled, released).metrics["releases_guarded"] is False
+
+
+def test_without_the_guard_the_report_says_what_is_missing_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The figures were left out without a word."""
+    assert lacking(scorer) == lacking(get_scorer("state")) == ""
+    monkeypatch.setattr(policy, "PARSERS", ("", "_no_such_parser"))
+    said: list[str] = []
+    (rows := tmp_path / "cases.jsonl").write_text(json.dumps({**CRITICAL, "id": "1"}) + "\n")
+    with server(lambda *_: (200, completion("I won't."))) as (url, _):
+        request = Request("actions", engine="http", engine_options={"url": url}, model="m",
+                          mode="unconstrained", data=str(rows))  # fmt: skip
+        found = evaluate(request, tell=said.append)
+        with pytest.raises(
+            UserError, match=r"--target high_tag_guarded=...: Not scored.*\[shell\]"
+        ):
+            evaluate(replace(request, targets={"high_tag_guarded": 0.0}))
+    assert found["arms"][found["headline"]]["metrics"]["critical_command_guarded"]["total"] == 0
+    assert said == [found["lacking"]]
+    assert "critical_command_guarded" in said[0]
+    assert "pip install 'livery[shell]'" in said[0]
+    print_record(found)
+    assert said[0] in capsys.readouterr().out
+    write_json(tmp_path / "evaluation.json", found)
+    for path in write_report(tmp_path):
+        assert "pip install" in path.read_text(encoding="utf-8")
 
 
 def test_the_conversations_are_those_of_the_validation_set():

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -55,9 +56,17 @@ def system_prompt(shell: Shell = "bash", verbs: Verbs = VERBS) -> str:
 SYSTEM_PROMPT = system_prompt()
 
 
-def messages(text: str, answer: Answer | Mapping[str, Any] | None = None) -> list[Message]:
-    """The conversation that asks for `text` on a bash machine; with `answer`, that ends it."""
-    return conversation([text], answer)
+def messages(
+    text: str, answer: Answer | Mapping[str, Any] | None = None, *, shell: Shell = "bash"
+) -> list[Message]:
+    """The conversation that asks for `text` on a machine with `shell`; with `answer`, that ends
+    it."""
+    return conversation([text], answer, shell=shell)
+
+
+def own_shell() -> Shell:
+    """The shell of this machine: PowerShell on Windows, else bash."""
+    return "powershell" if sys.platform == "win32" else "bash"
 
 
 def conversation(

@@ -65,9 +65,12 @@ def check(row: ActionRow) -> list[Breach]:
     return [*_carried(row), *_flags(row), *_level(row), *_style(row)]
 
 
+PARSERS = ("", "_bash", "_powershell")
+
+
 def guard_is_there() -> bool:
     """Whether commands can be judged: the extra `shell` is installed."""
-    return all(importlib.util.find_spec(f"tree_sitter{name}") for name in ("", "_bash"))
+    return all(importlib.util.find_spec(f"tree_sitter{name}") for name in PARSERS)
 
 
 def _carried(row: ActionRow) -> list[Breach]:
