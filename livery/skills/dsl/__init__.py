@@ -26,6 +26,7 @@ from livery.skills.dsl.ast import (
     render,
     same_meaning,
 )
+from livery.skills.dsl.compare import difference
 from livery.skills.dsl.prompt import (
     Request,
     compact,
@@ -45,6 +46,7 @@ from livery.skills.dsl.schema import (
     find_faults,
     vocabulary,
 )
+from livery.skills.dsl.sets import hand_written, is_short, read_short
 
 VERSION = "1.0"
 LONGEST_ANSWER = 4096
@@ -80,12 +82,16 @@ __all__ = [
     "conditions",
     "depth",
     "describe",
+    "difference",
     "find_faults",
+    "hand_written",
     "is_date",
+    "is_short",
     "messages",
     "parse",
     "prompt_text",
     "read_prompt",
+    "read_short",
     "render",
     "same_meaning",
     "vocabulary",

@@ -1,0 +1,493 @@
+"""The five stages: domain specs, schemas, queries, (schema, query, AST) rows, a corpus.
+
+Each reads the artefact before it and writes its own (`datagen.dsl.stored`). A row of the described
+system's files is read as it is; what is malformed is refused with its file and line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from datagen.dsl.negatives import KINDS, negative, what_is_wrong
+from datagen.dsl.source import AstJob, Made, QueryJob, Source, SpecJob
+from datagen.dsl.specs import CATALOG, choose_operators, read_catalog
+from datagen.dsl.stored import Done, collect, keep, key_of, made_before, partial
+from livery.errors import UserError
+from livery.files import read_jsonl
+from livery.reading import read_object
+from livery.skills import AnswerError, dsl
+
+Json = dict[str, Any]
+# (what, total) -> called with how many are done
+Show = Callable[[str, int], Callable[[int], None]]
+
+# Other ones make other rows: written into manifests, and part of every artefact's key.
+VERSION = "1"
+SPLITS = ("train", "valid", "test")
+# Current dates of rows, where none is given: so many days from the first.
+FIRST_DAY, DAYS = date(2024, 1, 1), 1461
+
+
+def silent(what: str, total: int) -> Callable[[int], None]:
+    """A `Show` that shows nothing."""
+    return lambda done: None
+
+
+def rows_of(path: Path, needs: Sequence[str]) -> list[Json]:
+    """Rows of an artefact.
+
+    Raises:
+        UserError: no such file, no rows, or one lacks a key or has a text that is empty.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; make it with the stage before.")
+    found: list[Json] = []
+    for line, row in read_jsonl(path):
+        lacking = [key for key in needs if row.get(key) in (None, "", [])]
+        if lacking:
+            raise UserError(f'{path}:{line}: needs "{lacking[0]}".')
+        found.append(row)
+    if not found:
+        raise UserError(f"{path}: holds no rows.")
+    return found
+
+
+def _begin(out: Path, key: str, *, fresh: bool) -> Done | None:
+    """What to return where nothing is to do."""
+    if fresh:
+        partial(out).unlink(missing_ok=True)
+        return None
+    skipped = made_before(out, key)
+    return Done(out, sum(1 for _ in read_jsonl(out)), skipped) if skipped else None
+
+
+# -- d_01: domain specs ----------------------------------------------------------------------------
+
+
+def make_specs(
+    source: Source,
+    prompts: Path,
+    out: Path,
+    *,
+    examples: int,
+    seed: int,
+    held_out: float = 0.1,
+    fresh: bool = False,
+    show: Show = silent,
+) -> Done:
+    """A spec for each domain prompt.
+
+    Args:
+        held_out: share of the schemas for `valid`, and again for `test`, where the prompts name
+            no split.
+    """
+    asked = rows_of(prompts, ("domain",))
+    key = key_of([prompts], examples=examples, seed=seed, source=source.name, held_out=held_out,
+                 version=VERSION)  # fmt: skip
+    if (done := _begin(out, key, fresh=fresh)) is not None:
+        return done
+    named = [{**row, "schema_id": _id_of(row, at)} for at, row in enumerate(asked, start=1)]
+    _refuse_twins(prompts, named)
+    jobs = [SpecJob(row, examples) for row in _split(named, seed, held_out)]
+    counter = show("specs", len(jobs))
+    found, faults = collect(jobs, source.specs, partial(out), key, counter)
+    rows: list[Json] = []
+    for at, made in sorted(found.items()):
+        job = jobs[at]
+        row = {**(made.row or {}), "schema_id": job.prompt["schema_id"],
+               "split": job.prompt["split"], **_made_by(source, made)}  # fmt: skip
+        if fault := spec_fault(row):
+            faults.append(f"{row['schema_id']}: {fault}")
+        else:
+            rows.append(row)
+    return _end(out, rows, key, faults)
+
+
+def _id_of(row: Mapping[str, Any], at: int) -> str:
+    named = row.get("schema_id") or row.get("id")
+    words = "".join(c if c.isalnum() else "_" for c in str(row["domain"]).lower())
+    return str(named or f"{words.strip('_')}_{at:03}")
+
+
+def _refuse_twins(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    counts = Counter(str(row["schema_id"]) for row in rows)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: the schema_id {twice[0]!r} appears twice; give each its own.")
+
+
+def _split(rows: Sequence[Json], seed: int, held_out: float) -> list[Json]:
+    """The rows with their split; those that name none are drawn, the same for the same seed."""
+    free = [row["schema_id"] for row in rows if row.get("split") not in SPLITS]
+    random.Random(f"split {seed}").shuffle(free)
+    share = math.ceil(held_out * len(free)) if len(free) >= 3 and held_out > 0 else 0
+    drawn = dict.fromkeys(free[:share], "test")
+    drawn |= dict.fromkeys(free[share : 2 * share], "valid")
+    return [
+        row if row.get("split") in SPLITS
+        else {**row, "split": drawn.get(row["schema_id"], "train")}
+        for row in rows
+    ]  # fmt: skip
+
+
+def spec_fault(spec: Mapping[str, Any]) -> str:
+    """What is malformed in a spec; "" where nothing is."""
+    fields = spec.get("fields")
+    if not isinstance(fields, list) or not fields:
+        return 'needs "fields", a list'
+    names: list[str] = []
+    for field in fields:
+        if not isinstance(field, Mapping) or not isinstance(field.get("const"), str):
+            return f'each of "fields" needs a text "const": {json.dumps(field)[:80]}'
+        names.append(field["const"])
+        values = field.get("enum") or []
+        fine = isinstance(values, list) and all(
+            isinstance(v, Mapping) and isinstance(v.get("const"), str) and v["const"]
+            for v in values
+        )
+        if not fine:
+            return f'the "enum" of {field["const"]} must be a list of {{"const": text}}'
+        consts = [value["const"] for value in values]
+        if len(set(consts)) < len(consts):
+            return f'the "enum" of {field["const"]} holds a value twice'
+    if len(set(names)) < len(names) or "" in names:
+        return "two fields have one name, or a field has none"
+    return ""
+
+
+# -- d_02: schemas ---------------------------------------------------------------------------------
+
+
+def make_schemas(
+    specs: Path,
+    out: Path,
+    *,
+    catalog: Path = CATALOG,
+    template: Path = dsl.TEMPLATE,
+    fewest: int,
+    most: int,
+    seed: int,
+    fresh: bool = False,
+) -> Done:
+    """The schema of each spec, with operators of its own.
+
+    Raises:
+        UserError: a spec, the catalogue or the template is malformed, or fewest exceeds most.
+    """
+    if fewest > most:
+        raise UserError(f"--min-operators {fewest} is more than --max-operators {most}.")
+    rows = rows_of(specs, ("schema_id", "fields"))
+    key = key_of([specs, catalog, template], fewest=fewest, most=most, seed=seed, version=VERSION)
+    if (done := _begin(out, key, fresh=fresh)) is not None:
+        return done
+    for at, row in enumerate(rows, start=1):
+        if fault := spec_fault(row):
+            raise UserError(f"{specs}:{at}: {fault}.")
+    _refuse_twins(specs, rows)
+    operators, base = read_catalog(catalog), read_object(template)
+    made = [schema_row(row, operators, fewest, most, seed, base) for row in rows]
+    return _end(out, made, key, [])
+
+
+def schema_row(
+    spec: Mapping[str, Any],
+    catalog: Sequence[Json],
+    fewest: int,
+    most: int,
+    seed: int,
+    template: Mapping[str, Any] | None = None,
+) -> Json:
+    """A row of `d_02`."""
+    rng = random.Random(f"operators {seed} {spec['schema_id']}")
+    operators = choose_operators(spec, catalog, rng, fewest, most)
+    schema = dsl.build_schema(spec, operators, template)
+    dsl.check_schema(schema)
+    return {**spec, "operators": operators, "schema": schema, "schema_json": dsl.compact(schema)}
+
+
+def schema_of(row: Mapping[str, Any], where: str) -> Json:
+    """The schema in a row of `d_02` to `d_04`, as an object or a text.
+
+    Raises:
+        UserError: it holds none.
+    """
+    found = row.get("schema")
+    if not isinstance(found, dict):
+        try:
+            found = dsl.parse(str(row.get("schema_json")))
+        except AnswerError as error:
+            raise UserError(f'{where}: "schema_json": {error}.') from None
+    return found
+
+
+# -- d_03: queries ---------------------------------------------------------------------------------
+
+
+def make_queries(
+    source: Source,
+    schemas: Path,
+    out: Path,
+    *,
+    per_schema: int,
+    seed: int,
+    fresh: bool = False,
+    show: Show = silent,
+) -> Done:
+    """Queries for each schema."""
+    rows = rows_of(schemas, ("schema_id", "fields", "operators"))
+    key = key_of([schemas], per_schema=per_schema, seed=seed, source=source.name, version=VERSION)
+    if (done := _begin(out, key, fresh=fresh)) is not None:
+        return done
+    jobs = [QueryJob(row, per_schema) for row in rows]
+    counter = show("queries", len(jobs))
+    found, faults = collect(jobs, source.queries, partial(out), key, counter)
+    made = [
+        {
+            "schema_id": rows[at]["schema_id"],
+            "domain": rows[at].get("domain"),
+            "split": rows[at].get("split", "train"),
+            "example_queries": [q["query"] for q in _queries_in(given.row or {})],
+            "queries": _queries_in(given.row or {}),
+            **_made_by(source, given),
+        }
+        for at, given in sorted(found.items())
+    ]
+    return _end(out, made, key, faults)
+
+
+def _queries_in(row: Mapping[str, Any]) -> list[Json]:
+    """The queries of a row: ours with their meaning, or texts as the described system has them."""
+    listed = row.get("queries") or row.get("example_queries") or ()
+    found = [{"query": entry} if isinstance(entry, str) else dict(entry) for entry in listed]
+    return [entry for entry in found if str(entry.get("query", "")).strip()]
+
+
+# -- d_04: rows ------------------------------------------------------------------------------------
+
+
+def make_dataset(
+    source: Source,
+    schemas: Path,
+    queries: Path,
+    out: Path,
+    *,
+    positives: int,
+    negative_ratio: float,
+    seed: int,
+    current_date: str = "",
+    fresh: bool = False,
+    show: Show = silent,
+) -> Done:
+    """Validated rows of each schema, and for each a share of ones with a fault.
+
+    Args:
+        positives: right rows per schema; where `queries` has fewer, the source is asked for more.
+        negative_ratio: wrong rows per right one.
+        current_date: of all rows; "" draws a day for each.
+    """
+    if current_date and not dsl.is_date(current_date):
+        raise UserError(f"--current-date {current_date}: must be a day as YYYY-MM-DD.")
+    rows = rows_of(schemas, ("schema_id", "fields", "operators"))
+    key = key_of([schemas, queries], positives=positives, negative_ratio=negative_ratio, seed=seed,
+                 current_date=current_date, source=source.name, version=VERSION)  # fmt: skip
+    if (done := _begin(out, key, fresh=fresh)) is not None:
+        return done
+    listed = {row["schema_id"]: _queries_in(row) for row in rows_of(queries, ("schema_id",))}
+    known = [listed.get(row["schema_id"], [])[:positives] for row in rows]
+    faults = _top_up(source, rows, known, positives, out, key, show)
+    jobs = [
+        AstJob(row, query, current_date or _day(seed, row, query))
+        for row, own in zip(rows, known, strict=True)
+        for query in own
+    ]
+    counter = show("rows", len(jobs))
+    found, failed = collect(jobs, source.asts, partial(out), key, counter)
+    made: list[Json] = []
+    for at, given in sorted(found.items()):
+        row = _positive(jobs[at], source, given)
+        if isinstance(row, str):
+            failed.append(row)
+        else:
+            made.append(row)
+    return _end(out, [*_with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
+
+
+def _top_up(
+    source: Source,
+    rows: Sequence[Json],
+    known: list[list[Json]],
+    positives: int,
+    out: Path,
+    key: str,
+    show: Show,
+) -> list[str]:
+    """Ask for the queries that schemas lack; returns what failed."""
+    short = [at for at, own in enumerate(known) if len(own) < positives]
+    if not short:
+        return []
+    jobs = [
+        QueryJob(rows[at], positives - len(known[at]), tuple(q["query"] for q in known[at]))
+        for at in short
+    ]
+    place = out.with_suffix(".queries.partial.jsonl")
+    found, faults = collect(jobs, source.queries, place, key, show("more queries", len(jobs)))
+    for number, made in found.items():
+        known[short[number]] += _queries_in(made.row or {})[: jobs[number].count]
+    if not faults:
+        place.unlink(missing_ok=True)
+    return faults
+
+
+def _day(seed: int, row: Mapping[str, Any], query: Mapping[str, Any]) -> str:
+    rng = random.Random(f"day {seed} {row['schema_id']} {query['query']}")
+    return (FIRST_DAY + timedelta(days=rng.randrange(DAYS))).isoformat()
+
+
+def _positive(job: AstJob, source: Source, made: Made) -> Json | str:
+    """A row of `d_04`; a text where what the source gave is invalid."""
+    name, query = job.schema["schema_id"], job.query["query"]
+    schema = schema_of(job.schema, str(name))
+    ast = made.row or {}
+    faults = dsl.find_faults(ast, schema)
+    if faults:
+        return f"{name}: {query!r}: {faults[0]}"
+    return {
+        "schema_id": name,
+        "domain": job.schema.get("domain"),
+        "operators": [_const(operator) for operator in job.schema["operators"]],
+        "schema_json": dsl.compact(schema),
+        "query": query,
+        "current_date": job.current_date,
+        "ast_json": dsl.render(ast),
+        "is_valid": True,
+        "validation_error": None,
+        "error_type": None,
+        "language": job.query.get("language"),
+        "split": job.schema.get("split", "train"),
+        **_made_by(source, made),
+    }
+
+
+def _const(operator: Any) -> str:
+    return str(operator["const"] if isinstance(operator, Mapping) else operator)
+
+
+def _with_negatives(rows: Sequence[Json], ratio: float, seed: int) -> Iterator[Json]:
+    """Right rows and, after those of a schema, its wrong ones."""
+    by_schema: dict[str, list[Json]] = {}
+    for row in rows:
+        by_schema.setdefault(row["schema_id"], []).append(row)
+    for name, own in by_schema.items():
+        yield from own
+        yield from _negatives(own, math.ceil(ratio * len(own)), random.Random(f"{seed} {name}"))
+
+
+def _negatives(rows: Sequence[Json], count: int, rng: random.Random) -> Iterator[Json]:
+    """`count` wrong rows, no two alike, all kinds in turn as far as rows have a place for them."""
+    schema = json.loads(rows[0]["schema_json"])
+    seen: set[tuple[str, str]] = set()
+    made, tries = 0, 0
+    while made < count and tries < 20 * count:
+        kind = KINDS[tries % len(KINDS)]
+        tries += 1
+        row = rng.choice(rows)
+        wrong = negative(json.loads(row["ast_json"]), schema, kind, rng)
+        if wrong is None or (row["query"], text := dsl.render(wrong)) in seen:
+            continue
+        seen.add((row["query"], text))
+        made += 1
+        yield {**row, "ast_json": text, "is_valid": False,
+               "validation_error": what_is_wrong(wrong, schema), "error_type": kind}  # fmt: skip
+
+
+# -- d_05: corpus ----------------------------------------------------------------------------------
+
+
+def make_corpus(
+    dataset: Path,
+    out: Path,
+    *,
+    include_invalid: bool,
+    max_samples: int | None = None,
+    fits: Callable[[str, str], str] | None = None,
+    fresh: bool = False,
+) -> Done:
+    """Prompts and completions of the training rows.
+
+    Args:
+        include_invalid: also wrong rows, marked `is_valid: false`; training leaves those out.
+        max_samples: at most so many rows, evenly from all schemas.
+        fits: (prompt, completion) -> why the row is too long, "" where it fits. Such a row is
+            refused whole and told with its length; nothing is cut.
+    """
+    rows = rows_of(dataset, ("schema_id", "schema_json", "query", "ast_json"))
+    key = key_of([dataset], include_invalid=include_invalid, max_samples=max_samples,
+                 fits=fits is not None, version=VERSION)  # fmt: skip
+    if fits is None and (done := _begin(out, key, fresh=fresh)) is not None:
+        return done
+    kept = [
+        row for row in rows
+        if row.get("split", "train") == "train" and (include_invalid or row.get("is_valid", True))
+    ]  # fmt: skip
+    if max_samples is not None and max_samples < len(kept):
+        kept = [kept[at * len(kept) // max_samples] for at in range(max_samples)]
+    made: list[Json] = []
+    faults: list[str] = []
+    for at, row in enumerate(kept, start=1):
+        corpus = corpus_row(row, f"{dataset}, row {at}")
+        reason = fits(corpus["prompt"], corpus["completion"]) if fits else ""
+        if reason:
+            faults.append(f"{row['schema_id']}: {row['query']!r}: {reason}")
+        else:
+            made.append(corpus)
+    done = _end(out, made, key, [])
+    return Done(done.out, done.rows, "", tuple(faults), done.counts)
+
+
+def request_of(row: Mapping[str, Any], where: str) -> dsl.Request:
+    """What a row of `d_04` asks.
+
+    Raises:
+        UserError: its schema is none. A row of the described system's first files has no date.
+    """
+    when = row.get("current_date") or FIRST_DAY.isoformat()
+    return dsl.Request(schema_of(row, where), str(row["query"]), str(when))
+
+
+def corpus_row(row: Mapping[str, Any], where: str) -> Json:
+    """A row of `d_05` from one of `d_04`; both JSONs become compact."""
+    try:
+        ast = dsl.parse(row["ast_json"])
+    except AnswerError as error:
+        raise UserError(f'{where}: "ast_json": {error}.') from None
+    return {
+        "schema_id": row["schema_id"],
+        "domain": row.get("domain"),
+        "prompt": dsl.prompt_text(request_of(row, where)),
+        "completion": dsl.render(ast),
+        "is_valid": bool(row.get("is_valid", True)),
+    }
+
+
+# -- all -------------------------------------------------------------------------------------------
+
+
+def _made_by(source: Source, made: Made) -> Json:
+    told = {"provenance": dict(made.provenance)} if made.provenance else {}
+    return {"source": source.name, **told}
+
+
+def _end(out: Path, rows: Sequence[Json], key: str, faults: Sequence[str]) -> Done:
+    if not rows:
+        first = f" The first: {faults[0]}." if faults else ""
+        raise UserError(f"{out}: no row could be made, so nothing was written.{first}")
+    keep(out, rows, key, whole=not faults)
+    counts = Counter(str(row.get("error_type") or "valid") for row in rows if "is_valid" in row)
+    return Done(out, len(rows), "", tuple(faults), dict(counts) or None)

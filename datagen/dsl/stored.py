@@ -1,0 +1,176 @@
+"""Artefacts of the pipeline: made once, continued where they stopped, checked when read.
+
+Beside the artefacts lies `made_from.json`: of each the key of what it was made from and the hash of
+its bytes. An artefact whose key is the same is not made again; one that somebody edited is used as
+it is. What a stage has so far lies in NAME.partial.jsonl, a line for each finished job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datagen.dsl.source import Made
+from livery.errors import UserError
+from livery.files import (
+    explain_os_errors,
+    read_jsonl,
+    sha256,
+    write_json,
+    write_jsonl,
+)
+from livery.reading import read_object
+
+Json = dict[str, Any]
+Tell = Callable[[str], None]
+
+MADE_FROM = "made_from.json"
+PRETTY = "pretty"
+PRETTY_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage did.
+
+    Attributes:
+        out: the artefact.
+        rows: in it.
+        skipped: why it was not made, "made before"; "" where it was.
+        faults: what failed, one line each.
+        counts: of rows by kind, for people.
+    """
+
+    out: Path
+    rows: int
+    skipped: str = ""
+    faults: tuple[str, ...] = ()
+    counts: Mapping[str, int] | None = None
+
+
+def key_of(inputs: Iterable[Path], **parameters: Any) -> str:
+    """What an artefact is made from: the bytes of files, and parameters."""
+    files = {path.name: sha256(path) for path in inputs}
+    text = json.dumps([files, parameters], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def made_before(out: Path, key: str) -> str:
+    """Why `out` need not be made; "" where it must.
+
+    Raises:
+        UserError: a file is there that was edited and whose inputs changed too.
+    """
+    if not out.is_file():
+        return ""
+    known = _known(out).get(out.name)
+    if not isinstance(known, dict):
+        raise UserError(
+            f"{out}: not made by Livery, and not replaced. Add --fresh to replace it, or name "
+            "another file with --out."
+        )
+    edited = known.get("sha256") != sha256(out)
+    if known.get("key") == key:
+        return "edited by hand, used as it is" if edited else "made before"
+    if edited:
+        raise UserError(
+            f"{out}: edited since it was made, and what it is made from has changed. Add --fresh "
+            "to make it again without the edits, or name another file with --out."
+        )
+    return ""
+
+
+def _known(out: Path) -> Json:
+    place = out.parent / MADE_FROM
+    return read_object(place) if place.is_file() else {}
+
+
+def keep(out: Path, rows: Iterable[Mapping[str, Any]], key: str, *, whole: bool = True) -> None:
+    """Write an artefact, its pretty copy, and what it was made from.
+
+    Args:
+        whole: False where jobs failed, so that the next run asks for those again.
+    """
+    with explain_os_errors(out, "writing an artefact"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(out, rows)
+        facts = {"key": key if whole else "", "sha256": sha256(out)}
+        write_json(out.parent / MADE_FROM, {**_known(out), out.name: facts})
+        first = [row for at, (_, row) in zip(range(PRETTY_ROWS), read_jsonl(out), strict=False)
+                 if at < PRETTY_ROWS]  # fmt: skip
+        write_json(out.parent / PRETTY / f"{out.stem}.json", first)
+        if whole:
+            partial(out).unlink(missing_ok=True)
+
+
+def partial(out: Path) -> Path:
+    """Where a stage keeps what it has so far."""
+    return out.with_suffix(".partial.jsonl")
+
+
+def collect(
+    jobs: Sequence[Any],
+    ask: Callable[[Sequence[Any]], Iterator[Made]],
+    at: Path,
+    key: str,
+    advance: Callable[[int], None],
+) -> tuple[dict[int, Made], list[str]]:
+    """Ask for what is not there yet; each answer is on the disk before the next is taken.
+
+    Args:
+        at: the file of answers so far; one of another key is begun anew.
+        advance: called with how many are done.
+
+    Returns:
+        What was made by the job's position, and the faults of those that failed.
+    """
+    found = _read_partial(at, key)
+    found = {number: made for number, made in found.items() if number < len(jobs)}
+    waiting = [number for number in range(len(jobs)) if number not in found]
+    faults: list[str] = []
+    advance(len(found))
+    with explain_os_errors(at, "keeping what is made"):
+        at.parent.mkdir(parents=True, exist_ok=True)
+        rewrite = not found
+        with at.open("w" if rewrite else "a", encoding="utf-8") as file:
+            if rewrite:
+                file.write(json.dumps({"key": key}) + "\n")
+            for made in ask([jobs[number] for number in waiting]):
+                number = waiting[made.at]
+                if made.row is None:
+                    faults.append(made.fault)
+                else:
+                    found[number] = made
+                    line = {"at": number, "row": made.row, "provenance": made.provenance}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    file.flush()
+                advance(len(found) + len(faults))
+    return found, faults
+
+
+def _read_partial(path: Path, key: str) -> dict[int, Made]:
+    """What a stopped run had; {} where it was made from something else. A line that was cut when
+    the run was killed is taken away."""
+    if not path.is_file():
+        return {}
+    whole = 0
+    found: dict[int, Made] = {}
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict) or (not whole and entry.get("key") != key):
+                break
+            if whole:
+                found[entry["at"]] = Made(entry["at"], entry["row"], provenance=entry["provenance"])
+            whole += len(line)
+    if found:
+        with path.open("rb+") as file:
+            file.truncate(whole)
+    return found
