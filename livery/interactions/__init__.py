@@ -1,0 +1,14 @@
+"""Interactions: what a user asked and a model answered, on file where somebody switched that on.
+
+    from livery import interactions
+    log = interactions.Log("interactions.jsonl")
+    id = log.record(messages, answer, skill="persona")
+    log.mark(id, "bad", corrected="It is Paris, sir.")
+
+Nothing is written that `redact` takes out. docs/improving.md shows what becomes of a log.
+"""
+
+from livery.interactions.log import Interaction, Log, Mark, Read, read
+from livery.interactions.redact import PLACEHOLDER, Redactor, redact
+
+__all__ = ["PLACEHOLDER", "Interaction", "Log", "Mark", "Read", "Redactor", "read", "redact"]
