@@ -16,6 +16,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("LIVERY_CHECK_BASE", "no")
 # Encoded rows are kept where a test says so, never in the home of whoever runs the tests.
 os.environ.setdefault("LIVERY_CACHE", "off")
+# Else a run on a slow or busy machine measures how many threads to take, and says so.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from livery.blas import use_openblas
 

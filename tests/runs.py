@@ -129,7 +129,10 @@ def die_at(count: int, folder: Path) -> None:
 
 
 def main() -> int:
-    """Train, printing each step; options are fields of TrainSettings or Job."""
+    """Train, printing each step; options are fields of TrainSettings or Job.
+
+    Behind the line that `waits` names, one run waits for a line on standard input.
+    """
     folder, backend, *pairs = sys.argv[1:]
     changes = {k: json.loads(v) for k, _, v in (p.partition("=") for p in pairs)}
     if "kills" not in changes:
@@ -162,6 +165,7 @@ def one(folder: Path, backend: str, changes: dict[str, Any], last: str = "") -> 
 
     changes = dict(changes)
     job = {k: changes.pop(k) for k in ("resume", "overwrite") if k in changes}
+    waits = changes.pop("waits", "")
 
     def show(event: Event) -> None:
         if isinstance(event, Stepped | CheckpointSaved):
@@ -169,6 +173,8 @@ def one(folder: Path, backend: str, changes: dict[str, Any], last: str = "") -> 
             print(kind, event.step, flush=True)
             if f"{kind} {event.step}" == last:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if f"{kind} {event.step}" == waits:
+                sys.stdin.readline()
 
     try:
         run(tiny_settings(folder, **changes), backend, callbacks=(show,), **job)

@@ -35,11 +35,13 @@ def livery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom livery.cli import run\nrun(['--help'])\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+        f"print(len(sys.modules), [m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Commands:" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
+    count, _, heavy = done.stdout.splitlines()[-1].partition(" ")
+    assert heavy == "[]"
+    assert int(count) < 250  # 120 with Python's own, click's and ours; numpy alone brings 150
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,8 @@ def test_a_module_imports_only_what_it_needs_at_once(code: str, unwanted: list[s
 
 
 @pytest.mark.slow
-def test_help_answers_within_a_fifth_of_a_second() -> None:
-    """Processor time, the best of five: other programs on the machine do not count."""
+def test_help_answers_at_once() -> None:
+    """Processor time, the best of five: 0.05 s here, and slower machines are none of our faults."""
 
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -65,7 +67,7 @@ def test_help_answers_within_a_fifth_of_a_second() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.2
+    assert min(seconds() for _ in range(5)) < 0.6
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))

@@ -233,7 +233,7 @@ def test_conversion_starts_fast_and_without_frameworks(base: Path, tmp_path: Pat
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.8, times  # 0.3 s on an idle machine
+    assert min(times) < 3, times  # 0.3 here
 
 
 def test_outfile_stands_for_the_destination(base: Path, tmp_path: Path):

@@ -22,7 +22,7 @@ from commands.prove.outcome import Outcome
 from commands.prove.run import Result, prove
 from commands.prove.show import show
 from livery.errors import UserError
-from tests import ROOT
+from tests import PATIENCE, ROOT
 
 
 def made(name: str, limit: float = 60) -> Check:
@@ -40,15 +40,18 @@ def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert told == [f"{n}/7" for n in range(1, 8)]
     assert said["holds"] == Outcome("proven", "it holds", {"figure": 1.235})
     assert said["skips"] == Outcome("skipped", "there is no card here")
-    assert said["hangs"] == Outcome("failed", "it did not end within 25 s")
+    # Its limit runs on while it uses the processor: on a busy machine, while it starts.
+    assert said["hangs"].said.startswith("it did not end within ")
     assert said["crashes"].said.startswith("its process ended by SIGSEGV: ")
     assert said["leaves"].said == "its process ended with exit code 1: the driver is too old"
     assert said["raises"].said == "RuntimeError: CUDA error: no kernel image"
     assert said["x"].said.startswith("ModuleNotFoundError: ")
-    assert {said[name].verdict for name in ("crashes", "leaves", "raises", "x")} == {"failed"}
+    assert {said[name].verdict for name in ("hangs", "crashes", "leaves", "raises", "x")} == {
+        "failed"
+    }
     # What the hanging check had started is gone with it.
     child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
@@ -59,9 +62,9 @@ def test_on_a_busy_machine_a_check_takes_its_time_and_one_that_spins_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prove_run, "BUSY", 1000.0)  # of this machine, however busy it is
-    crawls, spins = prove(checks=[made("crawls", limit=2), made("spins", limit=2)])
+    crawls, spins = prove(checks=[made("crawls", limit=4), made("spins", limit=2)])
     assert crawls.outcome == Outcome("proven", "it took its time")
-    assert crawls.seconds > 4
+    assert crawls.seconds > 5, "over its limit"
     assert spins.outcome.said.startswith("it did not end within ")
     assert spins.outcome.verdict == "failed"
 
@@ -186,7 +189,8 @@ def test_a_bare_checkout_proves_what_it_can_and_names_what_is_missing(tmp_path: 
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path / "bare")}
     done = subprocess.run(
         [str(ROOT / "scripts" / "prove.sh"), "--json", *flags],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -207,7 +211,7 @@ def test_the_command_proves_with_everything_there(tmp_path: Path) -> None:
     flags = [part for name in names for part in ("--only", name)]
     done = subprocess.run(
         [sys.executable, "-m", "livery", "doctor", "--prove", "--out", str(tmp_path), *flags],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 proven, 0 failed, 0 skipped" in done.stdout

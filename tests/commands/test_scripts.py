@@ -50,6 +50,8 @@ def tools(folder: Path, **programs: str) -> str:
         "cksum",
         "dirname",
         "env",
+        "grep",
+        "seq",
         "bash",
         "sh",
         "readlink",
@@ -273,12 +275,15 @@ def test_two_starts_at_once_install_once(checkout: Path, tmp_path: Path) -> None
     """With the real Python in the lock, and one that is slow to install."""
     make = '*"-m venv"*)'
     lock = f'*"fcntl.flock"*) exec {sys.executable} "$@" ;;\n  {make}'
-    slow = FAKE.replace('echo "$*"', 'sleep 1; echo "$*"').replace(make, lock)
+    until = "for _ in $(seq 600); do grep -qs 'waiting for it' said.* && break; sleep 0.1; done"
+    slow = FAKE.replace('echo "$*"', f'{until}; echo "$*"').replace(make, lock)
     path = tools(tmp_path / "bin", **{"python3.11": slow})
-    done = bash("./train_cuda.sh 1 & ./train_cuda.sh 2; wait", checkout, path)
-    assert done.stdout.count("livery -m livery run") == 2, done.stderr
+    starts = "./train_cuda.sh 1 2>said.1 & ./train_cuda.sh 2 2>said.2; wait"
+    done = bash(starts, checkout, path)
+    said = "".join((checkout / f"said.{number}").read_text() for number in (1, 2))
+    assert done.stdout.count("livery -m livery run") == 2, said
     assert (checkout / "installed").read_text().count("\n") == 1
-    assert done.stderr.count("waiting for it") == 1
+    assert said.count("waiting for it") == 1
 
 
 def test_what_the_shell_was_set_up_for_does_not_reach_pip_or_python(

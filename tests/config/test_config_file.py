@@ -372,7 +372,7 @@ def test_hostile_yaml_is_one_line_in_bounded_time(text: str, message: str, tmp_p
     began = time.process_time()
     with pytest.raises(UserError, match=rf"c\.yaml{message}") as refused:
         config_file.read(file)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 10  # 0.6 here
     assert len(str(refused.value)) < 400
 
 

@@ -179,12 +179,12 @@ def test_one_pattern_a_module(tmp_path: Path) -> None:
     config |= {"rank_pattern": ranks, "alpha_pattern": alphas, "target_modules": list(pairs)}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert len(open_tensors(tmp_path / "adapter_model.safetensors").entries) == 1400
-    assert timed(lambda: formats.read_adapter(tmp_path)) < 1.0
+    assert timed(lambda: formats.read_adapter(tmp_path)) < 4.0  # 0.2 here
     read = formats.read_adapter(tmp_path)
     assert {m: (p.rank, p.alpha) for m, p in read.pairs.items()} == {
         m: (p.rank, p.alpha) for m, p in pairs.items()
     }
-    assert timed(lambda: formats.write_adapter(read, tmp_path / "again", "peft")) < 2.0
+    assert timed(lambda: formats.write_adapter(read, tmp_path / "again", "peft")) < 4.0
 
 
 ENDLESS = r"(?:.|..)*[A-Z]"  # for the matcher that we use, too; Python's own ends with none of them

@@ -343,10 +343,3 @@ def test_a_file_for_what_fits_into_the_window(root: Path, tmp_path: Path):
     narrow = tiny_model("mistral", root, sliding_window=8)
     write_model(without, tmp_path / "m.gguf", "f32")
     assert np.abs(on_llama_cpp(tmp_path) - torch_logprobs(narrow)).max() > 0.1
-
-
-def test_what_is_known_is_data():
-    known = gguf_fields.support()
-    assert known["gemma3"] == {"architecture": "gemma3", "adapter": True, "model": False}
-    assert known["qwen3_5_text"] == {"architecture": "qwen35", "adapter": True, "model": True}
-    assert {name for name, entry in known.items() if entry["model"]} == set(field_table.TABLE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from safetensors.numpy import load_file
 
 from livery.resident import peak_resident
 from livery.training.events import Metrics, Stepped
-from tests import PATIENCE, ROOT
+from tests import PATIENCE, ROOT, dice
 from tests.runs import run, tiny_settings, write_data
 
 pytest.importorskip("peft")
@@ -29,7 +28,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def spawn(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env=ONE_THREAD, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -93,11 +92,11 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     _, errors = done.communicate()
     assert done.returncode == 0, errors
     killed = tmp_path / "killed"
-    process = begin(killed)
+    stop_at = dice().randrange(2, 11)
+    process = begin(killed, f'waits="step {stop_at}"')
     assert process.stdout is not None
-    stop_at = random.randrange(2, 11)
     for line in process.stdout:
-        if line.startswith(f"step {stop_at}"):
+        if line == f"step {stop_at}\n":
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()

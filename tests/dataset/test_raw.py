@@ -206,7 +206,7 @@ def test_a_parquet_bomb_is_stopped(
     with pytest.raises(UserError, match=r"bytes, which no data set does: a bomb.*JSON lines"):
         read(path)
     assert arrow.total_allocated_bytes() - before < 100 << 20
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 10  # 0.7 here
 
 
 def test_a_parquet_file_of_one_prompt_in_many_rows_is_read(tmp_path: Path) -> None:

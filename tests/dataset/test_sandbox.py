@@ -141,7 +141,7 @@ def test_no_template_hangs_or_floods(name: str, monkeypatch: pytest.MonkeyPatch)
     began = time.thread_time()
     with pytest.raises(Refused) as caught:
         template.render(variables())
-    assert time.thread_time() - began < 4
+    assert time.thread_time() - began < 10  # of the hours that it would take
     assert "\n" not in str(caught.value)
     # And it is good for the next rendering.
     with pytest.raises(Refused):

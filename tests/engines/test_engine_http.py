@@ -180,7 +180,7 @@ def hostile(scripts: Iterator[Script]) -> Iterator[str]:
 
     def serve(peer: socket.socket, script: Script) -> None:
         with peer, contextlib.suppress(OSError):
-            peer.settimeout(2)
+            peer.settimeout(PATIENCE)
             peer.recv(1 << 16)
             for data, wait, times in script:
                 for _ in range(times):
@@ -253,16 +253,11 @@ def odd_script(dice: random.Random) -> Script:
 @pytest.mark.slow
 def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pytest.MonkeyPatch):
     """Within bounded time and memory."""
-    monkeypatch.setattr(http, "TIMEOUT", 0.4)
     monkeypatch.setattr(http.time, "sleep", lambda _: None)
-    dice = random.Random(0)
+    script: Script = []
     seen = {"answers": 0, "errors": 0}
-
-    def scripts() -> Iterator[Script]:
-        while True:
-            yield odd_script(dice)
-
-    with hostile(scripts()) as url:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with hostile(iter(lambda: script, None)) as url:
         engine = open_engine("http", "base", url=url)
         asked = ask(engine, "x")
 
@@ -270,7 +265,11 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pyte
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(seed=st.integers(0, 2**32))
         def one(seed: int) -> None:
-            dice.seed(seed)
+            nonlocal script
+            script = odd_script(random.Random(seed))
+            # What waits is given up; all else has the time that a busy machine takes.
+            waits = any(wait for _, wait, _ in script)
+            monkeypatch.setattr(http, "TIMEOUT", 0.4 if waits else PATIENCE)
             began = time.monotonic()
             said, count = "", 0
             try:
@@ -288,8 +287,8 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error(monkeypatch: pyte
             assert time.monotonic() - began < PATIENCE
 
         one()
-    assert min(seen.values()) > EXAMPLES // 5, seen
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2000 << 10
+    assert min(seen.values()) > EXAMPLES // 10, seen
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000 << 10
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,18 @@ from livery.engines.engine import Decoding, Facts, Generation, Prompt
 
 torch = pytest.importorskip("torch")
 PROMPTS = [Prompt((), (n,)) for n in range(20)]
+
+
+class Clock:
+    """Seconds that pass when an engine says so."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
 
 
 class Slow:
@@ -27,7 +38,7 @@ class Slow:
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         self.asked.append(tuple(prompt.tokens[0] for prompt in prompts))
-        time.sleep(self.seconds[torch.get_num_threads()])
+        CLOCK.now += self.seconds[torch.get_num_threads()]
         return []
 
 
@@ -36,6 +47,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "physical_cores", lambda: 2)
+    monkeypatch.setattr(threads, "time", CLOCK)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -22,6 +22,7 @@ from convert.base import load_base
 from livery import cli, faults, temporary
 from livery.errors import UserError
 from livery.files import atomic_directory, atomic_write
+from tests import PATIENCE
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
 from tests.training.test_checkpoint import files_of_at_most
@@ -40,7 +41,7 @@ with atomic_write(here / "file.gguf") as file, atomic_directory(here / "model") 
     (fresh / "sub" / "weights").write_bytes(b"x" * 2000)
     (scratch / "part").write_bytes(b"x" * 3000)
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -133,7 +134,7 @@ from livery import cli
 import convert.merge.merge
 def stop(jobs, progress):
     print("merging", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 convert.merge.merge.write = stop
 sys.exit(cli.run(sys.argv[1:]))
 """
@@ -300,4 +301,4 @@ def test_files_take_their_places_in_an_unfinished_folder(kind: str, tmp_path: Pa
         "with made as folder, files.replace_together(folder, 'b') as fresh:\n"
         "    (fresh / 'b').write_text('1')\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), kind], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), kind], check=True, timeout=PATIENCE)

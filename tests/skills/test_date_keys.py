@@ -83,7 +83,6 @@ def test_render_parse_schema_and_grammar_agree(keys: list[str]):
     assert json.loads(text) == keys
     jsonschema.validate(keys, date_keys.json_schema())
     assert admits(date_keys.grammar(), text)
-    assert len(text) <= date_keys.SKILL.max_answer_characters
 
 
 @pytest.mark.parametrize(
@@ -178,18 +177,6 @@ def test_scorer_compares_sets_and_notes_order():
     assert not broken.correct
     assert not broken.parsed
     assert broken.error.startswith("not JSON")
-
-
-def test_score_counts_by_category():
-    rows = [
-        {"text": "at noon", "date_keys": ["noon"], "category": "time_of_day"},
-        {"text": "play jazz", "date_keys": [], "category": "negatives"},
-        {"text": "stop", "date_keys": [], "category": "negatives"},
-    ]
-    score = scorer.score(rows, ['["noon"]', "[]", "nothing"])
-    assert (score.overall.correct, score.overall.total, score.unparsable) == (2, 3, 1)
-    assert list(score.by_category) == ["time_of_day", "negatives"]
-    assert score.by_category["negatives"].share == 0.5
 
 
 def test_cases_accept_conversations():

@@ -189,7 +189,7 @@ def test_a_megabyte_of_anything_takes_no_long(line: str) -> None:
     with contextlib.suppress(StateError):
         read_block(text)
     forged([{"role": "user", "content": text}])
-    assert time.process_time() - began < 8
+    assert time.process_time() - began < 20  # 0.9 here; quadratic it takes hours
 
 
 @pytest.mark.slow

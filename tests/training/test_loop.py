@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -21,7 +20,7 @@ from livery.errors import UserError
 from livery.training import checkpoint, events
 from livery.training.events import Event
 from livery.training.origin import base_digest
-from tests import ROOT
+from tests import ROOT, dice
 from tests.runs import notes, run, tiny_settings
 
 pytest.importorskip("mlx.core")
@@ -38,8 +37,22 @@ def final(folder: Path) -> bytes:
 def spawn(folder: Path, *pairs: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.runs", str(folder), "mlx", *pairs],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
+
+
+def read_until(process: subprocess.Popen[str], last: str) -> None:
+    """Its lines, up to the one behind which it waits, or the end of one that died before."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == f"{last}\n":
+            break
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +201,7 @@ def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
     options = ["lora=" + json.dumps({"dropout": dropout}), "save_every=1"]
     whole = spawn(tmp_path / "whole", *options, "kills=[]")
     assert whole.wait() == 0, whole.communicate()
-    steps = sorted(random.sample(range(2, 12), 2))
+    steps = sorted(dice().sample(range(2, 12), 2))
     killed = spawn(
         tmp_path / "killed", *options, f"kills={json.dumps([f'step {n}' for n in steps])}"
     )
@@ -220,7 +233,8 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
     whole = spawn(tmp_path / "whole", *options, "kills=[]")
     assert whole.wait() == 0, whole.communicate()
     # A run changes a file some 160 times; early ones are where the order of a save matters.
-    kills = [random.randrange(4, 45) for _ in range(8)]
+    drawn = dice()
+    kills = [drawn.randrange(4, 45) for _ in range(8)]
     killed = spawn(tmp_path / "killed", *options, f"kills={kills}")
     _, err = killed.communicate()
     assert killed.returncode == 0, err
@@ -301,12 +315,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     undisturbed: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = spawn(tmp_path, "save_every=100")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step 5"):
-            os.kill(process.pid, number)
-            break
+    process = spawn(tmp_path, "save_every=100", 'waits="step 5"')
+    read_until(process, "step 5")
+    os.kill(process.pid, number)
+    let_go(process)
     _out, err = process.communicate()
     assert process.returncode == 130
     assert "To continue: the same command with --resume" in err
@@ -415,17 +427,13 @@ def test_beginning_anew_where_another_process_trains_costs_it_nothing(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     options = ["save_every=1", "save_total=100", "steps_per_eval=4"]
-    process = spawn(tmp_path, *options)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("checkpoint 3"):
-            process.send_signal(signal.SIGSTOP)  # it holds its folder, and saves nothing more
-            break
+    process = spawn(tmp_path, *options, 'waits="checkpoint 3"')
+    read_until(process, "checkpoint 3")  # it holds its folder, and saves nothing more
     before = checkpoint.steps(tmp_path / "run")
     other = spawn(tmp_path, *options, "overwrite=true")
     _, err = other.communicate()
     during = checkpoint.steps(tmp_path / "run")
-    process.send_signal(signal.SIGCONT)
+    let_go(process)
     assert other.returncode == 1
     assert "another process is training in this folder" in err
     assert before

@@ -25,7 +25,7 @@ from tests.training.test_checkpoint import write
 
 # Takes the folder a hundred times; a file that must not be there yet shows a second holder.
 RACER = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from livery.errors import UserError
 from livery.training.run_folder import locked
@@ -37,6 +37,7 @@ while taken < 100:
     try:
         with locked(folder):
             os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+            time.sleep(0.002)  # so that the others come by meanwhile, on a single core too
             taken += 1
             os.unlink(inside)
     except UserError:
