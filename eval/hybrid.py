@@ -36,7 +36,7 @@ class Asked:
         confidence: FastText's.
         fast, slow: whether FastText and the adapter were right; slow None without an adapter.
         fast_seconds, slow_seconds: what each took.
-        fast_keys, slow_answer: what each said.
+        fast_keys: what FastText said.
     """
 
     case: Case
@@ -46,7 +46,6 @@ class Asked:
     fast_keys: tuple[str, ...]
     slow: bool | None = None
     slow_seconds: float = 0.0
-    slow_answer: str = ""
 
 
 def answer(
@@ -67,14 +66,14 @@ def answer(
         began = time.perf_counter()
         said = classifier.predict(case.text)
         fast_seconds = time.perf_counter() - began
-        right, slow, slow_seconds, text = _right(case, said.keys), None, 0.0, ""
+        right, slow, slow_seconds = _right(case, said.keys), None, 0.0
         if engine is not None:
             began = time.perf_counter()
             text = ask(engine, case.text, constrained=constrained)
             slow_seconds = time.perf_counter() - began
             slow = score_case(case, text).correct
         found.append(
-            Asked(case, said.confidence, right, fast_seconds, said.keys, slow, slow_seconds, text)
+            Asked(case, said.confidence, right, fast_seconds, said.keys, slow, slow_seconds)
         )
         if progress is not None:
             progress(number)

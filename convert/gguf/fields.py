@@ -13,7 +13,6 @@ from collections.abc import Collection
 from typing import Any
 
 from convert.base import Base
-from convert.gguf import names as gguf_names
 from convert.gguf.field_table import EXPERTS, NO_EFFECT, SIZES, TABLE
 from livery.errors import UserError
 
@@ -30,19 +29,6 @@ _TWINS = {
     "n_positions": "max_position_embeddings",
     "n_ctx": "max_position_embeddings",
 }
-
-
-def support() -> dict[str, dict[str, str | bool]]:
-    """What there is for each config.json model type that is known: llama.cpp's architecture, and
-    whether we write the whole model (adapters of all of them are converted both ways)."""
-    return {
-        model_type: {
-            "architecture": gguf_names.for_model_type(model_type).name,
-            "adapter": True,
-            "model": model_type in TABLE,
-        }
-        for model_type in gguf_names.known_model_types()
-    }
 
 
 def writes(base: Base) -> bool:

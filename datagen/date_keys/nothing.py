@@ -17,12 +17,6 @@ _SHORT_MONTHS = ("jan", "feb", "apr", "jun", "jul", "aug", "sep", "sept", "oct",
 _UNITS = ("minutes", "hours", "days", "weeks", "months", "years")
 
 
-def no_key(source: Source) -> Said:
-    """Any of the kinds below."""
-    kind = source.shared((duration,) * 5 + (habit,) * 4 + (ago,) * 4 + (date,) * 4 + (far,) * 2)
-    return kind(source)
-
-
 def amount(source: Source) -> str:
     """ "two and a half hours", "45 seconds", "a week"."""
     if source.chance(0.45):

@@ -15,10 +15,9 @@ _COLOURS = {
     "#030303": "var(--line)",
     "#040404": "var(--tuned)",
     "#050505": "var(--base)",
-    "#060606": "var(--free)",
 }
 LABEL = 28
-INK, MUTED, LINE, TUNED, BASE, FREE = _COLOURS
+INK, MUTED, LINE, TUNED, BASE = _COLOURS
 
 Series = tuple[str, str, Sequence[tuple[float, float]]]  # (label, colour, [(x, y)])
 Bars = tuple[str, str, dict[str, dict[str, Any]]]  # (label, colour, category -> record.share)

@@ -17,7 +17,7 @@ from livery.errors import UserError, shown
 from livery.reading import read_object
 from livery.skills import Metric, Skill, find
 
-VALIDATION, SECOND, TEST = "validation", "second", "test"
+VALIDATION, TEST = "validation", "test"
 
 
 class Scorer(Protocol):

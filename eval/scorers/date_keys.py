@@ -9,9 +9,7 @@ with "category" and "id" if wanted.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,38 +44,6 @@ CATEGORIES = (
 METRICS = (Metric("in_order", "Of right answers: the keys stand in the order of mention."),)
 TAUGHT = "a composite key (in_3_days)"
 _EXAMPLE = '{"text": "wake me at 7 am", "date_keys": ["at_7am"]}'
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Cases asked and answered right."""
-
-    correct: int
-    total: int
-
-    @property
-    def share(self) -> float:
-        """correct / total; 0 for no cases."""
-        return self.correct / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class Score:
-    """How a model did on a set of cases.
-
-    Attributes:
-        results: one a case, in the order of the cases.
-        overall: all cases.
-        by_category: those of each category, in the order of CATEGORIES, then others by name.
-        unparsable: answers that broke the contract (all counted as wrong).
-        wrong_order: right sets whose keys are in another order than expected.
-    """
-
-    results: tuple[CaseResult, ...]
-    overall: Accuracy
-    by_category: dict[str, Accuracy]
-    unparsable: int
-    wrong_order: int
 
 
 def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
@@ -118,31 +84,6 @@ def score_case(case: Case, answer: str) -> CaseResult:
     in_order = {} if error else {"in_order": "order" not in notes}
     return CaseResult(
         case.id, case.category, not error, True, list(got), answer, error, notes, in_order
-    )
-
-
-def score(rows: str | Path | Iterable[Mapping[str, Any]], answers: Sequence[str]) -> Score:
-    """Score one answer a case, in order.
-
-    Raises:
-        UserError: as `cases`.
-        ValueError: there are more or fewer answers than cases.
-    """
-    asked = cases(rows)
-    return summarize([score_case(case, text) for case, text in zip(asked, answers, strict=True)])
-
-
-def summarize(results: Sequence[CaseResult]) -> Score:
-    """Count results overall and by category."""
-    total = Counter(r.category for r in results)
-    correct = Counter(r.category for r in results if r.correct)
-    names = [c for c in CATEGORIES if c in total] + sorted(total.keys() - set(CATEGORIES))
-    return Score(
-        results=tuple(results),
-        overall=Accuracy(sum(correct.values()), len(results)),
-        by_category={name: Accuracy(correct[name], total[name]) for name in names},
-        unparsable=sum(not r.parsed for r in results),
-        wrong_order=sum("order" in r.notes for r in results),
     )
 
 

@@ -69,8 +69,6 @@ class Skill:
         grammar: () -> llguidance Lark text that admits exactly the rendered answers; None where
             there is none.
         json_schema: () -> JSON Schema of the answer; None where it has no such form.
-        max_answer_characters: no rendered answer is longer; a token is at least one character,
-            so this bounds decoding too. 0 where there is no bound.
         max_length: tokens that the longest rows of its data take; 0 where any default will do.
         vocabulary: (whether an adapter is trained) -> what programs must know of the answers, as
             JSON-ready data; None where there is no such list.
@@ -85,7 +83,6 @@ class Skill:
     system_prompt: str = ""
     grammar: Callable[[], str] | None = None
     json_schema: Callable[[], dict[str, Any]] | None = None
-    max_answer_characters: int = 0
     max_length: int = 0
     vocabulary: Callable[[bool], dict[str, Any]] | None = None
 

@@ -59,7 +59,6 @@ SKILL = Skill(
     render=_render,
     parse=parse,
     grammar=grammar,
-    max_answer_characters=MAX_CHARACTERS,
     vocabulary=vocabulary,
     summary="Spoken requests with the actions and commands that carry them out.",
 )

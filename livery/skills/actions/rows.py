@@ -149,26 +149,6 @@ def read_row(value: Mapping[str, Any], verbs: Verbs = VERBS) -> ActionRow:
     )
 
 
-def write_row(row: ActionRow) -> dict[str, Any]:
-    """The object of a row, in the order of the fields; read back, it is the same row."""
-    return {
-        "id": row.id,
-        "split": row.split,
-        "scenario": row.scenario,
-        "user_input": write_turns(row.turns),
-        "assistant_text": row.answer.text,
-        "action_tags": [tag.content for tag in row.answer.tags if tag.kind == "ACTION"],
-        "shell_tags": [tag.argument for tag in row.answer.tags if tag.kind == "SHELL"],
-        "risk_level": row.risk,
-        "requires_confirmation": row.requires_confirmation,
-        "should_block": row.should_block,
-        "expected_outcome": row.outcome,
-        "language": row.language,
-        "has_persona": False,
-        "num_turns": (len(row.turns) + 1) // 2,
-    }
-
-
 def schema_fault(value: Mapping[str, Any]) -> str:
     """The first thing in which an object breaks `row_schema`, "" for none."""
     for name in value:

@@ -49,7 +49,6 @@ SKILL = Skill(
     parse=parse,
     grammar=grammar,
     json_schema=json_schema,
-    max_answer_characters=256,
     vocabulary=vocabulary,
     summary="Voice commands with their date and time keys.",
 )

@@ -33,7 +33,6 @@ SKILL = Skill(
     messages=messages,
     render=render,
     parse=parse,
-    max_answer_characters=LONGEST_ANSWER,
     max_length=1536,
     summary="A butler's voice: the form of address of the prompt, exact facts, British English.",
 )

@@ -58,7 +58,6 @@ SKILL = Skill(
     messages=messages,
     render=render,
     parse=parse,
-    max_answer_characters=LONGEST_ANSWER,
     max_length=2048,
     summary="Answers that follow a state block, cite its fields and withstand attacks.",
 )
