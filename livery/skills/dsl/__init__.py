@@ -57,7 +57,6 @@ SKILL = Skill(
     messages=lambda request, ast=None: messages(request, None if ast is None else render(ast)),
     render=render,
     parse=parse,
-    max_answer_characters=LONGEST_ANSWER,
     max_length=2048,
     summary="Queries in English and French as JSON ASTs of a schema that the prompt holds.",
 )
