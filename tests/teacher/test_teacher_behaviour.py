@@ -674,8 +674,9 @@ def test_the_key_is_sent_and_written_nowhere(
     wrap = native if api == "ollama" else chat
     echo = status(500, {"error": "your key sk-secret-1 is busy"})
     refusal = status(400, {"error": "Incorrect key sk-secret-1"})
-    results, seen = asked([echo, wrap("sk-secret-1"), wrap(GOOD), refusal], records,
-                          question("a", "a"), question("b", "b"), api=api, concurrency=1)  # fmt: skip
+    two = (question("a", "a"), question("b", "b"))
+    answers = [echo, wrap("sk-secret-1"), wrap(GOOD), refusal]
+    results, seen = asked(answers, records, *two, api=api, concurrency=1)
     assert {body["headers"]["Authorization"] for body in seen} == {"Bearer sk-secret-1"}
     assert [r.fault is None for r in results] == [True, False]
     output = capsys.readouterr()
