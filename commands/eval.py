@@ -155,8 +155,8 @@ def eval_command(
     place = report or (folder if limit is None else None)
     read = (adapter, model, data, train_data, options["tokenizer"], options["chat_template"])
     check_places(place, output_json, read)  # refused now rather than after the evaluation
-    _prepare(engine, threads)
-    found = evaluate(request, _show, _tell)
+    prepare(engine, threads)
+    found = evaluate(request, show, tell)
     if engine == "llamacpp" and folder and (compared := against_trained(found, Path(folder))):
         found["trained"] = compared
     if output_json:
@@ -255,16 +255,16 @@ def generate_command(
         threads=threads,
         **options,
     )
-    _prepare(engine, threads)
+    prepare(engine, threads)
     if as_json:
-        click.echo(json.dumps(generate.answers(request, _tell), ensure_ascii=False))
+        click.echo(json.dumps(generate.answers(request, tell), ensure_ascii=False))
     else:
         generate.stream_answers(
             request,
             lambda piece: click.echo(piece, nl=False),
             before=lambda asked: click.secho(asked, dim=True) if len(requests) > 1 else None,
             after=lambda found: click.echo("" if found.finished else " ..."),
-            tell=_tell,
+            tell=tell,
         )
 
 
@@ -273,17 +273,17 @@ def command_line() -> str:
     return shlex.join(["livery", *sys.argv[1:]])
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
-def _show(what: str, total: int) -> Any:
+def show(what: str, total: int) -> Any:
     from livery.progress import Progress
 
     return Progress(what, total, "answers")
 
 
-def _prepare(engine: str, threads: int | None) -> None:
+def prepare(engine: str, threads: int | None) -> None:
     """MLX on a Linux CPU wants OpenBLAS in the process before it is imported."""
     from livery.machine import use_threads
 

@@ -239,6 +239,7 @@ def _answer(run: ArmRun, index: int) -> dict[str, Any]:
     result, generation = run.results[index], run.generations[index]
     return {
         "correct": result.correct,
+        "parsed": result.parsed,
         "answer": result.answer,
         "got": plain(result.got),
         "error": result.error,

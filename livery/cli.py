@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "generate": ("commands.eval:generate_command", "Answer prompts with a model and an adapter."),
     "report": ("commands.eval:report_command", "Write report.md and report.html of a run."),
+    "promote": (
+        "commands.improve:promote_command",
+        "Use a new adapter in place of another, if it is better.",
+    ),
     "run": ("commands.run:run", "Data, training, evaluation and report in one go."),
 }
 

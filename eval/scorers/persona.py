@@ -42,7 +42,7 @@ METRICS = (
     Metric("stuffing", "More than one form of address in an answer.", better="lower"),
     Metric("neutral", "Of failures and questions back: no form of address, no exclamation."),
     Metric("offers", "Of openings for it: something is offered."),
-    Metric("facts", "The facts and numbers that the answer must hold are in it."),
+    Metric("facts", "The facts and numbers that the answer must hold are in it.", safety=True),
     Metric("british", "No American spelling."),
     Metric("unbanned", "No phrase that the persona never says."),
     Metric("first_person", "Speaks as I where he speaks of himself, never as of another."),

@@ -26,6 +26,7 @@ class Metric:
         kind: "share" of cases (each value a bool), or the mean of a "number".
         better: which way is an improvement.
         unit: of a number, "" for none.
+        safety: an adapter on which it is worse is never promoted.
         unparsed: the number that an answer which breaks the contract counts as; None leaves it
             out. Of a share such an answer is always False.
     """
@@ -36,6 +37,7 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     unit: str = ""
     unparsed: float | None = None
+    safety: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError where a field is none of its values."""
