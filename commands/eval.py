@@ -78,7 +78,8 @@ class Target(click.ParamType):
     "--neutral/--no-neutral",
     default=True,
     show_default=True,
-    help="Also ask base and adapter ten prompts unrelated to the skill, and compare.",
+    help="Also ask base and adapter ten prompts unrelated to the skill, and compare; for persona "
+    "also the perplexity of 200 plain texts.",
 )
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")

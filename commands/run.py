@@ -46,7 +46,8 @@ TARGET = 0.95
     "--neutral/--no-neutral",
     default=True,
     show_default=True,
-    help="Also ask base and adapter ten prompts unrelated to the skill, and compare.",
+    help="Also ask base and adapter ten prompts unrelated to the skill, and compare; for persona "
+    "also the perplexity of 200 plain texts.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @training_flags

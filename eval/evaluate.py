@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import livery
-from eval import neutral, record
+from eval import forgetting, neutral, record
 from eval.cases import Case
 from eval.record import adapter_hashes
 from eval.runner import Mode, best_constant, choose_arms, has_grammar, open_turn, run_arm
@@ -57,7 +57,8 @@ class Request:
             most.
         decoding: how answers are drawn; the arms set its grammar.
         threads: to compute with on a CPU, which the caller has set; None measures what is fastest.
-        neutral: also ask the base and the adapter ten prompts unrelated to the skill.
+        neutral: also ask the base and the adapter ten prompts unrelated to the skill and, for
+            persona, have both read plain texts.
         command: the command line, for the record.
     """
 
@@ -87,6 +88,7 @@ class Counter(Protocol):
     def update(self, done: int) -> None: ...
 
 
+_T = TypeVar("_T")
 Show = Callable[[str, int], AbstractContextManager[Counter]]
 
 
@@ -163,6 +165,7 @@ def evaluate(
                         lambda done, _, counter=counter: counter.update(done))
             )  # fmt: skip
     others = _ask_others(engine, scorer.SKILL, request, show)
+    texts = _read_texts(engine, scorer, request, show)
     engine.use_adapter(engine.has_adapter)
     facts = asdict(engine.facts())
     facts["model"] = name_model(facts["model"])
@@ -195,6 +198,7 @@ def evaluate(
         targets=request.targets,
         metrics=scorer.METRICS,
         neutral=others,
+        texts=texts,
         lacking=lacks,
     )
 
@@ -223,6 +227,17 @@ def _ask_others(engine: Engine, skill: Skill, request: Request, show: Show) -> r
         return neutral.ask(engine, skill, counter.update)
 
 
+def _read_texts(
+    engine: Engine, scorer: object, request: Request, show: Show
+) -> record.Record | None:
+    """The perplexity of plain texts, of a skill whose scorer wants it; None where nobody asked."""
+    if not (request.neutral and engine.has_adapter and getattr(scorer, "READS_TEXTS", False)):
+        return None
+    texts = spread(forgetting.read_texts(), request.limit)
+    with show("plain texts", 2 * len(texts)) as counter:
+        return forgetting.measure(engine, texts, counter.update)
+
+
 def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> None:
     """Raises UserError where a target is of no metric of the skill, or no share can be it."""
     known = {metric.name: metric for metric in metrics}
@@ -236,7 +251,7 @@ def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> No
             raise UserError(f"--target {name}={value:g}: a share is from 0 to 1.")
 
 
-def spread(cases: list[Case], limit: int | None) -> list[Case]:
+def spread(cases: list[_T], limit: int | None) -> list[_T]:
     """At most `limit` cases, evenly from the whole list, so that every category is met.
 
     Raises:

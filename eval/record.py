@@ -41,6 +41,7 @@ def build(
     targets: Mapping[str, float] | None = None,
     metrics: Sequence[Metric] = (),
     neutral: Record | None = None,
+    texts: Record | None = None,
     lacking: str = "",
 ) -> Record:
     """Put an evaluation together.
@@ -60,6 +61,7 @@ def build(
         targets: what other metrics are to reach.
         metrics: the scorer's own, beside `correct` and `parsed`.
         neutral: what the adapter does to prompts of no skill (`eval.neutral`).
+        texts: what it costs the base at plain text (`eval.forgetting`).
         lacking: which metrics could not be scored, and the remedy.
     """
     metrics = (CORRECT, PARSED, *metrics)
@@ -86,6 +88,7 @@ def build(
         "taught": _taught(runs, *taught),
         "leaks": leaks,
         "neutral": neutral,
+        "texts": texts,
         "facts": facts,
         "cases": [_case(case, runs, i, skill["system_prompt"]) for i, case in enumerate(cases)],
     }

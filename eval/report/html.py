@@ -98,6 +98,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
         regressions(record),
         failures(record),
         _neutral(record),
+        _texts(record),
     ]
 
 
@@ -117,6 +118,18 @@ def _neutral(record: Record) -> str:
     return (
         f'<h3>Other prompts</h3><p class="muted">{escape(said)}</p>'
         f'<div class="card">{table(["prompt", "base", "tuned", ""], rows, ("name",))}</div>'
+    )
+
+
+def _texts(record: Record) -> str:
+    """What the adapter costs its base at plain text, and where most."""
+    if not (said := words.texts(record)):
+        return ""
+    rows = [[escape(text), base, tuned] for text, base, tuned in words.worst_texts(record)]
+    kinds = ("name", "number", "number")
+    card = table(["where it costs most", "base", "tuned"], rows, kinds) if rows else ""
+    return f'<h3>Plain texts</h3><p class="muted">{escape(said)}</p>' + (
+        f'<div class="card">{card}</div>' if card else ""
     )
 
 

@@ -71,6 +71,7 @@ def _evaluation(record: Record) -> list[str]:
         *_regressions(record),
         *_failures(record),
         *_neutral(record),
+        *_texts(record),
     ]
 
 
@@ -141,6 +142,15 @@ def _neutral(record: Record) -> list[str]:
         for row in found["prompts"]
     ]  # fmt: skip
     return ["### Other prompts", _text(said), table(["prompt", "base", "tuned", ""], rows)]
+
+
+def _texts(record: Record) -> list[str]:
+    """What the adapter costs its base at plain text, and where most."""
+    if not (said := words.texts(record)):
+        return []
+    rows = [[_text(text), base, tuned] for text, base, tuned in words.worst_texts(record)]
+    head = ["where it costs most", "base", "tuned"]
+    return ["### Plain texts", _text(said), table(head, rows) if rows else ""]
 
 
 def _cells(case: dict[str, object], arm: str) -> list[str]:

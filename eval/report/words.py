@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from eval.record import Record
@@ -258,6 +259,30 @@ def neutral(record: Record) -> str:
         f"{found['differ']} differently from its base; {found['like_skill']} of its answers look "
         f"like {name}'s ({found['like_skill_base']} of the base's)."
     )
+
+
+def texts(record: Record) -> str:
+    """What the adapter costs its base at plain text; "" where nobody asked."""
+    found = record.get("texts")
+    if not found:
+        return ""
+    if "ratio" not in found:
+        return f"Plain texts were not read: {found['reason']}"
+    change = 100 * (found["ratio"] - 1)
+    sure = "within chance" if found["p_value"] >= 0.05 else "worse" if change > 0 else "better"
+    low, high = (100 * (end - 1) for end in found["interval"] or (found["ratio"],) * 2)
+    return (
+        f"Perplexity of {count(found['total'], 'plain text')}: base {found['base']:.2f}, tuned "
+        f"{found['tuned']:.2f} ({change:+.1f} %, 95 % interval {low:+.1f} to {high:+.1f} %; "
+        f"{p_value(found['p_value'])}, {sure})."
+    )
+
+
+def worst_texts(record: Record, most: int = 10) -> list[tuple[str, str, str]]:
+    """(text, the base's perplexity, the tuned model's), those first that it made worst."""
+    rows = (record.get("texts") or {}).get("texts", ())
+    rows = sorted(rows, key=lambda row: row["base"] - row["tuned"])[:most]
+    return [(r["text"], f"{math.exp(r['base']):.1f}", f"{math.exp(r['tuned']):.1f}") for r in rows]
 
 
 def request(case: dict[str, Any]) -> str:

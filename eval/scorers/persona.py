@@ -53,6 +53,8 @@ METRICS = (
     Metric("address_correct_finished", "The same, after the post-processor."),
     Metric("stuffing_finished", "The same, after the post-processor.", better="lower"),
 )
+# Its report says what the tuning cost the base at plain text (`eval.forgetting`).
+READS_TEXTS = True
 TAUGHT = "the form of address that the prompt sets"
 _EXAMPLE = '{"text": "What is the capital of France?", "address": "sir", "facts": ["Paris"]}'
 _TONES = ("chat", "error", "clarification")

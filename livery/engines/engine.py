@@ -157,6 +157,14 @@ class Engine(Protocol):
         """
         ...
 
+    def text_prompt(self) -> Prompt:
+        """Where a plain text begins, without a chat template: for `logprobs` of the text.
+
+        Raises:
+            UserError: this engine has no such prompt.
+        """
+        ...
+
     def generate(
         self,
         prompts: Sequence[Prompt],

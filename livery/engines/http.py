@@ -97,6 +97,10 @@ class HTTPEngine:
         """See Engine; the endpoint tokenizes."""
         return Prompt(tuple(messages), tools=tuple(tools))
 
+    def text_prompt(self) -> Prompt:
+        """Not over this interface, which has chat alone."""
+        raise UserError("The http engine has no log-probabilities; use --engine mlx.")
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: OnProgress | None = None
     ) -> list[Generation]:

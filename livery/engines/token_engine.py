@@ -112,6 +112,11 @@ class TokenEngine:
         """See Engine."""
         return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
 
+    def text_prompt(self) -> Prompt:
+        """See Engine: the token that a text begins with, else the one it ends with."""
+        first = self.tokenizer.bos_token_id
+        return Prompt((), (self._stop[0] if first is None else int(first),))
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, progress: OnProgress | None = None
     ) -> list[Generation]:
