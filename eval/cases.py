@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class CaseResult:
         answer: the raw text.
         error: why it did not parse, or what is wrong with it; "" when correct.
         notes: worth telling, but no fault ("order").
+        said: what the model itself said in earlier turns, where those were its own.
         metrics: the scorer's own figures by name, a bool of a share and a number of a number; one
             that says nothing of this case is not in it.
     """
@@ -73,12 +74,22 @@ class CaseResult:
     error: str = ""
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, bool | float] = field(default_factory=dict[str, bool | float])
+    said: tuple[str, ...] = ()
 
     def value(self, metric: str) -> bool | float | None:
         """Of a metric by name, `correct` and `parsed` among them; None where it does not apply."""
         if metric in ("correct", "parsed"):
             return self.correct if metric == "correct" else self.parsed
         return self.metrics.get(metric)
+
+
+def share_right(right: Sequence[bool], first: int = 10) -> dict[str, float]:
+    """Of a conversation's own answers, whether each is right: the share of the first ten and of the
+    last ten, as metrics; nothing of a shorter conversation."""
+    if len(right) < first:
+        return {}
+    ends = {"own_early": right[:first], "own_late": right[-first:]}
+    return {name: sum(part) / first for name, part in ends.items()}
 
 
 def read_cases(

@@ -16,7 +16,15 @@ import livery
 from eval import forgetting, neutral, record
 from eval.cases import Case
 from eval.record import adapter_hashes
-from eval.runner import Mode, best_constant, choose_arms, has_grammar, open_turn, run_arm
+from eval.runner import (
+    Mode,
+    answers_of,
+    best_constant,
+    choose_arms,
+    has_grammar,
+    open_turn,
+    run_arm,
+)
 from eval.scorers import find_set, get_scorer, lacking
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.columns import read_columns
@@ -159,7 +167,7 @@ def evaluate(
     )
     runs = []
     for arm in arms:
-        with show(arm.title, len(cases)) as counter:
+        with show(arm.title, answers_of(cases)) as counter:
             runs.append(
                 run_arm(engine, scorer, cases, arm, request.decoding,
                         lambda done, _, counter=counter: counter.update(done))

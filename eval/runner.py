@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from eval.cases import Case, CaseResult
 from eval.scorers import Scorer
-from livery.engines.engine import Decoding, Engine, Generation
+from livery.engines.engine import Decoding, Engine, Generation, NoRoom, Prompt
 from livery.errors import UserError
 from livery.progress import OnProgress
 
@@ -127,19 +127,23 @@ def run_arm(
     grammar = scorer.SKILL.constraint() if arm.constrained else None
     decoding = dataclasses.replace(decoding, grammar=grammar)
     engine.use_adapter(arm.tuned)
-    cases = own_turns(engine, cases, decoding)
-    prompts = [engine.prompt(case.messages, case.tools) for case in cases]
-    if arm.constrained:
-        prompts = [
-            dataclasses.replace(prompt, grammar=case.grammar)
-            for prompt, case in zip(prompts, cases, strict=True)
-        ]
+    asked, total = cases, answers_of(cases)
+    own = total - len(cases)
+    cases = own_turns(engine, cases, decoding, arm.constrained,
+                      lambda done, _: progress and progress(done, total))  # fmt: skip
+    fits = [at for at, case in enumerate(cases) if open_turn(case) < 0]
+    prompts = [_prompt(engine, cases[at], cases[at].messages, arm.constrained) for at in fits]
     began = time.monotonic()
-    generations = engine.generate(prompts, decoding, progress)
+    generations = [Generation((), "", finished=False, seconds=0.0, count=0)] * len(cases)
+    given = engine.generate(
+        prompts, decoding, lambda done, _: progress and progress(own + done, total)
+    )
+    for at, generation in zip(fits, given, strict=True):
+        generations[at] = generation
     seconds = time.monotonic() - began
     results = [
-        _score(scorer, case, generation, decoding.max_tokens)
-        for case, generation in zip(cases, generations, strict=True)
+        _score(scorer, case, before, generation, decoding.max_tokens)
+        for case, before, generation in zip(cases, asked, generations, strict=True)
     ]
     alone: list[float] = []
     # The first cases of a file are often alike, so take some from all over it.
@@ -153,22 +157,62 @@ def run_arm(
     return ArmRun(arm, tuple(results), tuple(generations), seconds, tuple(alone))
 
 
-def own_turns(engine: Engine, cases: Sequence[Case], decoding: Decoding) -> Sequence[Case]:
+def own_turns(
+    engine: Engine,
+    cases: Sequence[Case],
+    decoding: Decoding,
+    constrained: bool = False,
+    progress: OnProgress | None = None,
+) -> Sequence[Case]:
     """The cases, their open turns answered by the model that is asked.
 
     An assistant's turn whose content is None is the model's own: it is generated on the
     conversation before it, first turns first, so that a mistake in one is there in all that follow.
+    A conversation that outgrows what the model can take keeps its open turns.
     """
-    filled = list(cases)
-    while open_ := [(at, n) for at, case in enumerate(filled) if (n := open_turn(case)) >= 0]:
-        prompts = [engine.prompt(filled[at].messages[:n], filled[at].tools) for at, n in open_]
-        for (at, n), answer in zip(open_, engine.generate(prompts, decoding), strict=True):
+    filled, full, done = list(cases), set[int](), 0
+    total = answers_of(cases) - len(cases)
+    while open_ := [
+        (at, n) for at, case in enumerate(filled) if at not in full and (n := open_turn(case)) >= 0
+    ]:
+        prompts = [
+            _prompt(engine, filled[at], filled[at].messages[:n], constrained) for at, n in open_
+        ]
+        try:
+            given: list[Generation | None] = [*engine.generate(prompts, decoding)]
+        except NoRoom:
+            given = [_or_none(engine, prompt, decoding) for prompt in prompts]
+        done += len(given)
+        if progress is not None:
+            progress(done, total)
+        for (at, n), answer in zip(open_, given, strict=True):
+            if answer is None:
+                full.add(at)
+                continue
             said = {"role": "assistant", "content": answer.text}
             messages = filled[at].messages
             filled[at] = dataclasses.replace(
                 filled[at], messages=(*messages[:n], said, *messages[n + 1 :])
             )
     return filled
+
+
+def answers_of(cases: Sequence[Case]) -> int:
+    """How many answers the cases ask for, open turns among them."""
+    return sum(1 + sum(m.get("content", "") is None for m in case.messages) for case in cases)
+
+
+def _prompt(engine: Engine, case: Case, messages: Sequence[Any], constrained: bool) -> Prompt:
+    prompt = engine.prompt(messages, case.tools)
+    return dataclasses.replace(prompt, grammar=case.grammar) if constrained else prompt
+
+
+def _or_none(engine: Engine, prompt: Prompt, decoding: Decoding) -> Generation | None:
+    """The answer; None where there is no room for it."""
+    try:
+        return engine.generate([prompt], decoding)[0]
+    except NoRoom:
+        return None
 
 
 def open_turn(case: Case) -> int:
@@ -189,9 +233,25 @@ def best_constant(scorer: Scorer, cases: Sequence[Case]) -> tuple[str, int] | No
     return common, sum(scorer.score_case(case, common).correct for case in cases)
 
 
-def _score(scorer: Scorer, case: Case, generation: Generation, limit: int) -> CaseResult:
-    """Score one answer; one that was cut off says so."""
+def _score(
+    scorer: Scorer, case: Case, asked: Case, generation: Generation, limit: int
+) -> CaseResult:
+    """Score one answer; one that was cut off says so.
+
+    Args:
+        asked: the case before its open turns were answered.
+    """
     result = scorer.score_case(case, generation.text)
+    said = tuple(
+        str(now["content"])
+        for now, before in zip(case.messages, asked.messages, strict=True)
+        if before.get("content", "") is None and now["content"] is not None
+    )
+    if said:
+        result = dataclasses.replace(result, said=said)
+    if open_turn(case) >= 0:
+        why = f"the conversation outgrew the model after {len(said)} answers of its own"
+        return dataclasses.replace(result, correct=False, error=why)
     if generation.finished or result.parsed:
         return result
     return dataclasses.replace(result, error=f"cut off after {limit} tokens")

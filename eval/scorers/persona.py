@@ -5,8 +5,10 @@
 
 A case is {"text" or "turns", "address": "sir", "facts": ["Paris", "8|eight"]} with "tone" ("chat",
 "error" or "clarification"), "first_person", "category", "id" and an "answer" for an example if
-wanted; or a row that `livery data persona` made. With the address null it is asked without a
-system message, and only its facts count: so the set `general` shows what the base forgot.
+wanted; or a row that `livery data persona` made. In "turns" an assistant's null is the model's own
+answer, with a "tone", "facts" and "category" of its own if wanted. With the address null a case is
+asked without a system message, and only its facts count: so the set `general` shows what the base
+forgot.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.cases import Case, CaseResult, place, read_cases
+from eval.cases import Case, CaseResult, place, read_cases, share_right
 from eval.leaked import says
 from livery.errors import UserError, shown
 from livery.skills import AnswerError, Metric, persona
@@ -50,6 +52,8 @@ METRICS = (
     Metric("brief", f"At most {persona.SHORT_WORDS} words."),
     Metric("words", "Words of an answer.", kind="number", better="lower"),
     Metric("late_turns", f"Right after {LATE} turns and more."),
+    Metric("own_early", "Of the first ten answers of a conversation of its own: right.", "number"),
+    Metric("own_late", "Of the last ten answers of a conversation of its own: right.", "number"),
     Metric("address_correct_finished", "The same, after the post-processor."),
     Metric("stuffing_finished", "The same, after the post-processor.", better="lower"),
 )
@@ -92,7 +96,28 @@ def is_taught(case: Case) -> bool:
 
 def score_case(case: Case, answer: str) -> CaseResult:
     """How one raw answer did on its case."""
-    expected: Mapping[str, Any] = case.expected
+    text, fault, error, found = _outcome(case.category, case.expected, answer)
+    metrics: dict[str, bool | float] = {**found}
+    if case.expected["address"] is not None:
+        metrics["words"] = len(text.split())
+        if case.meta["turns"] >= LATE:
+            metrics["late_turns"] = not error
+    own = [
+        not _outcome(category, wanted, said)[2]
+        for at, (category, wanted) in case.meta["own"].items()
+        if (said := case.messages[at]["content"]) is not None
+    ]
+    metrics |= share_right(own)
+    got = None if fault else text
+    return CaseResult(
+        case.id, case.category, not error, not fault, got, answer, error, metrics=metrics
+    )
+
+
+def _outcome(
+    category: str, expected: Mapping[str, Any], answer: str
+) -> tuple[str, str, str, dict[str, bool]]:
+    """(the answer's text, how it breaks the form, what is wrong, the metrics that apply)."""
     try:
         text, fault = persona.parse(answer), ""
     except AnswerError as error:
@@ -100,32 +125,19 @@ def score_case(case: Case, answer: str) -> CaseResult:
     holds = all(_holds(text, fact) for fact in expected["facts"])
     if expected["address"] is None:
         error = fault or ("" if holds else "lacks " + ", ".join(expected["facts"]))
-        return _result(case, answer, text, fault, error, {"facts": holds})
-    found = _judge(case, text)
+        return text, fault, error, {"facts": holds}
+    found = _judge(category, expected, text)
     if expected["facts"]:
         found["facts"] = holds
     if fault:
         found = {name: name in ("stuffing", "stuffing_finished", "repetition") and bool(value)
                  for name, value in found.items()}  # fmt: skip
-    error = fault or _error(found, expected["facts"])
-    metrics: dict[str, bool | float] = {**found, "words": len(text.split())}
-    if case.meta["turns"] >= LATE:
-        metrics["late_turns"] = not error
-    return _result(case, answer, text, fault, error, metrics)
+    return text, fault, fault or _error(found, expected["facts"]), found
 
 
-def _result(
-    case: Case, answer: str, text: str, fault: str, error: str, metrics: dict[str, bool | float]
-) -> CaseResult:
-    got = None if fault else text
-    return CaseResult(
-        case.id, case.category, not error, not fault, got, answer, error, metrics=metrics
-    )
-
-
-def _judge(case: Case, text: str) -> dict[str, bool]:
-    """The metrics that apply to the case, but for its facts."""
-    address, tone = case.expected["address"], case.expected["tone"]
+def _judge(category: str, expected: Mapping[str, Any], text: str) -> dict[str, bool]:
+    """The metrics that apply to a case of this category, but for its facts."""
+    address, tone = expected["address"], expected["tone"]
     forms = _forms(text, address)
     finished = persona.finish(text, address, tone=tone)
     found = {
@@ -134,7 +146,7 @@ def _judge(case: Case, text: str) -> dict[str, bool]:
         "british": not style.american(text),
         "unbanned": not style.banned(text),
         "first_person": not style.third_person(text)
-        and (not case.expected["first_person"] or style.first_person(text)),
+        and (not expected["first_person"] or style.first_person(text)),
         "repetition": repeats(text),
         "brief": len(text.split()) <= persona.SHORT_WORDS,
         "address_correct_finished": _correct(_forms(finished, address), finished, address, tone),
@@ -144,7 +156,7 @@ def _judge(case: Case, text: str) -> dict[str, bool]:
         found["neutral"] = not forms and "!" not in text and not style.EMOJI.search(text)
     elif address and persona.is_short(text):
         found["addressed"] = _plain(address) in forms
-    if case.category == "proactive":
+    if category == "proactive":
         found["offers"] = _OFFER.search(text) is not None
     return found
 
@@ -222,7 +234,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     if "address" not in meta:
         raise UserError(f'{where}: no "address": "sir", "madam", a name, "" or null. A case is '
                         f"{_EXAMPLE}.")  # fmt: skip
-    address, facts, tone = meta["address"], meta.get("facts", []), meta.get("tone", "chat")
+    address = meta["address"]
     try:
         if address is not None and not chat:
             system = [{"role": "system", "content": persona.system_message(address)}]
@@ -231,36 +243,45 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
             f'{where}: "address" is {shown(str(address), 80)!r}; it must be "sir", "madam", '
             'a name, "" for none, or null for a question without the persona.'
         ) from None
+    own = {
+        len(system) + at: (str(turn.get("category", "")), _expected(turn, address, where))
+        for at, turn in enumerate(turns)
+        if turn["content"] is None
+    }
+    return Case(
+        id=str(meta.get("id") or place(where)),
+        category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
+        messages=(*system, *map(_plain_turn, turns)),
+        text=turns[-1]["content"],
+        expected=_expected(meta, address, where),
+        expected_text=answer,
+        where=where,
+        meta={"turns": sum(turn["role"] == "user" for turn in turns), "own": own},
+    )
+
+
+def _expected(row: Mapping[str, Any], address: str | None, where: str) -> dict[str, Any]:
+    """What a case, or a turn of the model's own, says that its answer must be."""
+    facts, tone = row.get("facts", []), row.get("tone", "chat")
     if not isinstance(facts, list) or not all(isinstance(f, str) and f.strip() for f in facts):
         raise UserError(f'{where}: "facts" must be a list of texts.')
     if tone not in _TONES:
         raise UserError(f'{where}: "tone" is {shown(str(tone), 80)!r}; choose {", ".join(_TONES)}.')
-    return Case(
-        id=str(meta.get("id") or place(where)),
-        category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
-        messages=(*system, *turns),
-        text=turns[-1]["content"],
-        expected={
-            "address": address, "tone": tone, "facts": facts,
-            "first_person": bool(meta.get("first_person", False)),
-        },
-        expected_text=answer,
-        where=where,
-        meta={"turns": sum(turn["role"] == "user" for turn in turns)},
-    )  # fmt: skip
+    first_person = bool(row.get("first_person", False))
+    return {"address": address, "tone": tone, "facts": facts, "first_person": first_person}
 
 
 def _conversation(
     row: Mapping[str, Any], where: str
-) -> tuple[list[dict[str, str]], list[dict[str, str]], str]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
     """(system turns, the others up to the answer, the answer or "")."""
     answer: Any = row.get("answer", "")
     turns: Any = row.get("messages") or row.get("turns")
     if turns is None:
         turns = [{"role": "user", "content": row.get("text")}]
     fine = isinstance(turns, list) and all(map(_is_turn, turns))
-    plain = [{"role": str(t["role"]), "content": str(t["content"])} for t in turns if fine]
-    system = [turn for turn in plain[:1] if turn["role"] == "system"]
+    plain: list[dict[str, Any]] = turns if fine else []
+    system = [_plain_turn(turn) for turn in plain[:1] if turn["role"] == "system"]
     rest = plain[len(system) :]
     if rest and rest[-1]["role"] == "assistant" and "messages" in row:
         answer = rest.pop()["content"]
@@ -272,10 +293,16 @@ def _conversation(
     return system, rest, answer
 
 
+def _plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {"role": turn["role"], "content": turn["content"]}
+
+
 def _is_turn(turn: Any) -> bool:
     return (
         isinstance(turn, dict)
         and turn.get("role") in ("system", "user", "assistant")
-        and isinstance(turn.get("content"), str)
-        and bool(turn["content"].strip())
+        and (
+            (isinstance(turn.get("content"), str) and bool(turn["content"].strip()))
+            or (turn["role"] == "assistant" and turn.get("content", "") is None)
+        )
     )

@@ -75,6 +75,10 @@ class Decoding:
             raise UserError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
 
 
+class NoRoom(UserError):
+    """Prompt and answer are longer than the model, or its runtime, can take."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A conversation that waits for its answer.

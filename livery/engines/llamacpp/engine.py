@@ -18,14 +18,13 @@ import numpy as np
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
 from livery.engines.answers import Answer, OnToken, Sampler
-from livery.engines.engine import GGUF_TYPE, Facts
+from livery.engines.engine import GGUF_TYPE, Facts, NoRoom
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.llamacpp import files
 from livery.engines.llamacpp.decode import decode
 from livery.engines.llamacpp.files import ToGguf
 from livery.engines.llamacpp.process import LlamaProcess
 from livery.engines.token_engine import TokenEngine
-from livery.errors import UserError
 from livery.gguf_base.folder import tokenizer_folder
 from livery.models import resolve_name
 from livery.temporary import Scratch
@@ -103,7 +102,7 @@ class LlamaCppRuntime:
         """See Runtime; makes the room where there is too little."""
         tokens, most = prompt + answer, self.process.trained_context
         if tokens > most:
-            raise UserError(
+            raise NoRoom(
                 f"{self.model}: prompt and answer take up to {tokens} tokens, the model was made "
                 f"for {most}. Shorten the prompt, or lower --max-tokens."
             )

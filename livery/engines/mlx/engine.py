@@ -12,7 +12,7 @@ import numpy as np
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
 from livery.engines.answers import Answer, OnToken, Sampler
-from livery.engines.engine import Facts
+from livery.engines.engine import Facts, NoRoom
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
@@ -21,7 +21,6 @@ from livery.engines.mlx.head import sum_last
 from livery.engines.mlx.load import Base, load_base
 from livery.engines.mlx.model_config import longest_exact
 from livery.engines.token_engine import TokenEngine
-from livery.errors import UserError
 from livery.models import read_config
 
 
@@ -67,7 +66,7 @@ class MLXRuntime:
         """Refuses what is so long that mlx-lm's model is no longer torch's; see `longest_exact`."""
         if self._exact is not None and prompt + answer > self._exact[0]:
             limit, reason = self._exact
-            raise UserError(
+            raise NoRoom(
                 f"{self._base.path}: beyond {limit:,} tokens mlx-lm's model computes something "
                 f"other than torch's ({reason}), and a prompt of {prompt:,} tokens with an answer "
                 f"of {answer:,} has {prompt + answer:,}. Take shorter prompts or answers "
