@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from livery.engines.engine import Grammar
+from livery.engines.schemas import schema_grammar
 from livery.errors import UserError
 
 _KEPT = 64  # compiled grammars
@@ -97,6 +98,7 @@ class TokenMasks:
         """A matcher at the beginning of `grammar` for each row; the grammar is compiled once.
 
         Raises:
+            NoGrammar: a JSON Schema whose documents no grammar describes.
             UserError: the grammar is faulty.
         """
         if grammar not in self.compiled:
@@ -159,7 +161,7 @@ def _compile(tokenizer: Any, grammar: Grammar) -> Any:
         "regex": LLMatcher.grammar_from_regex,
         # As our training data are written: no space but what the schema's strings hold.
         "json_schema": lambda text: LLMatcher.grammar_from_json_schema(
-            text, overrides={"whitespace_flexible": False}
+            schema_grammar(text).text, overrides={"whitespace_flexible": False}
         ),
     }[grammar.kind]
     try:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import Grammar
+from livery.engines.schemas import NoGrammar
 from livery.errors import UserError
 from livery.skills import AnswerError, date_keys
 
@@ -288,7 +289,7 @@ def test_faulty_grammars_and_tokenizers_are_the_users_to_mend():
     masks = TokenMasks(byte_level(), WIDTH, ENDS)
     with pytest.raises(UserError, match="lark grammar is faulty"):
         masks.start(Grammar("lark", 'start: "a'), 1)
-    with pytest.raises(UserError, match="json_schema grammar is faulty"):
+    with pytest.raises(NoGrammar, match="distinct items"):
         masks.start(Grammar("json_schema", '{"type": "array", "uniqueItems": true}'), 1)
 
     class Slow:
