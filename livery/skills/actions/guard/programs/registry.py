@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from livery.skills.actions.guard.programs import (
+    actions,
     clouds,
+    cmdlets,
     code,
+    containers,
     data,
     files,
     git,
@@ -18,6 +21,7 @@ from livery.skills.actions.guard.programs import (
     machine,
     network,
     packages,
+    python,
     shells,
     windows,
     words,
@@ -33,13 +37,17 @@ HANDLERS: dict[str, Handler] = {
     **files.HANDLERS,
     **languages.HANDLERS,
     **code.HANDLERS,
+    **python.HANDLERS,
     **git.HANDLERS,
     **packages.HANDLERS,
     **clouds.HANDLERS,
+    **containers.HANDLERS,
     **data.HANDLERS,
     **network.HANDLERS,
     **machine.HANDLERS,
     **windows.HANDLERS,
+    **cmdlets.HANDLERS,
+    **actions.HANDLERS,
 }
 ROLES: dict[str, Role] = words.ROLES
-VERBS: dict[str, str] = windows.VERBS
+VERBS: dict[str, str] = cmdlets.VERBS
