@@ -11,7 +11,7 @@ from typing import Any
 from livery.adapter import Adapter
 from livery.adapter_names import mlx_to_hf, stored_to_hf
 from livery.errors import UserError, shown
-from livery.models import find_base, read_config
+from livery.models import find_base, nested_parts, read_config, text_config
 from livery.safetensors_file import STORED, TensorFile, open_tensors
 from livery.weights import check_complete, check_weights, read_tensors, weight_files
 
@@ -72,7 +72,7 @@ class Base:
         head has no weights of its own. (A multimodal model's may say otherwise of its language part
         than of the whole, which counts.)"""
         said = self.config.get("tie_word_embeddings")
-        nested = "text_config" in self.config and bool(self.shapes)
+        nested = bool(nested_parts(self.config) and self.shapes)
         if said is not None and not (nested and not said and "lm_head" not in self.shapes):
             return bool(said)
         if self.shapes:
@@ -93,10 +93,8 @@ def load_base(model: str | Path) -> Base:
             "Give --base the folder that holds the base's config.json."
         )
     outer = read_config(folder)
-    inner = outer.get("text_config")
-    config = {**outer, **inner} if isinstance(inner, dict) else outer
     model_type = str(outer.get("model_type", ""))
-    return Base(folder, config, model_type, _shapes(folder, model_type))
+    return Base(folder, text_config(outer), model_type, _shapes(folder, model_type))
 
 
 def open_shards(base: Base) -> list[TensorFile]:

@@ -28,7 +28,7 @@ from livery.engines.mlx.load import (
 )
 from livery.errors import UserError, shown
 from livery.files import is_full_disk, read_json
-from livery.models import download_model, read_config
+from livery.models import download_model, nested_parts, read_config, text_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import check_link, new_folder
 from livery.progress import OnProgress
@@ -107,9 +107,9 @@ def write_model(
 
 def _check_source(folder: Path) -> None:
     config: Any = read_config(folder)
-    text: Any = config.get("text_config") or {}
+    text = text_config(config)
     for key in ("quantization", "quantization_config"):
-        found = config.get(key) or text.get(key)
+        found = text.get(key) or config.get(key)
         if found:
             method = found.get("quant_method", f"{found.get('bits', '?')} bits")
             raise UserError(
@@ -226,9 +226,9 @@ def _watched(folder: Path, expected: int, progress: OnProgress | None) -> Genera
 def _say_dtype(path: Path, dtype: str) -> None:
     """Have config.json say the dtype that was written."""
     config: Any = read_json(path)
-    for part in (config, config.get("text_config")):
+    for part in (config, *nested_parts(config)):
         for key in ("torch_dtype", "dtype"):
-            if isinstance(part, dict) and part.get(key):
+            if part.get(key):
                 part[key] = dtype
     path.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -23,6 +23,7 @@ from convert.merge.extend import (
 from convert.merge.merge import check_parts, find_changes
 from livery.adapter import Adapter, Format
 from livery.errors import UserError
+from livery.models import nested_parts
 from livery.weights import read_tensors
 
 Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
@@ -55,9 +56,8 @@ def advice(
             f"family becomes: for that {again}."
         )
     config = base.config
-    text = config.get("text_config") or {}
     keys = ("quantization", "quantization_config")
-    packed = any(place.get(key) for place in (config, text) for key in keys)
+    packed = any(place.get(key) for place in (config, *nested_parts(config)) for key in keys)
     command = "livery merge --dequantize" if packed else "livery merge"
     return f"Merge the adapter into the base instead ({command}), or {again}."
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
 from livery.config.settings import TrainSettings
+from livery.models import text_config
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
 from livery.training.plan import bucket
 
@@ -52,9 +53,10 @@ def estimate(
             lengths, and the memory is the whole process's.
     """
     sizes = read_sizes(config)
-    text: Mapping[str, Any] = config.get("text_config") or config
     if eager is None:  # a soft cap on the scores exists in eager attention alone
-        eager = settings.attention == "eager" or bool(text.get("attn_logit_softcapping"))
+        eager = settings.attention == "eager" or bool(
+            text_config(config).get("attn_logit_softcapping")
+        )
     step = Step(
         sizes, settings, BYTES[dtype], eager, branches=on_cpu and not eager, few_lengths=on_cpu
     )

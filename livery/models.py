@@ -288,9 +288,14 @@ def check_config(config: Mapping[str, Any], path: Path) -> None:
                 _check_positive(path, "rope_parameters.rope_theta", one.get("rope_theta"))
 
 
-def nested_parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The language model's parts of a multimodal model's configuration."""
-    return [config[name] for name in NESTED if isinstance(config.get(name), Mapping)]
+def nested_parts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The language model's parts of a multimodal model's configuration, as they stand in it."""
+    return [config[name] for name in NESTED if isinstance(config.get(name), dict)]
+
+
+def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's configuration: the whole one, and over it a multimodal model's part."""
+    return {**config, **dict(*nested_parts(config)[:1])}
 
 
 def _check_count(path: Path, key: str, value: Any, least: int, most: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from livery.errors import UserError, shown
-from livery.models import CONFIG, nested_parts
+from livery.models import CONFIG, nested_parts, text_config
 from livery.reading import open_file, read_json
 from livery.safetensors_file import Entry, open_tensors
 from livery.temporary import Scratch
@@ -227,7 +227,7 @@ def check_complete(config: Mapping[str, Any], names: Iterable[str], folder: Path
     they need and say so themselves; this is for who copies weights without building the model.
     """
     names = set(names)
-    text: Mapping[str, Any] = {**config, **dict(*nested_parts(config)[:1])}
+    text: Mapping[str, Any] = text_config(config)
     layers, others = _by_layer(names)
     count: Any = text.get("num_hidden_layers", text.get("n_layer"))
     if not isinstance(count, int):

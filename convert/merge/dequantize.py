@@ -28,6 +28,7 @@ from convert.merge.merge import (
     odd_base,
 )
 from livery.errors import UserError
+from livery.models import nested_parts
 from livery.outputs import Input, new_folder
 from livery.progress import OnProgress
 from livery.reading import read_object
@@ -174,9 +175,7 @@ def _write_header(
 def _write_config(path: Path, dtype: str) -> None:
     """The base's config without its quantization, and with the dtype that was written."""
     config: Any = read_object(path)
-    for part in (config, config.get("text_config")):
-        if not isinstance(part, dict):
-            continue
+    for part in (config, *nested_parts(config)):
         for key in ("quantization", "quantization_config"):
             part.pop(key, None)
         for key in ("torch_dtype", "dtype"):

@@ -20,6 +20,7 @@ from convert.merge.changes import Part
 from convert.naming import leaf
 from livery.errors import UserError, shown
 from livery.files import read_json, write_json
+from livery.models import nested_parts
 
 HEAD = Slot("lm_head", "weight")
 _ATTENTION = ("attention_bias", ("q_proj", "k_proj", "v_proj", "o_proj"))
@@ -162,10 +163,8 @@ def write_config(folder: Path, changes: Mapping[str, Any], added: Mapping[str, A
     """Change config.json, and name the new tensors in the index where there is one."""
     path = folder / "config.json"
     config: dict[str, Any] = read_json(path)
-    inner = config.get("text_config")
-    for part in (config, inner):
-        if isinstance(part, dict):
-            part.update(changes)
+    for part in (config, *nested_parts(config)):
+        part.update(changes)
     write_json(path, config)
     index = folder / "model.safetensors.index.json"
     if added and index.is_file():

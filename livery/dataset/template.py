@@ -21,7 +21,7 @@ from livery.dataset.reasoning import BLOCKS, EMPTY_BLOCK, OPEN_BLOCK, closing, s
 from livery.dataset.sandbox import Template, compiled, read_date
 from livery.dataset.tokenizer import load_tokenizer, token_ids
 from livery.errors import UserError, sentence
-from livery.models import find_base
+from livery.models import find_base, text_config
 from livery.reading import read_object
 
 _ASKS, _ANSWERS, _SYSTEM = "LIVERYASKS", "LIVERYANSWERS", "LIVERYSYSTEM"
@@ -385,7 +385,7 @@ def load_chat(model: str | Path, settings: TemplateSettings | None = None) -> Ch
     settings = settings or TemplateSettings()
     folder = find_base(model)
     config = read_object(folder / "config.json") if folder else {}
-    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    size = text_config(config).get("vocab_size")
     vocabulary = size if isinstance(size, int) and not isinstance(size, bool) else None
     return ChatTemplate(load_tokenizer(model, settings.template), settings, vocabulary)
 

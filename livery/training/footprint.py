@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.config.settings import LoraSettings, TrainSettings
+from livery.models import text_config
 from livery.weights import read_tensors
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -155,7 +156,7 @@ class Sizes:
 
 def read_sizes(config: Mapping[str, Any]) -> Sizes:
     """The dimensions that a config.json gives, under the names that families give them."""
-    text: Mapping[str, Any] = config.get("text_config") or config
+    text = text_config(config)
 
     def number(*names: str, default: int = 0) -> int:
         for name in names:

@@ -45,7 +45,7 @@ def checked(tmp_path: Path, *rows: dict[str, Any]) -> Findings:
         ({"num_turns": 0}, "field", "num_turns is 0; it must be a whole number from 1"),
         ({"action_tags": ["fly: home"]}, "field", "action_tags: unknown verb 'fly'"),
         ({"action_tags": [3]}, "field", "action_tags[0] is 3; it must be a text"),
-        ({"shell_tags": ["ls [SHELL]x[/SHELL]"]}, "field", "[SHELL] stands inside of [SHELL]"),
+        ({"shell_tags": ["ls [SHELL]x[/SHELL]"]}, "field", "[SHELL] stands inside [SHELL]"),
         ({"shell_tags": ["ls [/SHELL"]}, "field", "'[/SHELL' within a tag"),
         ({"shell_tags": ["ls[/SHELL][SHELL]df"]}, "field", "more than the content of one tag"),
         ({"shell_tags": ["```bash\nls\n```"]}, "fence", "is in a code fence; write ls"),

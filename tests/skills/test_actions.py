@@ -60,7 +60,7 @@ def test_a_fence_and_white_space_are_no_part_of_an_answer(text: str):
         ("Ok. ls[/SHELL]", r"\[/SHELL\] closes nothing at character 6"),
         (
             "[SHELL]echo [ACTION]mute[/ACTION][/SHELL]",
-            r"\[ACTION\] stands inside of \[SHELL\] at character 12",
+            r"\[ACTION\] stands inside \[SHELL\] at character 12",
         ),
         ("[SHELL] \n [/SHELL]", r"\[SHELL\] is empty at character 0"),
         ("[ACTION]:[/ACTION]", "unknown verb '' at character 8"),

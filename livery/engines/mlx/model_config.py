@@ -239,7 +239,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     known = _transformers_values(config)
     if known:
         _fill(translated, translate(known), fields)
-    for part in (translated, *_parts(translated)):
+    for part in (translated, *nested_parts(translated)):
         heads, hidden = part.get("num_attention_heads"), part.get("hidden_size")
         lacks = "head_dim" in fields and part.get("head_dim") is None
         if lacks and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
@@ -252,7 +252,7 @@ def tie_as_the_whole(config: Config, tensors: Iterable[str]) -> None:
     """Tie the head of a multimodal model's language part, in place, where the whole's configuration
     ties it and no head is stored: transformers asks the whole's, mlx-lm the part's."""
     if config.get("tie_word_embeddings") and not any("lm_head" in name for name in tensors):
-        for part in _parts(config):
+        for part in nested_parts(config):
             part["tie_word_embeddings"] = True
 
 
@@ -302,7 +302,7 @@ def longest_exact(config: Mapping[str, Any]) -> tuple[int, str] | None:
         config: of config.json, as it is.
     """
     whole = complete(config)
-    for part in (whole, *_parts(whole)):
+    for part in (whole, *nested_parts(whole)):
         scaling: Any = part.get("rope_scaling")
         if isinstance(scaling, dict) and _is_longrope(scaling):
             limit = scaling.get("original_max_position_embeddings",
@@ -317,10 +317,6 @@ def longest_exact(config: Mapping[str, Any]) -> tuple[int, str] | None:
         if not takes or (module_name(part) == "llama" and not part.get("layer_types")):
             return window, f"its attention has no sliding window, and the base has one of {window}"
     return None
-
-
-def _parts(config: Config) -> list[Config]:
-    return [config[name] for name in NESTED if isinstance(config.get(name), dict)]
 
 
 def _fill(translated: Config, known: Config, fields: set[str]) -> None:

@@ -179,7 +179,7 @@ def read_turns(text: str) -> tuple[str, ...]:
     turns = tuple(text[m.end() : end].strip() for m, end in zip(marks, ends, strict=True))
     for at, mark in enumerate(marks):
         if mark[1] != ("Assistant" if at % 2 else "User"):
-            raise ValueError(f"turn {at + 1} of user_input is another one of the {mark[1]}'s")
+            raise ValueError(f"turn {at + 1} of user_input is the {mark[1]}'s again")
         if not turns[at]:
             raise ValueError(f"turn {at + 1} of user_input is empty")
     if len(turns) % 2 == 0:
@@ -327,7 +327,7 @@ def from_chat(value: Mapping[str, Any], verbs: Verbs = VERBS) -> dict[str, Any]:
     try:
         answer = parse_answer(turns[-1]["content"], verbs)
     except AnswerError as error:
-        raise ValueError(f"the answer is no answer: {error}") from None
+        raise ValueError(f"the answer cannot be read: {error}") from None
     fields: dict[str, Any] = {name: meta[name] for name in (*FIELDS, *OPTIONAL) if name in meta}
     said = tuple(str(turn["content"]) for turn in turns[:-1])
     return {

@@ -131,7 +131,7 @@ def parse_answer(text: str, verbs: Verbs = VERBS) -> Answer:
         if not marker["close"]:
             if opened is not None:
                 outer = opened["kind"].upper()
-                raise _error(f"[{kind}] stands inside of [{outer}]", marker.start())
+                raise _error(f"[{kind}] stands inside [{outer}]", marker.start())
             words.append(_outside(text, at, marker.start()))
             opened = marker
             continue
@@ -203,7 +203,7 @@ def _action(content: str, at: int, verbs: Verbs) -> Tag:
         hint = f"; did the model mean {close!r}?" if close else ""
         raise _error(f"unknown verb {_short(said)}{hint}", at)
     if argument and verb.takes == "none":
-        raise _error(f"{verb.name!r} takes no argument, and has {_short(argument)}", at)
+        raise _error(f"{verb.name!r} takes no argument, but has {_short(argument)}", at)
     if not argument and verb.takes == "required":
         raise _error(f"{verb.name!r} has no argument", at)
     return Tag("ACTION", verb.name, argument, runs=verb.runs)

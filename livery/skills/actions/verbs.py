@@ -48,7 +48,8 @@ class Verb:
         for name in (self.name, *self.aliases):
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"{name!r} is no verb: small letters, digits and _ after a first letter"
+                    f"{name!r} is not a valid verb: use lower-case letters, digits and _, and "
+                    "begin with a letter"
                 )
         if self.takes not in get_args(Takes):
             raise ValueError(f"takes is {self.takes!r}; it must be {', '.join(get_args(Takes))}")

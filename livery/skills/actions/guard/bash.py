@@ -407,7 +407,7 @@ class Walker:
         return stdin, extra, after
 
     def known(self, text: str) -> str | None:
-        """A text, or None where part of it is known to the run only."""
+        """A text, or None where part of it is only known at run time."""
         return None if any(mark in text for mark in (UNKNOWN, OUTPUT, PIPE)) else text
 
     def file_redirect(self, node: Node, stdin: Stream | None) -> tuple[Stream | None, list[str]]:

@@ -54,7 +54,7 @@ def classify(command: str, shell: Shell = "auto", *, policy: Policy | None = Non
         raise TypeError(f"command must be a str, not {type(command).__name__}")
     if shell not in ("bash", "powershell", "auto"):
         raise UserError(
-            f"{shell!r} is no shell that the guard reads: choose bash, powershell or auto."
+            f"{shell!r} is not a shell that the guard reads: choose bash, powershell or auto."
         )
     text = command.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
     shown = escaped(command)
@@ -97,7 +97,7 @@ def classify_action(
     try:
         judge_action(scan, verb, _clean(without(argument))[: MAX_CHARACTERS * 2], runs)
     except (TooLong, RecursionError):
-        scan.unclear("takes too long, or is too deep, to be judged as a whole")
+        scan.unclear("too long or too deeply nested to be judged as a whole")
     if hidden := deceives(argument):
         scan.unclear(f"holds {hidden}, which a reader does not see")
     shown = escaped(f"{verb}: {argument}" if argument else verb)
@@ -115,7 +115,7 @@ def _judged(text: str, shell: str, policy: Policy | None) -> tuple[list[Finding]
         try:
             read(scan, piece, shell, None)
         except (TooLong, RecursionError):
-            scan.unclear("takes too long, or is too deep, to be judged as a whole")
+            scan.unclear("too long or too deeply nested to be judged as a whole")
             scan.start_again()
         except UserError:
             raise

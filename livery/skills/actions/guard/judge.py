@@ -221,7 +221,7 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
     if spec is not None:
         return spec
     if re.fullmatch(r"[\w.+-]*(?:rc|history|profile)", base) and "." in base[:1]:
-        scan.unclear(f"{visible(base)}: a file's name where a command should stand")
+        scan.unclear(f"{visible(base)}: a file name where a command should be")
         return None
     scan.unclear(f"{visible(base)}: no program that the guard knows", command=base)
     start = len(scan.findings) - 1
@@ -255,7 +255,7 @@ def _known_program(base: str, *, dos_first: bool = False) -> Spec | None:
 
 
 def _unread_name(scan: Scan, call: Call) -> None:
-    scan.unclear("a command whose name is known to the run only")
+    scan.unclear("a command whose name is only known at run time")
     rest = [word for word in call.words[1:] if word]
     name = call.words[0].replace(UNKNOWN, "")
     if rest and name == "":
@@ -269,7 +269,7 @@ def _unread_name(scan: Scan, call: Call) -> None:
 
 def _globbed_name(scan: Scan, call: Call) -> None:
     """A name such as /bin/r? : whatever programs it may mean."""
-    scan.unclear(f"{visible(call.words[0])}: a pattern where a command's name should stand")
+    scan.unclear(f"{visible(call.words[0])}: a pattern where a command's name should be")
     pattern = call.words[0].rpartition("/")[2]
     names = [name for name in tables.program_names() if fnmatch.fnmatchcase(name, pattern)]
     for name in names[:40]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from livery.skills.actions.guard.risk import Level, Scope
 from livery.skills.actions.guard.tables import patterns
 
-# Characters of the private use area stand for what only the run itself would know.
+# Characters of the private use area stand for what is only known at run time.
 UNKNOWN = "\ue000"  # the value of a variable
 HOME = "\ue001"  # the user's home folder
 PIPE = "\ue002"  # a process substitution: <(…)

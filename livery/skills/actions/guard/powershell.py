@@ -267,7 +267,7 @@ class _Walker:
         self.scan.judge([name, *words[1:]], stdin)
 
     def named(self, node: Node) -> str:
-        """The name behind & or the dot: a text, a block, or what is known to the run only."""
+        """The name behind & or the dot: a text, a block, or what is only known at run time."""
         first = node.named_children[0] if node.named_children else node
         if first.type == "command_name":
             return self.text(first).replace("`", "")

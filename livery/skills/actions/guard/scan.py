@@ -45,7 +45,7 @@ WHYS = {
     "install": "installs packages, whose scripts run",
     "run": "runs code of the project",
     "look": "talks to the network",
-    "lose": "loses what cannot be had back",
+    "lose": "loses what cannot be restored",
     "code": "runs code that is not judged here",
     "foreign": "runs code from elsewhere",
     "send": "sends data out",
@@ -69,7 +69,7 @@ _AT = {
     "secret": ", which holds secrets", "startup": ", which runs later by itself",
     "auth": ", which decides who may log in or what starts", "device": ", a disk",
     "root": ", the root of a system, a disk or a home folder", "trunk": ", part of the system",
-    "outside": ", outside the project", "unknown": "; where that is, only the run would show",
+    "outside": ", outside the project", "unknown": "; where that is, is only known at run time",
 }  # fmt: skip
 
 
@@ -174,7 +174,7 @@ class Scan:
     def script(self, text: str, shell: str = "bash", stdin: Stream | None = None) -> None:
         """Judge shell code. Code with unknown parts is high, whatever else it holds."""
         if any(mark in text for mark in (UNKNOWN, OUTPUT, PIPE)):
-            self.add(None, Level.HIGH, "part of the code is known to the run only", unknown=True)
+            self.add(None, Level.HIGH, "part of the code is only known at run time", unknown=True)
         with self.deeper() as fits:
             if fits:
                 self._script(self, text, shell, stdin)
@@ -196,7 +196,9 @@ class Scan:
         self.steps += 1
         self.tick()
         if self.depth >= MAX_DEPTH or self.steps > MAX_STEPS:
-            self.add(None, Level.HIGH, "longer or deeper than is judged", unknown=True)
+            self.add(
+                None, Level.HIGH, "longer or more deeply nested than the guard reads", unknown=True
+            )
             yield False
             return
         self.depth += 1

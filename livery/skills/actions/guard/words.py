@@ -1,6 +1,6 @@
 """bash's words: quotes, escapes, braces, variables and substitutions, as far as they can be known.
 
-A word becomes one or more texts. What only the run would know stands in them as a mark
+A word becomes one or more texts. What is only known at run time stands in them as a mark
 (places.UNKNOWN for a variable, OUTPUT for what a command prints, PIPE for <(…), HOME for ~).
 """
 
@@ -213,7 +213,7 @@ class Reader:
         return pieces or [Piece("", True)]
 
     def variable(self, name: str) -> str:
-        """The value of a variable, UNKNOWN where only the run has it."""
+        """The value of a variable, UNKNOWN where it is only known at run time."""
         state = self.scan.state
         if name in state.variables:
             return state.variables[name]

@@ -66,7 +66,7 @@ def verbs(scan: Scan, call: Call, args: Args) -> bool:
     verdict = next((found for word in asked if (found := _verb(word))), "change")
     text = " ".join([name, *words[:3]])
     if any(UNKNOWN in word or OUTPUT in word for word in words[:2]):
-        scan.unclear(f"{name}: a verb that is known to the run only")
+        scan.unclear(f"{name}: a verb that is only known at run time")
     elif verdict == "read":
         secret = _SECRETS.search(" ".join(words[:3])) is not None
         level = (

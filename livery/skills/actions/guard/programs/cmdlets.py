@@ -176,7 +176,7 @@ def webrequest(scan: Scan, call: Call, args: Args) -> bool:
 
 
 def start_process(scan: Scan, call: Call, args: Args) -> bool:
-    """Start-Process: a program with its arguments; -Verb RunAs takes the administrator's rights."""
+    """Start-Process: a program with its arguments; -Verb RunAs takes administrator rights."""
     words = call.words[1:]
     position = 0
     program: list[str] = []
@@ -202,9 +202,7 @@ def start_process(scan: Scan, call: Call, args: Args) -> bool:
             position += 1
         if ("verb".startswith(name) and len(name) > 3) or name == "verb":
             if value.lower() == "runas":
-                scan.act(
-                    "admin", "RunAs", why="takes the administrator's rights", command=call.command
-                )
+                scan.act("admin", "RunAs", why="takes administrator rights", command=call.command)
         elif "filepath".startswith(name) or name == "path":
             program.append(value)
         elif name in ("args",) or "argumentlist".startswith(name):

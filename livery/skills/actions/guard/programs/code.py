@@ -146,7 +146,7 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
 def code_on_line(scan: Scan, call: Call, code: str) -> None:
     """Code that is only let through where each word of it is known to compute or print."""
     if UNKNOWN in code or OUTPUT in code:
-        scan.unclear(f"{call.command}: code that is known to the run only")
+        scan.unclear(f"{call.command}: code that is only known at run time")
         return
     bare = re.sub(
         r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"",

@@ -109,7 +109,7 @@ def dockerrun(scan: Scan, call: Call, args: Args) -> bool:
                 source=head,
             )
         elif head in ("--network", "--net") and value == "host":
-            scan.act("look", word, why="stands in this machine's network", command=call.command)
+            scan.act("look", word, why="shares this machine's network", command=call.command)
     rest = words[position + 1 :]
     if rest:
         start = len(scan.findings)

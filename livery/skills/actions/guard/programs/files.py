@@ -269,7 +269,7 @@ def crontab(scan: Scan, call: Call, args: Args) -> bool:
         scan.act(
             "lose",
             call.command,
-            why="deletes all of the user's timed commands",
+            why="deletes all of the user's scheduled commands",
             command=call.command,
         )
     elif "-l" not in words:

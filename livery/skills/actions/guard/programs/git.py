@@ -15,7 +15,7 @@ def git(scan: Scan, call: Call, args: Args) -> bool | None:
         return None
     name = args.operands[0]
     if UNKNOWN in name or OUTPUT in name:
-        scan.unclear("git: a subcommand that is known to the run only")
+        scan.unclear("git: a subcommand that is only known at run time")
     else:
         scan.unclear(
             f"git {visible(name)}: no subcommand that the guard knows; an alias may run anything",

@@ -76,7 +76,7 @@ def sed_script(scan: Scan, call: Call, script: str) -> None:
     """Read a sed script command by command."""
     if UNKNOWN in script or OUTPUT in script:
         # A variable within a pattern can end it and add a command of its own.
-        scan.add(None, Level.MEDIUM, "sed: part of the script is known to the run only")
+        scan.add(None, Level.MEDIUM, "sed: part of the script is only known at run time")
     position, end = 0, len(script)
     while position < end:
         sign = script[position]
@@ -131,7 +131,7 @@ def sed_script(scan: Scan, call: Call, script: str) -> None:
                 scan.unclear(f"{call.command}: a script that cannot be read", command=call.command)
             else:
                 scan.unclear(
-                    f"{call.command}: a script known to the run only", command=call.command
+                    f"{call.command}: a script that is only known at run time", command=call.command
                 )
             return
 
@@ -218,7 +218,7 @@ def awk_program(scan: Scan, call: Call, program: str) -> None:
     """Read an awk program: strings and patterns out of the way, then its calls and redirections."""
     if OUTPUT in program or UNKNOWN in program:
         scan.unclear(
-            f"{call.command}: a program that is known to the run only", command=call.command
+            f"{call.command}: a program that is only known at run time", command=call.command
         )
     strings: list[str] = []
 

@@ -291,7 +291,10 @@ def ssh(scan: Scan, call: Call, args: Args) -> bool:
                     )
                 elif letter in "RDLwW":
                     scan.act(
-                        "send", value, why="opens a way between two networks", command=call.command
+                        "send",
+                        value,
+                        why="opens a tunnel between two networks",
+                        command=call.command,
                     )
                 elif letter == "I":
                     scan.act("code", value, why="loads a library", command=call.command)
@@ -302,12 +305,12 @@ def ssh(scan: Scan, call: Call, args: Args) -> bool:
                 scan.act(
                     "admin",
                     word,
-                    why="lends keys or the screen to the other machine",
+                    why="forwards keys or the screen to the other machine",
                     command=call.command,
                 )
     rest = words[position:]
     if rest and OUTPUT in rest[0]:
-        scan.unclear("ssh: a host that is known to the run only")
+        scan.unclear("ssh: a host that is only known at run time")
     scan.act(
         "remote",
         rest[0] if rest else call.command,
@@ -331,7 +334,9 @@ def netcat(scan: Scan, call: Call, args: Args) -> bool:
     if call.name == "socat":
         runs = any(re.match(r"(?:exec|system|shell)[:,]", word, re.I) for word in words)
     if runs:
-        scan.act("code", call.command, why="ties a program to a connection", command=call.command)
+        scan.act(
+            "code", call.command, why="connects a program to the network", command=call.command
+        )
         scan.add(
             None, Level.CRITICAL, f"{call.command}: gives another machine a shell here"
         ) if any(
@@ -356,7 +361,7 @@ def netcat(scan: Scan, call: Call, args: Args) -> bool:
 
 
 def network(scan: Scan, call: Call, args: Args) -> bool:
-    """ip, ifconfig and the like: show, or change how the machine is connected."""
+    """ip, ifconfig and the like: show, or change the machine's network settings."""
     words = [word for word in call.words[1:] if not word.startswith("-")]
     changes = {"add", "del", "delete", "set", "up", "down", "flush", "change", "replace",
         "append", "dev", "off", "on", "connect", "disconnect", "modify", "advfirewall", "reload",
@@ -383,7 +388,10 @@ def network(scan: Scan, call: Call, args: Args) -> bool:
         changing = "show" not in words
     if changing:
         scan.act(
-            "system", call.command, why="changes how the machine is connected", command=call.command
+            "system",
+            call.command,
+            why="changes the machine's network settings",
+            command=call.command,
         )
     return True
 

@@ -94,7 +94,7 @@ def _module(scan: Scan, call: Call, name: str, rest: list[str]) -> None:
     elif name in _TOOLS:
         scan.act(_TOOLS[name], name, command=f"{call.command} -m {name}")
     elif UNKNOWN in name or OUTPUT in name:
-        scan.unclear(f"{call.command}: a module known to the run only")
+        scan.unclear(f"{call.command}: a module that is only known at run time")
     else:
         scan.act("run", name, command=f"{call.command} -m {name}")
 
@@ -102,7 +102,7 @@ def _module(scan: Scan, call: Call, name: str, rest: list[str]) -> None:
 def python_code(scan: Scan, call: Call, code: str) -> None:
     """Code on the line: computing and printing passes, everything else asks first."""
     if UNKNOWN in code or OUTPUT in code:
-        scan.unclear(f"{call.command}: code that is known to the run only")
+        scan.unclear(f"{call.command}: code that is only known at run time")
         return
     try:
         tree = ast.parse(code)

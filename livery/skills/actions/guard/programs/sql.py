@@ -33,7 +33,7 @@ _CLIENT = re.compile(
 def judge(scan: Scan, call: Call, text: str) -> None:
     """Note what SQL does: reading is a look at the network or the file, the rest asks first."""
     if UNKNOWN in text or OUTPUT in text:
-        scan.unclear(f"{call.command}: a statement that is known to the run only")
+        scan.unclear(f"{call.command}: a statement that is only known at run time")
     bare = _COMMENT.sub(" ", _QUOTED.sub("''", text))
     for statement in bare.split(";"):
         line = statement.strip().lstrip("(").strip()

@@ -20,7 +20,7 @@ def cmd(scan: Scan, call: Call, args: Args) -> bool:
         if re.match(r"[/-][ckr]", word, re.I):
             code = " ".join([word[2:], *words[number + 1 :]]).strip()
             if OUTPUT in code or UNKNOWN in code:
-                scan.unclear("cmd: part of the code is known to the run only")
+                scan.unclear("cmd: part of the code is only known at run time")
             scan.script(code, "cmd")
             return True
         if not word.startswith("/"):

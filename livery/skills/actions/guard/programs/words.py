@@ -94,7 +94,12 @@ def package(scan: Scan, call: Call, word: str, act: Act) -> None:
     elif call.name == "go" and re.match(r"[\w-]+\.[\w.-]+/.*@", word):
         scan.act("foreign", word, why=f"fetches {word}", command=call.command, source=word)
     elif UNKNOWN in word or OUTPUT in word:
-        scan.act("foreign", word, why="installs what only the run would show", command=call.command)
+        scan.act(
+            "foreign",
+            word,
+            why="installs something that is only known at run time",
+            command=call.command,
+        )
     elif re.match(r"/|~|\.\./", word):
         scan.use("script", word, command=call.command)
 
@@ -142,7 +147,7 @@ def git_setting(scan: Scan, call: Call, name: str, value: str | None) -> None:
     """One setting of git and its value; None where only the name is known."""
     lowered = name.strip().lower()
     if UNKNOWN in name or OUTPUT in name:
-        scan.unclear(f"{call.command}: a setting whose name is known to the run only")
+        scan.unclear(f"{call.command}: a setting whose name is only known at run time")
         return
     if patterns("gitconfig").fullmatch(lowered) is None:
         return
