@@ -74,7 +74,7 @@ def checked(tmp_path: Path, *rows: dict[str, Any]) -> Findings:
         ({**RELEASE, "user_input": f"{ASKED}no, stop"}, "release", "the user said no ('no, stop')"),
         ({**RELEASE, "user_input": f"{ASKED}Do it?"}, "release", "the user asked back ('Do it?')"),
         ({**RELEASE, "num_turns": 3}, "field", "num_turns is 3, and user_input holds 2 turns"),
-        ({"user_input": "User: a\nUser: b"}, "field", "turn 2 of user_input is another one"),
+        ({"user_input": "User: a\nUser: b"}, "field", "turn 2 of user_input is the"),
         ({"user_input": "User: a\nAssistant: b"}, "field", "the user speaks last"),
     ],
 )

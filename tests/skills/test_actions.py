@@ -232,7 +232,7 @@ def test_a_table_of_the_users(tmp_path: Path):
     with pytest.raises(ValueError, match="unknown verb"):
         render(answer)
     for content, message in (
-        ('{"Fly": {}}', "no verb: small letters"),
+        ('{"Fly": {}}', "not a valid verb: use lower-case letters"),
         ('{"fly": {"aliases": ["open"]}}', "'open' is a name of 'launch_app' and of 'fly'"),
         ('{"fly": {"takes": "maybe"}}', "takes is 'maybe'; it must be required, optional, none"),
         ('{"fly": {"alias": []}}', "fly holds 'alias'; it may hold aliases"),
