@@ -100,6 +100,8 @@ ANNOTATIONS = frozenset(
     parallel_tool_calls
     """.split()
 )
+# Whether a row's answer is right.
+VERDICT = "is_valid"
 _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 
@@ -255,6 +257,8 @@ class Fields:
                 continue
             if name == "meta" and isinstance(value, dict) and "provenance" in value:
                 continue  # the record of a row that Livery made
+            if name == VERDICT and as_truth(value) is not None:
+                continue  # `livery.dataset.reader` leaves out a row of which it is false
             if _is_annotation(name):
                 self.say("not trained on, because it describes the row", key)
                 continue

@@ -22,6 +22,9 @@ NEAR = 0.75
 Row = Mapping[str, Any] | str
 Pair = tuple[str, str]
 
+# The part of a prompt in blocks (livery/skills/dsl/prompt.py) that somebody asks; the schema beside
+# it is the same for many.
+_ASKED = re.compile(r"^\[SCHEMA\]\n.*^\[QUERY\]\n(.*?)\n\[/QUERY\]\s*^\[", re.M | re.S)
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NUMBERS = frozenset(
     _WORD.findall(
@@ -161,9 +164,15 @@ def row_text(row: Row) -> str:
         return row
     for name in ("text", "prompt", "user_input"):
         if isinstance(row.get(name), str):
-            return row[name]
+            return asked_in(row[name])
     messages: Sequence[Mapping[str, Any]] = row.get("messages") or ()
-    return "\n".join(str(m["content"]) for m in messages if m.get("role") == "user")
+    return "\n".join(asked_in(str(m["content"])) for m in messages if m.get("role") == "user")
+
+
+def asked_in(prompt: str) -> str:
+    """What a user's text asks: all of it, or the query of a prompt that holds a schema too."""
+    found = _ASKED.search(prompt) if "[QUERY]" in prompt else None
+    return found[1] if found else prompt
 
 
 def _pairs(words: str) -> frozenset[Pair]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livery.dataset.columns import Columns, as_truth
+from livery.dataset.columns import VERDICT, Columns, as_truth
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.packed import Source
 from livery.dataset.raw import raw_rows
@@ -64,8 +64,13 @@ class Reader:
                 shown.ended(source)
 
     def _kept(self, raw: dict[str, object], where: str) -> bool:
-        """Whether the column that `keep` names lets a row in; told where it does not."""
+        """Whether the column that `keep` names lets a row in; told where it does not. Without one
+        a row that is marked as a wrong answer, as those of a dsl corpus may be, is no example."""
         column = self.columns.named.get("keep")
+        judged = column is None and VERDICT not in self.columns.ignored
+        if judged and as_truth(raw.get(VERDICT)) is False:
+            self.tell(f"left out, since `{VERDICT}` says that their answer is wrong", where)
+            return False
         if column is None or as_truth(raw.get(column)):
             return True
         self.tell("left out, since the column that `keep` names is false", where, [column])

@@ -24,6 +24,7 @@ from livery.dataset.columns import (
     UnknownField,
 )  # fmt: skip
 from livery.dataset.conversation import Conversation, Message, Pair, Row, RowError, Text
+from livery.dataset.leaks import asked_in
 from livery.dataset.reasoning import unanswered
 from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turns, text_of
 from livery.errors import shown
@@ -140,8 +141,8 @@ def question(row: Row) -> str:
     if isinstance(row, Text):
         return row.text
     if isinstance(row, Pair):
-        return row.prompt
-    users = [m["content"] for m in row.messages if m["role"] == "user"]
+        return asked_in(row.prompt)
+    users = [asked_in(m["content"]) for m in row.messages if m["role"] == "user"]
     return "\n".join(users) if users else "\n".join(_words(m) for m in row.messages[:1])
 
 
