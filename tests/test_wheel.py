@@ -33,7 +33,10 @@ DATA = {
     "datagen/actions/words.txt",
     "datagen/date_keys/frames.txt",
     "datagen/date_keys/words.txt",
+    "datagen/dsl/domain_prompts.jsonl",
+    "datagen/dsl/operator_catalog.json",
     "eval/report/report.css",
+    "livery/config/dsl_defaults.json",
     "livery/config/mlx_config.yaml",
     *(
         f"livery/skills/actions/guard/commands/{table}.txt"
@@ -48,6 +51,10 @@ DATA = {
     "livery/skills/date_keys/second.jsonl",
     "livery/skills/date_keys/third.jsonl",
     "livery/skills/date_keys/validation.jsonl",
+    "livery/skills/dsl/base_schema_template.json",
+    "livery/skills/dsl/schemas.json",
+    "livery/skills/dsl/second.jsonl",
+    "livery/skills/dsl/validation.jsonl",
     "datagen/persona/general.txt",
     "datagen/persona/maths.txt",
     "datagen/persona/talk.txt",

@@ -282,6 +282,8 @@ def make_dataset(
     negative_ratio: float,
     seed: int,
     current_date: str = "",
+    checkpoint: Path | None = None,
+    resume: bool = True,
     fresh: bool = False,
     show: Show = silent,
 ) -> Done:
@@ -291,6 +293,8 @@ def make_dataset(
         positives: right rows per schema; where `queries` has fewer, the source is asked for more.
         negative_ratio: wrong rows per right one.
         current_date: of all rows; "" draws a day for each.
+        checkpoint: where rows are kept until all are made; None takes a file beside `out`.
+        resume: continue from what is kept there.
     """
     if current_date and not dsl.is_date(current_date):
         raise UserError(f"--current-date {current_date}: must be a day as YYYY-MM-DD.")
@@ -301,6 +305,9 @@ def make_dataset(
         return done
     listed = {row["schema_id"]: _queries_in(row) for row in rows_of(queries, ("schema_id",))}
     known = [listed.get(row["schema_id"], [])[:positives] for row in rows]
+    kept = checkpoint or partial(out)
+    if not resume:
+        kept.unlink(missing_ok=True)
     faults = _top_up(source, rows, known, positives, out, key, show)
     jobs = [
         AstJob(row, query, current_date or _day(seed, row, query))
@@ -308,7 +315,7 @@ def make_dataset(
         for query in own
     ]
     counter = show("rows", len(jobs))
-    found, failed = collect(jobs, source.asts, partial(out), key, counter)
+    found, failed = collect(jobs, source.asts, kept, key, counter)
     made: list[Json] = []
     for at, given in sorted(found.items()):
         row = _positive(jobs[at], source, given)
@@ -316,7 +323,10 @@ def make_dataset(
             failed.append(row)
         else:
             made.append(row)
-    return _end(out, [*_with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
+    done = _end(out, [*_with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
+    if not done.faults:
+        kept.unlink(missing_ok=True)
+    return done
 
 
 def _top_up(
@@ -391,11 +401,11 @@ def _with_negatives(rows: Sequence[Json], ratio: float, seed: int) -> Iterator[J
 
 def _negatives(rows: Sequence[Json], count: int, rng: random.Random) -> Iterator[Json]:
     """`count` wrong rows, no two alike, all kinds in turn as far as rows have a place for them."""
-    schema = json.loads(rows[0]["schema_json"])
+    schema, kinds = json.loads(rows[0]["schema_json"]), rng.sample(KINDS, len(KINDS))
     seen: set[tuple[str, str]] = set()
     made, tries = 0, 0
     while made < count and tries < 20 * count:
-        kind = KINDS[tries % len(KINDS)]
+        kind = kinds[tries % len(kinds)]
         tries += 1
         row = rng.choice(rows)
         wrong = negative(json.loads(row["ast_json"]), schema, kind, rng)
@@ -447,6 +457,8 @@ def make_corpus(
             faults.append(f"{row['schema_id']}: {row['query']!r}: {reason}")
         else:
             made.append(corpus)
+    if not made:
+        _end(out, made, key, faults)
     done = _end(out, made, key, [])
     return Done(done.out, done.rows, "", tuple(faults), done.counts)
 
@@ -489,5 +501,7 @@ def _end(out: Path, rows: Sequence[Json], key: str, faults: Sequence[str]) -> Do
         first = f" The first: {faults[0]}." if faults else ""
         raise UserError(f"{out}: no row could be made, so nothing was written.{first}")
     keep(out, rows, key, whole=not faults)
-    counts = Counter(str(row.get("error_type") or "valid") for row in rows if "is_valid" in row)
+    kinds = [row.get("error_type") or ("valid" if row["is_valid"] else "wrong")
+             for row in rows if "is_valid" in row]  # fmt: skip
+    counts = Counter(map(str, kinds))
     return Done(out, len(rows), "", tuple(faults), dict(counts) or None)

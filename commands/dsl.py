@@ -1,0 +1,413 @@
+"""`livery dsl`: the stages that make a dsl student's data, from domain prompts to a corpus."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.dsl_config import config_option, read_defaults
+from livery.errors import counted, printable, shown
+from livery.progress import Progress
+
+if TYPE_CHECKING:
+    from datagen.dsl.source import Source
+    from datagen.dsl.stored import Done
+
+SECTION = "dataset_generation"
+_FAULTS = 5
+_FILE = click.Path(path_type=Path)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@click.group(
+    "dsl",
+    short_help="Make a dsl student's data, stage by stage.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def dsl() -> None:
+    """Make the data of the skill dsl: specs, schemas, queries, rows, a corpus (docs/dsl.md).
+
+    \b
+    Each stage writes a file of JSON lines under outputs/, and a copy to look at under
+    outputs/pretty/. What is there and made from the same is not made again; a stage that was
+    stopped continues.
+
+    \b
+    Examples:
+      livery dsl data --offline-fallback
+      livery dsl schemas --min-operators 5 --max-operators 7
+      livery dsl dataset --offline-fallback --positives-per-schema 40
+    """
+
+
+def _several(*options: Decorator) -> Decorator:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _path(name: str, *flags: str, text: str) -> Decorator:
+    return click.option(*flags, name, type=_FILE, required=True, metavar="FILE", help=text)
+
+
+_asked = _several(
+    click.option(
+        "--model", "--teacher-model", "model", metavar="ID",
+        help="Teacher.  [default: LLM_MODEL, then .llmrc, then gpt-oss:120b]",
+    ),
+    click.option(
+        "--offline-fallback", "offline", is_flag=True,
+        help="Ask no teacher: generate, the same rows for the same seed.",
+    ),
+    click.option(
+        "--max-retries", "--teacher-retries", "retries", type=click.IntRange(0), default=3,
+        show_default=True, help="Further attempts at a request that failed for a while.",
+    ),
+    click.option(
+        "--teacher-retry-wait", "retry_wait", type=click.FloatRange(0), default=1.0,
+        show_default=True, help="Seconds before the second attempt.",
+    ),
+)  # fmt: skip
+_seed = click.option(
+    "--seed", type=int, required=True, help="Same seed, same rows.", metavar="INTEGER"
+)
+_common = _several(
+    config_option(SECTION),
+    click.option("--fresh", is_flag=True, help="Make it again, whatever is there."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+_examples = click.option(
+    "--examples-per-schema", type=click.IntRange(0), required=True,
+    help="Example queries in each spec.",
+)  # fmt: skip
+_operators = _several(
+    click.option("--min-operators", type=click.IntRange(1), required=True,
+                 help="Fewest operators of a schema."),
+    click.option("--max-operators", type=click.IntRange(1), required=True, help="Most of them."),
+)  # fmt: skip
+_per_schema = click.option(
+    "--per-schema", "per_schema_queries", type=click.IntRange(1), required=True,
+    help="Queries for each schema.",
+)  # fmt: skip
+_rows = _several(
+    click.option(
+        "--positives-per-schema", "--samples-per-schema", "positives_per_schema",
+        type=click.IntRange(1), required=True, help="Right rows of each schema.",
+    ),
+    click.option("--negative-ratio", type=click.FloatRange(0, 10), required=True,
+                 help="Wrong rows for each right one."),
+    click.option("--current-date", default="", metavar="YYYY-MM-DD",
+                 help="The day of all queries; one for each otherwise."),
+)  # fmt: skip
+_corpus = _several(
+    click.option("--include-invalid/--no-include-invalid", required=True,
+                 help="Wrong rows too, marked so; training leaves them out."),
+    click.option("--max-samples", type=click.IntRange(1), help="At most this many rows."),
+    click.option("--tokenizer", metavar="MODEL",
+                 help="Folder or id of a model: refuse rows that are too long for it."),
+    click.option("--max-seq-length", type=click.IntRange(1), default=32768, show_default=True,
+                 help="Tokens of a row, prompt and answer."),
+)  # fmt: skip
+_FLAG_PROMPTS = _path("prompts_path", "--prompts", text="Domain prompts.")
+
+
+@dsl.command("specs", short_help="d_01: fields and values of each domain.")
+@_common
+@_asked
+@_FLAG_PROMPTS
+@_path("schema_specs_out", "--out", text="Where to write.")
+@_examples
+@_seed
+def specs_command(
+    model: str | None, offline: bool, retries: int, retry_wait: float, prompts_path: Path,
+    schema_specs_out: Path, examples_per_schema: int, seed: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Fields, values and example queries of each domain prompt.
+
+    \b
+    Example:
+      livery dsl specs --offline-fallback --examples-per-schema 20
+    """
+    from datagen.dsl import stages
+
+    with _shown() as show:
+        source = open_source(offline, seed, model, retries, retry_wait)
+        done = stages.make_specs(
+            source, _shipped("prompts_path", prompts_path), schema_specs_out,
+            examples=examples_per_schema, seed=seed, fresh=fresh, show=show,
+        )  # fmt: skip
+    _tell([done], as_json)
+
+
+@dsl.command("schemas", short_help="d_02: a JSON Schema of each domain.")
+@_common
+@_path("schema_specs_out", "--domain-specs", text="The specs.")
+@_path("final_schemas_out", "--out", text="Where to write.")
+@click.option("--operator-catalog", type=_FILE, default=Path("data/operator_catalog.json"),
+              show_default=True, help="Operators, with their synonyms.")  # fmt: skip
+@click.option("--base-template", type=_FILE, default=Path("data/base_schema_template.json"),
+              show_default=True, help="The schema that fields are put into.")  # fmt: skip
+@_operators
+@_seed
+def schemas_command(
+    schema_specs_out: Path, final_schemas_out: Path, operator_catalog: Path, base_template: Path,
+    min_operators: int, max_operators: int, seed: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """The schema of each spec, with operators under names of its own.
+
+    \b
+    Example:
+      livery dsl schemas --min-operators 4 --max-operators 7
+    """
+    from datagen.dsl import stages
+
+    done = stages.make_schemas(
+        schema_specs_out, final_schemas_out, fewest=min_operators, most=max_operators, seed=seed,
+        catalog=_shipped("operator_catalog", operator_catalog),
+        template=_shipped("base_template", base_template), fresh=fresh,
+    )  # fmt: skip
+    _tell([done], as_json)
+
+
+@dsl.command("queries", short_help="d_03: queries for each schema.")
+@_common
+@_asked
+@_path("final_schemas_out", "--schemas", text="The schemas.")
+@_path("schema_queries_out", "--out", text="Where to write.")
+@_per_schema
+@_seed
+def queries_command(
+    model: str | None, offline: bool, retries: int, retry_wait: float, final_schemas_out: Path,
+    schema_queries_out: Path, per_schema_queries: int, seed: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Queries in English and French for each schema.
+
+    \b
+    Example:
+      livery dsl queries --offline-fallback --per-schema 100
+    """
+    from datagen.dsl import stages
+
+    with _shown() as show:
+        source = open_source(offline, seed, model, retries, retry_wait)
+        done = stages.make_queries(
+            source, final_schemas_out, schema_queries_out, per_schema=per_schema_queries,
+            seed=seed, fresh=fresh, show=show,
+        )  # fmt: skip
+    _tell([done], as_json)
+
+
+@dsl.command("dataset", short_help="d_04: queries with their ASTs, right and wrong.")
+@_common
+@_asked
+@_path("final_schemas_out", "--schemas", text="The schemas.")
+@_path("schema_queries_out", "--queries", text="Their queries.")
+@_path("dataset_out", "--out", text="Where to write.")
+@_rows
+@click.option("--checkpoint-path", type=_FILE, help="Where rows are kept until all are made.")
+@click.option("--checkpoint-every", type=click.IntRange(1), hidden=True,
+              help="Every row is kept at once.")  # fmt: skip
+@click.option("--resume/--no-resume", default=True, show_default=True,
+              help="Continue from the rows of a run that was stopped.")  # fmt: skip
+@_seed
+def dataset_command(
+    model: str | None, offline: bool, retries: int, retry_wait: float, final_schemas_out: Path,
+    schema_queries_out: Path, dataset_out: Path, positives_per_schema: int, negative_ratio: float,
+    current_date: str, checkpoint_path: Path | None, checkpoint_every: int | None, resume: bool,
+    seed: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Rows (schema, query, AST) that are valid, and wrong ones that name their fault.
+
+    \b
+    Example:
+      livery dsl dataset --offline-fallback --positives-per-schema 250 --negative-ratio 0.6
+    """
+    from datagen.dsl import stages
+
+    with _shown() as show:
+        source = open_source(offline, seed, model, retries, retry_wait)
+        done = stages.make_dataset(
+            source, final_schemas_out, schema_queries_out, dataset_out,
+            positives=positives_per_schema, negative_ratio=negative_ratio, seed=seed,
+            current_date=current_date, checkpoint=checkpoint_path, resume=resume, fresh=fresh,
+            show=show,
+        )  # fmt: skip
+    _tell([done], as_json)
+
+
+@dsl.command("corpus", short_help="d_05: prompts and completions to train on.")
+@_common
+@_path("dataset_out", "--dataset", text="The rows.")
+@_path("training_corpus_out", "--out", text="Where to write.")
+@_corpus
+def corpus_command(
+    dataset_out: Path, training_corpus_out: Path, include_invalid: bool, max_samples: int | None,
+    tokenizer: str | None, max_seq_length: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Prompts and completions of the rows to train on; a row that does not fit is refused whole.
+
+    \b
+    Example:
+      livery dsl corpus --tokenizer base_model --max-seq-length 2048
+    """
+    from datagen.dsl import stages
+
+    done = stages.make_corpus(
+        dataset_out, training_corpus_out, include_invalid=include_invalid,
+        max_samples=max_samples, fits=_fits(tokenizer, max_seq_length), fresh=fresh,
+    )  # fmt: skip
+    _tell([done], as_json)
+
+
+@dsl.command("data", short_help="All five stages.")
+@_common
+@_asked
+@_FLAG_PROMPTS
+@_examples
+@_operators
+@_per_schema
+@_rows
+@_corpus
+@_seed
+@click.pass_context
+def data_command(
+    ctx: click.Context, model: str | None, offline: bool, retries: int, retry_wait: float,
+    prompts_path: Path, examples_per_schema: int, min_operators: int, max_operators: int,
+    per_schema_queries: int, positives_per_schema: int, negative_ratio: float, current_date: str,
+    include_invalid: bool, max_samples: int | None, tokenizer: str | None, max_seq_length: int,
+    seed: int, fresh: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Specs, schemas, queries, rows and corpus, one after the other (runDatasetGeneration.sh).
+
+    \b
+    Examples:
+      livery dsl data --offline-fallback
+      livery dsl data --offline-fallback --positives-per-schema 8 --per-schema 8
+      livery dsl data --model gpt-oss:120b
+    """
+    from datagen.dsl import stages
+
+    place = {name: Path(path) for name, path in _paths(ctx).items()}
+    specs, schemas = place["schema_specs_out"], place["final_schemas_out"]
+    queries, dataset = place["schema_queries_out"], place["dataset_out"]
+    fits = _fits(tokenizer, max_seq_length)
+    with _shown() as show:
+        source = open_source(offline, seed, model, retries, retry_wait)
+        done = [
+            stages.make_specs(
+                source, _shipped("prompts_path", prompts_path), specs,
+                examples=examples_per_schema, seed=seed, fresh=fresh, show=show,
+            ),
+            stages.make_schemas(
+                specs, schemas, fewest=min_operators, most=max_operators, seed=seed, fresh=fresh,
+                catalog=_shipped("operator_catalog", Path("data/operator_catalog.json")),
+                template=_shipped("base_template", Path("data/base_schema_template.json")),
+            ),
+            stages.make_queries(
+                source, schemas, queries, per_schema=per_schema_queries, seed=seed, fresh=fresh,
+                show=show,
+            ),
+            stages.make_dataset(
+                source, schemas, queries, dataset, positives=positives_per_schema,
+                negative_ratio=negative_ratio, seed=seed, current_date=current_date, fresh=fresh,
+                show=show,
+            ),
+            stages.make_corpus(
+                dataset, place["training_corpus_out"], include_invalid=include_invalid,
+                max_samples=max_samples, fits=fits, fresh=fresh,
+            ),
+        ]  # fmt: skip
+    _tell(done, as_json)
+
+
+def _paths(ctx: click.Context) -> dict[str, str]:
+    section = {**read_defaults()[SECTION], **(ctx.default_map or {})}
+    return {name: str(path) for name, path in section.items() if name.endswith("_out")}
+
+
+def open_source(
+    offline: bool, seed: int, model: str | None, retries: int, retry_wait: float
+) -> Source:
+    """What makes specs, queries and ASTs."""
+    from datagen.dsl.offline import Offline
+    from livery.errors import UserError
+
+    if offline:
+        return Offline(seed)
+    raise UserError(
+        f"No teacher can be asked here yet ({model or 'none named'}). Add --offline-fallback to "
+        "generate specs, queries and ASTs without one."
+    )
+
+
+def _shipped(name: str, path: Path) -> Path:
+    """A file of the user's, or the one that comes with Livery under the described system's path."""
+    from datagen.dsl.specs import CATALOG, PROMPTS
+    from livery.skills.dsl import TEMPLATE
+
+    ours = {
+        "prompts_path": (Path("data/domain_prompts.jsonl"), PROMPTS),
+        "operator_catalog": (Path("data/operator_catalog.json"), CATALOG),
+        "base_template": (Path("data/base_schema_template.json"), TEMPLATE),
+    }
+    usual, shipped = ours[name]
+    return shipped if path == usual and not path.is_file() else path
+
+
+def _fits(tokenizer: str | None, limit: int) -> Callable[[str, str], str] | None:
+    """(prompt, completion) -> why the two are too long together; None where nobody asked."""
+    if tokenizer is None:
+        return None
+    from livery.dataset.conversation import Dropped
+    from livery.dataset.load import judge
+    from livery.dataset.rows import read_row
+    from livery.dataset.template import load_chat
+
+    chat = load_chat(tokenizer)
+
+    def fits(prompt: str, completion: str) -> str:
+        row = read_row({"prompt": prompt, "completion": completion}, "row")
+        verdict = next(iter(judge([row], chat, max_length=limit)))
+        return verdict.reason if isinstance(verdict, Dropped) else ""
+
+    return fits
+
+
+@contextlib.contextmanager
+def _shown() -> Any:
+    """A `stages.Show` on the terminal."""
+    with contextlib.ExitStack() as stack:
+
+        def show(what: str, total: int) -> Callable[[int], None]:
+            return stack.enter_context(Progress(what, total, "jobs", after=2.0)).update
+
+        yield show
+
+
+def _tell(done: list[Done], as_json: bool) -> None:
+    if as_json:
+        stages = [
+            {"out": str(d.out), "rows": d.rows, "skipped": d.skipped, "faults": list(d.faults),
+             "counts": dict(d.counts or {})}
+            for d in done
+        ]  # fmt: skip
+        click.echo(json.dumps({"stages": stages}, indent=2, ensure_ascii=False))
+        return
+    for stage in done:
+        note = f" ({stage.skipped})" if stage.skipped else ""
+        kinds = ", ".join(f"{name} {count}" for name, count in (stage.counts or {}).items())
+        said = f": {kinds}" if kinds else ""
+        click.echo(f"{shown(stage.out)}  {counted(stage.rows, 'row')}{said}{note}")
+        for fault in stage.faults[:_FAULTS]:
+            click.echo(printable(f"left out: {fault}"), err=True)
+        if len(stage.faults) > _FAULTS:
+            click.echo(f"... and {len(stage.faults) - _FAULTS} more left out.", err=True)

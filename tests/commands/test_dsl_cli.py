@@ -1,0 +1,126 @@
+"""`livery dsl` as typed: defaults from a configuration, the described system's names and flags."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commands.dsl_config import packaged, read_defaults
+from livery.cli import run
+from livery.errors import UserError
+from livery.paths import HOME, python_path
+
+FEW = ["--positives-per-schema", "2", "--per-schema", "2", "--examples-per-schema", "1"]
+OFFLINE = "--offline-fallback"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with three domain prompts where the described system has them."""
+    (tmp_path / "data").mkdir()
+    rows = [{"domain": name} for name in ("tickets", "cars", "moon rocks")]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "data" / "domain_prompts.jsonl").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def count(path: str) -> int:
+    return len(Path(path).read_text().splitlines())
+
+
+def test_all_stages_and_each_alone_make_the_same_files(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["dsl", "data", OFFLINE, *FEW, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["stages"]
+    assert [Path(stage["out"]).name[:4] for stage in told] == [f"d_0{n}" for n in range(1, 6)]
+    names = [Path(stage["out"]) for stage in told]
+    before = [name.read_bytes() for name in names]
+    for name in names:
+        name.unlink()
+    assert run(["dsl", "specs", OFFLINE, "--examples-per-schema", "1", "--model", "any"]) == 0
+    assert run(["dsl", "schemas"]) == 0
+    assert run(["dsl", "queries", OFFLINE, "--per-schema", "2", "--max-retries", "2"]) == 0
+    later = ["--samples-per-schema", "2", "--teacher-model", "any", "--teacher-retries", "1",
+             "--teacher-retry-wait", "0.5", "--checkpoint-path", "kept.jsonl",
+             "--checkpoint-every", "5", "--resume"]  # fmt: skip
+    assert run(["dsl", "dataset", OFFLINE, *later]) == 0
+    assert run(["dsl", "corpus"]) == 0
+    assert [name.read_bytes() for name in names] == before
+    assert not Path("kept.jsonl").exists()
+
+
+def test_the_descriptions_script_names_are_the_same_commands(here: Path) -> None:
+    script = HOME / "scripts" / "generate_domain_specs.py"
+    command = [sys.executable, str(script), OFFLINE, "--examples-per-schema", "1", "--json"]
+    done = subprocess.run(
+        command, env={"PYTHONPATH": python_path()}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["stages"][0]["rows"] == 3
+    scripts = {path.stem for path in script.parent.glob("*.py")}
+    assert {"build_schemas", "generate_example_queries", "generate_dataset",
+            "build_training_corpus"} <= scripts  # fmt: skip
+
+
+def test_a_configuration_gives_defaults_and_flags_beat_it(here: Path) -> None:
+    (here / "config").mkdir()
+    mine = {"dataset_generation": {"examples_per_schema": 1, "schema_specs_out": "mine.jsonl"}}
+    Path("config/defaults.json").write_text(json.dumps(mine))
+    assert run(["dsl", "specs", OFFLINE]) == 0
+    row = json.loads(Path("mine.jsonl").read_text().splitlines()[0])
+    assert len(row["example_queries"]) == 1
+    Path("other.json").write_text('{"dataset_generation": {"schema_specs_out": "other.jsonl"}}')
+    flags = ["--config", "other.json", "--examples-per-schema", "2"]
+    assert run(["dsl", "specs", OFFLINE, *flags]) == 0
+    assert len(json.loads(Path("other.jsonl").read_text().splitlines()[0])["example_queries"]) == 2
+    assert run(["dsl", "specs", OFFLINE, *flags, "--out", "third.jsonl"]) == 0
+    assert count("third.jsonl") == 3
+
+
+def test_the_defaults_are_those_of_the_described_system() -> None:
+    made = read_defaults(packaged())
+    assert list(made) == ["dataset_generation", "training", "alignment"]
+    generation = made["dataset_generation"]
+    assert (generation["positives_per_schema"], generation["negative_ratio"]) == (250, 0.6)
+    assert (generation["min_operators"], generation["max_operators"]) == (4, 7)
+    assert generation["seed"] == 11
+    assert made["training"]["lora_r"] == 64
+    assert made["alignment"]["beta"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"dataset_generation": {"negativ_ratio": 1}}', "did you mean negative_ratio"),
+        ('{"data": {}}', "is no section"),
+        ('{"training": 3}', "must be an object"),
+        ("[]", "object"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_refused(here: Path, text: str, said: str) -> None:
+    Path("c.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_defaults(Path("c.json"))
+    assert run(["dsl", "schemas", "--config", "c.json"]) == 1
+
+
+def test_rows_that_are_too_long_are_told_with_their_length(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["dsl", "data", OFFLINE, *FEW]) == 0
+    capsys.readouterr()
+    model = str(HOME / "base_model")
+    fit = ["dsl", "corpus", "--tokenizer", model, "--no-include-invalid", "--fresh", "--json"]
+    assert run([*fit, "--max-seq-length", "2048"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["rows"] >= 2
+    assert stage["faults"] == []
+    # No row fits: nothing is written, and the length is said.
+    assert run([*fit, "--max-seq-length", "300"]) == 1
+    assert "tokens, over the limit of 300" in capsys.readouterr().out
+    assert count("outputs/d_05_training_corpus.jsonl") == stage["rows"]
