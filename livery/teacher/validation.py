@@ -28,12 +28,20 @@ def find_fault(question: Question, text: str) -> tuple[Any, Fault | None]:
     validator = _validator(json.dumps(question.schema, sort_keys=True))
     errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
-        told = [f"{shown(e.message, 300)} at {_place(e.absolute_path)}" for e in errors[:_TOLD]]
+        deepest = [_deepest(error) for error in errors[:_TOLD]]
+        told = [f"{shown(e.message, 300)} at {_place(e.absolute_path)}" for e in deepest]
         rest = f" (and {len(errors) - _TOLD} more faults)" if len(errors) > _TOLD else ""
         return None, Fault("wrong_schema", sentence("; ".join(told) + rest))
     if question.check is not None and (fault := question.check(value)):
         return None, Fault("wrong_answer", sentence(shown(fault, 1000)))
     return value, None
+
+
+def _deepest(error: Any) -> Any:
+    """Of an answer that fits no branch of a schema, what is wrong in the nearest one."""
+    from jsonschema.exceptions import best_match
+
+    return best_match(iter([error])) or error
 
 
 def _place(path: Any) -> str:

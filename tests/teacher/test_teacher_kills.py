@@ -1,0 +1,74 @@
+"""kill -9 at twenty moments: nothing that was answered is lost, nothing of it is asked again."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livery.teacher import ask
+from tests import PATIENCE, ROOT
+from tests.teacher.endpoint import GOOD, chat, endpoint, question, teacher
+
+COUNT, KILLS, AT_ONCE = 400, 20, 8
+
+
+def recorded(records: Path) -> set[str]:
+    if not records.exists():
+        return set()
+    with sqlite3.connect(records) as file:
+        return {name for (name,) in file.execute("select name from answers")}
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing_and_nothing_is_asked_twice(tmp_path: Path):
+    records = tmp_path / "teacher" / "records.sqlite"
+    moments = random.Random(5)
+    with endpoint(lambda *_: chat(GOOD)) as (url, seen):
+        command = [
+            sys.executable, "-m", "tests.teacher.killed", url, str(records), str(COUNT)
+        ]  # fmt: skip
+        for _ in range(KILLS):
+            safe, before = recorded(records), len(seen)
+            child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            assert child.stdout is not None
+            # The moment is counted in results taken, so that a slow machine changes nothing.
+            old, taken = len(safe), 0
+            for _ in range(old + moments.randrange(1, 25)):
+                if child.stdout.readline().strip().isdigit():
+                    taken += 1
+            child.kill()
+            child.stdout.read()
+            child.wait(PATIENCE)
+            assert taken > old
+            assert recorded(records) >= safe
+            asked = {body["messages"][0]["content"] for body in seen[before:]}
+            assert not asked & {f"question {name[1:]}" for name in safe}
+        many = [question(f"q{n}", f"question {n}") for n in range(COUNT)]
+        results = ask(many, teacher(url, concurrency=AT_ONCE), records)
+    assert all(result.fault is None for result in results)
+    assert sum(result.reused for result in results) >= KILLS
+    times: dict[str, int] = {}
+    for body in seen:
+        name = body["messages"][0]["content"]
+        times[name] = times.get(name, 0) + 1
+    assert len(times) == COUNT
+    # What was under way at a kill is asked again, and nothing else: at most 8 questions a kill.
+    assert len(seen) - COUNT <= KILLS * AT_ONCE
+
+
+def test_the_check_of_a_kill_would_see_an_answer_that_is_lost(tmp_path: Path):
+    """The negative control: without its record a question is asked again."""
+    records = tmp_path / "teacher" / "records.sqlite"
+    with endpoint(lambda *_: chat(GOOD)) as (url, seen):
+        many: list[Any] = [question(f"q{n}", f"question {n}") for n in range(5)]
+        ask(many, teacher(url), records)
+        with sqlite3.connect(records) as file:
+            file.execute("delete from answers where name = 'q3'")
+        ask(many, teacher(url), records)
+    assert [body["messages"][0]["content"] for body in seen[5:]] == ["question 3"]
