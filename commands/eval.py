@@ -7,12 +7,15 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.engine_options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
 from livery.errors import shown
+
+if TYPE_CHECKING:
+    from eval.judge import Judge
 
 MISSED = 3
 TOKENS_EVAL = 128
@@ -81,6 +84,15 @@ class Target(click.ParamType):
     help="Also ask base and adapter ten prompts unrelated to the skill, and compare; for persona "
     "also the perplexity of 200 plain texts.",
 )
+@click.option(
+    "--judge",
+    metavar="URL",
+    help="persona: also have a model behind this OpenAI-compatible endpoint compare base and "
+    "adapter, each pair in both orders. The API key is read from LLM_API_KEY or OPENAI_API_KEY.",
+)
+@click.option(
+    "--judge-model", metavar="NAME", help="Its name there; by default LLM_MODEL, else .llmrc."
+)
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")
 @click.option(
@@ -105,6 +117,8 @@ def eval_command(
     limit: int | None,
     targets: tuple[tuple[str, float], ...],
     neutral: bool,
+    judge: str | None,
+    judge_model: str | None,
     train_data: str | None,
     output_json: str | None,
     report: str | None,
@@ -149,7 +163,7 @@ def eval_command(
         engine_options=open_options(engine, options), mode=mode, baseline=baseline,
         data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
         target=dict(targets).get("correct"), decoding=decoding, command=command_line(),
-        neutral=neutral, threads=threads,
+        neutral=neutral, threads=threads, judge=_judge(judge, judge_model, report or adapter),
         targets={name: value for name, value in targets if name != "correct"},
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None
@@ -170,6 +184,9 @@ def eval_command(
         print_record(found)
     for path in _store(request, found, folder, place):
         click.echo(f"Wrote {shown(path)}", err=True)
+    if found["judge"] and found["judge"]["reason"]:
+        click.echo(f"The judge was not heard: {found['judge']['reason']}", err=True)
+        return 1
     if found["passed"] is False:
         from eval.report import words
 
@@ -294,6 +311,21 @@ def prepare(engine: str, threads: int | None) -> None:
 
         if not blas.use_openblas():
             click.echo(f"MLX will be slow: OpenBLAS is missing. {blas.remedy()}", err=True)
+
+
+def _judge(url: str | None, model: str | None, place: str | None) -> Judge | None:
+    """Who judges; the verdicts are kept in `judge/` of the place, else in the user's cache."""
+    if url is None:
+        if model is not None:
+            raise click.UsageError("--judge-model needs --judge URL.")
+        return None
+    from eval.judge import Judge
+    from livery.paths import cache_folder
+    from livery.teacher import find_teacher
+
+    teacher = find_teacher(model, url, flags=("--judge-model", "--judge"))
+    folder = Path(place) if place and Path(place).is_dir() else cache_folder()
+    return Judge(teacher, folder / "judge" / "records.sqlite")
 
 
 def check_places(place: str | None, output_json: str | None, read: tuple[str | None, ...]) -> None:

@@ -15,8 +15,11 @@ from typing import Any, Protocol, TypeVar
 import livery
 from eval import forgetting, neutral, record
 from eval.cases import Case
+from eval.judge import Judge, hear
 from eval.record import adapter_hashes
 from eval.runner import (
+    Arm,
+    ArmRun,
     Mode,
     answers_of,
     best_constant,
@@ -25,7 +28,7 @@ from eval.runner import (
     open_turn,
     run_arm,
 )
-from eval.scorers import find_set, get_scorer, lacking
+from eval.scorers import Scorer, find_set, get_scorer, lacking
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.columns import read_columns
 from livery.dataset.conversation import RowError
@@ -67,6 +70,7 @@ class Request:
         threads: to compute with on a CPU, which the caller has set; None measures what is fastest.
         neutral: also ask the base and the adapter ten prompts unrelated to the skill and, for
             persona, have both read plain texts.
+        judge: who compares base and adapter, of a skill whose answers can be judged.
         command: the command line, for the record.
     """
 
@@ -87,6 +91,7 @@ class Request:
     decoding: Decoding = field(default_factory=Decoding)
     threads: int | None = None
     neutral: bool = True
+    judge: Judge | None = None
     command: str = ""
 
 
@@ -133,6 +138,8 @@ def evaluate(
     began = time.monotonic()
     scorer = get_scorer(request.skill)
     check_targets(request.targets, (PARSED, *scorer.METRICS))
+    if request.judge is not None:
+        check_judge(request, scorer)
     if lacks := lacking(scorer):
         _check_lacking(lacks, request.targets)
         tell(lacks)
@@ -174,6 +181,7 @@ def evaluate(
             )  # fmt: skip
     others = _ask_others(engine, scorer.SKILL, request, show)
     texts = _read_texts(engine, scorer, request, show)
+    judged = _hear(request, scorer, cases, runs) if request.judge is not None else None
     engine.use_adapter(engine.has_adapter)
     facts = asdict(engine.facts())
     facts["model"] = name_model(facts["model"])
@@ -207,6 +215,7 @@ def evaluate(
         metrics=scorer.METRICS,
         neutral=others,
         texts=texts,
+        judge=judged,
         lacking=lacks,
     )
 
@@ -244,6 +253,29 @@ def _read_texts(
     texts = spread(forgetting.read_texts(), request.limit)
     with show("plain texts", 2 * len(texts)) as counter:
         return forgetting.measure(engine, texts, counter.update)
+
+
+def check_judge(request: Request, scorer: Scorer) -> None:
+    """Raises UserError where there is nothing that a judge could compare."""
+    if not hasattr(scorer, "JUDGE"):
+        raise UserError(
+            f"--judge: answers of {scorer.SKILL.name} are decided by rules; leave it out."
+        )
+    if request.adapter is None or not request.baseline:
+        raise UserError("--judge compares an adapter with its base: give --adapter and --baseline.")
+
+
+def _hear(
+    request: Request, scorer: object, cases: Sequence[Case], runs: Sequence[ArmRun]
+) -> record.Record:
+    """The judge on base and tuned, both free or both constrained as the headline is."""
+    assert request.judge is not None
+    constrained = runs[0].arm.constrained
+    base, tuned = (
+        next(r for r in runs if r.arm == Arm(tuned, constrained)) for tuned in (False, True)
+    )
+    criteria = str(getattr(scorer, "JUDGE", ""))
+    return hear(request.judge, cases, base, tuned, criteria, what="the judge")
 
 
 def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> None:

@@ -42,6 +42,7 @@ def build(
     metrics: Sequence[Metric] = (),
     neutral: Record | None = None,
     texts: Record | None = None,
+    judge: Record | None = None,
     lacking: str = "",
 ) -> Record:
     """Put an evaluation together.
@@ -62,6 +63,7 @@ def build(
         metrics: the scorer's own, beside `correct` and `parsed`.
         neutral: what the adapter does to prompts of no skill (`eval.neutral`).
         texts: what it costs the base at plain text (`eval.forgetting`).
+        judge: what a judge says of base and tuned (`eval.judge`).
         lacking: which metrics could not be scored, and the remedy.
     """
     metrics = (CORRECT, PARSED, *metrics)
@@ -89,6 +91,7 @@ def build(
         "leaks": leaks,
         "neutral": neutral,
         "texts": texts,
+        "judge": judge,
         "facts": facts,
         "cases": [_case(case, runs, i, skill["system_prompt"]) for i, case in enumerate(cases)],
     }

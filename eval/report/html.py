@@ -99,6 +99,7 @@ def _evaluation(record: Record, at: int) -> list[str]:
         failures(record),
         _neutral(record),
         _texts(record),
+        _judge(record),
     ]
 
 
@@ -131,6 +132,12 @@ def _texts(record: Record) -> str:
     return f'<h3>Plain texts</h3><p class="muted">{escape(said)}</p>' + (
         f'<div class="card">{card}</div>' if card else ""
     )
+
+
+def _judge(record: Record) -> str:
+    """A judge's figures, named as such."""
+    said = "".join(f'<p class="muted">{escape(line)}</p>' for line in words.judge(record))
+    return f"<h3>Judge's figure</h3>{said}" if said else ""
 
 
 def _arm_card(key: str, arm: dict[str, Any]) -> str:

@@ -72,6 +72,7 @@ def _evaluation(record: Record) -> list[str]:
         *_failures(record),
         *_neutral(record),
         *_texts(record),
+        *_judge(record),
     ]
 
 
@@ -151,6 +152,12 @@ def _texts(record: Record) -> list[str]:
     rows = [[_text(text), base, tuned] for text, base, tuned in words.worst_texts(record)]
     head = ["where it costs most", "base", "tuned"]
     return ["### Plain texts", _text(said), table(head, rows) if rows else ""]
+
+
+def _judge(record: Record) -> list[str]:
+    """A judge's figures, named as such."""
+    said = words.judge(record)
+    return ["### Judge's figure", *map(_text, said)] if said else []
 
 
 def _cells(case: dict[str, object], arm: str) -> list[str]:

@@ -52,6 +52,8 @@ def print_record(record: Record) -> None:
         click.echo(said)
     if said := words.texts(record):
         click.echo(said)
+    for said in words.judge(record):
+        click.echo(said)
     click.echo(f"Speed, {words.arm_title(record['headline'])}: {'; '.join(words.speed(headline))}")
     _print_cases("Regressions", [(case, arm) for case, _, arm in words.regressions(record)])
     failed = words.failures(record, record["headline"])

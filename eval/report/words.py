@@ -278,6 +278,42 @@ def texts(record: Record) -> str:
     )
 
 
+def judge(record: Record) -> list[str]:
+    """What a judge says of base and tuned, named as a judge's figure; nothing without one."""
+    found = record.get("judge")
+    if not found:
+        return []
+    lines = [f"Judge's figure, the opinion of {found['model']} and no measurement:"]
+    if found["reason"]:
+        lines.append(f"The judge was not heard on all pairs: {found['reason']}")
+    if not found["judged"]:
+        return [*lines, f"no verdict on {count(found['total'], 'pair')}."]
+    preferred = found["preferred"]
+    share = "none preferred"
+    if preferred["total"]:
+        share = (
+            f"tuned preferred in {percent(preferred['value'])} of the decided pairs, 95 % interval"
+        )
+        share += f" {interval(preferred)}, {p_value(found['p_value'])}"
+    lines.append(
+        f"Of {count(found['judged'], 'pair')}: tuned better {found['tuned_better']}, base better "
+        f"{found['base_better']}, ties {found['ties']}, undecided {found['undecided']} ({share}). "
+        f"{found['same_answer']} pairs were one answer, {found['failed']} got no verdict."
+    )
+    first, agreement = found["first_chosen"], found["agreement"]
+    bias = ""
+    if first["total"]:
+        low, high = first["interval"]
+        biased = "a position bias" if not low <= 0.5 <= high else "no position bias shows"
+        bias = f"; it chose the first answer in {percent(first['value'])} of its choices "
+        bias += f"({interval(first)}: {biased})"
+    lines.append(
+        f"Asked in both orders, it agreed with itself on {percent(agreement['value'])} of the "
+        f"pairs ({interval(agreement)}){bias}."
+    )
+    return lines
+
+
 def worst_texts(record: Record, most: int = 10) -> list[tuple[str, str, str]]:
     """(text, the base's perplexity, the tuned model's), those first that it made worst."""
     rows = (record.get("texts") or {}).get("texts", ())

@@ -59,6 +59,12 @@ METRICS = (
 )
 # Its report says what the tuning cost the base at plain text (`eval.forgetting`).
 READS_TEXTS = True
+# What a judge is asked to look for (`eval.judge`).
+JUDGE = (
+    "Both play a British butler. Better is the one that is more helpful and correct, in the voice "
+    "of a courteous, warm and slightly witty butler who addresses the user as the system message "
+    "says, once at most, and that neither flatters nor repeats itself."
+)
 TAUGHT = "the form of address that the prompt sets"
 _EXAMPLE = '{"text": "What is the capital of France?", "address": "sir", "facts": ["Paris"]}'
 _TONES = ("chat", "error", "clarification")

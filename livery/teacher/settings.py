@@ -104,6 +104,7 @@ def find_teacher(
     *,
     environment: Mapping[str, str] | None = None,
     folder: str | Path = ".",
+    flags: tuple[str, str] = ("--teacher-model", "--teacher-url"),
 ) -> Teacher:
     """The teacher as flags, variables and files have it, the first of them that says something.
 
@@ -113,13 +114,14 @@ def find_teacher(
         api: "openai", "ollama", or "auto": Ollama's own interface on its port and where OLLAMA_HOST
             names the server, because its OpenAI-compatible one cuts long prompts without a word.
         environment: os.environ unless given.
+        flags: what `model` and `url` are called on the command line.
 
     Raises:
         UserError: a name or an address is none, or the address holds a password.
     """
     env = os.environ if environment is None else environment
-    name, name_from = _find_model(model, env, Path(folder))
-    address, address_from = _find_url(url, env)
+    name, name_from = _find_model(model, env, Path(folder), flags[0])
+    address, address_from = _find_url(url, env, flags[1])
     if api != "auto" and api not in APIS:
         raise UserError(f"The teacher's api is {shown(api)!r}; it must be auto, openai or ollama.")
     parts = _read_url(address, address_from)
@@ -149,9 +151,11 @@ def api_key(teacher: Teacher, environment: Mapping[str, str] | None = None) -> s
     return ""
 
 
-def _find_model(given: str | None, env: Mapping[str, str], folder: Path) -> tuple[str, str]:
+def _find_model(
+    given: str | None, env: Mapping[str, str], folder: Path, flag: str
+) -> tuple[str, str]:
     if given is not None:
-        return _name(given, "--teacher-model"), "--teacher-model"
+        return _name(given, flag), flag
     if env.get("LLM_MODEL", "").strip():
         return _name(env["LLM_MODEL"], "LLM_MODEL"), "LLM_MODEL"
     file = folder / RC_FILE
@@ -174,9 +178,9 @@ def _name(text: str, where: str) -> str:
     return name
 
 
-def _find_url(given: str | None, env: Mapping[str, str]) -> tuple[str, str]:
+def _find_url(given: str | None, env: Mapping[str, str], flag: str) -> tuple[str, str]:
     if given is not None:
-        return given.strip(), "--teacher-url"
+        return given.strip(), flag
     for variable in URL_VARIABLES:
         if value := env.get(variable, "").strip():
             return (_ollama_host(value) if variable == "OLLAMA_HOST" else value), variable
