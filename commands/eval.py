@@ -243,6 +243,11 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
     metavar="FILE",
     help="JSON list of tools to offer, in the format of training rows.",
 )
+@click.option(
+    "--json-schema",
+    metavar="FILE",
+    help="Hold answers to this JSON Schema (without --skill).",
+)
 @click.option("--base", is_flag=True, help="Answer without the adapter.")
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
@@ -258,6 +263,7 @@ def generate_command(
       livery generate --adapter adapters/persona --skill persona --address Ada "I am bored."
       livery generate --model ID_OR_PATH --system "Be brief." "What is a lease?"
       livery generate --model ID_OR_PATH --tools tools.json "Weather in Oslo?"
+      livery generate --model ID_OR_PATH --json-schema book.json "A book about bees"
       livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt
     """
     from eval import generate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,14 @@ from livery.engines.engine import (
     Decoding,
     Engine,
     Generation,
+    Grammar,
     OnText,
     Prompt,
     open_engine,
 )
+from livery.engines.schemas import schema_grammar
 from livery.errors import UserError
-from livery.reading import read_json
+from livery.reading import parse_json, read_json
 from livery.skills import AnswerError, Skill, get_skill
 
 Tell = Callable[[str], None]
@@ -43,6 +46,7 @@ class Request:
     shell: str | None = None
     address: str | None = None
     tools: str | None = None
+    json_schema: str | None = None
     base: bool = False
     max_tokens: int = 256
     temperature: float = 0.0
@@ -64,7 +68,8 @@ def answers(request: Request, tell: Tell = lambda text: None) -> dict[str, Any]:
     _settle(engine, prompts, request, tell)
     found = engine.generate(prompts, _decoding(request, asking))
     rows = zip(request.texts, found, strict=True)
-    return {"answers": [_row(text, generation, skill) for text, generation in rows]}
+    held = request.json_schema is not None
+    return {"answers": [_row(text, generation, skill, held) for text, generation in rows]}
 
 
 def stream_answers(
@@ -106,6 +111,8 @@ def _open(request: Request) -> tuple[Engine, Skill | None, Asking]:
     asking = _asking(request, skill)
     if skill and request.tools:
         raise UserError("--skill brings its own prompt; leave out --tools.")
+    if skill and request.json_schema:
+        raise UserError("--skill brings its own grammar; leave out --json-schema.")
     _tools(request)  # before a model is loaded
     if request.unconstrained and not skill:
         raise UserError("--unconstrained needs --skill; without a skill there is no grammar.")
@@ -145,7 +152,22 @@ def _asking(request: Request, skill: Skill | None) -> Asking:
         if value is not None:
             raise UserError(f"--{name} needs --skill {OWN_OPTIONS[name]}.")
     system = [{"role": "system", "content": request.system}] if request.system else []
-    return Asking(lambda text: [*system, {"role": "user", "content": text}], None)
+    grammar = _schema(request.json_schema) if request.json_schema else None
+    return Asking(lambda text: [*system, {"role": "user", "content": text}], grammar)
+
+
+def _schema(path: str) -> Grammar:
+    """The grammar of a file with a JSON Schema.
+
+    Raises:
+        UserError: it cannot be read, is no JSON Schema, or has no grammar.
+    """
+    text = json.dumps(read_json(path), ensure_ascii=False)
+    try:
+        schema_grammar(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return Grammar("json_schema", text)
 
 
 def _decoding(request: Request, asking: Asking) -> Decoding:
@@ -159,7 +181,7 @@ def _decoding(request: Request, asking: Asking) -> Decoding:
     )
 
 
-def _row(text: str, generation: Generation, skill: Skill | None) -> dict[str, Any]:
+def _row(text: str, generation: Generation, skill: Skill | None, held: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "text": text,
         "answer": generation.text,
@@ -167,6 +189,11 @@ def _row(text: str, generation: Generation, skill: Skill | None) -> dict[str, An
         "tokens": generation.count,
         "seconds": round(generation.seconds, 4),
     }
+    if held:
+        try:
+            row["value"] = parse_json(generation.text, "the answer")
+        except UserError as error:
+            row["error"] = str(error) if generation.finished else "cut off at --max-tokens"
     if skill:
         try:
             row["value"] = plain(skill.parse(generation.text))

@@ -4,7 +4,8 @@
 
 The adapter is a model name that the endpoint serves beside its base (as vLLM does it). Endpoints
 differ in which grammars they take and in what they do with those that they do not know, so a
-grammar is refused here rather than hoped for: score with --unconstrained.
+grammar is refused here rather than hoped for: score with --unconstrained. A JSON Schema alone has a
+form that they share, `response_format`; it is asked for, and each answer is checked.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from livery.engines.engine import (
     Decoding,
     Facts,
     Generation,
+    Grammar,
     OnText,
     Prompt,
     Tools,
@@ -107,9 +109,11 @@ class HTTPEngine:
         """See Engine.
 
         Raises:
-            UserError: a grammar was asked for, or the endpoint does not answer.
+            UserError: a grammar was asked for that is no JSON Schema, an answer is not valid
+                under its schema, or the endpoint does not answer.
         """
-        if decoding.grammar is not None or any(prompt.grammar for prompt in prompts):
+        grammars = [prompt.grammar or decoding.grammar for prompt in prompts]
+        if any(grammar is not None and grammar.kind != "json_schema" for grammar in grammars):
             raise UserError(
                 "The http engine cannot hold an endpoint to a grammar. Add --unconstrained, or "
                 "score the adapter with --engine mlx."
@@ -153,6 +157,7 @@ class HTTPEngine:
 
     def _answer(self, prompt: Prompt, decoding: Decoding, row: int) -> Generation:
         began = time.monotonic()
+        grammar = prompt.grammar or decoding.grammar
         found = self._post(
             {
                 "model": self._adapter if self._on else self._model,
@@ -165,6 +170,7 @@ class HTTPEngine:
                 ),
                 **({"tools": list(prompt.tools)} if prompt.tools else {}),
                 **({"top_p": decoding.top_p} if decoding.top_p < 1 else {}),
+                **({"response_format": _response_format(grammar)} if grammar else {}),
             }
         )
         try:
@@ -178,6 +184,11 @@ class HTTPEngine:
             raise UserError(
                 f"{self._url}: answered with something other than a chat completion: {shown(found)}"
             ) from None
+        if grammar and finished and (wrong := _invalid(grammar, text)):
+            raise UserError(
+                f"{self._url}: did not hold the answer to the JSON Schema ({wrong}). It may not "
+                "support response_format; score with --unconstrained, or use another engine."
+            )
         return Generation((), text, finished, time.monotonic() - began, count)
 
     def _post(self, body: dict[str, Any]) -> Any:
@@ -262,6 +273,24 @@ def _exchange(request: urllib.request.Request) -> tuple[int, bytes]:
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _response_format(grammar: Grammar) -> dict[str, Any]:
+    schema = parse_json(grammar.text, "the JSON Schema")
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
+
+
+def _invalid(grammar: Grammar, text: str) -> str:
+    """What is wrong with an answer under its schema; "" for nothing."""
+    from livery.engines.schemas import find_error
+
+    try:
+        return find_error(grammar.text, parse_json(text, "it", finite=True))
+    except UserError as error:
+        return shown(error, 200)
 
 
 def _said(message: dict[str, Any]) -> str:
