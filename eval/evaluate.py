@@ -27,6 +27,7 @@ from eval.runner import (
     has_grammar,
     open_turn,
     run_arm,
+    without_grammar,
 )
 from eval.scorers import Scorer, find_set, get_scorer, lacking
 from livery.adapter_origin import choose_model, complete_options, read_origin
@@ -38,7 +39,7 @@ from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
 from livery.engines import threads
 from livery.engines.engine import Decoding, Engine, Prompt, open_engine
-from livery.errors import UserError, shown
+from livery.errors import UserError, counted, shown
 from livery.files import sha256
 from livery.machine import machine
 from livery.models import name_model
@@ -172,6 +173,12 @@ def evaluate(
         decoding=request.mode,
         constrainable=has_grammar(scorer, cases),
     )
+    free = without_grammar(scorer, cases) if any(arm.constrained for arm in arms) else {}
+    if free:
+        tell(
+            f"{sum(free.values())} of {counted(len(cases), 'case')} have no grammar and are "
+            f"answered freely in every arm: {next(iter(free))}"
+        )
     runs = []
     for arm in arms:
         with show(arm.title, answers_of(cases)) as counter:
@@ -204,6 +211,7 @@ def evaluate(
             "base_digest": base_digest(model),
             "adapter_sha256": adapter_hashes(folder),
             "decoding": decoding,
+            "without_grammar": free,
             "seconds": round(time.monotonic() - began, 2),
             "began": stamp,
             "machine": machine(),

@@ -83,6 +83,14 @@ def has_grammar(scorer: Scorer, cases: Sequence[Case]) -> bool:
     return scorer.SKILL.constraint() is not None or any(case.grammar for case in cases)
 
 
+def without_grammar(scorer: Scorer, cases: Sequence[Case]) -> dict[str, int]:
+    """The cases that a constrained arm leaves free, counted by why they have no grammar."""
+    if scorer.SKILL.constraint() is not None:
+        return {}
+    free = [case.meta.get("no_grammar") for case in cases if case.grammar is None]
+    return dict(Counter(str(reason or "it has no grammar") for reason in free).most_common())
+
+
 def choose_arms(
     *, has_adapter: bool, baseline: bool, decoding: Mode, constrainable: bool = True
 ) -> list[Arm]:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import Case, CaseResult, place, read_cases
+from livery.engines.engine import Grammar
+from livery.engines.schemas import NoGrammar, schema_grammar
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.skills import AnswerError, Metric, dsl
@@ -138,6 +140,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         raise UserError(f"{where}: the expected AST is invalid under its schema: {faults[0]}.")
     meta = row.get("meta")
     said: Mapping[str, Any] = {**row, **(meta if isinstance(meta, Mapping) else {}), **more}
+    grammar, lacking = _grammar(request.schema)
     return Case(
         id=str(said.get("id") or place(where)),
         category=dsl.depth(ast),
@@ -146,13 +149,25 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         expected=ast,
         expected_text=dsl.render(ast),
         where=where,
+        grammar=grammar,
         meta={
+            "no_grammar": lacking,
             "schema": request.schema,
             "schema_id": str(said.get("schema_id") or request.schema.get("$id") or ""),
             "language": said.get("language") or "",
             "current_date": request.current_date,
         },
     )
+
+
+def _grammar(schema: Mapping[str, Any]) -> tuple[Grammar | None, str]:
+    """(the grammar of a schema's ASTs, "") or (None, why it has none)."""
+    text = dsl.compact(schema)
+    try:
+        schema_grammar(text)
+    except NoGrammar as error:
+        return None, str(error)
+    return Grammar("json_schema", text), ""
 
 
 def _read(row: Mapping[str, Any], where: str) -> tuple[Request, Json, Json]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from eval.runner import without_grammar
 from eval.scorers import dsl as scorer
 from eval.scorers import find_set, get_scorer
+from livery.engines.constrain import checker
 from livery.errors import UserError
 from livery.skills import dsl
 
@@ -246,3 +248,30 @@ def test_a_row_without_its_parts_is_shown_one_that_has_them(tmp_path: Path) -> N
     path.write_text('{"query": "x"}\n')
     with pytest.raises(UserError, match=r"mine\.jsonl:1.*A case is"):
         scorer.cases(path)
+
+
+def test_the_grammar_of_a_case_is_its_schemas() -> None:
+    seen: dict[str, Any] = {}
+    for case in CASES.values():
+        assert case.grammar is not None, case.meta["no_grammar"]
+        refused = seen.setdefault(case.grammar.text, checker(case.grammar))
+        assert not refused(case.expected_text)
+        assert refused(answer_of(case, lambda ast: ast.update(extra="")))
+        assert refused(json.dumps(case.expected))  # with blanks
+
+
+def test_a_schema_without_a_grammar_leaves_its_case_free_and_is_counted() -> None:
+    case = named("one condition")
+    schema = {**case.meta["schema"], "patternProperties": {"^(?=x)": {}}}
+    row = {
+        "schema": schema,
+        "query": case.text,
+        "current_date": case.meta["current_date"],
+        "ast": case.expected,
+    }
+    held, free = scorer.cases([{**row, "schema": case.meta["schema"]}, row])
+    assert held.grammar is not None
+    assert free.grammar is None
+    [(reason, count)] = without_grammar(scorer, [held, free]).items()
+    assert count == 1
+    assert "(patternProperties)" in reason
