@@ -52,14 +52,16 @@ def engine_options(command: Command) -> Command:
     )  # fmt: skip
 
 
-def decoding_options(max_tokens: int) -> Callable[[Command], Command]:
+def decoding_options(
+    max_tokens: int, longest: str = "Longest answer."
+) -> Callable[[Command], Command]:
     """--max-tokens, --temperature, --top-p, --seed, --threads, --batch-size."""
 
     def apply(command: Command) -> Command:
         return _apply(
             command,
             click.option("--max-tokens", "--max-new-tokens", "max_tokens", type=int,
-                         default=max_tokens, show_default=True, help="Longest answer."),
+                         default=max_tokens, show_default=True, help=longest),
             click.option("--temperature", type=float, default=0.0, show_default=True,
                          help="Sampling temperature; 0 always takes the most likely token."),
             click.option("--top-p", type=float, default=1.0, show_default=True,

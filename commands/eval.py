@@ -102,7 +102,7 @@ class Target(click.ParamType):
     metavar="DIR",
     help="Write the report to this folder instead of the adapter's.",
 )
-@decoding_options(TOKENS_EVAL)
+@decoding_options(TOKENS_EVAL, "Longest answer; by default more where an expected one is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one JSON object.")
 def eval_command(
     skill: str,
@@ -164,6 +164,8 @@ def eval_command(
         data=data, cases="second" if second_set else cases, limit=limit, train_data=train_data,
         target=dict(targets).get("correct"), decoding=decoding, command=command_line(),
         neutral=neutral, threads=threads, judge=_judge(judge, judge_model, report or adapter),
+        room=click.get_current_context().get_parameter_source("max_tokens")
+        is click.core.ParameterSource.DEFAULT,
         targets={name: value for name, value in targets if name != "correct"},
     )  # fmt: skip
     folder = adapter if engine != "http" and adapter and Path(adapter).is_dir() else None

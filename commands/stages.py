@@ -175,6 +175,7 @@ def evaluate(
         target=target,
         neutral=neutral,
         decoding=Decoding(TOKENS_EVAL),  # as the command below answers
+        room=True,
         threads=settings.threads,
         command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
     )

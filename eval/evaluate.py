@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -68,6 +68,7 @@ class Request:
         targets: of further metrics: the value to be reached, at least or, where lower is better, at
             most.
         decoding: how answers are drawn; the arms set its grammar.
+        room: more tokens than `decoding` gives, where the longest expected answer needs them.
         threads: to compute with on a CPU, which the caller has set; None measures what is fastest.
         neutral: also ask the base and the adapter ten prompts unrelated to the skill and, for
             persona, have both read plain texts.
@@ -90,6 +91,7 @@ class Request:
     target: float | None = None
     targets: Mapping[str, float] = field(default_factory=dict[str, float])
     decoding: Decoding = field(default_factory=Decoding)
+    room: bool = False
     threads: int | None = None
     neutral: bool = True
     judge: Judge | None = None
@@ -179,11 +181,12 @@ def evaluate(
             f"{sum(free.values())} of {counted(len(cases), 'case')} have no grammar and are "
             f"answered freely in every arm: {next(iter(free))}"
         )
+    drawn = with_room(request.decoding, cases) if request.room else request.decoding
     runs = []
     for arm in arms:
         with show(arm.title, answers_of(cases)) as counter:
             runs.append(
-                run_arm(engine, scorer, cases, arm, request.decoding,
+                run_arm(engine, scorer, cases, arm, drawn,
                         lambda done, _, counter=counter: counter.update(done))
             )  # fmt: skip
     others = _ask_others(engine, scorer.SKILL, request, show)
@@ -192,7 +195,7 @@ def evaluate(
     engine.use_adapter(engine.has_adapter)
     facts = asdict(engine.facts())
     facts["model"] = name_model(facts["model"])
-    decoding = {k: v for k, v in asdict(request.decoding).items() if k != "grammar"}
+    decoding = {k: v for k, v in asdict(drawn).items() if k != "grammar"}
     return record.build(
         skill={
             "name": scorer.SKILL.name,
@@ -284,6 +287,16 @@ def _hear(
     )
     criteria = str(getattr(scorer, "JUDGE", ""))
     return hear(request.judge, cases, base, tuned, criteria, what="the judge")
+
+
+def with_room(decoding: Decoding, cases: Sequence[Case]) -> Decoding:
+    """A decoding that cuts no answer as long as the longest expected one.
+
+    JSON has two characters to a token at the least, with the smallest of vocabularies; a quarter
+    more is for answers that are wrong by being longer.
+    """
+    longest = max(len(case.expected_text) for case in cases)
+    return replace(decoding, max_tokens=max(decoding.max_tokens, longest * 5 // 8))
 
 
 def check_targets(targets: Mapping[str, float], metrics: Sequence[Metric]) -> None:

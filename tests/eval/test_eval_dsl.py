@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
+from commands.eval import TOKENS_EVAL
+from eval.evaluate import with_room
 from eval.runner import without_grammar
 from eval.scorers import dsl as scorer
 from eval.scorers import find_set, get_scorer
 from livery.engines.constrain import checker
+from livery.engines.engine import Decoding
 from livery.errors import UserError
 from livery.skills import dsl
+from tests import ROOT
 
 CASES = {case.id: case for case in scorer.cases(find_set("dsl")[1])}
 
@@ -43,6 +48,18 @@ def test_both_sets_are_found_and_their_own_answers_are_right() -> None:
         assert len(found["schemas"]) >= 12
         assert sum(entry["cases"] for entry in found["languages"].values()) == len(cases)
         assert found["failures"] == {}
+
+
+def test_no_answer_as_long_as_an_expected_one_is_cut() -> None:
+    """The described system cut 14 of its 16 published answers."""
+    tokenizer = Tokenizer.from_file(str(ROOT / "base_model" / "tokenizer.json"))
+    cases = [*CASES.values()]
+    longest = max(len(tokenizer.encode(case.expected_text).ids) for case in cases)
+    assert longest > TOKENS_EVAL
+    assert with_room(Decoding(TOKENS_EVAL), cases).max_tokens > longest
+    assert with_room(Decoding(1000), cases) == Decoding(1000)
+    short = [case for case in cases if len(case.expected_text) < 200]
+    assert with_room(Decoding(TOKENS_EVAL), short) == Decoding(TOKENS_EVAL)
 
 
 def test_a_case_asks_what_training_rows_ask() -> None:
