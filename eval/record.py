@@ -252,7 +252,7 @@ def _answer(run: ArmRun, index: int) -> dict[str, Any]:
         "notes": list(result.notes),
         "metrics": dict(result.metrics),
         "finished": generation.finished,
-        **({"said": list(result.said)} if result.said else {}),
+        "said": list(result.said),
     }
 
 
