@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.dsl_config import config_option, read_defaults
+from commands.teacher_options import Asked, teacher_options
 from livery.errors import counted, printable, shown
 from livery.progress import Progress
 
 if TYPE_CHECKING:
     from datagen.dsl.source import Source
     from datagen.dsl.stored import Done
+    from livery.teacher import Plan
 
 SECTION = "dataset_generation"
 _FAULTS = 5
@@ -60,21 +63,10 @@ def _path(name: str, *flags: str, text: str) -> Decorator:
 
 
 _asked = _several(
-    click.option(
-        "--model", "--teacher-model", "model", metavar="ID",
-        help="Teacher.  [default: LLM_MODEL, then .llmrc, then gpt-oss:120b]",
-    ),
+    teacher_options("--model", "--teacher-model"),
     click.option(
         "--offline-fallback", "offline", is_flag=True,
         help="Ask no teacher: generate, the same rows for the same seed.",
-    ),
-    click.option(
-        "--max-retries", "--teacher-retries", "retries", type=click.IntRange(0), default=3,
-        show_default=True, help="Further attempts at a request that failed for a while.",
-    ),
-    click.option(
-        "--teacher-retry-wait", "retry_wait", type=click.FloatRange(0), default=1.0,
-        show_default=True, help="Seconds before the second attempt.",
     ),
 )  # fmt: skip
 _seed = click.option(
@@ -128,7 +120,7 @@ _FLAG_PROMPTS = _path("prompts_path", "--prompts", text="Domain prompts.")
 @_examples
 @_seed
 def specs_command(
-    model: str | None, offline: bool, retries: int, retry_wait: float, prompts_path: Path,
+    asked: Asked, offline: bool, prompts_path: Path,
     schema_specs_out: Path, examples_per_schema: int, seed: int, fresh: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fields, values and example queries of each domain prompt.
@@ -139,13 +131,12 @@ def specs_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show:
-        source = open_source(offline, seed, model, retries, retry_wait)
+    with _shown() as show, _asking(asked, offline, seed, "specs", as_json) as (source, place):
         done = stages.make_specs(
-            source, _shipped("prompts_path", prompts_path), schema_specs_out,
+            source, _shipped("prompts_path", prompts_path), place(schema_specs_out),
             examples=examples_per_schema, seed=seed, fresh=fresh, show=show,
         )  # fmt: skip
-    _tell([done], as_json)
+        _tell([done], as_json)
 
 
 @dsl.command("schemas", short_help="d_02: a JSON Schema of each domain.")
@@ -186,7 +177,7 @@ def schemas_command(
 @_per_schema
 @_seed
 def queries_command(
-    model: str | None, offline: bool, retries: int, retry_wait: float, final_schemas_out: Path,
+    asked: Asked, offline: bool, final_schemas_out: Path,
     schema_queries_out: Path, per_schema_queries: int, seed: int, fresh: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Queries in English and French for each schema.
@@ -197,13 +188,12 @@ def queries_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show:
-        source = open_source(offline, seed, model, retries, retry_wait)
+    with _shown() as show, _asking(asked, offline, seed, "queries", as_json) as (source, place):
         done = stages.make_queries(
-            source, final_schemas_out, schema_queries_out, per_schema=per_schema_queries,
+            source, final_schemas_out, place(schema_queries_out), per_schema=per_schema_queries,
             seed=seed, fresh=fresh, show=show,
         )  # fmt: skip
-    _tell([done], as_json)
+        _tell([done], as_json)
 
 
 @dsl.command("dataset", short_help="d_04: queries with their ASTs, right and wrong.")
@@ -220,7 +210,7 @@ def queries_command(
               help="Continue from the rows of a run that was stopped.")  # fmt: skip
 @_seed
 def dataset_command(
-    model: str | None, offline: bool, retries: int, retry_wait: float, final_schemas_out: Path,
+    asked: Asked, offline: bool, final_schemas_out: Path,
     schema_queries_out: Path, dataset_out: Path, positives_per_schema: int, negative_ratio: float,
     current_date: str, checkpoint_path: Path | None, checkpoint_every: int | None, resume: bool,
     seed: int, fresh: bool, as_json: bool,
@@ -233,15 +223,14 @@ def dataset_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show:
-        source = open_source(offline, seed, model, retries, retry_wait)
+    with _shown() as show, _asking(asked, offline, seed, "asts", as_json) as (source, place):
         done = stages.make_dataset(
-            source, final_schemas_out, schema_queries_out, dataset_out,
+            source, final_schemas_out, schema_queries_out, place(dataset_out),
             positives=positives_per_schema, negative_ratio=negative_ratio, seed=seed,
-            current_date=current_date, checkpoint=checkpoint_path, resume=resume, fresh=fresh,
-            show=show,
+            current_date=current_date, fresh=fresh, show=show, resume=resume,
+            checkpoint=None if asked.dry_run else checkpoint_path,
         )  # fmt: skip
-    _tell([done], as_json)
+        _tell([done], as_json)
 
 
 @dsl.command("corpus", short_help="d_05: prompts and completions to train on.")
@@ -280,7 +269,7 @@ def corpus_command(
 @_seed
 @click.pass_context
 def data_command(
-    ctx: click.Context, model: str | None, offline: bool, retries: int, retry_wait: float,
+    ctx: click.Context, asked: Asked, offline: bool,
     prompts_path: Path, examples_per_schema: int, min_operators: int, max_operators: int,
     per_schema_queries: int, positives_per_schema: int, negative_ratio: float, current_date: str,
     include_invalid: bool, max_samples: int | None, tokenizer: str | None, max_seq_length: int,
@@ -296,12 +285,11 @@ def data_command(
     """
     from datagen.dsl import stages
 
-    place = {name: Path(path) for name, path in _paths(ctx).items()}
-    specs, schemas = place["schema_specs_out"], place["final_schemas_out"]
-    queries, dataset = place["schema_queries_out"], place["dataset_out"]
     fits = _fits(tokenizer, max_seq_length)
-    with _shown() as show:
-        source = open_source(offline, seed, model, retries, retry_wait)
+    with _shown() as show, _asking(asked, offline, seed, "asts", as_json) as (source, place):
+        out = {name: place(Path(path)) for name, path in _paths(ctx).items()}
+        specs, schemas = out["schema_specs_out"], out["final_schemas_out"]
+        queries, dataset = out["schema_queries_out"], out["dataset_out"]
         done = [
             stages.make_specs(
                 source, _shipped("prompts_path", prompts_path), specs,
@@ -322,11 +310,11 @@ def data_command(
                 show=show,
             ),
             stages.make_corpus(
-                dataset, place["training_corpus_out"], include_invalid=include_invalid,
+                dataset, out["training_corpus_out"], include_invalid=include_invalid,
                 max_samples=max_samples, fits=fits, fresh=fresh,
             ),
         ]  # fmt: skip
-    _tell(done, as_json)
+        _tell(done, as_json)
 
 
 def _paths(ctx: click.Context) -> dict[str, str]:
@@ -334,19 +322,54 @@ def _paths(ctx: click.Context) -> dict[str, str]:
     return {name: str(path) for name, path in section.items() if name.endswith("_out")}
 
 
-def open_source(
-    offline: bool, seed: int, model: str | None, retries: int, retry_wait: float
-) -> Source:
+def open_source(asked: Asked, offline: bool, seed: int) -> Source:
     """What makes specs, queries and ASTs."""
     from datagen.dsl.offline import Offline
-    from livery.errors import UserError
+    from datagen.dsl.teacher import FromTeacher
 
     if offline:
         return Offline(seed)
-    raise UserError(
-        f"No teacher can be asked here yet ({model or 'none named'}). Add --offline-fallback to "
-        "generate specs, queries and ASTs without one."
-    )
+    return FromTeacher(asked.teacher(), asked.teacher_records)
+
+
+@contextlib.contextmanager
+def _asking(
+    asked: Asked, offline: bool, seed: int, last: str, as_json: bool
+) -> Generator[tuple[Source, Callable[[Path], Path]]]:
+    """(source, where an artefact is written). For --dry-run the block runs with a source that only
+    counts, into a folder that does not stay, and what it would take is printed.
+
+    Args:
+        last: the kind of job after which the block asks nothing more.
+    """
+    if offline and asked.dry_run:
+        raise click.UsageError("--dry-run is about a teacher; leave out --offline-fallback.")
+    if not asked.dry_run:
+        yield open_source(asked, offline, seed), lambda out: out
+        return
+    from datagen.dsl.offline import Offline
+    from datagen.dsl.planning import Planned, Planning
+    from datagen.dsl.teacher import FromTeacher
+
+    real = FromTeacher(asked.teacher(), asked.teacher_records, send=False)
+    planning = Planning(real, Offline(seed), last)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Planned):
+        yield planning, lambda out: Path(folder) / out.name
+    _tell_plans(planning.plans, as_json)
+
+
+def _tell_plans(plans: Sequence[tuple[str, Plan]], as_json: bool) -> None:
+    costs = [plan.cost for _, plan in plans]
+    total = None if None in costs else sum(cost or 0.0 for cost in costs)
+    if as_json:
+        stages = [{"stage": name, **plan.as_dict()} for name, plan in plans]
+        click.echo(json.dumps({"plans": stages, "cost": total}, indent=2, ensure_ascii=False))
+        return
+    for name, plan in plans:
+        click.echo(printable(f"[{name}]\n{plan.describe()}\n"))
+    priced = "" if total is None else f", cost about {total:,.2f}"
+    requests = counted(sum(len(plan.missing) for _, plan in plans), "request")
+    click.echo(f"{requests} in all{priced}; nothing was sent.")
 
 
 def _shipped(name: str, path: Path) -> Path:

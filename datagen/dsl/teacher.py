@@ -15,7 +15,7 @@ from typing import Any
 from datagen.dsl.source import AstJob, Made, QueryJob, SpecJob
 from livery.skills import dsl
 from livery.skills.dsl import teaching
-from livery.teacher import Question, Result, Teacher, ask_each
+from livery.teacher import Fault, Plan, Question, Result, Teacher, ask_each, make_plan
 
 Json = dict[str, Any]
 
@@ -25,11 +25,15 @@ _KNOWN = 60  # of the queries that a schema has, so many are shown as not wanted
 
 
 class FromTeacher:
-    """See `datagen.dsl.source.Source`."""
+    """See `datagen.dsl.source.Source`.
 
-    def __init__(self, teacher: Teacher, records: str | Path):
+    Args:
+        send: False takes what is on record, and fails the rest.
+    """
+
+    def __init__(self, teacher: Teacher, records: str | Path, *, send: bool = True):
         self.name = teacher.model
-        self._teacher, self._records = teacher, records
+        self._teacher, self._records, self._send = teacher, records, send
 
     def specs(self, jobs: Sequence[SpecJob]) -> Iterator[Made]:
         """See Source."""
@@ -66,20 +70,23 @@ class FromTeacher:
             # The AST repeats the query; a teacher that mends a word of it means the same query.
             yield _made(result, {**ast, "prompt": query} if ast and "prompt" in ast else ast)
 
-    def questions(self, jobs: Sequence[Any]) -> list[Question]:
-        """What jobs of one kind would be asked first, for a plan."""
-        found: list[Question] = []
+    def plan(self, jobs: Sequence[Any]) -> Plan:
+        """What jobs of one kind take; of queries only the first round."""
+        questions: list[Question] = []
         for job in jobs:
             if isinstance(job, SpecJob):
-                found.append(_spec(job))
+                questions.append(_spec(job))
             elif isinstance(job, QueryJob):
-                found += _Queries(job).questions(0)
+                questions += _Queries(job).questions(0)
             else:
-                found.append(teaching.ast_question(_request(job), _id(job.schema)))
-        return found
+                questions.append(teaching.ast_question(_request(job), _id(job.schema)))
+        return make_plan(questions, self._teacher, self._records)
 
     def _ask(self, questions: Sequence[Question]) -> Iterator[Result]:
-        return ask_each(questions, self._teacher, self._records) if questions else iter(())
+        if not questions or not (self._send or Path(self._records).exists()):
+            fault = Fault("not_asked", "there are no records")
+            return iter([Result(at, q, fault=fault) for at, q in enumerate(questions)])
+        return ask_each(questions, self._teacher, self._records, send=self._send)
 
 
 class _Queries:
@@ -159,6 +166,7 @@ def _together(results: Sequence[Result]) -> Json:
     """The provenance of what several requests made."""
     each = [result.provenance for result in results]
     costs = [one["cost"] for one in each if one.get("cost") is not None]
+    each = [one for one in each if one]
     sums = ("requests", "prompt_tokens", "completion_tokens")
     return {
         "model": each[0]["model"] if each else None,

@@ -58,7 +58,12 @@ def ask(
 
 
 def ask_each(
-    questions: Sequence[Question], teacher: Teacher, records: str | Path, *, what: str = ""
+    questions: Sequence[Question],
+    teacher: Teacher,
+    records: str | Path,
+    *,
+    what: str = "",
+    send: bool = True,
 ) -> Iterator[Result]:
     """Ask the teacher; yields a result for every question, as they come.
 
@@ -67,6 +72,7 @@ def ask_each(
         records: the SQLite file of answers; made where it is missing. Another process that uses it
             is waited for. It should have a folder to itself.
         what: shown with the progress, "writing queries"; "" shows none.
+        send: False sends nothing: what is not on record fails as "not_asked".
 
     Raises:
         UserError: the records cannot be used, or the teacher fails too often; all that was
@@ -84,7 +90,11 @@ def ask_each(
                 missing.add(at)
             else:
                 yield result
-        if missing:
+        if not send:
+            fault = Fault("not_asked", "it is not on record")
+            for at in sorted(missing.union(*plan.twins.values())):
+                yield Result(at, questions[at], fault=fault)
+        elif missing:
             run = _Run(questions, plan, opened, sorted(missing))
             yield from _shown(run, what) if what else run.results()
             if run.stopped:

@@ -37,6 +37,7 @@ CAUSES = {
     "wrong_schema": "the answer is not valid under the schema, the repaired one either",
     "wrong_answer": "the answer was refused by the check, the repaired one too",
     "internal": "a fault of Livery",
+    "not_asked": "it is not on record, and nothing was to be sent",
 }
 # What is wrong with the endpoint rather than with a question.
 OF_THE_ENDPOINT = ("unreachable", "not_served", "redirect", "not_an_answer")

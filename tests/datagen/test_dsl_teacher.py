@@ -15,6 +15,7 @@ import pytest
 
 from datagen.dsl import stages
 from datagen.dsl.offline import Offline
+from datagen.dsl.planning import Planned, Planning
 from datagen.dsl.source import QueryJob, SpecJob
 from datagen.dsl.teacher import FromTeacher
 from livery.files import read_jsonl
@@ -116,6 +117,21 @@ def test_a_teacher_makes_every_stage_and_is_asked_nothing_twice(tmp_path: Path):
         assert (specs, asts) == (3, 75)
         assert queries >= 6  # two batches a schema, more for repetitions
         before = len(seen)
+        # A plan sends nothing and finds what is on record, and what one more row would take.
+        planning = Planning(
+            FromTeacher(teacher(url), tmp_path / "teacher" / "records.sqlite", send=False),
+            Offline(1),
+            "asts",
+        )
+        d = [tmp_path / f"d_0{n}.jsonl" for n in (2, 3)]
+        with pytest.raises(Planned):
+            stages.make_dataset(
+                planning, *d, tmp_path / "plan.jsonl", positives=26, negative_ratio=0, seed=1
+            )
+        plans = dict(planning.plans)
+        assert (len(plans["queries"].missing), len(plans["queries"].found)) == (3, 0)
+        assert (len(plans["asts"].missing), len(plans["asts"].found)) == (3, 75)
+        assert len(seen) == before
         # The artefacts are lost, the records are not: everything comes from them.
         for file in [*tmp_path.glob("d_0*"), *tmp_path.glob("made_from.json")]:
             file.unlink()
