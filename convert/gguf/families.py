@@ -166,8 +166,8 @@ def _qwen35(base: Base, values: dict[str, Value]) -> None:
         ]
         if list(types) != regular or len(set(types)) != 2:
             raise UserError(
-                f"{base.folder / 'config.json'}: layer_types follow no period of both kinds; "
-                "llama.cpp needs one."
+                f"{base.folder / 'config.json'}: layer_types do not repeat in a fixed pattern of "
+                "both kinds; llama.cpp needs one."
             )
     # A picture's positions interleave, text has the same one in all: each third must be covered, as
     # llama.cpp does not turn what is beyond. Published models have (11, 11, 10) of 32.
@@ -195,7 +195,10 @@ def _gemma4(base: Base, values: dict[str, Value]) -> None:
         for wanted in ("sliding_attention", "full_attention")
     )
     if len(whole) != 1 or sliding - {head_size(base)}:
-        raise UserError(f"{file}: per_layer_config has other heads than llama.cpp takes: {sizes}.")
+        raise UserError(
+            f"{file}: per_layer_config has numbers of heads that llama.cpp does not support: "
+            f"{sizes}."
+        )
     local, rope = gguf_rope.read(base, "sliding_attention"), gguf_rope.read(base)
     if local.kind != "default" or local.partial != 1.0:
         raise UserError(f"{file}: a scaled rope in sliding layers, which llama.cpp does not have.")

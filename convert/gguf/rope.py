@@ -87,7 +87,7 @@ def numbers(base: Base, rope: Rope) -> dict[str, Value]:
         )
     if kind in LONG and model_type != "phi3":
         raise UserError(
-            f"{base.folder / 'config.json'}: rope scaling {kind!r} is known for phi3 alone. "
+            f"{base.folder / 'config.json'}: rope scaling {kind!r} is only known for phi3. "
             "Convert this model with llama.cpp's own script."
         )
     if kind == "llama3" and model_type not in _FACTORS:

@@ -71,5 +71,6 @@ def gguf_window(base: Base, longest: int) -> dict[str, Value]:
                 "attention.sliding_window_pattern": period,
             }
     raise UserError(
-        f"{base.folder / 'config.json'}: layer_types follow no period; llama.cpp needs one."
+        f"{base.folder / 'config.json'}: layer_types do not repeat in a fixed pattern; llama.cpp "
+        "needs one."
     )

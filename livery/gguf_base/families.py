@@ -286,7 +286,9 @@ def _proportional(numbers: Numbers, file: GgufFile, head: int) -> Config:
     factors = file.read(gguf_rope.FREQUENCIES)
     turned = int((factors < 1e9).sum())
     if len(factors) != head // 2 or (factors[:turned] != 1).any() or (factors[turned:] < 1e9).any():
-        raise UserError(f"{file.path}: {gguf_rope.FREQUENCIES} turns no first part of the head.")
+        raise UserError(
+            f"{file.path}: {gguf_rope.FREQUENCIES} does not rotate the first part of the head."
+        )
     return {
         "rope_type": "proportional",
         "partial_rotary_factor": turned / (head // 2),

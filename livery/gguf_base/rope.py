@@ -125,8 +125,8 @@ def _llama3(numbers: Numbers, file: GgufFile, head: int, theta: float) -> dict[s
                 "original_max_position_embeddings": context,
             }
     raise UserError(
-        f"{file.path}: its factors of rope ({FREQUENCIES}) are none that llama3's formula gives; "
-        "transformers has no other for this architecture. Use the model's Hugging Face folder."
+        f"{file.path}: its rope factors ({FREQUENCIES}) do not follow llama3's formula, the only "
+        "one that transformers has for this architecture. Use the model's Hugging Face folder."
     )
 
 

@@ -175,7 +175,12 @@ class _Run:
         found = threads.settle_again(self.backend, batches[0])
         text = f"The last {threads.IN_A_ROW} steps took over {threads.SLOW:g} times the usual:"
         if found.threads == before:
-            self._tell(Note(f"{text} other programs use the processor. {found.describe()} it is."))
+            self._tell(
+                Note(
+                    f"{text} other programs are using the processor; staying with "
+                    f"{found.describe()}."
+                )
+            )
             return
         self.backend.use_threads(before)
         self._save(step)  # what was computed with the other number is not computed again

@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("qwen2", {"rope_scaling": LLAMA3}, "rope scaling 'llama3'"),
     ("gemma", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
     ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation is 'gelu'"),
-    ("gemma2", {"layer_types": [FULL, SLIDING]}, "layer_types follow no period"),
+    ("gemma2", {"layer_types": [FULL, SLIDING]}, "layer_types do not repeat"),
     ("gemma2", {"layer_types": [FULL]}, "layer_types names 1 layers"),
     ("gemma2", {"layer_types": [FULL, "chunked_attention"]}, "chunked_attention"),
     ("gemma2", {"sliding_window": None}, "has sliding layers but no sliding_window"),

@@ -135,7 +135,7 @@ def test_the_long_factors_are_a_matter_of_the_context(root: Path, tmp_path: Path
         ("gemma3", yarn(), "'yarn' is not supported for gemma3_text"),
         ("phi3", yarn(), "'yarn' is not supported for phi3"),
         ("phi3", linear(), "phi3 supports only longrope"),
-        ("llama", longrope(), "known for phi3 alone"),
+        ("llama", longrope(), "only known for phi3"),
         ("phi3", longrope(7), "7 numbers in long_factor; half of the head's rotated part is 8"),
         ("qwen2", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'"),
     ],
