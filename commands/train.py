@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,37 @@ from livery.config.layers import Config, resolve
 from livery.errors import UserError, shown
 
 
+def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a command that trains takes beside its settings (see `carry_out`)."""
+    for option in reversed((
+        click.option(
+            "--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml)."
+        ),
+        click.option("--resume", is_flag=True, help="Resume the run in the output folder."),
+        click.option(
+            "--resume-anyway", is_flag=True, help="Resume even though data or settings differ."
+        ),
+        click.option("--overwrite", is_flag=True, help="Start over in a folder that holds a run."),
+        click.option(
+            "--dry-run", is_flag=True, help="Print settings, plan and memory estimate, and stop."
+        ),
+        click.option(
+            "--verify", is_flag=True,
+            help="Run the adapter in every runtime at the end, and compare.",
+        ),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON object at the end."
+        ),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
 @click.command(short_help="Train an adapter.")
 @click.argument("skill", required=False)
-@click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
-@click.option("--resume", is_flag=True, help="Resume the run in the output folder.")
-@click.option("--resume-anyway", is_flag=True, help="Resume even though data or settings differ.")
-@click.option("--overwrite", is_flag=True, help="Start over in a folder that holds a run.")
-@click.option("--dry-run", is_flag=True, help="Print settings, plan and memory estimate, and stop.")
-@click.option(
-    "--verify", is_flag=True, help="Run the adapter in every runtime at the end, and compare."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@run_options
 @training_flags
-def train(
-    skill: str | None,
-    config_file: str | None,
-    resume: bool,
-    resume_anyway: bool,
-    overwrite: bool,
-    dry_run: bool,
-    verify: bool,
-    as_json: bool,
-    **flags: Any,
-) -> int:
+def train(skill: str | None, config_file: str | None, **options: Any) -> int:
     """Train an adapter on a folder with train.jsonl and valid.jsonl.
 
     With a SKILL (a name, or the path of a file of your own) the data is what livery data made of it
@@ -53,13 +62,29 @@ def train(
       livery train --config mlx_config.yaml --dry-run
       livery train --resume --output-dir adapters/mine
     """
-    if overwrite and (resume or resume_anyway):
+    check_resume(options)
+    config = _resolve(skill, given_flags(options), config_file, options["resume"])
+    return carry_out(config, options)
+
+
+def check_resume(options: dict[str, Any]) -> None:
+    """Settle whether a run continues. Raises click.UsageError where it would also start over."""
+    options["resume"] = options["resume"] or options["resume_anyway"]
+    if options["overwrite"] and options["resume"]:
         raise click.UsageError(
             "--overwrite starts over and --resume continues: choose one of them."
         )
-    resume = resume or resume_anyway
-    config = _resolve(skill, given_flags(flags), config_file, resume)
-    if dry_run:
+
+
+def carry_out(config: Config, options: dict[str, Any], command: str = "train") -> int:
+    """Train as configured, or say what would be done; returns the exit code.
+
+    Args:
+        options: of `run_options`.
+        command: that continues the run.
+    """
+    as_json = options["as_json"]
+    if options["dry_run"]:
         from commands.training.dry_run import show
 
         show(config, as_json=as_json)
@@ -71,17 +96,17 @@ def train(
         result = training.train(
             config,
             training.Request(
-                resume=resume,
-                resume_anyway=resume_anyway,
-                overwrite=overwrite,
-                resume_command=training.resume_command(config.settings.output_dir),
+                resume=options["resume"],
+                resume_anyway=options["resume_anyway"],
+                overwrite=options["overwrite"],
+                resume_command=training.resume_command(config.settings.output_dir, command),
                 callbacks=(output,),
             ),
         )
     facts, passed = dict(result.facts), True
     if not as_json:
         click.echo(f"The adapter is in {shown(config.settings.output_dir)}.")
-    if verify:
+    if options["verify"]:
         facts["verify"], passed = _verify(config, show=not as_json)
     if as_json:
         click.echo(json.dumps(facts, indent=2))

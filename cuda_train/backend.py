@@ -34,6 +34,7 @@ from livery.training.backend import Arrays, CheckResult, PortableState, StepResu
 from livery.training.forecast import Forecast, explained
 from livery.training.numerics import SFT, Objective
 from livery.training.plan import Example, MicroBatch
+from livery.training.preference import objective_of
 
 # What `livery.engines.torch.load.load_base` is asked for; flex is put on top of sdpa.
 _ASKED = {"sdpa": "sdpa", "eager": "eager", "flex": "sdpa"}
@@ -45,6 +46,7 @@ class TorchBackend:
     Attributes:
         notes: settings that were changed, and why, for the user.
         device: where it trains.
+        objective: what the run minimises.
         loss: the model with LoRA in it, and the adapter's parameters.
         largest_tree: the micro-batch on which flex attention is tried; None: it is not.
     """
@@ -58,7 +60,7 @@ class TorchBackend:
         device: str | None = None,
         attention: str | None = None,
         examples: Sequence[Example] = (),
-        objective: Objective = SFT,
+        objective: Objective | None = None,
     ) -> None:
         """Load the base and put LoRA into it.
 
@@ -67,7 +69,7 @@ class TorchBackend:
             device: instead of the settings'.
             attention: "sdpa" or "eager", instead of the settings'.
             examples: the training rows, for what the run will need of the device's memory.
-            objective: what the run minimises.
+            objective: what the run minimises, instead of the settings'.
 
         Raises:
             UserError: the base, the device, a target or the optimizer is not available, or the run
@@ -100,7 +102,7 @@ class TorchBackend:
         self.loss = Loss(base.model, flat, settings, base.device, base.dtype)
         self._optimizer, notes = choose_optimizer(flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
-        self._objective = objective
+        self.objective = objective or objective_of(settings)
         self._decoder: Decoder | None = None
         self._stop: tuple[int, ...] | None = None
         self.largest_tree: MicroBatch | None = None
@@ -134,8 +136,8 @@ class TorchBackend:
     ) -> StepResult:
         self.loss.flat.message.zero_()
         with self.dropout_at(step), explained(self.forecast):
-            loss_sum, count = self.loss.gradient(batches, objective=self._objective)
-            loss_sum, count = self._sum_up(loss_sum, count)
+            found = self.loss.gradient(batches, objective=self.objective)
+            loss_sum, count = self._sum_up(found.loss_sum, found.count)
             grads = self.loss.flat.grads.div_(max(1, count))
             norm = norm_of(grads)
             limit = self.settings.max_grad_norm
@@ -144,7 +146,7 @@ class TorchBackend:
             if np.isfinite(norm):
                 self._optimizer.step(learning_rate, step)
         self._steps = step
-        return StepResult(loss_sum, count, norm)
+        return StepResult(loss_sum, count, norm, found.measures)
 
     def threads(self) -> int:
         return torch.get_num_threads() if self.device.type == "cpu" else 0
@@ -157,17 +159,13 @@ class TorchBackend:
             self.loss.gradient([batch], objective=SFT)
         self.loss.flat.message.zero_()
 
-    def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
-        with (
-            torch.no_grad(),
-            self.dropout_at(None),
-            explained(self.forecast),
-        ):
-            loss = sum(
-                float(self.loss.objective(part, self._objective, route))
-                for part, route in self.loss.parts(batch)
-            )
-            return loss, self._objective.count(batch)
+    def logprobs(self, batch: MicroBatch) -> np.ndarray:
+        found = np.empty(len(batch.lengths), np.float32)
+        numbered = dataclasses.replace(batch, rows=tuple(range(len(batch.lengths))))
+        with torch.no_grad(), self.dropout_at(None), explained(self.forecast):
+            for part, route in self.loss.parts(numbered):  # which may deal rows out
+                found[list(part.rows)] = self.loss.row_logprobs(part, route).cpu().numpy()
+        return found
 
     def sum_over_processes(self, values: np.ndarray) -> np.ndarray:
         return self._ranks.sum(values, self.device)

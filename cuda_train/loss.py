@@ -16,7 +16,7 @@ from cuda_train.head import Head
 from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, Shape, shape_of
 from livery.config.settings import TrainSettings
-from livery.training.backend import Arrays, CheckResult
+from livery.training.backend import Arrays, CheckResult, StepResult
 from livery.training.numerics import SFT, Objective
 from livery.training.plan import MicroBatch, bucket, split_batch
 from livery.training.self_check import compare, tolerance
@@ -95,31 +95,35 @@ class Loss:
             hidden, targets = functional.pad(hidden, (0, 0, *more)), functional.pad(targets, more)
         return self.head.losses(hidden, targets)[:count]
 
-    def objective(self, part: MicroBatch, objective: Objective, route: Route) -> torch.Tensor:
-        """() float32: the objective of rows that run together."""
+    def row_logprobs(self, part: MicroBatch, route: Route) -> torch.Tensor:
+        """(B,) float32: the summed log-probability of each row's supervised tokens, of rows that
+        run together."""
         supervised = torch.from_numpy(part.targets >= 0).to(self.device)
         losses = self.token_losses(part, route)
         # Spread over (B, S) and summed: no order of additions is left to chance, as in index_add.
         spread = losses.new_zeros(supervised.shape).masked_scatter(supervised, losses)
-        return objective.of_batch(
-            torch, -spread.sum(dim=1), part, lambda a: torch.from_numpy(a).to(self.device)
-        )
+        return -spread.sum(dim=1)
 
     def gradient(
         self,
         batches: Sequence[MicroBatch],
         route: Route | None = None,
         objective: Objective = SFT,
-    ) -> tuple[float, int]:
-        """Add the objective's gradient to `flat`; returns (its sum, what that is divided by)."""
+    ) -> StepResult:
+        """Add the objective's gradient to `flat`; returns its sums."""
         loss_sum, count = 0.0, 0
+        measures = np.zeros(len(objective.measures))
         for batch in batches:
             for part, way in self.parts(batch, route):
-                total = self.objective(part, objective, way)
+                logprobs = self.row_logprobs(part, way)
+                total = objective.of_batch(
+                    torch, logprobs, part, lambda a: torch.from_numpy(a).to(self.device)
+                )
                 total.backward()
                 loss_sum += float(total.detach())
                 count += objective.count(part)
-        return loss_sum, count
+                measures += objective.measured(part, logprobs.detach().cpu().numpy())
+        return StepResult(loss_sum, count, 0.0, measures)
 
     def check(self, batch: MicroBatch, route: Route) -> CheckResult:
         """Hold the gradients by `route` against the model's own, row by row; changes no state."""
@@ -135,7 +139,7 @@ class Loss:
 
         return compare(
             batch,
-            fast=lambda part: gradients(lambda: self.gradient([part], route)[0]),
+            fast=lambda part: gradients(lambda: self.gradient([part], route).loss_sum),
             plain=lambda part: gradients(lambda: self.plain_gradient(part)),
             tolerance=allowed(self.dtype, self.settings.quantize, self.body.blocks),
             library=f"transformers ({type(self.model).__name__})",

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "base": ("commands.base:base", "List base models that have a name, or fetch one."),
     "data": ("commands.data:data", "Make a skill's data, or check data you have."),
     "train": ("commands.train:train", "Train an adapter."),
+    "dpo": ("commands.dpo:dpo", "Train an adapter on pairs of a better and a worse answer."),
     "eval": ("commands.eval:eval_command", "Score an adapter on a skill's cases."),
     "convert": (
         "commands.convert:convert_command",

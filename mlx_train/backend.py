@@ -24,6 +24,7 @@ from livery.training.backend import Arrays, CheckResult, PortableState, StepResu
 from livery.training.forecast import Forecast, explained
 from livery.training.numerics import SFT, Objective, rows_of
 from livery.training.plan import Example, MicroBatch
+from livery.training.preference import objective_of
 from livery.training.self_check import compare, tolerance
 from mlx_train import lora
 from mlx_train.adamw import AdamW, cut, flatten, join, split
@@ -43,8 +44,9 @@ _CACHE_LIMIT = 2 << 30
 # Metal's kernels in few bits have not been measured: on shallow bases, too, they are allowed this.
 _AT_LEAST = {"float16": 0.1, "bfloat16": 0.2}
 
-# (weights as a list, inputs) -> (summed loss, gradients as a list)
-_Gradient = Callable[[list[mx.array], Inputs], tuple[mx.array, list[mx.array]]]
+# ((summed loss, log-probabilities of the rows), gradients as a list)
+_Found = tuple[tuple[mx.array, mx.array], list[mx.array]]
+_Gradient = Callable[[list[mx.array], Inputs], _Found]  # of weights as a list
 
 
 class MlxBackend:
@@ -52,6 +54,7 @@ class MlxBackend:
 
     Attributes:
         notes: what to tell the user.
+        objective: what the run minimises.
         model: mlx-lm's, with LoRA in it.
         trained: the parameters of the adapter.
         head: the last layer, which runs on supervised positions alone; None where it is
@@ -67,11 +70,11 @@ class MlxBackend:
         self,
         settings: TrainSettings,
         base: Base | None = None,
-        objective: Objective = SFT,
+        objective: Objective | None = None,
         examples: Sequence[Example] = (),
     ) -> None:
-        """`base` is loaded from `settings.model` where it is not given; `examples` are the training
-        rows, for what the run needs of memory."""
+        """`base` is loaded from `settings.model` where it is not given, `objective` made of the
+        settings; `examples` are the training rows, for what the run needs of memory."""
         if settings.optimizer != "adamw":
             raise UserError(
                 f"optimizer is {settings.optimizer}; the MLX backend has adamw (float32 moments)."
@@ -114,7 +117,7 @@ class MlxBackend:
         self._first = mx.zeros_like(self._weights)
         self._second = mx.zeros_like(self._weights)
         self._step = 0
-        self._objective = objective
+        self.objective = objective or objective_of(settings)
         self.compiled, self.why_compiled, self._gradient = self._choose_gradient()
 
     # -- the loss ----------------------------------------------------------------------------
@@ -137,7 +140,7 @@ class MlxBackend:
         """See Backend."""
         with _without_dropout(self.model), explained(self.forecast):
             # Rows are compared one by one, so by an objective that adds over them.
-            as_trained = self._objective is SFT and not self._settings.lora.dropout
+            as_trained = self.objective is SFT and not self._settings.lora.dropout
             gradient = self._gradient if as_trained else self._supervised
             return compare(
                 batch,
@@ -162,19 +165,18 @@ class MlxBackend:
         """See Backend."""
         inputs = self.inputs(batch)
         with _without_dropout(self.model), explained(self.forecast):
-            loss, slopes = self.run_graph(self._supervised, inputs)
+            found = self.run_graph(self._supervised, inputs)
             with self.cores.shared_between(len(inputs.parts)):
-                mx.eval(loss, slopes)
+                mx.eval(found)
         _trim_cache()
 
-    def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
+    def logprobs(self, batch: MicroBatch) -> np.ndarray:
         """See Backend."""
         self.model.eval()
         try:
             inputs = self.inputs(batch)
             with self.cores.shared_between(len(inputs.parts)):
-                loss = self._loss(inputs, self._objective)
-                return float(np.asarray(loss)), self._objective.count(batch)
+                return np.array(self._logprobs(inputs), np.float32)
         finally:
             self.model.train()
             _trim_cache()
@@ -189,15 +191,17 @@ class MlxBackend:
         mx.random.seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         total = mx.zeros_like(self._weights)
         loss = mx.array(0.0)
-        count = sum(self._objective.count(batch) for batch in batches)
+        count = sum(self.objective.count(batch) for batch in batches)
+        measures = np.zeros(len(self.objective.measures))
         with explained(self.forecast):
             for number, batch in enumerate(batches):
                 inputs = self.inputs(batch)
-                part, gradients = self.run_graph(self._gradient, inputs)
+                (part, logprobs), gradients = self.run_graph(self._gradient, inputs)
                 loss = loss + part
                 total = total + flatten(gradients) if number else flatten(gradients)
                 with self.cores.shared_between(len(inputs.parts)):
-                    mx.eval(total, loss)  # one micro-batch's activations at a time
+                    mx.eval(total, loss, logprobs)  # one micro-batch's activations at a time
+                measures += self.objective.measured(batch, np.asarray(logprobs))
         if self.world > 1:
             loss, count, total = self._sum_over_ranks(loss, count, total)
         if not count:
@@ -210,7 +214,7 @@ class MlxBackend:
         mx.eval(self._weights, self._first, self._second, norm, loss)
         self._step = step
         _trim_cache()
-        return StepResult(float(np.asarray(loss)), count, float(np.asarray(norm)))
+        return StepResult(float(np.asarray(loss)), count, float(np.asarray(norm)), measures)
 
     def _sum_over_ranks(
         self, loss: mx.array, count: int, total: mx.array
@@ -300,7 +304,7 @@ class MlxBackend:
     def _streams(self, inputs: Inputs) -> list[Any]:
         return self.cores.streams(0, ROWS_PER_STREAM * len(inputs.parts), 1)
 
-    def run_graph(self, gradient: _Gradient, inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
+    def run_graph(self, gradient: _Gradient, inputs: Inputs) -> _Found:
         held = [p.get() for p in self.trained]
         try:
             return gradient(held, inputs)
@@ -315,28 +319,28 @@ class MlxBackend:
         return self._gradients(self._gradient, self.inputs(batch))
 
     def _gradients(self, gradient: _Gradient, inputs: Inputs) -> tuple[float, Arrays]:
-        loss, found = self.run_graph(gradient, inputs)
+        (loss, _), found = self.run_graph(gradient, inputs)
         mx.eval(loss, found)
         names = [parameter.name for parameter in self.trained]
         arrays = [np.asarray(array, np.float32) for array in found]
         return float(np.asarray(loss)), dict(zip(names, arrays, strict=True))
 
-    def _loss(self, inputs: Inputs, objective: Objective) -> mx.array:
-        logprobs = row_logprobs(self.model, self.head, inputs, self._streams(inputs))
-        return objective.loss(rows_of(mx, logprobs, inputs.arrays))
+    def _logprobs(self, inputs: Inputs) -> mx.array:
+        return row_logprobs(self.model, self.head, inputs, self._streams(inputs))
 
-    def _supervised(
-        self, weights: list[mx.array], inputs: Inputs
-    ) -> tuple[mx.array, list[mx.array]]:
+    def _supervised(self, weights: list[mx.array], inputs: Inputs) -> _Found:
         return self._uncompiled(weights, inputs, SFT)
 
     def _uncompiled(
         self, weights: list[mx.array], inputs: Inputs, objective: Objective | None = None
-    ) -> tuple[mx.array, list[mx.array]]:
-        def loss(values: list[mx.array]) -> mx.array:
+    ) -> _Found:
+        chosen = objective or self.objective
+
+        def loss(values: list[mx.array]) -> tuple[mx.array, mx.array]:
             for parameter, value in zip(self.trained, values, strict=True):
                 parameter.put(value)
-            return self._loss(inputs, objective or self._objective)
+            logprobs = self._logprobs(inputs)
+            return chosen.loss(rows_of(mx, logprobs, inputs.arrays)), logprobs
 
         value, gradients = mx.value_and_grad(loss)(weights)
         return value, cast(list[mx.array], gradients)
@@ -362,7 +366,7 @@ class MlxBackend:
         state: Any = mx.random.state
         step = mx.compile(traced, inputs=state, outputs=state)
 
-        def compiled(weights: list[mx.array], inputs: Inputs) -> tuple[mx.array, list[mx.array]]:
+        def compiled(weights: list[mx.array], inputs: Inputs) -> _Found:
             (part,) = inputs.parts
             rows = (part.tokens, part.index, part.targets, part.places)
             return step(weights, inputs.prefix, dict(inputs.arrays), *rows)

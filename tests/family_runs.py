@@ -106,7 +106,7 @@ def _train(backend: Backend) -> Settled:
     batch = draw()
     settled = settle(backend, batch)
     backend.train_step([batch], step=1, learning_rate=1e-4)
-    backend.evaluate(batch)
+    backend.logprobs(batch)
     backend.generate([[5, 6, 7], [5, 6, 8, 9]], 3)
     return settled
 

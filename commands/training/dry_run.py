@@ -30,16 +30,14 @@ def show(config: Config, *, as_json: bool) -> None:
     trackers.check(settings.report_to)
     data = training.load_data(settings)
     settings, fitted = training.fit_to_base(config, settings, data)
-    plan = Plan(
-        data.train.examples,
-        settings.batch_size,
-        settings.grad_accum,
-        settings.seed,
-        settings.share_prefix,
-    )
+    plan = Plan.of(data.train.examples, settings)
     epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
-    notes = [*substitutions, *filter(None, [fitted]), *training.describe_dropped(data)]
+    notes = [
+        *substitutions,
+        *filter(None, [fitted]),
+        *training.describe_dropped(data, paired=settings.paired),
+    ]
     ahead = backends.forecast(settings, plan.examples)
     if as_json:
         need = ahead.need() if ahead.known else None

@@ -19,6 +19,7 @@ from livery.models import is_embedded, name_model
 from livery.progress import show_seconds
 from livery.temporary import Scratch
 from livery.training.backend import PortableState
+from livery.training.preference import MARGIN
 from livery.weights import name_some
 
 Say = Callable[[str], None]
@@ -140,6 +141,7 @@ def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]
         " kept",
         "Learning rate": f"{settings.learning_rate:g}, {settings.schedule}",
         "eval_loss": "-" if loss is None else f"{loss:.4f}",
+        **_preference(settings, facts),
         "Time": f"{show_seconds(facts['seconds'])} with {facts['backend']} in {facts['dtype']}",
         "Made with": f"Livery {__version__}; run_config.json holds every setting",
     }
@@ -149,6 +151,17 @@ def card_facts(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]
         else ""
     )
     return {"title": Path(settings.output_dir).name, "description": about, "training": training}
+
+
+def _preference(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, str]:
+    """What the card of an adapter that was trained on pairs says besides."""
+    if not settings.paired:
+        return {}
+    said = {"Preference": f"{settings.loss_type}, beta {settings.beta:g}"}
+    if (margin := facts.get(f"eval_{MARGIN}")) is not None:
+        right = facts["eval_rewards/accuracies"]
+        said["Held-out pairs"] = f"margin {margin:.4f}, {right:.1%} the right way round"
+    return said
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -188,7 +188,10 @@ def fastest(
 
 def measure(candidate: Candidate, settings: TrainSettings, batch: MicroBatch) -> Candidate:
     """Time a candidate in a process of its own, which takes what it loaded along with it."""
-    asked = dataclasses.replace(settings, backend=candidate.backend, dtype=candidate.dtype)
+    # Whatever is minimised, the arithmetic is that of the rows, and the rows are all it is given.
+    asked = dataclasses.replace(
+        settings, backend=candidate.backend, dtype=candidate.dtype, loss_type="sft"
+    )
     with Scratch("trial") as folder:
         run_folder.write_run_config(folder, asked, {})
         np.savez(folder / _BATCH, **{name: getattr(batch, name) for name in _ARRAYS})

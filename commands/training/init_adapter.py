@@ -2,10 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from livery.adapter import Adapter, to_portable
+from livery.adapter_origin import adapter_folder, read_origin
+from livery.config.layers import Config, Value, resolve
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from livery.models import resolve_name
+from livery.paths import RUN_CONFIG
 from livery.training.backend import Backend, PortableState
+
+# Of the run that made an adapter, what a run that goes on from it does alike.
+_ALIKE = ("model", "quantize", "chat_template", "chat_template_kwargs", "template_date",
+          "max_length", "train_on")  # fmt: skip
+
+
+def adopt(config: Config) -> Config:
+    """The configuration with what nobody said taken from the adapter that the run starts from: its
+    base, its template, its shape.
+
+    Raises:
+        UserError: the adapter cannot be read.
+    """
+    start = config.settings.init_adapter
+    if start is None:
+        return config
+    origin = read_origin(start)
+    record = adapter_folder(start) / RUN_CONFIG
+    known = resolve({}, recorded=record).values if record.is_file() else {}
+    if not known and origin.model:
+        known = {"model": Value(resolve_name(origin.model), "")}
+    names = [*_ALIKE]
+    if all(v.source == "default" for name, v in config.values.items() if name.startswith("lora.")):
+        if not record.is_file():
+            base = str(known["model"].value) if "model" in known else config.settings.model
+            if config.values["model"].source != "default":
+                base = config.settings.model
+            known |= _shape(start, base)
+        names += [name for name in known if name.startswith("lora.")]
+    taken = {
+        name: Value(known[name].value, f"adapter {start}")
+        for name in names
+        if name in known and config.values[name].source == "default"
+    }
+    plain = {name: v.value for name, v in taken.items() if not name.startswith("lora.")}
+    lora = {name[5:]: v.value for name, v in taken.items() if name.startswith("lora.")}
+    settings = dataclasses.replace(
+        config.settings, **plain, lora=dataclasses.replace(config.settings.lora, **lora)
+    )
+    return dataclasses.replace(config, settings=settings, values=config.values | taken)
+
+
+def _shape(start: str, model: str) -> dict[str, Value]:
+    """The settings of LoRA that an adapter of somebody else's has."""
+    from convert.adapters.formats import read_adapter
+    from convert.base import load_base
+
+    adapter = read_adapter(start, load_base(model))
+    first = next(iter(adapter.pairs.values()))
+    leaves = sorted({module.rpartition(".")[2] for module in adapter.pairs})
+    shape = {
+        "lora.rank": first.rank, "lora.alpha": float(first.alpha), "lora.rslora": first.rslora,
+        "lora.dora": adapter.dora, "lora.targets": tuple(leaves),
+    }  # fmt: skip
+    return {name: Value(value, "") for name, value in shape.items()}
 
 
 def start_from(folder: str, settings: TrainSettings, backend: Backend) -> str:

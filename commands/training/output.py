@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from livery.errors import counted, printable
@@ -10,6 +11,7 @@ from livery.progress import Progress, show_bytes, show_seconds
 from livery.training import events
 from livery.training.events import Event
 from livery.training.plan import Work
+from livery.training.preference import MARGIN
 
 
 class TrainingOutput:
@@ -46,7 +48,8 @@ class TrainingOutput:
                 self._progress.update(event.step, f"loss {event.loss:.4f}")
             case events.Evaluated():
                 took = show_seconds(event.eval_runtime)
-                self.say(f"step {event.step}: eval_loss {event.eval_loss:.4f} ({took})")
+                margin = _margin(event.figures)
+                self.say(f"step {event.step}: eval_loss {event.eval_loss:.4f}{margin} ({took})")
             case events.Finished(facts):
                 self._finish(facts)
             case _:
@@ -90,14 +93,24 @@ class TrainingOutput:
     def _finish(self, facts: dict[str, Any]) -> None:
         self._close()
         loss = "" if facts["eval_loss"] is None else f", eval_loss {facts['eval_loss']:.4f}"
+        loss += _margin({k.removeprefix("eval_"): v for k, v in facts.items()})
+        unit = "example" if facts["settings"]["loss_type"] == "sft" else "pair"
         peak = facts["peak_memory_mb"] * 1e6  # 0 where nobody can tell
         self.say(
             f"Trained {counted(facts['steps'], 'step')} ({facts['epochs']:.1f} epochs of "
-            f"{counted(facts['examples'], 'example')}) in {show_seconds(facts['seconds'])}{loss}"
+            f"{counted(facts['examples'], unit)}) in {show_seconds(facts['seconds'])}{loss}"
             + f", {facts['tokens_per_second']:,.0f} tokens/s with prompts "
             + f"({facts['supervised_tokens_per_second']:,.0f} supervised)"
             + (f", peak memory {show_bytes(peak)}." if peak else ".")
         )
+
+
+def _margin(figures: Mapping[str, Any]) -> str:
+    """What a run on pairs says of the held-out ones; "" for any other."""
+    if MARGIN not in figures:
+        return ""
+    right = figures["rewards/accuracies"]
+    return f", margin {figures[MARGIN]:.4f}, {right:.0%} the right way round"
 
 
 def describe_work(work: Work, total_steps: int) -> str:

@@ -32,11 +32,12 @@ from livery.dataset.template import ChatTemplate, load_chat
 from livery.errors import UserError, counted, sentence
 from livery.models import find_base, is_embedded, read_config
 from livery.paths import RUN_CONFIG
-from livery.training import recipe, run_folder, trackers
+from livery.training import checkpoint, recipe, run_folder, trackers
 from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
 from livery.training.loop import train as run_loop
 from livery.training.plan import Example, Plan
+from livery.training.preference import objective_of
 from livery.weights import check_weights, read_tensors
 
 
@@ -110,7 +111,7 @@ def train(config: Config, request: Request) -> RunResult:
         prompt_kwargs, prompt_note = choose_prompts(data)
         if prompt_note:
             output(Note(prompt_note))
-        for note in describe_dropped(data):
+        for note in describe_dropped(data, paired=settings.paired):
             output(Note(note))
         settings, notes = choose_fastest(
             settings, config.settings, data.train.examples, request.resume,
@@ -127,7 +128,8 @@ def train(config: Config, request: Request) -> RunResult:
         backend, notes = backends.load(settings, data.train.examples)
         for note in notes:
             output(Note(note))
-        if settings.init_adapter:  # a checkpoint that the run resumes from replaces it
+        if settings.init_adapter and not _is_past(settings, request):
+            # A checkpoint that the run resumes from replaces it.
             output(Note(start_from(settings.init_adapter, settings, backend)))
         told: set[str] = set()
 
@@ -156,6 +158,13 @@ def train(config: Config, request: Request) -> RunResult:
             resume_command=request.resume_command,
         )
         return run_loop(settings, backend, job)
+
+
+def _is_past(settings: TrainSettings, request: Request) -> bool:
+    """Whether a run goes on from a checkpoint and the adapter that it started from is gone."""
+    folder = Path(settings.output_dir)
+    gone = settings.init_adapter is not None and not Path(settings.init_adapter).exists()
+    return request.resume and gone and bool(checkpoint.steps(folder))
 
 
 def _first_row(data: Data) -> list[int]:
@@ -212,9 +221,7 @@ def choose_fastest(
     ]  # fmt: skip
     if not names or not fastest.on_a_cpu(settings):
         return settings, []
-    plan = Plan(
-        examples, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
-    )
+    plan = Plan.of(examples, settings)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
     best = fastest.fastest(settings, plan.step(0)[0], steps, tell, names)
     if best is None or (best.backend == "mlx" and settings.backend == "mlx"):
@@ -262,14 +269,14 @@ def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[Tr
     Raises:
         UserError: as `check_weights`.
     """
-    if is_embedded(settings.model):
+    if is_embedded(settings.model) and not settings.paired:
         return settings, ""
     folder, parameters = find_base(settings.model), None
     if folder is not None:
         check_weights(read_config(folder), folder)
         parameters = recipe.count_parameters(read_tensors(folder), read_config(folder))
     whole = dataclasses.replace(config, settings=settings)
-    fitted, note = recipe.fit(whole, parameters, len(data.train.examples))
+    fitted, note = recipe.fit(whole, parameters, len(data.train.examples) // settings.group)
     return fitted.settings, note
 
 
@@ -310,14 +317,20 @@ def load_data(settings: TrainSettings) -> Data:
     Raises:
         UserError: the folder or file is missing or empty, or a row is malformed.
     """
-    splits = find(settings.data)
+    objective_of(settings)  # settings that contradict each other are told before rows are read
+    splits = find(settings.data, settings.valid_data)
+    if settings.target_margin and not (settings.val_split or splits.valid):
+        raise UserError(
+            f"target_margin is {settings.target_margin:g}, but no pairs are held out. Add "
+            "--val-split 0.1, or --valid-data FILE."
+        )
     if settings.val_split and splits.valid:
         raise UserError(
             f"val_split is {settings.val_split:g}, but {splits.valid[0]} is there to be evaluated. "
             "Remove one of them: --val-split 0, or the file."
         )
     chat = load_chat(settings.model, settings.template)
-    reader = Reader(read_columns(settings.columns), settings.train_on)
+    reader = Reader(read_columns(settings.columns), settings.train_on, pairs=settings.paired)
     cache = default_cache()
 
     def load(sources: Sequence[Source], **more: Any) -> Dataset:
@@ -357,27 +370,30 @@ def _refuse_dropped(settings: TrainSettings, *parts: Dataset) -> None:
         )
 
 
-def describe_dropped(data: Data) -> list[str]:
+def describe_dropped(data: Data, *, paired: bool = False) -> list[str]:
     """What was left out of the data, for people."""
     notes = list(data.notes)
+    row = "pair" if paired else "row"
     for name, part in (("training", data.train), ("validation", data.valid)):
         if part.dropped:
             first = part.dropped[0]
             notes.append(
-                f"{counted(len(part.dropped), f'{name} row is', f'{name} rows are')} left out; "
+                f"{counted(len(part.dropped), f'{name} {row} is', f'{name} {row}s are')} left out; "
                 f"the first, {first.where}: {sentence(first.reason)}"
             )
     if not data.valid.examples:
         notes.append(
             "There is no valid.jsonl: nothing is evaluated, and the last weights are kept."
-        )
+            + (" --val-split 0.1 holds pairs out, and stops a run that learns the others by heart."
+               if paired else "")
+        )  # fmt: skip
     return notes
 
 
-def resume_command(output_dir: str) -> str:
+def resume_command(output_dir: str, command: str = "train") -> str:
     """The command that continues this run; its settings are on record in its folder."""
     program = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
-    return f"{program} train --resume --output-dir {shlex.quote(output_dir)}"
+    return f"{program} {command} --resume --output-dir {shlex.quote(output_dir)}"
 
 
 def first_process() -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
 from livery.config.foreign import IGNORED_FLAGS, REFUSED_FLAGS, VALUELESS_FLAGS
 from livery.config.options import Option
-from livery.config.settings import OPTIONS, by_name
+from livery.config.settings import OPTIONS, PREFERENCE, by_name
 from livery.config.values import Kind, Several, Switch
 
 
@@ -30,10 +30,23 @@ class _Value(click.ParamType):
 
 
 def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for every option; the command takes them as `**flags` (see `given_flags`)."""
-    for option in reversed(OPTIONS):
+    """Add a flag for every option but those of pairs; the command takes them as `**flags` (see
+    `given_flags`)."""
+    return _with_flags(function, [o for o in OPTIONS if o.name not in PREFERENCE], REFUSED_FLAGS)
+
+
+def preference_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that trains on pairs."""
+    refused = [flag for flag in REFUSED_FLAGS if flag not in ("--pairs", "--beta")]
+    return _with_flags(function, OPTIONS, refused)
+
+
+def _with_flags(
+    function: Callable[..., Any], options: Sequence[Option], refused: Iterable[str]
+) -> Callable[..., Any]:
+    for option in reversed(options):
         function = _decorator(option)(function)
-    for flag in REFUSED_FLAGS:
+    for flag in refused:
         function = _refused(flag)(function)
     for flag in IGNORED_FLAGS:
         function = _ignored(flag)(function)

@@ -26,15 +26,13 @@ REFUSED_FLAGS: dict[str, str] = {
     "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",
     "--teacher-model": "training and scoring use no teacher: livery eval scores a skill "
     "by its own contract, and livery eval --engine http scores another model beside yours",
-    "--beta": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
-    "folder as it is, and livery train --init-adapter goes on from what it writes",
-    "--pairs": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes the adapter "
-    "folder as it is, and livery train --init-adapter goes on from what it writes",
+    "--beta": "livery dpo has it, and learns from pairs of answers",
+    "--pairs": "livery dpo --pairs FILE learns from pairs of answers",
     "--offline-fallback": "no command asks a teacher: livery data makes a skill's rows offline",
     "--with-training": "livery run always trains; a stage whose result is current is skipped",
     "--with-evals": "livery run always evaluates; a stage whose result is current is skipped",
-    "--with-alignment": "preference training (DPO) is not supported yet: TRL's DPOTrainer takes "
-    "the adapter folder as it is",
+    "--with-alignment": "livery dpo --pairs FILE --adapter DIR --output-dir DIR goes on from an "
+    "adapter with pairs of answers",
 }
 # Flags that are taken and change nothing: what is said of each.
 IGNORED_FLAGS: dict[str, str] = {
@@ -108,9 +106,7 @@ IGNORED_KEYS: dict[str, Callable[[Any], str | None]] = {
     "clear_cache_threshold": _unless(0, "not needed: the cache manages itself."),
     "trust_remote_code": _unless(False, "not used: code from a model's folder is never run."),
     "dataset_generation": _unless(None, "not used by `livery train`: it makes no data."),
-    "alignment": _unless(
-        None, "not used by `livery train`: it trains on answers, not preferences."
-    ),
+    "alignment": _unless(None, "not used by `livery train`: `livery dpo` learns from preferences."),
     "config": _unless(None, "not used: a configuration file does not name another."),
 }
 # mlx-lm's keys that would change what is trained: the value that changes nothing, and the remedy.

@@ -66,6 +66,7 @@ def resolve(
     file: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     recorded: Path | None = None,
+    search: bool = True,
 ) -> Config:
     """Resolve a training run's settings.
 
@@ -75,6 +76,7 @@ def resolve(
             the embedded base alone, the one that comes with Livery.
         environment: in place of os.environ.
         recorded: the run_config.json of a resumed run; it stands in for file and environment.
+        search: without a file that is named, take the one that is there.
 
     Raises:
         UserError: a value is wrong, or two of one layer contradict each other; file, line and key
@@ -89,7 +91,9 @@ def resolve(
     layers = [from_environment, _from_flags(flags or {})]
     notes: list[str] = []
     decay_steps = None
-    path = find_file(file, _named_model(layers)) if recorded is None else None
+    path = None
+    if recorded is None and (search or file is not None):
+        path = find_file(file, _named_model(layers))
     if path is not None:
         reading = config_file.read(path)
         given = _with_peak(reading)

@@ -44,6 +44,20 @@ _OPTIMIZERS = Choice(
         "its optimizers are adamw and, on CUDA, adamw_8bit",
     ),
 )
+# TRL's names, and what its losses that are missing here are for.
+_LOSSES = Choice(
+    {"sft": "sft", "sigmoid": "sigmoid", "dpo": "sigmoid", "ipo": "ipo", "orpo": "orpo"},
+    refused={
+        "sigmoid_norm": "write sigmoid with --length-normalized",
+        "robust": "write sigmoid with --label-smoothing",
+        "rpo": "write sigmoid with --sft-weight 1",
+        "hinge": "sigmoid is the smooth form of it",
+        "kto": "it learns from pairs; write rows of prompt, chosen and rejected",
+        "kto_pair": "sigmoid learns from the same pairs",
+        "simpo": "orpo is the loss that needs no reference",
+        "cpo": "orpo is the loss that needs no reference",
+    },
+)
 _FINE_TUNE = Choice(
     {"lora": False, "dora": True},
     refused={"full": "it trains adapters, not whole models (mlx_lm.lora does)"},
@@ -136,6 +150,10 @@ class TrainSettings:
         also=("training_data", "training_corpus"), variables=("AIOS_FT_DATA",), decides="",
     )  # fmt: skip
     """Whatever `livery.dataset.sources` finds; valid.jsonl may be missing."""
+    valid_data: str | None = setting(
+        None, Text("PATH"), "Validation rows, instead of the valid.jsonl beside the training rows.",
+        flags=("--valid-data", "--validation-data"), decides="",
+    )  # fmt: skip
     columns: tuple[str, ...] = setting(
         (), Columns(), "Which column holds what: prompt=question,ignore=title.", decides="result"
     )
@@ -183,6 +201,32 @@ class TrainSettings:
         flags=("--grad-accum", "--grad-accumulation-steps"), also=("grad_accum",),
     )  # fmt: skip
     """A step sees at most batch_size * grad_accum examples."""
+    loss_type: Literal["sft", "sigmoid", "ipo", "orpo"] = setting(
+        "sft", _LOSSES,
+        "What is minimised: sft learns answers; sigmoid (DPO), ipo and orpo learn from pairs.",
+        flags=("--loss-type", "--loss"),
+    )  # fmt: skip
+    """Pairs are rows of prompt, chosen and rejected (see `livery.training.preference`)."""
+    beta: float = setting(
+        0.1, Number(above=True), "How closely a preference run stays to its reference."
+    )
+    """For sigmoid and ipo the smaller, the further from it; for orpo the odds ratio's weight."""
+    label_smoothing: float = setting(
+        0.0, Number(maximum=0.5, below=True), "Share of pairs taken to be labelled the wrong way."
+    )
+    length_normalized: bool = setting(
+        False, Switch(), "Divide an answer's log-probability by its tokens.",
+        flags=("--length-normalized", "--length-normalised"),
+    )  # fmt: skip
+    """For sigmoid; ipo and orpo always do."""
+    sft_weight: float = setting(
+        0.0, Number(), "Weight of the chosen answer's own loss beside the preference (RPO).",
+        flags=("--sft-weight", "--rpo-alpha"), also=("rpo_alpha",),
+    )  # fmt: skip
+    target_margin: float = setting(
+        0.0, Number(), "Stop once the held-out pairs' reward margin reaches this; 0 never.",
+        decides="result",
+    )  # fmt: skip
     learning_rate: float = setting(
         1e-3, Number(above=True), "Peak learning rate.", flags=("--learning-rate", "--lr")
     )
@@ -325,6 +369,16 @@ class TrainSettings:
         check(self)
 
     @property
+    def paired(self) -> bool:
+        """Whether the rows are pairs of a chosen and a rejected answer."""
+        return self.loss_type != "sft"
+
+    @property
+    def group(self) -> int:
+        """Neighbouring examples that belong together: two of a pair."""
+        return 2 if self.paired else 1
+
+    @property
     def template(self) -> TemplateSettings:
         """How conversations are rendered."""
         return TemplateSettings(self.chat_template, self.chat_template_kwargs, self.template_date)
@@ -335,6 +389,11 @@ class TrainSettings:
 
 
 OPTIONS: tuple[Option, ...] = tuple(declared(TrainSettings))
+
+# What only a run on pairs reads: flags of `livery dpo`, and of no other command.
+PREFERENCE = (
+    "loss_type", "beta", "label_smoothing", "length_normalized", "sft_weight", "target_margin",
+)  # fmt: skip
 
 
 def by_name(name: str) -> Option:

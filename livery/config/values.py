@@ -8,9 +8,10 @@ setting's value, given from Python, is outside them.
 from __future__ import annotations
 
 import datetime
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,13 +137,23 @@ class Choice:
             return self.values[word]
         if self.refused and word in self.refused:
             raise ValueError(f"something Livery does: {self.refused[word]}")
-        raise ValueError("one of: " + ", ".join(self.values))
+        raise ValueError("one of: " + ", ".join(self.values) + _closest(word, self.values))
 
     def check(self, name: str, value: Any) -> None:
         known = list(dict.fromkeys(self.values.values()))
         if value not in known:
+            if self.refused and str(value) in self.refused:
+                raise UserError(f"{name} is {value!r}, which Livery does not have: "
+                                f"{self.refused[str(value)]}.")  # fmt: skip
             shown = ", ".join(repr(one) for one in known)
-            raise UserError(f"{name} is {value!r}; choose one of: {shown}.")
+            raise UserError(f"{name} is {value!r}; choose one of: {shown}"
+                            f"{_closest(str(value), self.values)}.")  # fmt: skip
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    """The word that a mistyped one was probably meant to be, for a message."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,12 @@ from livery.dataset.columns import (
     read_columns,
     words_of,
 )  # fmt: skip
-from livery.dataset.turns import ROLES, is_dialogue, is_turns
+from livery.dataset.pairs import opens, preferred
+from livery.dataset.turns import is_dialogue, is_turns
 from livery.errors import UserError, shown
 
 Try = Callable[[Columns], None]
 
-_BETTER = ("chosen", "preferred", "accepted", "winner", "winning", "win", "better", "best", "good")
-_WORSE = (
-    "rejected", "non_preferred", "nonpreferred", "dispreferred", "unpreferred", "not_preferred",
-    "loser", "losing", "lose", "worse", "worst", "bad",
-)  # fmt: skip
 # What a field's name says of it: the setting that takes such a field.
 _NAMED = (
     ("system", r"system|persona|character|preamble|role_?play"),
@@ -44,6 +40,7 @@ _NAMED = (
 _ANSWER = re.compile(r"answer|response|completion|output|solution|reply|target|gold|label_text")
 _LABEL = re.compile(r"label|kto|chosen|prefer|accept|good|thumbs|liked|desirable|correct")
 _LONG = 200  # characters of a text that is hardly a mere remark about its row
+_BOTH = "`livery dpo` learns from both."
 _CORE = frozenset((*CONVERSATION, *ASKED, *ANSWERED, *CONTEXT, *SYSTEM, "history", "text"))
 
 
@@ -67,7 +64,7 @@ class Advice:
 
     def preference(self) -> str:
         """The text about a row of better and worse answers; "" if it is not one."""
-        pair = _preferred(self.row)
+        pair = preferred(self.row)
         if pair is None:
             return ""
         better, worse = pair
@@ -75,8 +72,8 @@ class Advice:
         known = f"ignore={worse}"
         for words in self._answer_as(better):
             if tried := self.tried(*words, known):
-                return f"{said}; to train on those of {better} alone: {tried}."
-        return f"{said}. Write rows of prompt and completion with the better one."
+                return f"{said}; to train on those of {better} alone: {tried}. {_BOTH}"
+        return f"{said}. {_BOTH}"
 
     def unknown(self, key: str) -> str:
         """What to do with a field that is not understood."""
@@ -172,7 +169,7 @@ class Advice:
         """Ways to read a row whose answer is in `key`, the likeliest first."""
         value = self.row[key]
         asked = [k for k in self.row if k.strip().lower() in (*CONVERSATION, *ASKED, *CONTEXT)]
-        if is_dialogue(value) or (is_turns(value) and _opens(value)):
+        if is_dialogue(value) or (is_turns(value) and opens(value)):
             again = [
                 k
                 for k in asked
@@ -228,27 +225,6 @@ def written(words: Sequence[str]) -> str:
 
 def _json(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _preferred(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(field of the better answer, of the worse one)."""
-    names = {key.strip().lower(): key for key in row}
-    for name, key in names.items():
-        for better in _BETTER:
-            at = re.search(rf"(?<![a-z]){better}(?![a-z])", name)
-            if at is None or isinstance(row[key], int | float):
-                continue
-            for worse in _WORSE:
-                other = names.get(name[: at.start()] + worse + name[at.end() :])
-                if other is not None and not isinstance(row[other], int | float):
-                    return key, other
-    return None
-
-
-def _opens(turns: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether turns begin a conversation, rather than answer one."""
-    role = str(turns[0].get("role", turns[0].get("from"))).strip().lower()
-    return ROLES.get(role) in ("system", "user")
 
 
 def _is_data(name: str) -> bool:

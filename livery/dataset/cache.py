@@ -101,7 +101,7 @@ class Cache:
             [FORMAT, __version__, [package_version(name) for name in _PACKAGES], code_digest()],
             # Rows are named by their file, so a copy of it elsewhere is another one.
             [[str(source), source.format, digests[source.path]] for source in sources],
-            [sorted(columns.named.items()), sorted(columns.ignored), reader.train_on],
+            [sorted(columns.named.items()), sorted(columns.ignored), reader.train_on, reader.pairs],
             _template(chat),
             _tokenizer(chat.tokenizer),
             how,

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,8 @@ class Dataset:
     """Encoded rows of one split, in the order of its files.
 
     Attributes:
-        examples: what is trained on; a row may give several.
+        examples: what is trained on; a row may give several. Of pairs two each, the chosen one
+            first.
         dropped: what was left out.
         digest: hex SHA-256 over all tokens and masks.
         asked: what each row asks, by its place, where that was wanted.
@@ -100,6 +103,50 @@ def judge(
                 yield found
 
 
+def paired(
+    verdicts: Iterable[Encoded | Dropped | RowError],
+) -> Iterator[Encoded | Dropped | RowError]:
+    """The verdict on each pair, of those on its sides: two examples, the chosen one first, with
+    the prompt in common. A pair of which a side is left out is left out."""
+    for place, found in groupby(verdicts, key=_place):
+        yield _together(place, list(found))
+
+
+def _place(verdict: Encoded | Dropped | RowError) -> str:
+    where = verdict.row.where if isinstance(verdict, Encoded) else verdict.where
+    return re.sub(r" \((chosen|rejected)\)$", "", where)
+
+
+def _together(
+    place: str, found: Sequence[Encoded | Dropped | RowError]
+) -> Encoded | Dropped | RowError:
+    encoded: list[Encoded] = []
+    for verdict in found:
+        if isinstance(verdict, RowError):
+            return verdict
+        if isinstance(verdict, Dropped):
+            side = verdict.where.removeprefix(f"{place} ").strip("()")
+            return Dropped(place, f"{side}: {verdict.reason}")
+        encoded.append(verdict)
+    examples = [example for each in encoded for example in each.examples]
+    if len(examples) != 2 or len(encoded) != 2:
+        return Dropped(place, "an answer of several turns, which the chat template lays out singly")
+    chosen, rejected = (_prompt(example) for example in examples)
+    if chosen != rejected:
+        return Dropped(
+            place, "the chat template lays the prompt out differently for the two answers"
+        )
+    if examples[0].tokens.tolist() == examples[1].tokens.tolist():
+        return Dropped(place, "chosen and rejected are the same answer")
+    pair = tuple(dataclasses.replace(example, where=place) for example in examples)
+    row = dataclasses.replace(encoded[0].row, where=place)
+    return dataclasses.replace(encoded[0], row=row, examples=pair)
+
+
+def _prompt(example: Example) -> list[int]:
+    return example.tokens[: example.prompt_length].tolist()
+
+
 @few_collections()
 def load_dataset(
     data: str | Path | Sequence[Source],
@@ -117,7 +164,7 @@ def load_dataset(
     cut), are dropped and listed.
 
     Args:
-        reader: knows the columns, and is told what the user must be told.
+        reader: knows the columns and whether rows are pairs, and hears what the user must be told.
         first: how many rows are taken, from the first; 0 for all.
         with_questions: fill `Dataset.asked`.
 
@@ -131,11 +178,10 @@ def load_dataset(
     dropped: list[Dropped] = []
     asked: dict[str, str] = {}
     rows = reader.read(sources)
-    taken = islice(rows, first) if first else rows
+    taken = islice(rows, first * (2 if reader.pairs else 1)) if first else rows
     reasons = False
-    for found in judge(
-        taken, chat, max_length=max_length, mask_prompt=mask_prompt, tell=reader.tell
-    ):
+    verdicts = judge(taken, chat, max_length=max_length, mask_prompt=mask_prompt, tell=reader.tell)
+    for found in paired(verdicts) if reader.pairs else verdicts:
         if isinstance(found, RowError):
             raise found
         if isinstance(found, Dropped):

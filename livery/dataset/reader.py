@@ -14,6 +14,7 @@ from typing import Any
 from livery.dataset.columns import VERDICT, Columns, as_truth
 from livery.dataset.conversation import Dropped, Row, RowError
 from livery.dataset.packed import Source
+from livery.dataset.pairs import sides
 from livery.dataset.raw import raw_rows
 from livery.dataset.rows import TrainOn, nothing_to_learn, read_row
 from livery.errors import UserError, counted, sentence
@@ -33,11 +34,15 @@ class Reader:
     Attributes:
         columns: which column holds what.
         train_on: learn every answer of a conversation, or its last one alone.
+        pairs: rows are pairs of answers, and each gives two (see `livery.dataset.pairs`).
     """
 
-    def __init__(self, columns: Columns | None = None, train_on: TrainOn = "all") -> None:
+    def __init__(
+        self, columns: Columns | None = None, train_on: TrainOn = "all", *, pairs: bool = False
+    ) -> None:
         self.columns = columns or Columns()
         self.train_on: TrainOn = train_on
+        self.pairs = pairs
         self._told: dict[str, _Remark] = {}
         self._seen: set[str] = set()
         self._before: frozenset[str] = frozenset()
@@ -58,9 +63,9 @@ class Reader:
                         yield raw
                         continue
                     self._seen.update(raw)
-                    found = self._judge(raw, where)
-                    if isinstance(found, RowError) or self._kept(raw, where):
-                        yield found
+                    found = self._verdicts(raw, where)
+                    if isinstance(found[0], RowError) or self._kept(raw, where):
+                        yield from found
                 shown.ended(source)
 
     def _kept(self, raw: dict[str, object], where: str) -> bool:
@@ -76,21 +81,26 @@ class Reader:
         self.tell("left out, since the column that `keep` names is false", where, [column])
         return False
 
-    def _judge(self, raw: dict[str, object], where: str) -> Row | Dropped | RowError:
+    def _verdicts(self, raw: dict[str, object], where: str) -> list[Row | Dropped | RowError]:
+        """What a row says: one thing, or of a pair two."""
         remarks: dict[str, list[str]] = {}
 
         def say(remark: str, field: str = "") -> None:
             remarks.setdefault(remark, []).append(field)
 
+        found: list[Row | Dropped | RowError] = []
         try:
-            row = read_row(raw, where, self.columns, train_on=self.train_on, say=say)
+            parts = [(where, raw, self.columns)]
+            for place, part, columns in sides(raw, where, self.columns) if self.pairs else parts:
+                row = read_row(part, place, columns, train_on=self.train_on, say=say)
+                reason = nothing_to_learn(row)
+                found.append(Dropped(place, reason) if reason else row)
         except RowError as error:
-            return error
-        if reason := nothing_to_learn(row):
-            return Dropped(where, reason)
-        for remark, fields in remarks.items():
-            self.tell(remark, where, fields)
-        return row
+            return [error]
+        if not any(isinstance(one, Dropped) for one in found):
+            for remark, fields in remarks.items():
+                self.tell(remark, where, fields)
+        return found
 
     def tell(self, remark: str, where: str, fields: Iterable[str] = ()) -> None:
         """Count what the user is told once for all rows."""
@@ -114,7 +124,7 @@ class Reader:
 
     def fork(self) -> Reader:
         """A reader with nothing learned of its own yet, that knows which columns this one saw."""
-        other = Reader(self.columns, self.train_on)
+        other = Reader(self.columns, self.train_on, pairs=self.pairs)
         other._before = self._before | self._seen
         other._first = self._first
         return other

@@ -8,6 +8,7 @@ training data, whatever the file's name.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import stat
@@ -59,16 +60,19 @@ class Splits:
         return [(name, files) for name, files in found if files]
 
 
-def find(data: str | Path) -> Splits:
+def find(data: str | Path, valid: str | Path | None = None) -> Splits:
     """The files of a data set.
 
     Args:
+        valid: whose training rows are the validation rows, instead of the data set's own.
         data: a folder; a zip of one; one file of rows, beside which a file train.* has its
             valid.*; or, where there is nothing of that name, a data set of the hub ("owner/name").
 
     Raises:
         UserError: there is nothing to train on, or two files claim to be one split.
     """
+    if valid is not None:
+        return dataclasses.replace(find(data), valid=find(valid).train)
     path = Path(data)
     if path.is_dir():
         names = sorted(

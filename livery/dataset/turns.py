@@ -101,7 +101,7 @@ def read_turns(value: Any, where: str, name: str) -> list[Turn]:
     if isinstance(value, str) and value.lstrip()[:1] == "[":  # as a cell of a table holds them
         value = parse(value, where, name)
     if is_dialogue(value):
-        value = _dialogue(value)
+        value = dialogue(value)
     if not isinstance(value, list) or not value:
         raise RowError(where, f"{name} {be(name)} not a list of turns.")
     turns: list[Turn] = []
@@ -209,7 +209,8 @@ def is_dialogue(value: Any) -> bool:
     )  # fmt: skip
 
 
-def _dialogue(text: str) -> list[dict[str, str]]:
+def dialogue(text: str) -> list[dict[str, str]]:
+    """The turns of such a text."""
     _, *said = _SPOKEN.split("\n\n" + text.lstrip())
     return [
         {"role": speaker.lower(), "content": words.strip()}

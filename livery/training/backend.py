@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from livery.training.forecast import Forecast
+from livery.training.numerics import Objective
 from livery.training.plan import MicroBatch
 
 Arrays = dict[str, np.ndarray]
@@ -34,18 +35,20 @@ class PortableState:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums over all processes of one optimizer step.
+    """Sums of one optimizer step, over all processes where nothing else is said.
 
     Attributes:
         loss_sum: of the objective over all rows; for supervised training the cross-entropy over
             supervised tokens, nats.
         count: what that is divided by: the objective's own count, supervised tokens or pairs.
         grad_norm: global L2 norm of the token-mean gradient before clipping.
+        measures: sums of the objective's other figures, of this process alone; () for none.
     """
 
     loss_sum: float
     count: int
     grad_norm: float
+    measures: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Backend(Protocol):
     """One loaded base with LoRA on one framework, on this process's device."""
 
     name: str  # "mlx" or "torch"
+    objective: Objective  # what a step minimises
     dtype: str  # of the base's weights, e.g. "float32"
     rank: int  # of this process
     world: int  # processes
@@ -107,9 +111,9 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(self, batch: MicroBatch) -> tuple[float, int]:
-        """(summed loss, the objective's count) of this process's micro-batch, no gradient, no
-        dropout."""
+    def logprobs(self, batch: MicroBatch) -> np.ndarray:
+        """(B,) float32: the summed log-probability of each row's supervised tokens, in eval mode:
+        no gradient, no dropout."""
         ...
 
     def sum_over_processes(self, values: np.ndarray) -> np.ndarray:

@@ -48,12 +48,16 @@ class RunProgress:
     Attributes:
         window_loss, window_count: sums since the last line of training_metrics.jsonl: the loss, and
             what it is divided by.
-        best_loss, best_step: lowest eval_loss so far and where; None before the first evaluation.
-        reference_loss: eval_loss that early stopping compares with.
+        best_loss, best_step: eval_loss of the best evaluation so far and where; None before it.
+        reference_loss: what early stopping compares with: eval_loss, or the score that the
+            objective makes of an evaluation (`livery.training.numerics.Objective.score`).
         stale: evaluations since that one improved.
         last_eval: step of the latest evaluation.
         last_loss: its eval_loss; None where a checkpoint of before does not tell.
         valid: digest of the rows that these evaluations were made on.
+        window_measures: sums of the objective's other figures, as of the loss.
+        first_figures, best_figures, last_figures: the means of an evaluation: of step 0, of the
+            best one, of the latest.
     """
 
     window_loss: float = 0.0
@@ -65,12 +69,18 @@ class RunProgress:
     last_eval: int = 0
     valid: str = ""
     last_loss: float | None = None
+    window_measures: tuple[float, ...] = ()
+    first_figures: dict[str, float] = field(default_factory=dict[str, float])
+    best_figures: dict[str, float] = field(default_factory=dict[str, float])
+    last_figures: dict[str, float] = field(default_factory=dict[str, float])
 
     def on_rows(self, valid: str) -> RunProgress:
         """The same for the validation rows of this digest; what others gave is left out."""
         if self.valid in ("", valid):
             return dataclasses.replace(self, valid=valid)
-        return RunProgress(self.window_loss, self.window_count, valid=valid)
+        return RunProgress(
+            self.window_loss, self.window_count, valid=valid, window_measures=self.window_measures
+        )
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,10 @@ def _facts(path: Path) -> dict[str, Any]:
     """state.json. Raises OtherFormat, or what comes of a file that is not such a record."""
     try:
         facts = read_object(path / "state.json")
-        facts["progress"] = {_RENAMED.get(k, k): v for k, v in facts["progress"].items()}
+        facts["progress"] = {
+            _RENAMED.get(k, k): tuple(v) if isinstance(v, list) else v
+            for k, v in facts["progress"].items()
+        }
     except UserError as error:
         raise ValueError(str(error).removesuffix(".")) from None
     strange = facts["format"] != FORMAT or not (

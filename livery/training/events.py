@@ -12,8 +12,8 @@ several processes, the first one alone calls them. What a callback raises ends t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ class Metrics:
         supervised_tokens_per_second: those of them that carry loss.
         peak_memory_mb: 10^6 bytes: on a GPU those that the framework held of it, MLX's arrays on a
             CPU; for torch on a CPU the resident memory of the whole process.
+        figures: the objective's own, by name, means since the last such line: keys of that line.
     """
 
     step: int
@@ -117,6 +118,7 @@ class Metrics:
     tokens_per_second: float
     supervised_tokens_per_second: float
     peak_memory_mb: float
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Evaluated:
     Attributes:
         eval_loss: mean over the supervised tokens of all validation rows, nats.
         eval_runtime: seconds.
+        figures: the objective's own, by name, means over all validation rows: keys of that line,
+            with "eval_" before them.
     """
 
     step: int
@@ -134,6 +138,14 @@ class Evaluated:
     eval_runtime: float
     eval_samples_per_second: float
     eval_steps_per_second: float
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def as_line(event: Metrics | Evaluated) -> dict[str, Any]:
+    """The line of training_metrics.jsonl."""
+    row = asdict(event)
+    lead = "eval_" if isinstance(event, Evaluated) else ""
+    return row | {f"{lead}{name}": value for name, value in row.pop("figures").items()}
 
 
 @dataclass(frozen=True)

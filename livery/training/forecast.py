@@ -29,23 +29,34 @@ MARGIN = 1.3
 
 def first_epoch(examples: Sequence[Example], settings: TrainSettings) -> Iterator[MicroBatch]:
     """The micro-batches of a run's first epoch; rows beyond max_length are left out."""
-    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
+    kept = _fitting(examples, settings)
     if kept:
-        plan = Plan(
-            kept, settings.batch_size, settings.grad_accum, settings.seed, settings.share_prefix
-        )
-        yield from (make_batch(chunk, kept) for step in plan.epoch(0) for chunk in step)
+        plan = Plan.of(kept, settings)
+        chunks = (chunk for step in plan.epoch(0) for chunk in step)
+        yield from (make_batch(chunk, kept, plan.group) for chunk in chunks)
+
+
+def _fitting(examples: Sequence[Example], settings: TrainSettings) -> list[Example]:
+    """The rows within max_length; of a pair both or none."""
+    size = settings.group
+    groups = (examples[at : at + size] for at in range(0, len(examples), size))
+    return [
+        example
+        for group in groups
+        if max(len(one.tokens) for one in group) <= settings.max_length
+        for example in group
+    ]
 
 
 def widest(examples: Sequence[Example], settings: TrainSettings) -> Iterator[MicroBatch]:
     """Micro-batches at least as large as any of the run's, found without planning it: all rows as
     long as the longest, sharing nothing, next to nothing, or half."""
-    kept = [e for e in examples if len(e.tokens) <= settings.max_length]
+    kept = _fitting(examples, settings)
     if not kept:
         return
     longest = max(len(e.tokens) for e in kept)
     answer = max(int(np.count_nonzero(e.supervised)) for e in kept)
-    rows = min(settings.batch_size, len(kept))
+    rows = min(settings.batch_size * settings.group, len(kept))
     for prefix in sorted({0, 1, longest // 2}):
         width = bucket(max(1, longest - prefix))
         targets = np.full((rows, width), -1, np.int32)

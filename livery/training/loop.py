@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
-from livery.paths import METADATA
+from livery.paths import METADATA, REFERENCE
 from livery.training import checkpoint, events, run_folder, threads
 from livery.training.backend import Backend, StepResult
 from livery.training.checkpoint import RunProgress
@@ -28,10 +28,12 @@ from livery.training.job import Interrupts, Job, RunResult
 from livery.training.numerics import learning_rate
 from livery.training.origin import of_steps
 from livery.training.plan import MicroBatch, Plan, shard, work
+from livery.training.preference import MARGIN
+from livery.training.reference import with_reference
 from livery.training.resume import resume
 from livery.training.self_check import settle
 from livery.training.threads import Pace
-from livery.training.validation import answers, evaluate, judge
+from livery.training.validation import answers, evaluate, judge, means
 
 
 def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
@@ -54,11 +56,9 @@ class _Run:
 
     def __init__(self, settings: TrainSettings, backend: Backend, job: Job, folder: Path) -> None:
         self.settings, self.backend, self.job, self.folder = settings, backend, job, folder
-        self.plan = Plan(
-            job.train, settings.batch_size, settings.grad_accum, settings.seed,
-            settings.share_prefix,
-        )  # fmt: skip
+        self.plan = Plan.of(job.train, settings)
         self.total = settings.max_steps or self.plan.total_steps(settings.epochs)
+        self.valid = job.valid
         self.origin = of_steps(settings, self.total, job.train_digest)
         self.writes = backend.rank == 0
         self.progress = RunProgress(valid=job.valid_digest)
@@ -67,6 +67,7 @@ class _Run:
         self.row_tokens = self.supervised_tokens = 0  # of all processes
         self.busy_seconds = 0.0
         self.facts: dict[str, Any] = {}
+        self.warned = False
         self.may_choose, self.pace = False, Pace()
         self.last_step: tuple[float, Sequence[MicroBatch]] = 0.0, ()
 
@@ -108,6 +109,11 @@ class _Run:
         """Resume or start from scratch; returns the steps already taken."""
         self._choose_threads()
         self._check_fast_path()
+        # By the way of computing that was just settled, and with the weights that the run starts
+        # from, which a checkpoint is about to replace.
+        self.plan.examples, self.valid = with_reference(
+            self.settings, self.backend, (self.job.train, self.job.valid), resume=self.job.resume
+        )
         step = 0
         if self.job.resume:
             step, self.progress = resume(
@@ -115,7 +121,9 @@ class _Run:
                 anyway=self.job.resume_anyway,
             )  # fmt: skip
         elif self.writes:
-            run_folder.clear(self.folder)  # only now, when nothing stands in the new run's way
+            # Only now, when nothing stands in the new run's way.
+            keep = (REFERENCE,) if self.backend.objective.reference else ()
+            run_folder.clear(self.folder, keep)
             self.job.begin()
         started = events.Started(
             settings=self.settings,
@@ -217,50 +225,78 @@ class _Run:
         self.row_tokens += sum(batch.row_tokens for batch in whole)
         self.supervised_tokens += sum(batch.supervised for batch in whole)
         self.last_step = seconds, batches
+        measures = result.measures
+        if len(measures):
+            before = self.progress.window_measures or (0.0,) * len(measures)
+            measures = self.backend.sum_over_processes(measures) + before
         self.progress = dataclasses.replace(
             self.progress,
             window_loss=self.progress.window_loss + result.loss_sum,
             window_count=self.progress.window_count + result.count,
+            window_measures=tuple(measures.tolist()),
         )
         self._tell(events.Stepped(step, self.total, loss, seconds))
         if self._due(self.settings.steps_per_report, step) or step == self.total:
             self._report(step, rate, result)
 
     def _report(self, step: int, rate: float, result: StepResult) -> None:
+        window = self.progress
         metrics = events.Metrics(
             step=step,
             epoch=self._epoch(step),
-            loss=self.progress.window_loss / max(1, self.progress.window_count),
+            loss=window.window_loss / max(1, window.window_count),
             grad_norm=result.grad_norm,
             learning_rate=rate,
             **self._pace(),
+            figures=means(self.backend.objective, window.window_measures, window.window_count),
         )
-        self.progress = dataclasses.replace(self.progress, window_loss=0.0, window_count=0)
+        self.progress = dataclasses.replace(
+            window, window_loss=0.0, window_count=0, window_measures=()
+        )
         self._tell(metrics)
+        self._warn(step, metrics.figures)
+
+    def _warn(self, step: int, figures: Mapping[str, float]) -> None:
+        """Say once what the objective finds wrong with its own figures."""
+        said = self.backend.objective.warning(figures, self.progress.first_figures)
+        if said and not self.warned:
+            self.warned = True
+            self._tell(Note(f"Step {step}: {said}"))
 
     # -- evaluation --------------------------------------------------------------------------
 
     def _evaluate(self, step: int) -> None:
-        if not self.job.valid or (step and self.progress.last_eval == step):
+        if not self.valid or (step and self.progress.last_eval == step):
             return
         evaluated = evaluate(
-            self.settings, self.backend, self.job.valid, step=step, epoch=self._epoch(step)
+            self.settings, self.backend, self.valid, step=step, epoch=self._epoch(step)
         )
         self._tell(evaluated)
         if self.writes and self.settings.samples:
             for sampled in answers(
-                self.settings, self.backend, self.job.valid, self.job.decode, step=step
+                self.settings, self.backend, self.valid, self.job.decode, step=step
             ):
                 self._tell(sampled)
         self.progress, best = judge(
-            self.progress, step, evaluated.eval_loss, self.settings.early_stop_min_delta
+            self.progress, evaluated, self.settings.early_stop_min_delta, self.backend.objective
         )
+        self._warn(step, evaluated.figures)
         if best and self.settings.keep == "best":
             self._save(step)  # last: it says that all of this is on record
 
     def _should_stop_early(self) -> bool:
-        patience = self.settings.early_stop_patience
-        return bool(patience and self.progress.stale >= patience)
+        return bool(self._why_stop())
+
+    def _why_stop(self) -> str:
+        """Why the run ends before its last step; "" where it does not."""
+        patience, target = self.settings.early_stop_patience, self.settings.target_margin
+        judged = self.backend.objective.judged_by
+        if patience and self.progress.stale >= patience:
+            return f"{judged} stopped rising" if judged else "eval_loss stopped falling"
+        margin = self.progress.last_figures.get(MARGIN, 0.0)
+        if target and margin >= target:
+            return f"the held-out margin is {margin:.3g}, and {target:g} was the target"
+        return ""
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -288,26 +324,30 @@ class _Run:
 
     def _finish(self, step: int, seconds: float) -> RunResult:
         if step < self.total:
-            self._tell(Note(f"Stopped early after step {step}: eval_loss stopped falling."))
+            self._tell(Note(f"Stopped early after step {step}: {self._why_stop()}."))
         self._save(step)
         state = dataclasses.replace(self.backend.get_state(), step=step)
         best = self.progress.best_step
         if self.settings.keep == "best" and best is not None and best != step and self.writes:
             try:
                 state = checkpoint.read(checkpoint.folder(self.folder, best)).state
-                text = f"Keeping the weights of step {best}, the lowest eval_loss."
+                judged = self.backend.objective.judged_by
+                why = f"the highest eval_{judged}" if judged else "the lowest eval_loss"
+                text = f"Keeping the weights of step {best}, {why}."
             except UserError as error:  # hours of training must not end without an adapter
                 text = f"{error} Keeping the weights of the last step instead of step {best}."
             self._tell(Note(text))
         kept_last = state.step != best and self.progress.last_eval == state.step
         loss = self.progress.last_loss if kept_last else self.progress.best_loss
+        figures = self.progress.last_figures if kept_last else self.progress.best_figures
         facts = {
             "steps": step,
             "epochs": self._epoch(step),
             "kept_step": state.step,
             "eval_loss": loss,
-            "examples": len(self.job.train),
-            "valid_examples": len(self.job.valid),
+            **{f"eval_{name}": value for name, value in figures.items()},
+            "examples": len(self.job.train) // self.plan.group,
+            "valid_examples": len(self.job.valid) // self.plan.group,
             "seconds": round(seconds, 2),
             **self._pace(),
             **self._made_by(),

@@ -5,16 +5,16 @@ a gradient, the summed log-probability of its supervised tokens; the objective m
 
     sft:  sum over rows of -weight * logprob, divided over a step by its supervised tokens
 
-An objective over pairs (chosen and rejected) is another such function: its rows stand side by side
-in one micro-batch (`MicroBatch.group`), and what a frozen reference says of them comes along as a
-constant of each row.
+An objective over pairs (chosen and rejected) is another such function
+(`livery.training.preference`): its rows stand side by side in one micro-batch (`MicroBatch.group`),
+and what a frozen reference says of them comes along as a constant of each row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ class Rows:
     """A micro-batch's rows in their own order; arrays (B,) float32 of one framework.
 
     Attributes:
-        xp: that framework's functions, `mlx.core` or `torch`: what both have may be used
-            (exp, log1p, abs, maximum, sigmoid, logaddexp, zeros_like …).
+        xp: that framework's functions, `mlx.core`, `torch` or, where nothing is differentiated,
+            `numpy`: what all have may be used (exp, expm1, log, minimum, logaddexp, zeros_like …).
         logprobs: summed log-probability of each row's supervised tokens; the gradient flows here.
         counts: supervised tokens of each row.
         weights: of each row, 1 where the data say nothing.
@@ -44,6 +44,9 @@ class Rows:
     constants: Mapping[str, Any]
 
 
+Figures = Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Objective:
     """Attributes:
@@ -51,11 +54,27 @@ class Objective:
     loss: () float32, summed over the rows or groups of rows. It may add over groups alone, since
         micro-batches are split between them.
     count: what the losses of a step are divided by, summed over its micro-batches.
+    measures: names of further figures, whose sums are divided by `count` like the loss.
+    measure: their sums over the rows (of numpy, float64), in that order.
+    reference: whether it needs every row's log-probability under a frozen reference.
+    judged_by: the measure whose highest value on the validation rows is best; "" for the lowest
+        loss.
+    warning: (measures now, measures before the first step, if known) -> what to tell the user, or
+        "".
     """
 
     name: str
     loss: Callable[[Rows], Any]
     count: Callable[[MicroBatch], int]
+    measures: tuple[str, ...] = ()
+    measure: Callable[[Rows], Sequence[float]] = lambda rows: ()
+    reference: bool = False
+    judged_by: str = ""
+    warning: Callable[[Figures, Figures], str] = lambda now, first: ""
+
+    def score(self, loss: float, figures: Figures) -> float:
+        """What is lowest where an evaluation is best."""
+        return -figures[self.judged_by] if self.judged_by else loss
 
     def of_batch(
         self, xp: Any, logprobs: Any, batch: MicroBatch, to: Callable[[np.ndarray], Any]
@@ -64,6 +83,23 @@ class Objective:
         an array of the framework `xp` of one of numpy."""
         arrays = {name: to(values) for name, values in row_arrays(batch).items()}
         return self.loss(rows_of(xp, logprobs, arrays))
+
+    def measured(self, batch: MicroBatch, logprobs: np.ndarray) -> np.ndarray:
+        """(len(measures),) float64: the sums of `measures` over a micro-batch's rows."""
+        if not self.measures:
+            return np.zeros(0)
+        return np.asarray(self.measure(_in_numpy(batch, logprobs)), np.float64)
+
+    def scored(self, batch: MicroBatch, logprobs: np.ndarray) -> np.ndarray:
+        """(2 + len(measures),) float64: a micro-batch's loss, its count and its measures, as an
+        evaluation adds them up."""
+        loss = float(self.loss(_in_numpy(batch, logprobs)))
+        return np.asarray([loss, self.count(batch), *self.measured(batch, logprobs)])
+
+
+def _in_numpy(batch: MicroBatch, logprobs: np.ndarray) -> Rows:
+    arrays = {name: values.astype(np.float64) for name, values in row_arrays(batch).items()}
+    return rows_of(np, np.asarray(logprobs, np.float64), arrays)
 
 
 def row_arrays(batch: MicroBatch) -> dict[str, np.ndarray]:

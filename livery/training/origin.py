@@ -69,7 +69,7 @@ def of_adapter(settings: TrainSettings, base: str = "") -> Origin:
     Args:
         base: an earlier digest, whose form this one's takes (see `base_digest`).
     """
-    splits = find(settings.data)
+    splits = find(settings.data, settings.valid_data)
     valid = digest(splits.valid) if splits.valid else None
     named = decided(settings, "step", "result") | {"total_steps": settings.max_steps or 0}
     return Origin(named, _of_files(digest(splits.train), valid), base_digest(settings.model, base))

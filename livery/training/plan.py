@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from livery.config.settings import TrainSettings
 from livery.training.prefixes import Group, shared_groups
 
 
@@ -23,11 +24,14 @@ class Example:
         tokens: (T,) int32, the whole rendered conversation.
         supervised: (T,) bool, True where the token is one the model must learn to produce.
         where: "file:line", for messages.
+        reference: what a frozen reference makes of it, the summed log-probability of its supervised
+            tokens, nats; None where the run has no reference.
     """
 
     tokens: np.ndarray
     supervised: np.ndarray
     where: str = ""
+    reference: float | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -98,6 +102,8 @@ class Plan:
         grad_accum: a step holds at most batch_size * grad_accum rows.
         seed: of the order.
         share_prefix: group examples by the prompt they share.
+        group: so many neighbouring examples belong together, have one prompt and are never parted
+            (2 for pairs); the two sizes above count these groups.
     """
 
     examples: Sequence[Example]
@@ -105,11 +111,22 @@ class Plan:
     grad_accum: int = 1
     seed: int = 0
     share_prefix: bool = True
+    group: int = 1
     groups: list[Group] = field(init=False)
     _epochs: dict[int, list[Step]] = field(init=False, default_factory=dict[int, list[Step]])
 
     def __post_init__(self) -> None:
-        self.groups = group_examples(self.examples, self.batch_size, share=self.share_prefix)
+        self.groups = group_examples(
+            self.examples, self.batch_size * self.group, share=self.share_prefix
+        )
+
+    @staticmethod
+    def of(examples: Sequence[Example], settings: TrainSettings) -> Plan:
+        """The plan of a run with these settings."""
+        return Plan(
+            examples, settings.batch_size, settings.grad_accum, settings.seed,
+            settings.share_prefix, settings.group,
+        )  # fmt: skip
 
     def epoch(self, epoch: int) -> list[Step]:
         """Every step of an epoch (counted from 0); each example is in it once."""
@@ -130,7 +147,8 @@ class Plan:
     def step(self, step: int) -> list[MicroBatch]:
         """The micro-batches of optimizer step `step`, counted from 0."""
         epoch, within = self.locate(step)
-        return [make_batch(chunk, self.examples) for chunk in self.epoch(epoch)[within]]
+        chunks = self.epoch(epoch)[within]
+        return [make_batch(chunk, self.examples, self.group) for chunk in chunks]
 
     def progress(self, step: int) -> float:
         """Epochs done once `step` steps are done."""
@@ -151,24 +169,31 @@ class Plan:
         rng = np.random.default_rng([self.seed, epoch])
         chunks: list[Chunk] = []
         for group in self.groups:
-            rows = [group.rows[i] for i in rng.permutation(len(group.rows))]
+            units = _units(group.rows, self.group)
+            units = [units[i] for i in rng.permutation(len(units))]
             # Rows of like length stand together within a window, which leaves the order random
             # and most of the padding away.
             window = 16 * self.batch_size
-            for start in range(0, len(rows), window):
-                part = sorted(rows[start : start + window], key=self._length)
+            for start in range(0, len(units), window):
+                part = sorted(units[start : start + window], key=self._length)
                 chunks += _chunks(group.prefix, part, self.batch_size)
         order = rng.permutation(len(chunks))
-        return _pack([chunks[i] for i in order], self.batch_size * self.grad_accum)
+        return _pack([chunks[i] for i in order], self.batch_size * self.grad_accum * self.group)
 
-    def _length(self, row: int) -> int:
-        return len(self.examples[row].tokens)
+    def _length(self, unit: Sequence[int]) -> int:
+        return max(len(self.examples[row].tokens) for row in unit)
 
 
 def group_examples(
     examples: Sequence[Example], batch_size: int, *, share: bool = True
 ) -> list[Group]:
-    """Prefix groups of the examples; one group without a prefix where nothing is shared."""
+    """Prefix groups of the examples; one group without a prefix where nothing is shared.
+
+    Neighbours with the very same prompt stay neighbours.
+
+    Args:
+        batch_size: examples that a micro-batch holds at most.
+    """
     if not share or batch_size == 1:
         return [Group(0, tuple(range(len(examples))))] if examples else []
     prompts = [e.tokens[: max(0, e.prompt_length - 1)] for e in examples]
@@ -176,16 +201,19 @@ def group_examples(
 
 
 def evaluation_batches(
-    examples: Sequence[Example], batch_size: int, *, share: bool = True
+    examples: Sequence[Example], batch_size: int, *, share: bool = True, group: int = 1
 ) -> Iterator[MicroBatch]:
-    """Every example once, by length, in a fixed order."""
-    for group in group_examples(examples, batch_size, share=share):
-        rows = sorted(group.rows, key=lambda r: (len(examples[r].tokens), r))
-        for chunk in _chunks(group.prefix, rows, batch_size):
-            yield make_batch(chunk, examples)
+    """Every example once, by length, in a fixed order; sizes and `group` as in a `Plan`."""
+    for found in group_examples(examples, batch_size * group, share=share):
+        units = sorted(
+            _units(found.rows, group),
+            key=lambda unit: (max(len(examples[row].tokens) for row in unit), unit[0]),
+        )
+        for chunk in _chunks(found.prefix, units, batch_size):
+            yield make_batch(chunk, examples, group)
 
 
-def make_batch(chunk: Chunk, examples: Sequence[Example]) -> MicroBatch:
+def make_batch(chunk: Chunk, examples: Sequence[Example], group: int = 1) -> MicroBatch:
     """The arrays of a chunk (layout: ARCHITECTURE.md, "A micro-batch")."""
     first = examples[chunk.rows[0]].tokens
     start = chunk.prefix
@@ -198,12 +226,15 @@ def make_batch(chunk: Chunk, examples: Sequence[Example]) -> MicroBatch:
         tokens[i, :n] = example.tokens[start:-1]
         answer = example.supervised[start + 1 :]
         targets[i, :n][answer] = example.tokens[start + 1 :][answer]
+    known = [examples[row].reference for row in chunk.rows]
     return MicroBatch(
         prefix=first[:start].astype(np.int32),
         tokens=tokens,
         targets=targets,
         lengths=np.asarray(lengths, np.int32),
         rows=chunk.rows,
+        group=group,
+        constants={} if None in known else {"reference": np.asarray(known, np.float32)},
     )
 
 
@@ -264,7 +295,7 @@ class Work:
     """What an epoch computes, in positions of the body and rows of the head.
 
     Attributes:
-        examples, supervised: rows and tokens that carry loss.
+        examples, supervised: rows (pairs, of a run on pairs) and tokens that carry loss.
         plain: positions if every example ran by itself, without padding.
         computed: positions that this plan runs, padding included.
         padding: those of `computed` that are padding.
@@ -302,13 +333,20 @@ def work(plan: Plan, epoch: int = 0) -> Work:
     # The first token is predicted by nothing; a shared prefix holds none that is supervised.
     supervised = sum(int(np.count_nonzero(e.supervised[1:])) for e in plan.examples)
     return Work(
-        len(plan.examples), supervised, sum(lengths), computed, padding, prefix, micro_batches,
-        len(steps), len(shapes),
+        len(plan.examples) // plan.group, supervised, sum(lengths), computed, padding, prefix,
+        micro_batches, len(steps), len(shapes),
     )  # fmt: skip
 
 
-def _chunks(prefix: int, rows: Sequence[int], size: int) -> list[Chunk]:
-    return [Chunk(prefix, tuple(rows[i : i + size])) for i in range(0, len(rows), size)]
+def _units(rows: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Rows that belong together, `size` neighbours each."""
+    return [tuple(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+
+def _chunks(prefix: int, units: Sequence[tuple[int, ...]], size: int) -> list[Chunk]:
+    """Chunks of at most `size` units."""
+    parts = (units[i : i + size] for i in range(0, len(units), size))
+    return [Chunk(prefix, tuple(row for unit in part for row in unit)) for part in parts]
 
 
 def _pack(chunks: Sequence[Chunk], rows: int) -> list[Step]:

@@ -9,11 +9,12 @@ to learn and needs other values, which are in mlx_config.yaml.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from livery.config.layers import Config, Value
+from livery.config.settings import TrainSettings
 from livery.errors import counted
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def recipe(parameters: float | None, rows: int) -> Recipe:
     )
 
 
+def of_pairs(found: Recipe) -> Recipe:
+    """The recipe for as many pairs: a tenth of the rate and three passes at most, since what is
+    moved is an adapter that can do its work already, and small steps of eight pairs."""
+    return Recipe(
+        min(found.epochs, _FEW_PASSES),
+        min(found.batch_size, 8),
+        found.rank,
+        float(f"{found.learning_rate / 10:.2g}"),
+    )
+
+
 def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, str]:
     """The configuration with unset values filled in, and a note for the user; "" if everything was
     set. Rank and alpha go together: if one of them is given, both stay."""
@@ -66,6 +78,9 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
 
     found = recipe(parameters, rows)
     chosen: dict[str, Any] = {}
+    if config.settings.paired:
+        found = of_pairs(found)
+        chosen |= _of_length(config.settings, found, rows, unsaid)
     if unsaid("epochs", "max_steps"):
         chosen["epochs"] = found.epochs
     if unsaid("batch_size", "grad_accum"):
@@ -84,11 +99,29 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
     values = {**config.values, **{name: Value(value, SOURCE) for name, value in chosen.items()}}
     size = f"{parameters / 1e6:,.0f} M parameters" if parameters else "a size that is not known yet"
     told = ", ".join(f"{name.removeprefix('lora.')} {value:g}" for name, value in chosen.items())
+    rows_of = "pair" if config.settings.paired else "row"
     note = (
-        f"Not set; chosen for a base of {size} and {counted(rows, 'row')}: {told}. Flags, "
+        f"Not set; chosen for a base of {size} and {counted(rows, rows_of)}: {told}. Flags, "
         "variables and a configuration file take precedence."
     )
     return dataclasses.replace(config, settings=settings, values=values), note
+
+
+def _of_length(
+    settings: TrainSettings, found: Recipe, rows: int, unsaid: Callable[..., bool]
+) -> dict[str, Any]:
+    """Warm-up, evaluations and patience for a run of so many pairs: it is short, and goes wrong by
+    going on too long."""
+    size = settings.batch_size * settings.grad_accum
+    size = found.batch_size if unsaid("batch_size", "grad_accum") else size
+    epochs = found.epochs if unsaid("epochs", "max_steps") else settings.epochs
+    steps = settings.max_steps or max(1, round(epochs * -(-rows // size)))
+    ours = {
+        "warmup_steps": min(20, steps // 10),
+        "steps_per_eval": max(1, min(100, steps // 10)),
+        "early_stop_patience": 3,
+    }
+    return {name: value for name, value in ours.items() if unsaid(name)}
 
 
 def count_parameters(tensors: Mapping[str, Stored], config: Mapping[str, Any]) -> float | None:

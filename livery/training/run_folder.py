@@ -7,7 +7,7 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ from livery.paths import (
     MADE_FROM,
     METADATA,
     METRICS,
+    REFERENCE,
     RUN_CONFIG,
     SAMPLES,
     TENSORBOARD,
     TRACKERS_LOG,
 )
 from livery.training import checkpoint
-from livery.training.events import Callback, Evaluated, Event, Metrics, Sampled
+from livery.training.events import Callback, Evaluated, Event, Metrics, Sampled, as_line
 
 # Everything that a run, its export and the evaluations of it write.
-_LOGS = (METRICS, SAMPLES, METADATA, TRACKERS_LOG, MADE_FROM)
+_LOGS = (METRICS, SAMPLES, METADATA, TRACKERS_LOG, MADE_FROM, REFERENCE)
 _ADAPTER = (
     "adapter_config.json", "adapter_model.safetensors", "mlx/adapter_config.json",
     "mlx/adapters.safetensors", "gguf/adapter.gguf", "README.md",
@@ -132,13 +133,17 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def clear(folder: Path) -> None:
-    """Remove the run that the folder holds, and nothing else; its record goes last."""
+def clear(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove the run that the folder holds, and nothing else; its record goes last.
+
+    Args:
+        keep: files that the new run has written there already.
+    """
     if not (folder / RUN_CONFIG).exists():
         return
     for step in checkpoint.steps(folder):
         checkpoint.remove(checkpoint.folder(folder, step))
-    for name in (*_ADAPTER, *_REPORTS, *_LOGS):
+    for name in sorted({*_ADAPTER, *_REPORTS, *_LOGS} - {*keep}):
         with contextlib.suppress(OSError):
             (folder / name).unlink()
     for file in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
@@ -162,7 +167,7 @@ def log_events(folder: Path) -> Callback:
 
     def log(event: Event) -> None:
         if isinstance(event, Metrics | Evaluated):
-            append(folder / METRICS, dataclasses.asdict(event))
+            append(folder / METRICS, as_line(event))
         elif isinstance(event, Sampled):
             append(folder / SAMPLES, dataclasses.asdict(event))
 

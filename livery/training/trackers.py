@@ -282,11 +282,12 @@ class Reports:
             case Metrics():
                 names = ("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second",
                          "supervised_tokens_per_second", "peak_memory_mb")  # fmt: skip
-                self._log("train", {f"train/{n}": getattr(event, n) for n in names}, event.step)
+                values = {n: getattr(event, n) for n in names} | dict(event.figures)
+                self._log("train", {f"train/{n}": v for n, v in values.items()}, event.step)
             case Evaluated():
                 names = ("loss", "runtime", "samples_per_second", "steps_per_second")
-                values = {f"eval/{n}": getattr(event, f"eval_{n}") for n in names}
-                self._log("eval", values, event.step)
+                values = {n: getattr(event, f"eval_{n}") for n in names} | dict(event.figures)
+                self._log("eval", {f"eval/{n}": v for n, v in values.items()}, event.step)
             case Finished():
                 self._status = "finished"
             case Interrupted():

@@ -13,6 +13,7 @@ from livery.config.settings import TrainSettings
 from livery.training.backend import Backend
 from livery.training.checkpoint import RunProgress
 from livery.training.events import Evaluated, Sampled
+from livery.training.numerics import SFT, Objective
 from livery.training.plan import Example, evaluation_batches
 
 
@@ -21,22 +22,32 @@ def evaluate(
 ) -> Evaluated:
     """The loss on every validation row; each process takes its share of the micro-batches."""
     began = time.monotonic()
-    sums = np.zeros(2)
+    objective = backend.objective
+    sums = np.zeros(2 + len(objective.measures))
     count = 0
-    batches = evaluation_batches(rows, settings.batch_size, share=settings.share_prefix)
+    batches = evaluation_batches(
+        rows, settings.batch_size, share=settings.share_prefix, group=settings.group
+    )
     for count, batch in enumerate(batches, start=1):
         if (count - 1) % backend.world == backend.rank:
-            sums += backend.evaluate(batch)
-    loss_sum, tokens = backend.sum_over_processes(sums)
+            sums += objective.scored(batch, backend.logprobs(batch))
+    loss_sum, divisor, *measures = backend.sum_over_processes(sums).tolist()
     seconds = time.monotonic() - began
     return Evaluated(
         step=step,
         epoch=epoch,
-        eval_loss=float(loss_sum / tokens),
+        eval_loss=loss_sum / divisor,
         eval_runtime=round(seconds, 3),
-        eval_samples_per_second=round(len(rows) / seconds, 3),
+        eval_samples_per_second=round(len(rows) // settings.group / seconds, 3),
         eval_steps_per_second=round(count / seconds, 3),
+        figures=means(objective, measures, divisor),
     )
+
+
+def means(objective: Objective, sums: Sequence[float], count: float) -> dict[str, float]:
+    """The objective's figures by name, of their sums."""
+    named = zip(objective.measures, sums, strict=True)
+    return {name: value / max(1, count) for name, value in named}
 
 
 def answers(
@@ -48,7 +59,7 @@ def answers(
     step: int,
 ) -> Iterator[Sampled]:
     """The adapter's answers to the first `settings.samples` validation prompts."""
-    chosen = rows[: settings.samples]
+    chosen = rows[:: settings.group][: settings.samples]
     prompts = [row.tokens[: row.prompt_length].tolist() for row in chosen]
     found = backend.generate(prompts, settings.sample_tokens)
     for row, prompt, answer in zip(chosen, prompts, found, strict=True):
@@ -57,19 +68,26 @@ def answers(
 
 
 def judge(
-    progress: RunProgress, step: int, loss: float, min_delta: float
+    progress: RunProgress, evaluated: Evaluated, min_delta: float, objective: Objective = SFT
 ) -> tuple[RunProgress, bool]:
     """(progress with this evaluation in it, whether its weights are the best so far).
 
-    Early stopping counts evaluations since the loss fell by more than `min_delta`; the best weights
-    are those of the lowest loss, however small the difference. Weights of step 0 are never kept.
+    Early stopping counts evaluations since the objective's score (the loss, or a margin's negative)
+    fell by more than `min_delta`; the best weights are those of the lowest score, however small the
+    difference. Weights of step 0 are never kept.
     """
-    now = dataclasses.replace(progress, last_eval=step, last_loss=loss)
-    if now.reference_loss is None or loss < now.reference_loss - min_delta:
-        now = dataclasses.replace(now, reference_loss=loss, stale=0)
+    step, loss, figures = evaluated.step, evaluated.eval_loss, dict(evaluated.figures)
+    score = objective.score(loss, figures)
+    now = dataclasses.replace(progress, last_eval=step, last_loss=loss, last_figures=figures)
+    if step == 0:
+        now = dataclasses.replace(now, first_figures=figures)
+    if now.reference_loss is None or score < now.reference_loss - min_delta:
+        now = dataclasses.replace(now, reference_loss=score, stale=0)
     else:
         now = dataclasses.replace(now, stale=now.stale + 1)
-    best = step > 0 and (now.best_loss is None or loss < now.best_loss)
+    best = step > 0 and (
+        now.best_loss is None or score < objective.score(now.best_loss, now.best_figures)
+    )
     if best:
-        now = dataclasses.replace(now, best_loss=loss, best_step=step)
+        now = dataclasses.replace(now, best_loss=loss, best_step=step, best_figures=figures)
     return now, best

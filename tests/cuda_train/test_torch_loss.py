@@ -61,7 +61,7 @@ def reference(backend: TorchBackend, batch: MicroBatch) -> tuple[float, torch.Te
 
 def fast(backend: TorchBackend, batch: MicroBatch, route: Any) -> tuple[float, torch.Tensor]:
     backend.loss.flat.message.zero_()
-    loss, _ = backend.loss.gradient([batch], route)
+    loss = backend.loss.gradient([batch], route).loss_sum
     return loss, backend.loss.flat.grads.clone()
 
 
@@ -142,7 +142,7 @@ def test_dropout_is_drawn_by_seed_and_step(models: Path, dora: bool) -> None:
     assert loss(1) == loss(1)
     assert len({loss(1), loss(2), loss(None)}) == 3
     assert loss(1, make(tiny_model("llama", models), lora=lora, seed=1)) != loss(1)
-    assert loss(None) == pytest.approx(backend.evaluate(batch)[0])
+    assert loss(None) == pytest.approx(-backend.logprobs(batch).sum())
     assert backend.self_check(batch).ok
 
 
@@ -247,7 +247,7 @@ def test_on_a_cpu_trees_and_logits_come_in_few_shapes(models: Path) -> None:
     batches = [draw(rows=rows, prefix=40 + rows) for rows in range(2, 12)]
     with torch.no_grad():
         for batch in batches:
-            backend.evaluate(batch)
+            backend.logprobs(batch)
     lengths = {len(batch.prefix) + int(batch.lengths.sum()) for batch in batches}
     assert len(lengths) == 10
     assert places == {bucket(length) for length in lengths}
@@ -265,7 +265,7 @@ def test_only_supervised_positions_meet_the_head(models: Path) -> None:
 def test_evaluation_is_the_training_loss(models: Path) -> None:
     backend = make(tiny_model("qwen3", models), lora=LoraSettings(rank=4, dropout=0.5))
     batch = draw()
-    loss, tokens = backend.evaluate(batch)
+    loss, tokens = backend.objective.scored(batch, backend.logprobs(batch))
     backend.loss.flat.message.zero_()
     assert (loss, tokens) == (pytest.approx(backend.loss.plain_gradient(batch)), batch.supervised)
 
