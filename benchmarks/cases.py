@@ -60,7 +60,7 @@ def long_prompt(folder: Path) -> Case:
     rng = np.random.default_rng(1)
     shared = rng.integers(10, 200_000, 400)
     rows = [np.concatenate([shared, rng.integers(10, 200_000, 40)]) for _ in range(24)]
-    return _gemma(folder), [_example(row, 20) for row in rows], 8
+    return gemma(folder), [_example(row, 20) for row in rows], 8
 
 
 def nothing_shared(folder: Path) -> Case:
@@ -75,23 +75,23 @@ def smollm2_long_prompt(folder: Path) -> Case:
     rng = np.random.default_rng(1)
     shared = rng.integers(20, 49_000, 400)
     rows = [np.concatenate([shared, rng.integers(20, 49_000, 40)]) for _ in range(48)]
-    return _smollm2(), [_example(row, 20) for row in rows], 8
+    return smollm2(), [_example(row, 20) for row in rows], 8
 
 
 def smollm2_short_prompts(folder: Path) -> Case:
     """SmolLM2-135M on the skill's rows, which share the template's system text alone."""
     date_keys(folder)
     found = load_dataset(
-        folder / "date-keys" / "train.jsonl", load_chat(_smollm2()), max_length=2048, first=320
+        folder / "date-keys" / "train.jsonl", load_chat(smollm2()), max_length=2048, first=320
     )
-    return _smollm2(), list(found.examples), 16
+    return smollm2(), list(found.examples), 16
 
 
 def smollm2_nothing_shared(folder: Path) -> Case:
     """SmolLM2-135M: rows of 64 to 256 tokens with nothing in common, half of each supervised."""
     rng = np.random.default_rng(2)
     rows = [rng.integers(20, 49_000, int(n)) for n in rng.integers(64, 257, 64)]
-    return _smollm2(), [_example(row, len(row) // 2) for row in rows], 8
+    return smollm2(), [_example(row, len(row) // 2) for row in rows], 8
 
 
 # Without a name the first three run: they need nothing that is not in the checkout.
@@ -137,7 +137,7 @@ def _example(tokens: np.ndarray, answer: int) -> Example:
     return Example(tokens.astype(np.int32), mask)
 
 
-def _smollm2() -> str:
+def smollm2() -> str:
     """The real base's folder."""
     folder = find_base("smollm2-135m")
     if folder is None:
@@ -145,7 +145,7 @@ def _smollm2() -> str:
     return str(folder)
 
 
-def _gemma(folder: Path) -> str:
+def gemma(folder: Path) -> str:
     """A random model of Gemma-3-270M's shape on disk, float32."""
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig

@@ -80,12 +80,12 @@ def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str)
                 r=LORA.rank, lora_alpha=int(LORA.alpha), target_modules=list(LORA.targets)
             ),
         )
-        _forget_peak()
+        forget_peak()
         began, busy = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             trainer.train()
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
-        return Sample(seconds, _peak(), processor=busy)
+        return Sample(seconds, peak(), processor=busy)
 
 
 def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:
@@ -101,14 +101,14 @@ def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -
         dtype=dtype,  # pyright: ignore[reportArgumentType]
     )
     backend = TorchBackend(settings)
-    _forget_peak()
+    forget_peak()
     began, busy = time.perf_counter(), time.process_time()
     plan = Plan(examples, batch_size)
     for step in range(len(plan.epoch(0))):
         backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
     found = facts(model, plan, backend.parameters, seconds, matmul_peak(dtype))
-    return Sample(seconds, _peak(), found, busy)
+    return Sample(seconds, peak(), found, busy)
 
 
 def matmul_peak(dtype: str, seconds: float = 0.5) -> float:
@@ -126,7 +126,7 @@ def matmul_peak(dtype: str, seconds: float = 0.5) -> float:
     return count * 2 * size**3 / (time.perf_counter() - began)
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Count peak memory from here on."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -134,7 +134,7 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
 
 
-def _peak() -> int:
+def peak() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     for line in Path("/proc/self/status").read_text().splitlines():

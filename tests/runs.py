@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.dataset.load import Dataset, load_dataset
+from livery.dataset.reader import Reader
 from livery.dataset.template import load_chat
 from livery.training.backend import Backend, PortableState
 from livery.training.events import CheckpointSaved, Event, Note, Stepped
@@ -31,8 +33,8 @@ from tests.tiny_models import tiny_model
 SYSTEM = "Answer with the number that stands in the question, and nothing else at all, please."
 
 
-def write_data(folder: Path, rows: int = 40) -> None:
-    """train.jsonl and valid.jsonl: rows that share a system prompt."""
+def write_data(folder: Path, rows: int = 40, *, pairs: bool = False) -> None:
+    """train.jsonl and valid.jsonl: rows, or pairs of answers, that share a system prompt."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, first, count in (("train", 0, rows), ("valid", 1000, 10)):
         with (folder / f"{name}.jsonl").open("w") as file:
@@ -42,14 +44,18 @@ def write_data(folder: Path, rows: int = 40) -> None:
                     {"role": "user", "content": f"what about {i * 7} or so"},
                     {"role": "assistant", "content": f"it is {i * 7}" + " indeed" * (i % 4)},
                 ]
-                file.write(json.dumps({"messages": turns}) + "\n")
+                row: dict[str, Any] = {"messages": turns}
+                if pairs:
+                    worse = "I could not say" + " at all" * (i % 3)
+                    row = {"prompt": turns[:2], "chosen": turns[2]["content"], "rejected": worse}
+                file.write(json.dumps(row) + "\n")
 
 
 def tiny_settings(folder: Path, **changes: Any) -> TrainSettings:
     """Settings of a run of a second or two below `folder`, its data and model made."""
     data = folder / "data"
     if not data.exists():
-        write_data(data)
+        write_data(data, pairs=changes.get("loss_type", "sft") != "sft")
     base = TrainSettings(
         model=str(tiny_model("llama", folder / "models")),
         data=str(data),
@@ -82,11 +88,25 @@ def open_backend(name: str, settings: TrainSettings) -> Backend:
     return TorchBackend(settings)
 
 
-def run(settings: TrainSettings, backend: str = "mlx", **job: Any) -> tuple[RunResult, list[Event]]:
-    """Train; returns the result and every event. The weights land in `final.safetensors`."""
+def run(
+    settings: TrainSettings,
+    backend: str = "mlx",
+    *,
+    prepare: Callable[[Backend], None] = lambda made: None,
+    **job: Any,
+) -> tuple[RunResult, list[Event]]:
+    """Train; returns the result and every event. The weights land in `final.safetensors`.
+
+    Args:
+        prepare: changes the backend before the run begins, as an adapter to start from does.
+        job: fields of Job.
+    """
     chat = load_chat(settings.model, settings.template)
     files = [Path(settings.data) / f"{name}.jsonl" for name in ("train", "valid")]
-    found = [load_dataset(f, chat, max_length=200) if f.exists() else Dataset(()) for f in files]
+    found = [
+        load_dataset(f, chat, max_length=200, reader=Reader(pairs=settings.paired))
+        if f.exists() else Dataset(()) for f in files
+    ]  # fmt: skip
     events: list[Event] = []
 
     def export(state: PortableState, facts: dict[str, Any]) -> None:
@@ -102,7 +122,9 @@ def run(settings: TrainSettings, backend: str = "mlx", **job: Any) -> tuple[RunR
         "callbacks": (events.append,),
         **job,
     }
-    return train(settings, open_backend(backend, settings), Job(**given)), events
+    made = open_backend(backend, settings)
+    prepare(made)
+    return train(settings, made, Job(**given)), events
 
 
 def notes(events: list[Event]) -> list[str]:

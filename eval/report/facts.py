@@ -13,6 +13,7 @@ from livery.progress import show_bytes, show_seconds
 Fact = tuple[str, str]
 
 LONGEST_PROMPT = 120
+MARGIN = "rewards/margins"  # of a run on pairs, in its metrics
 
 
 def summary(data: RunData) -> str:
@@ -45,7 +46,11 @@ def training(data: RunData) -> list[Fact]:
     if "kept_step" in facts:
         rows.append(("weights kept", f"of step {facts['kept_step']}"))
     if facts.get("eval_loss") is not None:
-        rows.append(("lowest validation loss", f"{facts['eval_loss']:.4f}"))
+        lowest = "" if f"eval_{MARGIN}" in facts else "lowest "
+        rows.append((f"{lowest}validation loss", f"{facts['eval_loss']:.4f}"))
+    if (margin := facts.get(f"eval_{MARGIN}")) is not None:
+        right = facts.get("eval_rewards/accuracies", 0.0)
+        rows.append(("held-out pairs", f"margin {margin:.4f}, {right:.1%} the right way round"))
     if data.losses:
         rows.append(("last training loss", f"{data.losses[-1]['loss']:.4f}"))
     if "seconds" in facts:
@@ -154,3 +159,18 @@ def _machine(machine: dict[str, Any]) -> str:
         f"{show_bytes(machine.get('memory', 0))}, {machine.get('system')}, "
         f"Python {machine.get('python')}"
     )
+
+
+def held_out_pairs(data: RunData) -> list[dict[str, str]]:
+    """Of a run on pairs, what every evaluation found, by column; [] of any other run."""
+    columns = {
+        "step": ("step", "{}"), "margin": (f"eval_{MARGIN}", "{:.4f}"),
+        "right way round": ("eval_rewards/accuracies", "{:.1%}"),
+        "log-probability of the chosen": ("eval_logps/chosen", "{:.2f}"),
+        "of the rejected": ("eval_logps/rejected", "{:.2f}"),
+    }  # fmt: skip
+    return [
+        {name: form.format(row[key]) for name, (key, form) in columns.items()}
+        for row in data.eval_losses
+        if all(key in row for key, _ in columns.values())
+    ]

@@ -231,7 +231,31 @@ def _training(data: RunData) -> str:
     body = table(["", ""], [[escape(k), escape(v)] for k, v in facts.training(data)], (), "facts")
     return (
         f'<h2 id="training">Training</h2><div class="card">{plot}</div>'
-        f'<div class="card">{body}</div>'
+        f'{_pairs(data)}<div class="card">{body}</div>'
+    )
+
+
+def _pairs(data: RunData) -> str:
+    """Of a run on pairs: margins and both sides' log-probabilities at every evaluation."""
+    rows = facts.held_out_pairs(data)
+    if not rows:
+        return ""
+    margins = [
+        (lead, colour, [(float(row["step"]), float(row[f"{key}{facts.MARGIN}"]))
+                        for row in source if f"{key}{facts.MARGIN}" in row])
+        for lead, colour, key, source in (
+            ("training", plots.BASE, "", data.losses),
+            ("validation", plots.TUNED, "eval_", data.eval_losses),
+        )
+    ]  # fmt: skip
+    plot = plots.curves(
+        "margin", margins, xlabel="optimizer step", ylabel="reward margin",
+        title="Reward margin over optimizer steps", mark=data.metadata.get("kept_step"),
+    )  # fmt: skip
+    cells = [[escape(value) for value in row.values()] for row in rows]
+    return (
+        f'<div class="card">{plot}</div>'
+        f'<div class="card">{table(list(rows[0]), cells, ["number"] * len(rows[0]))}</div>'
     )
 
 

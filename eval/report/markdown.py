@@ -180,6 +180,8 @@ def _training(data: RunData) -> list[str]:
     if data.eval_losses:
         points = [[str(r["step"]), f"{r['eval_loss']:.4f}"] for r in data.eval_losses]
         blocks.append(table(["step", "validation loss"], points))
+    if pairs := facts.held_out_pairs(data):
+        blocks.append(table(list(pairs[0]), [list(row.values()) for row in pairs]))
     return blocks
 
 

@@ -24,7 +24,13 @@ Bars = tuple[str, str, dict[str, dict[str, Any]]]  # (label, colour, category ->
 
 
 def curves(
-    name: str, series: Sequence[Series], *, xlabel: str, ylabel: str, mark: int | None = None
+    name: str,
+    series: Sequence[Series],
+    *,
+    xlabel: str,
+    ylabel: str,
+    mark: int | None = None,
+    title: str = "Loss over optimizer steps",
 ) -> str:
     """Lines over steps; `mark` draws where the kept weights are from. `name` is unique on its
     page."""
@@ -38,15 +44,16 @@ def curves(
             )
     if mark is not None:
         axes.axvline(mark, color=MUTED, lw=1, ls=(0, (3, 3)), label=f"kept: step {mark}")
-    values = [y for _, _, points in series for _, y in points if y > 0]
-    if values and max(values) / min(values) > 30:
+    values = [y for _, _, points in series for _, y in points]
+    above = [y for y in values if y > 0]
+    if above and min(values) >= 0 and max(above) / min(above) > 30:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=min([0.0, *values]))
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     _legend(axes)
-    return _svg(figure, name, "Loss over optimizer steps")
+    return _svg(figure, name, title)
 
 
 def categories(name: str, bars: Sequence[Bars], names: Sequence[str], target: float | None) -> str:

@@ -114,7 +114,8 @@ def _checked(row: Row, path: Path) -> Row:
     """A row whose step and losses are such as a run has, and a plot can show."""
     step = row.get("step")
     good = type(step) is int and 0 <= step < 1 << 50
-    for key in ("loss", "eval_loss", "learning_rate"):
+    figures = [key for key in row if "rewards/" in key or "logps/" in key]
+    for key in ("loss", "eval_loss", "learning_rate", *figures):
         value = row.get(key, 0.0)
         good = good and isinstance(value, int | float) and not 1e30 < abs(value) < float("inf")
     if not good:

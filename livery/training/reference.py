@@ -55,7 +55,7 @@ def with_reference(
         return splits
     store = _Store(Path(settings.output_dir) / REFERENCE, backend)
     store.open(_header(settings, backend), going_on=resume and _has_steps(settings))
-    keys = [[_digest(example) for example in split] for split in splits]
+    keys = [[row_digest(example) for example in split] for split in splits]
     work = [
         (batch, [keys[at][row] for row in batch.rows])
         for at, split in enumerate(splits)
@@ -97,7 +97,8 @@ def adapter_digest(backend: Backend, scale: float) -> str:
     return total.hexdigest()
 
 
-def _digest(example: Example) -> str:
+def row_digest(example: Example) -> str:
+    """By which a row is found in reference.jsonl: of its tokens and mask."""
     total = hashlib.sha256(np.ascontiguousarray(example.tokens, "<i4").tobytes())
     total.update(np.packbits(example.supervised).tobytes())
     return total.hexdigest()[:24]

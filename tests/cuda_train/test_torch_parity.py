@@ -132,6 +132,9 @@ def test_without_its_moments_a_run_would_go_elsewhere(
         ("mixtral", {}, {}),
         ("llama", {}, {"lora": {"dora": True}}),
         ("llama", {}, {"lora": {"rslora": True, "num_layers": 1}, "grad_accum": 3}),
+        ("llama", {}, {"loss_type": "sigmoid", "sft_weight": 0.3, "label_smoothing": 0.1}),
+        ("gemma3", {"sliding_window": 8}, {"loss_type": "ipo", "grad_accum": 3}),
+        ("llama", {}, {"loss_type": "orpo", "beta": 0.5}),
         ("llama", {}, {"weight_decay": 0.1, "max_grad_norm": 0.1, "schedule": "linear"}),
     ],
 )

@@ -38,24 +38,27 @@ def final(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch_size", "grad_accum"),
+    ("rows", "batch_size", "grad_accum", "loss_type"),
     [
-        (40, 4, 2),  # two micro-batches a step, one for each
-        (13, 4, 1),  # every step's rows are dealt out; the last step has one row: a rank is empty
-        (22, 3, 3),  # three micro-batches for two, the last step shorter
+        (40, 4, 2, "sft"),  # two micro-batches a step, one for each
+        # every step's rows are dealt out; the last step has one row: a rank is empty
+        (13, 4, 1, "sft"),
+        (13, 4, 1, "sigmoid"),
+        (22, 3, 3, "sft"),  # three micro-batches for two, the last step shorter
     ],
 )
 def test_two_processes_equal_one(
-    tmp_path: Path, rows: int, batch_size: int, grad_accum: int
+    tmp_path: Path, rows: int, batch_size: int, grad_accum: int, loss_type: str
 ) -> None:
     changes = {
         "batch_size": batch_size, "grad_accum": grad_accum, "max_steps": 9, "steps_per_report": 1,
+        "loss_type": loss_type,
     }  # fmt: skip
     for name in ("one", "two"):
-        write_data(tmp_path / name / "data", rows)
+        write_data(tmp_path / name / "data", rows, pairs=loss_type != "sft")
         tiny_settings(tmp_path / name)  # the model, before two processes ask for it
     _, events = run(tiny_settings(tmp_path / "one", **changes), "torch")
-    pairs = [f"{key}={value}" for key, value in changes.items()]
+    pairs = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     both = spawn(
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "tests.runs", str(tmp_path / "two"), "torch", *pairs]
@@ -70,6 +73,10 @@ def test_two_processes_equal_one(
     losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert [row["step"] for row in logged] == list(range(1, 10))
     np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=1e-6)
+    figures = [event.figures for event in events if isinstance(event, Metrics)]
+    for name in figures[0]:
+        wanted = [one[name] for one in figures]
+        np.testing.assert_allclose([row[name] for row in logged], wanted, rtol=1e-4, atol=1e-5)
     facts = json.loads((tmp_path / "two/run/run_config.json").read_text())
     assert facts["processes"] == 2
 

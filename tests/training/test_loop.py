@@ -194,11 +194,14 @@ def test_it_stops_early_when_evaluation_does_not_improve(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("dropout", "loss_type"), [(0.0, "sft"), (0.2, "sft"), (0.2, "sigmoid"), (0.0, "orpo")]
+)
 def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
-    tmp_path: Path, dropout: float
+    tmp_path: Path, dropout: float, loss_type: str
 ) -> None:
-    options = ["lora=" + json.dumps({"dropout": dropout}), "save_every=1"]
+    options = ["lora=" + json.dumps({"dropout": dropout}), f'loss_type="{loss_type}"']
+    options += ["save_every=1"]
     whole = spawn(tmp_path / "whole", *options, "kills=[]")
     assert whole.wait() == 0, whole.communicate()
     steps = sorted(dice().sample(range(2, 12), 2))
@@ -215,21 +218,19 @@ def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
     assert final(tmp_path / "killed") == final(tmp_path / "whole"), steps
     for name in ("training_metrics.jsonl", "samples.jsonl"):
         ours, theirs = (
-            [
-                (r["step"], r.get("loss"), r.get("eval_loss"), r.get("answer"))
-                for r in lines(tmp_path / folder / "run" / name)
-            ]
-            for folder in ("killed", "whole")
+            steady(lines(tmp_path / folder / "run" / name)) for folder in ("killed", "whole")
         )
         assert ours == theirs, steps
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("loss_type", ["sft", "sigmoid"])
 def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubled(
-    tmp_path: Path,
+    tmp_path: Path, loss_type: str
 ) -> None:
     """Logs and checkpoints agree whatever was the last thing to reach the disk."""
     options = ["save_every=3", "steps_per_eval=2", "steps_per_report=1"]
+    options += [f'loss_type="{loss_type}"']
     whole = spawn(tmp_path / "whole", *options, "kills=[]")
     assert whole.wait() == 0, whole.communicate()
     # A run changes a file some 160 times; early ones are where the order of a save matters.
