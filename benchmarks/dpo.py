@@ -1,15 +1,16 @@
-"""TRL's DPOTrainer with PEFT against `livery dpo` on torch: one epoch, a process a run, interleaved.
+"""TRL's DPOTrainer with PEFT against ours on torch: one epoch, a process a run, interleaved.
 
     python -m benchmarks.dpo --json dpo.json                 # the cases that need no real base
     python -m benchmarks.dpo --case smollm2-shared --rows 16 --repeats 3
 
 The extra `bench` has TRL: pip install -c constraints.txt -e '.[mlx,cuda,bench]'
 
-Both train the same model on the same tokens with the same LoRA, optimizer, loss (sigmoid, beta 0.1),
-pairs a step and dtype. TRL is given what is fastest for it: rows that are tokenized already, no
-gradient checkpointing, no logging, no saving; it computes the reference in every step, which in one
-epoch is what computing it beforehand costs, too. Ours computes it first, within the time measured.
-Peak memory is the process's own (Linux), its base weights included; on a GPU the allocator's.
+Both train the same model on the same tokens with the same LoRA, optimizer, loss (sigmoid, beta
+0.1), pairs a step and dtype. TRL is given what is fastest for it: rows that are tokenized already,
+no gradient checkpointing, no logging, no saving; it computes the reference in every step, which in
+one epoch is what computing it beforehand costs, too. Ours computes it first, within the time
+measured. Peak memory is the process's own (Linux), its base weights included; on a GPU the
+allocator's.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _long(model: str, vocabulary: int, pairs: int, *, shared: int) -> Case:
     made: list[Example] = []
     for _ in range(pairs):
         prompt = np.concatenate([common, rng.integers(20, vocabulary, 400 - shared)])
-        made += _pair(prompt, rng.integers(20, vocabulary, (2, ANSWER)))
+        made += _pair(prompt, list(rng.integers(20, vocabulary, (2, ANSWER))))
     return model, made, 8
 
 

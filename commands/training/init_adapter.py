@@ -34,13 +34,15 @@ def adopt(config: Config) -> Config:
     if not known and origin.model:
         known = {"model": Value(resolve_name(origin.model), "")}
     names = [*_ALIKE]
-    if all(v.source == "default" for name, v in config.values.items() if name.startswith("lora.")):
+    # Dropout is no part of the shape, and would make margins noise.
+    shape = [n for n in config.values if n.startswith("lora.") and n != "lora.dropout"]
+    if all(config.values[name].source == "default" for name in shape):
         if not record.is_file():
             base = str(known["model"].value) if "model" in known else config.settings.model
             if config.values["model"].source != "default":
                 base = config.settings.model
             known |= _shape(start, base)
-        names += [name for name in known if name.startswith("lora.")]
+        names += shape
     taken = {
         name: Value(known[name].value, f"adapter {start}")
         for name in names

@@ -30,13 +30,15 @@ class _Value(click.ParamType):
 
 
 def training_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for every option but those of pairs; the command takes them as `**flags` (see
-    `given_flags`)."""
-    return _with_flags(function, [o for o in OPTIONS if o.name not in PREFERENCE], REFUSED_FLAGS)
+    """Add a flag for every option; the command takes them as `**flags` (see `given_flags`). A flag
+    for pairs of answers says which command has it."""
+    pairs = {flag for name in PREFERENCE for flag in by_name(name).flags}
+    plain = [option for option in OPTIONS if option.name not in PREFERENCE]
+    return _with_flags(function, plain, [*REFUSED_FLAGS, *sorted(pairs - REFUSED_FLAGS.keys())])
 
 
 def preference_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a command that trains on pairs."""
+    """The same for the command that trains on pairs."""
     refused = [flag for flag in REFUSED_FLAGS if flag not in ("--pairs", "--beta")]
     return _with_flags(function, OPTIONS, refused)
 
@@ -104,9 +106,13 @@ def _refused(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
-            what = REFUSED_FLAGS[flag]
+            what = REFUSED_FLAGS.get(flag, REFUSED_FLAGS["--beta"])
             raise click.UsageError(f"{flag} is not one of Livery's flags: {what}.", context)
 
     return click.option(
-        flag, hidden=True, expose_value=False, callback=refuse, is_flag=flag in VALUELESS_FLAGS
+        flag,
+        hidden=True,
+        expose_value=False,
+        callback=refuse,
+        is_flag=flag in VALUELESS_FLAGS or "/" in flag,
     )

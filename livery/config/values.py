@@ -137,7 +137,9 @@ class Choice:
             return self.values[word]
         if self.refused and word in self.refused:
             raise ValueError(f"something Livery does: {self.refused[word]}")
-        raise ValueError("one of: " + ", ".join(self.values) + _closest(word, self.values))
+        near = _closest(word, self.values)
+        hint = f" (did you mean {near}?)" if near else ""
+        raise ValueError(f"one of: {', '.join(self.values)}{hint}")
 
     def check(self, name: str, value: Any) -> None:
         known = list(dict.fromkeys(self.values.values()))
@@ -146,14 +148,15 @@ class Choice:
                 raise UserError(f"{name} is {value!r}, which Livery does not have: "
                                 f"{self.refused[str(value)]}.")  # fmt: skip
             shown = ", ".join(repr(one) for one in known)
-            raise UserError(f"{name} is {value!r}; choose one of: {shown}"
-                            f"{_closest(str(value), self.values)}.")  # fmt: skip
+            near = _closest(str(value), self.values)
+            hint = f" Did you mean {near}?" if near else ""
+            raise UserError(f"{name} is {value!r}; choose one of: {shown}.{hint}")
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
     """The word that a mistyped one was probably meant to be, for a message."""
     found = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    return found[0] if found else ""
 
 
 @dataclass(frozen=True)

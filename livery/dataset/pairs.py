@@ -67,11 +67,13 @@ def sides(
     plain = {key: value for key, value in row.items() if value is not None}
     ignored = {key for key in plain if _ABOUT.fullmatch(key.strip().lower())}
     named = {name: column for name, column in columns.named.items() if name != "completion"}
-    whole = [dialogue(v) if is_dialogue(v := plain.get(key)) else v for key in pair]
+    values: list[Any] = [plain.get(key) for key in pair]
+    whole: list[Any] = [dialogue(value) if is_dialogue(value) else value for value in values]
     talks = [key for key in plain if key.strip().lower() in CONVERSATION and key not in pair]
     asked = [key for key in plain if key.strip().lower() in ASKED]
     if all(is_turns(value) and opens(value) for value in whole):
-        alike = [a for a, b in takewhile(lambda ab: ab[0] == ab[1], zip(*whole, strict=False))]
+        both: Iterable[tuple[Any, Any]] = zip(*whole, strict=False)
+        alike = [turns[0] for turns in takewhile(lambda ab: ab[0] == ab[1], both)]
         while len(alike) in (0, *map(len, whole)) and alike:
             alike.pop()  # one side is the beginning of the other
         if not alike or not set(_texts(plain, asked)) <= {str(t.get("content")) for t in alike}:

@@ -95,8 +95,8 @@ def find(data: str | Path, valid: str | Path | None = None) -> Splits:
     own = _FILE.fullmatch(path.name)
     if own and own["split"].lower() == "train" and not own["shard"]:
         beside = {file.name: Source(file) for file in path.parent.iterdir() if file.is_file()}
-        valid = {n: s for n, s in beside.items() if _name(n) == "valid"}
-        return Splits((Source(path),), _split(shown(path.parent, 1000), "valid", valid))
+        held = {n: s for n, s in beside.items() if _name(n) == "valid"}
+        return Splits((Source(path),), _split(shown(path.parent, 1000), "valid", held))
     return Splits((Source(path),))
 
 

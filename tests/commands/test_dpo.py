@@ -32,7 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pairs" / "valid.jsonl").rename(folder / "held_out.jsonl")
     told(
         "train", "--model", str(model), "--data", str(folder / "data"), "--lora-r", "4",
-        "--lora-alpha", "12", "--lora-targets", "q_proj,down_proj", "--max-length", "300",
+        "--lora-dropout", "0.1", "--lora-alpha", "12", "--lora-targets", "q_proj,down_proj",
+        "--max-length", "300",
         "--chat-template", "chatml", "--output-dir", str(folder / "sft"), *QUICK,
     )  # fmt: skip
     return folder
@@ -67,8 +68,9 @@ def test_an_adapter_goes_on_from_another_and_is_exported_like_any(
     assert "mlx" in facts["formats"]
     settings = read(out / "run_config.json")["settings"]
     sft = read(made / "sft" / "run_config.json")["settings"]
-    for name in ("model", "lora", "chat_template", "max_length"):
+    for name in ("model", "chat_template", "max_length"):
         assert settings[name] == sft[name], name
+    assert settings["lora"] == sft["lora"] | {"dropout": 0.0}, "its shape, and no dropout"
     assert settings["loss_type"] == "sigmoid"
     config = read(out / "adapter_config.json")
     assert (config["r"], config["lora_alpha"]) == (4, 12)
@@ -134,6 +136,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         assert f"Missing option '{missing}'" in done.output
     done = CliRunner().invoke(cli.cli, ["train", "--pairs", "x"])
     assert "livery dpo --pairs FILE" in done.output
+    for words in (["--loss-type", "ipo"], ["--length-normalized"], ["--beta", "1"]):
+        done = CliRunner().invoke(cli.cli, ["train", *words])
+        assert f"{words[0]}" in done.output
+        assert "livery dpo has it" in done.output
 
 
 @pytest.mark.parametrize(("package", "backend"), [("mlx_train", "mlx"), ("cuda_train", "torch")])

@@ -20,7 +20,7 @@ from livery.training.events import Evaluated, Metrics, Stepped
 from livery.training.numerics import Rows
 from livery.training.plan import MicroBatch, Plan, evaluation_batches, work
 from livery.training.preference import MARGIN, MEASURES, objective_of
-from tests.runs import notes, run, tiny_settings
+from tests.runs import notes, open_backend, run, tiny_settings
 from tests.tiny_models import tiny_model
 from tests.training.test_objective import apart, pairs, whole_row
 
@@ -70,7 +70,7 @@ def test_the_losses_are_their_formulas(case: dict[str, Any]) -> None:
     reference = [-8.0, -7.0, -3.0, -4.0]
     got = objective_of(TrainSettings(**case)).loss(rows(logprobs, counts, reference))
     wanted = sum(
-        by_hand(case, *logprobs[i : i + 2], (counts[i], counts[i + 1]),
+        by_hand(case, logprobs[i], logprobs[i + 1], (counts[i], counts[i + 1]),
                 (reference[i], reference[i + 1]))
         for i in (0, 2)
     )  # fmt: skip
@@ -99,7 +99,7 @@ def test_accuracy_is_counted_per_pair_and_margins_have_their_sign() -> None:
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ({"loss_type": "sigmod"}, r"did you mean sigmoid\?"),
+        ({"loss_type": "sigmod"}, r"Did you mean sigmoid\?"),
         ({"loss_type": "hinge"}, "sigmoid is the smooth form"),
         ({"loss_type": "orpo", "sft_weight": 1.0}, "sft_weight: orpo has none"),
         ({"loss_type": "ipo", "label_smoothing": 0.1}, "label_smoothing: ipo has none"),
@@ -186,6 +186,24 @@ def test_torch_equals_two_plain_forwards_and_so_does_mlx(model: Path, case: dict
     assert norm == pytest.approx(float(wanted.norm()), rel=1e-4)
     step = other.train_step([batch], step=1, learning_rate=0.0)
     np.testing.assert_allclose(step.measures, found.measures, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_log_probabilities_are_summed_in_float32(model: Path) -> None:
+    """In bfloat16, as the logits are, a sum near 300 would be off by one."""
+    pytest.importorskip("peft")
+    lora = LoraSettings(rank=4)
+    made = open_backend("torch", TrainSettings(model=str(model), dtype="bfloat16", lora=lora))
+    batch = pairs(count=1, width=100)
+    whole = made.logprobs(batch)
+    assert whole.dtype == np.float32
+    parts = np.zeros(2)
+    for row, at in np.argwhere(batch.targets >= 0):
+        targets = np.full_like(batch.targets, -1)
+        targets[row, at] = batch.targets[row, at]
+        parts[row] += made.logprobs(dataclasses.replace(batch, targets=targets))[row]
+    assert (np.abs(whole) > 150).any()
+    np.testing.assert_allclose(whole, parts, atol=1e-2)
 
 
 # -- against TRL ----------------------------------------------------------------------------------
