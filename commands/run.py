@@ -15,7 +15,7 @@ import click
 from commands import default_base
 from commands.default_base import ENOUGH_ROWS
 from livery.config.flags import given_flags, training_flags
-from livery.config.layers import Config, resolve
+from livery.config.layers import Config, Value, resolve
 from livery.config.settings import TrainSettings
 from livery.errors import TargetMissed, counted, printable
 from livery.machine import gpu_of, has_gpu
@@ -116,6 +116,25 @@ def _longest(skill: str) -> int:
     return get_skill(skill).max_length if skill in skill_names() else 0
 
 
+def fit_length(config: Config, flags: dict[str, Any], file: str | None) -> Config:
+    """The configuration with a max_length for the rows of the skill that the data folder says it
+    holds, where nobody chose one."""
+    manifest = Path(config.settings.data) / "manifest.json"
+    if is_chosen(config, "max_length", file) or not manifest.is_file():
+        return config
+    skill = str(read_object(manifest).get("skill", ""))
+    longest, now = _longest(skill), config.values["max_length"]
+    if longest <= config.settings.max_length:
+        return config
+    note = (
+        f"{manifest.parent}: rows of the skill {skill} take up to {longest:,} tokens: max_length "
+        f"is {longest:,} and not {now.value:,} ({now.source}); --max-length sets another."
+    )
+    fitted = resolve({**flags, "max_length": longest}, file=file)
+    values = {**fitted.values, "max_length": Value(longest, f"the skill {skill}")}
+    return dataclasses.replace(fitted, values=values, notes=(*config.notes, note))
+
+
 def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
     """The run's configuration, and whether its data is the user's own.
 
@@ -136,7 +155,8 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
     if not own_data and config.settings.max_length < (longest := _longest(skill)):
         defaults["max_length"] = longest
     named = {name: value for name, value in defaults.items() if not chosen(name)}
-    return resolve({**flags, **named}, file=file), own_data
+    config = resolve({**flags, **named}, file=file)
+    return fit_length(config, {**flags, **named}, file) if own_data else config, own_data
 
 
 def configure_base(

@@ -63,7 +63,7 @@ def train(skill: str | None, config_file: str | None, **options: Any) -> int:
       livery train --resume --output-dir adapters/mine
     """
     check_resume(options)
-    config = _resolve(skill, given_flags(options), config_file, options["resume"])
+    config = settings_of(skill, given_flags(options), config_file, options["resume"])
     return carry_out(config, options)
 
 
@@ -128,10 +128,12 @@ def _verify(config: Config, *, show: bool) -> tuple[dict[str, Any] | None, bool]
     return verdict.as_dict(), verdict.passed
 
 
-def _resolve(skill: str | None, flags: dict[str, Any], file: str | None, resume: bool) -> Config:
+def settings_of(skill: str | None, flags: dict[str, Any], file: str | None, resume: bool) -> Config:
     """A run that continues takes the settings it began with, unless a file is named."""
     if skill is None:
-        config = resolve(flags, file=file)
+        from commands.run import fit_length
+
+        config = fit_length(resolve(flags, file=file), flags, file)
     else:
         config = _of_skill(skill, flags, file)
         flags = {**flags, "output_dir": config.settings.output_dir}

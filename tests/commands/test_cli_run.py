@@ -12,7 +12,9 @@ import pytest
 
 from commands.eval import TOKENS_EVAL
 from commands.run import ENOUGH_ROWS, configure
+from commands.train import settings_of
 from livery import cli
+from livery.config.layers import Config
 from livery.files import read_json
 from tests.tiny_models import tiny_model
 
@@ -162,3 +164,32 @@ def test_a_run_is_as_long_as_the_skills_own_rows(
 ) -> None:
     config, _ = configure(skill, flags, None)
     assert config.settings.max_length == tokens
+
+
+@pytest.mark.parametrize("way", ["train", "run"])
+def test_data_of_a_skill_are_trained_as_long_as_its_rows_wherever_they_lie(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`livery train --data data/state` dropped most rows at the embedded base's 512 tokens."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "made"
+    folder.mkdir()
+
+    def resolved(skill: str, file: str | None = None, **flags: Any) -> Config:
+        (folder / "manifest.json").write_text(json.dumps({"skill": skill}), encoding="utf-8")
+        flags = {"data": str(folder), **flags}
+        if way == "run":
+            return configure("persona", flags, file)[0]
+        return settings_of(None, flags, file, resume=False)
+
+    config = resolved("state")
+    assert config.settings.max_length == config.values["max_length"].value == 2048
+    assert config.values["max_length"].source == "the skill state"
+    assert "rows of the skill state take up to 2,048 tokens" in config.notes[-1]
+    assert resolved("state", max_length=700).settings.max_length == 700
+    assert resolved("date-keys").settings.max_length == 512
+    assert resolved("a skill of somebody's").settings.max_length == 512
+    Path("own.yaml").write_text("max_seq_length: 800\n", encoding="utf-8")
+    assert resolved("state", "own.yaml").settings.max_length == 800
+    monkeypatch.setenv("LIVERY_MAX_LENGTH", "900")
+    assert resolved("state").settings.max_length == 900
