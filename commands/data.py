@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from commands.improve import merge_command, review_command
 from livery import skills
 from livery.config.flags import given_flags, option_flags
 from livery.errors import counted, printable, shown
@@ -55,7 +56,7 @@ def _skills() -> list[str]:
     cls=DataGroup,
     short_help="Make a skill's data, or check data you have.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    subcommand_metavar="SKILL|check [OPTIONS] [ARGS]...",
+    subcommand_metavar="SKILL|check|review|merge [OPTIONS] [ARGS]...",
 )
 def data() -> None:
     """Make a skill's training data, or check data you have.
@@ -65,6 +66,7 @@ def data() -> None:
       livery data date-keys --out data/date-keys --seed 7
       livery data my_skill.py
       livery data check data/date-keys --model base_model
+      livery data review interactions.jsonl --skill persona
     """
 
 
@@ -161,6 +163,10 @@ def _skill_command(name: str) -> click.Command:
         callback=print_vocabulary,
         help=f"Print the answers' vocabulary as JSON, and whether adapters/{skill} is trained.",
     )(command)
+
+
+data.add_command(review_command)
+data.add_command(merge_command)
 
 
 @data.command("check", short_help="Check data before training on it.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from commands.eval import TOKENS_EVAL, command_line, prepare, show, tell
 from livery.engines.engine import engine_names
-from livery.errors import TargetMissed, counted, printable, shown
+from livery.errors import TargetMissed, UserError, counted, printable, shown
+from livery.files import CannotWrite
 
 
 @click.command(name="promote", short_help="Use a new adapter in place of another, if it is better.")
@@ -114,3 +118,187 @@ def _print_verdict(verdict: Any) -> None:
             f"{name:<28} {one['before']:>8.3f} -> {one['after']:<8.3f} "
             f"p = {one['p_value']:.3f}  {sure}"
         )
+
+
+# -- review ----------------------------------------------------------------------------------------
+
+_KEYS = {"a": "approve", "u": "correct", "c": "correct", "d": "drop", "s": "skip", "q": "quit"}
+_LONGEST = 2_000  # signs of one turn that are shown
+
+
+@click.command(name="review", short_help="Look through logged interactions, one at a time.")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--skill", required=True, help="Whose contract and scorer judge the answers.")
+@click.option("--all", "every", is_flag=True, help="Also those that nothing speaks against.")
+@click.option("--again", is_flag=True, help="Also those that were decided before.")
+@click.option(
+    "--approve-marked", is_flag=True,
+    help="Ask nothing: approve what the user marked good, correct what the user corrected, drop "
+    "what was marked bad.",
+)  # fmt: skip
+@click.option(
+    "--confidence", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+    help="A logged confidence below this makes an answer weak.",
+)  # fmt: skip
+@click.option("--by", default="", help="Who decides.  [default: your user name]")
+@click.option("--json", "as_json", is_flag=True, help="Print them as one JSON object; ask nothing.")
+def review_command(
+    log: Path,
+    skill: str,
+    every: bool,
+    again: bool,
+    approve_marked: bool,
+    confidence: float,
+    by: str,
+    as_json: bool,
+) -> int:
+    """Approve, correct or drop the interactions of LOG, the weak and the marked ones first of all.
+
+    Weak is an answer that breaks the skill's contract, was cut off, repeats itself, or that the
+    skill's scorer, post-processor or guard objects to. Decisions go to LOG.reviewed; give the same
+    command again to go on where you stopped.
+
+    \b
+    Examples:
+      livery data review interactions.jsonl --skill persona
+      livery data review interactions.jsonl --skill persona --approve-marked
+      livery data review interactions.jsonl --skill persona --json
+    """
+    from datagen import review
+    from eval.weak import finder
+
+    found, notes = review.of_skill(log, skill)
+    done = {} if again else review.decisions(log)
+    weak_in = finder(skill, confidence)
+    reasons = {one.id: weak_in(one) for one in found}
+    wanted = [
+        one for one in found
+        if one.id not in done and (every or one.mark is not None or reasons[one.id])
+    ]  # fmt: skip
+    made: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    if approve_marked:
+        for one in wanted:
+            try:
+                decision = review.decide_marked(log, one, skill=skill, by=by)
+            except UserError as error:
+                refused[one.id] = str(error)
+            else:
+                made |= {one.id: decision.choice} if decision is not None else {}
+    if as_json:
+        items = [
+            {**dataclasses.asdict(one), "weak": list(reasons[one.id]),
+             "decision": made.get(one.id), "refused": refused.get(one.id)}
+            for one in wanted
+        ]  # fmt: skip
+        click.echo(json.dumps({"interactions": items, "notes": notes}, ensure_ascii=False))
+        return 0
+    for note in notes:
+        click.echo(printable(f"note: {note}"), err=True)
+    if not approve_marked:
+        _ask_each(log, wanted, reasons, made, skill=skill, by=by)
+    for id, why in refused.items():
+        click.echo(printable(f"note: {id} stays undecided: {why}"), err=True)
+    each = ", ".join(f"{list(made.values()).count(c)} {said}" for c, said in (
+        ("approve", "approved"), ("correct", "corrected"), ("drop", "dropped")))  # fmt: skip
+    click.echo(f"{each}; {len(wanted) - len(made)} left to look at.")
+    return 0
+
+
+def _ask_each(
+    log: Path, wanted: Any, reasons: Any, made: dict[str, str], *, skill: str, by: str
+) -> None:
+    from datagen import review
+
+    for at, one in enumerate(wanted, start=1):
+        click.echo(f"[{at}/{len(wanted)}] {_shown_interaction(one, reasons[one.id])}")
+        corrected = one.mark.corrected if one.mark is not None else ""
+        while True:
+            asked = "[a]pprove [c]orrect [d]rop [s]kip [q]uit"
+            said = _line(f"{asked} [u]ser's correction: " if corrected else f"{asked}: ")
+            typed = "q" if said is None else said.strip().lower()[:1]
+            key = _KEYS.get(typed, "")
+            if key == "quit":
+                return
+            if key == "skip":
+                break
+            if not key or (typed == "u" and not corrected):
+                continue
+            answer = corrected if typed == "u" else ""
+            if key == "correct" and not answer:
+                answer = (_line("The right answer (\\n for a new line): ") or "").replace(
+                    "\\n", "\n"
+                )
+            try:
+                review.decide(log, one, key, skill=skill, answer=answer, by=by)  # pyright: ignore[reportArgumentType]
+            except CannotWrite:
+                raise
+            except UserError as error:
+                click.echo(printable(f"{error}"))
+                continue
+            made[one.id] = key
+            break
+
+
+def _line(prompt: str) -> str | None:
+    """A line that the user types; None at the end of the input."""
+    click.echo(prompt, nl=False)
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+def _shown_interaction(one: Any, weak: tuple[str, ...]) -> str:
+    """An interaction for a terminal: nothing in it moves the cursor or passes for our own words."""
+    lines = [f"{shown(one.at, 40)}  {shown(one.id, 40)}"]
+    lines += [f"  because: {shown('; '.join(weak), 400)}"] if weak else []
+    turns = [(turn["role"], turn["content"]) for turn in one.messages]
+    turns.append(("answer", one.answer))
+    if one.mark is not None:
+        turns.append((f"marked {one.mark.verdict}", one.mark.corrected))
+    for role, text in turns:
+        cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+        said = "\n".join(f"    | {shown(line, 10_000)}" for line in cut.split("\n"))
+        lines.append(f"  {role}:\n{said}" if text else f"  {role}")
+    return "\n".join(lines)
+
+
+# -- merge -----------------------------------------------------------------------------------------
+
+
+@click.command(name="merge", short_help="Add approved interactions to a folder of data.")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--skill", required=True, help="Whose data it is.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder of the skill's data."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="New folder to write."
+)  # fmt: skip
+@click.option(
+    "--replace", is_flag=True,
+    help="Where a row of the data asks the same and answers otherwise, take the approved answer.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace what an earlier merge wrote to --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as one JSON object.")
+def merge_command(log: Path, as_json: bool, **options: Any) -> int:
+    """Write a new folder of data with the approved interactions of LOG among its training rows.
+
+    Rows that are there already, or that give away a validation or test case, are left out and
+    named. Each row says which interaction it is from, and who approved it and when.
+
+    \b
+    Examples:
+      livery data merge interactions.jsonl --skill persona --data data/persona --out data/persona-2
+      livery train --data data/persona-2 --output-dir adapters/persona-2
+    """
+    from datagen.merge import merge
+
+    found = merge(log, **options)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        return 0
+    for why in found.left_out:
+        click.echo(printable(f"left out: {why}"), err=True)
+    gave = f", {found.replaced} of the data replaced" if found.replaced else ""
+    click.echo(f"{shown(found.out)}: {counted(len(found.added), 'interaction')} added{gave}.")
+    return 0

@@ -90,6 +90,21 @@ def _policy(skill: str) -> Policy | None:
     return cast(Policy, found) if hasattr(found, "check_row") else None
 
 
+def check_answer(skill: str, messages: Sequence[Mapping[str, Any]], answer: str) -> Sequence[Fault]:
+    """What speaks against training on an answer that came from use: what a skill X whose
+    `datagen.X` has a function of this name says of it."""
+    if skill not in skill_names() or not (module := find(skill).module):
+        return ()
+    name = f"datagen.{module}"
+    if importlib.util.find_spec(name) is None:
+        return ()
+    return getattr(importlib.import_module(name), "check_answer", _nothing)(messages, answer)
+
+
+def _nothing(messages: Sequence[Mapping[str, Any]], answer: str) -> Sequence[Fault]:
+    return ()
+
+
 def faults(policy: Policy, sources: Sequence[Source]) -> Iterator[tuple[str, Fault]]:
     """("file:line", fault) of each row; lines that are no row are told by the check itself."""
     for source in sources:

@@ -161,6 +161,24 @@ def check_row(raw: Mapping[str, Any]) -> list[Breach]:
     return policy.check_row(fields)
 
 
+def check_answer(messages: Sequence[Mapping[str, Any]], answer: str) -> list[Breach]:
+    """What speaks against training on an answer that came from use: a tag that the guard blocks, or
+    would ask about first."""
+    if not policy.guard_is_there():
+        return [Breach("guard", f"its risk cannot be judged: {notes()[0].partition(': ')[2]}")]
+    from livery.skills.actions.guard import guard
+
+    later = len(messages) > 1 and messages[-2]["role"] == "assistant"
+    asked_before = str(messages[-2]["content"]) if later else None
+    said = str(messages[-1]["content"]) if later else ""
+    _, to_confirm, blocked = guard(answer, asked=asked_before, said=said)
+    return [
+        *(Breach("critical-tag", f"never runs: {one.tag.content}") for one in blocked),
+        *(Breach("high-tag", f"must be asked about first: {one.tag.content}")
+          for one in to_confirm),
+    ]  # fmt: skip
+
+
 def notes() -> list[str]:
     """What a check could not look at."""
     if policy.guard_is_there():

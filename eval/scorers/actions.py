@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -319,6 +319,20 @@ def _repeats(answer: str) -> bool:
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     sentences = [s.strip() for s in re.split(r"(?<=[.!?।])\s+", answer) if len(s.split()) > 1]
     return any(max(Counter(of).values(), default=0) >= 3 for of in (lines, sentences))
+
+
+def look_over(messages: Sequence[Message], answer: str) -> list[str]:
+    """What is wrong with an answer of which no right one is known (see `eval.weak`): what the guard
+    holds back."""
+    if not policy.guard_is_there():
+        return []
+    from livery.skills.actions.guard import guard
+
+    later = len(messages) > 1 and messages[-2]["role"] == "assistant"
+    asked = str(messages[-2]["content"]) if later else None
+    found = guard(answer, asked=asked, said=str(messages[-1]["content"]) if later else "")
+    said = [f"the guard blocked {one.tag.content}" for one in found.blocked]
+    return said + [f"not asked for first: {one.tag.content}" for one in found.to_confirm]
 
 
 def _case(row: Mapping[str, Any], where: str) -> Case:

@@ -14,7 +14,7 @@ forgot.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,23 @@ def _error(found: Mapping[str, bool], facts: list[str]) -> str:
     if not found.get("facts", True):
         faults.append("lacks " + ", ".join(facts))
     return "; ".join(faults)
+
+
+def look_over(messages: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
+    """What is wrong with an answer of which no right one is known (see `eval.weak`)."""
+    system = "\n".join(str(turn["content"]) for turn in messages if turn["role"] == "system")
+    address = persona.read_address(system)
+    if address is None:
+        return []
+    try:
+        persona.check_address(address)
+    except ValueError:
+        return []
+    text, tone = answer.strip(), persona.tone_of(answer)
+    expected = {"address": address, "tone": tone, "facts": [], "first_person": False}
+    found = _judge("", expected, text)
+    said = ["the post-processor changed it"] if persona.finish(text, address) != text else []
+    return said + (fault.split("; ") if (fault := _error(found, [])) else [])
 
 
 # -- reading cases ---------------------------------------------------------------------------------

@@ -215,6 +215,29 @@ def _plain(answer: Answer) -> str:
     return text
 
 
+def look_over(messages: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
+    """What is wrong with an answer of which no right one is known (see `eval.weak`)."""
+    system = "\n".join(str(turn["content"]) for turn in messages if turn["role"] == "system")
+    try:
+        block, parsed = state.read_block(system), state.parse(answer)
+    except (StateError, AnswerError):
+        return []
+    said = [f"cites {name}, which is not in the state"
+            for name in parsed.cited if not block.holds(name)]  # fmt: skip
+    if any(leaks(parsed.text, field.value) for field in block.protected):
+        said.append("tells a protected value")
+    if parsed.refuses or parsed.says_unknown:
+        return said
+    known = [name for name in parsed.cited if block.holds(name)]
+    text = _plain(parsed)
+    values = {
+        name: [v for f in block.find(name) for v in (f.items or (f.value,))] for name in known
+    }
+    said += [f"does not say the value of {name}" for name in known
+             if values[name] and not any(says(text, v) for v in values[name])]  # fmt: skip
+    return said
+
+
 # -- reading cases ---------------------------------------------------------------------------------
 
 

@@ -219,7 +219,7 @@ def read(path: str | Path) -> Read:
     marks: dict[str, Mark] = {}
     notes: list[str] = []
     count = 0
-    for number, raw in _lines(path):
+    for number, raw in lines(path):
         if not raw.strip():
             continue
         count += 1
@@ -287,11 +287,11 @@ def _opened(path: Path) -> Generator[int]:
         os.close(held)
 
 
-def _replace(path: Path, lines: Sequence[bytes]) -> None:
+def _replace(path: Path, kept: Sequence[bytes]) -> None:
     fresh, handle = temporary.new_file(path)  # of mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
-            file.writelines(lines)
+            file.writelines(kept)
             file.flush()
             os.fsync(file.fileno())
             os.replace(fresh, path)
@@ -301,7 +301,7 @@ def _replace(path: Path, lines: Sequence[bytes]) -> None:
         raise
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number, line); of one that is too long, a byte more than LONGEST."""
     with open_file(path) as file:
         number = 0
