@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.engine_options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
-from livery.errors import shown
+from livery.errors import UserError, shown
+from livery.interactions.log import DAYS, MEGABYTES
 
 if TYPE_CHECKING:
     from eval.judge import Judge
@@ -251,11 +252,31 @@ def report_command(adapter: str, out: str | None, as_json: bool) -> None:
     help="Hold answers to this JSON Schema (without --skill).",
 )
 @click.option("--base", is_flag=True, help="Answer without the adapter.")
+@click.option(
+    "--log", metavar="FILE", envvar="LIVERY_LOG",
+    help="Append each question and answer to this file, redacted (docs/improving.md). The variable "
+    "LIVERY_LOG names it too.",
+)  # fmt: skip
+@click.option(
+    "--log-days", type=click.FloatRange(min=0, min_open=True), default=DAYS, show_default=True,
+    help="Drop what is older from the log.",
+)  # fmt: skip
+@click.option(
+    "--log-megabytes", type=click.FloatRange(min=0, min_open=True), default=MEGABYTES,
+    show_default=True, help="Drop the oldest where the log grows beyond this.",
+)  # fmt: skip
 @decoding_options(TOKENS_GENERATE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all answers.")
 def generate_command(
-    text: tuple[str, ...], engine: str, threads: int | None, as_json: bool, **options: Any
-) -> None:
+    text: tuple[str, ...],
+    engine: str,
+    threads: int | None,
+    log: str | None,
+    log_days: float,
+    log_megabytes: float,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Answer each TEXT; without one, each line of standard input.
 
     \b
@@ -267,9 +288,12 @@ def generate_command(
       livery generate --model ID_OR_PATH --tools tools.json "Weather in Oslo?"
       livery generate --model ID_OR_PATH --json-schema book.json "A book about bees"
       livery generate --adapter adapters/date-keys --skill date-keys --json < commands.txt
+      livery generate --adapter adapters/persona --skill persona --log interactions.jsonl "Good day"
     """
     from eval import generate
     from livery import streams
+    from livery.interactions import Log
+    from livery.skills import find
 
     requests = text or tuple(streams.requests())
     if not requests:
@@ -281,9 +305,27 @@ def generate_command(
         threads=threads,
         **options,
     )
+    kept = Log(log, log_days, log_megabytes) if log else None
+    if kept is not None:
+        kept.check()  # before a model is loaded
+    faults: list[str] = []
+
+    def keep(messages: Any, found: Any) -> None:
+        """An answer is worth more than its line in a log: a fault there is told at the end."""
+        if kept is None:
+            return
+        try:
+            kept.record(
+                messages, found.text, skill=find(request.skill).name if request.skill else "",
+                finished=found.finished, adapter=None if request.base else request.adapter,
+                model=request.model,
+            )  # fmt: skip
+        except UserError as error:
+            faults.append(str(error))
+
     prepare(engine, threads)
     if as_json:
-        click.echo(json.dumps(generate.answers(request, tell), ensure_ascii=False))
+        click.echo(json.dumps(generate.answers(request, tell, keep), ensure_ascii=False))
     else:
         generate.stream_answers(
             request,
@@ -291,7 +333,11 @@ def generate_command(
             before=lambda asked: click.secho(asked, dim=True) if len(requests) > 1 else None,
             after=lambda found: click.echo("" if found.finished else " ..."),
             tell=tell,
+            keep=keep,
         )
+    for fault in faults:
+        tell(f"not logged: {fault}")
+    return 1 if faults else 0
 
 
 def command_line() -> str:

@@ -135,7 +135,17 @@ def decide_marked(
 def of_skill(log: str | Path, skill: str) -> tuple[list[Interaction], tuple[str, ...]]:
     """(a skill's interactions, and those that name none; what of the log was left out)."""
     name, found = find(skill).name, read(log)
-    return [one for one in found.interactions if one.skill in ("", name)], found.notes
+    mine = [one for one in found.interactions if _plain(one.skill) in ("", _plain(name))]
+    others = sorted(
+        {shown(one.skill, 60) for one in found.interactions} - {one.skill for one in mine}
+    )
+    said = (f"{shown(log)}: also holds interactions of {', '.join(others)}.",) if others else ()
+    return mine, (*found.notes, *said)
+
+
+def _plain(skill: str) -> str:
+    """A skill's name as programs may write it: "my_skill" and "my_skill.py" are my-skill."""
+    return Path(skill).name.removesuffix(".py").replace("_", "-")
 
 
 def approved_rows(log: str | Path, skill: str) -> tuple[list[Row], list[str]]:

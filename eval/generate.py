@@ -18,6 +18,7 @@ from livery.engines.engine import (
     Engine,
     Generation,
     Grammar,
+    Message,
     OnText,
     Prompt,
     open_engine,
@@ -28,6 +29,7 @@ from livery.reading import parse_json, read_json
 from livery.skills import AnswerError, Skill, get_skill
 
 Tell = Callable[[str], None]
+Keep = Callable[[list[Message], Generation], None]
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,29 @@ class Request:
     threads: int | None = None
 
 
-def answers(request: Request, tell: Tell = lambda text: None) -> dict[str, Any]:
+def unlogged(messages: list[Message], answer: Generation) -> None:
+    """A `Keep` that keeps nothing."""
+
+
+def answers(
+    request: Request, tell: Tell = lambda text: None, keep: Keep = unlogged
+) -> dict[str, Any]:
     """{"answers": [{"text", "answer", "finished", "tokens", "seconds", "value"?, "error"?}]}.
+
+    Args:
+        keep: given each conversation and its answer, for a log.
 
     Raises:
         UserError: model, adapter or skill are wrong.
     """
     engine, skill, asking = _open(request)
     tools = _tools(request)
-    prompts = [engine.prompt(asking.messages(text), tools) for text in request.texts]
+    asked = [asking.messages(text) for text in request.texts]
+    prompts = [engine.prompt(messages, tools) for messages in asked]
     _settle(engine, prompts, request, tell)
     found = engine.generate(prompts, _decoding(request, asking))
+    for messages, generation in zip(asked, found, strict=True):
+        keep(messages, generation)
     rows = zip(request.texts, found, strict=True)
     held = request.json_schema is not None
     return {"answers": [_row(text, generation, skill, held) for text, generation in rows]}
@@ -79,6 +93,7 @@ def stream_answers(
     before: Callable[[str], None],
     after: Callable[[Generation], None],
     tell: Tell = lambda text: None,
+    keep: Keep = unlogged,
 ) -> None:
     """Answer one text after another, each piece by piece.
 
@@ -88,17 +103,21 @@ def stream_answers(
         before: called with a text, before its answer.
         after: called with the whole answer.
         tell: called with what the user is to know.
+        keep: given each conversation and its answer, for a log.
 
     Raises:
         UserError: model, adapter or skill are wrong.
     """
     engine, _, asking = _open(request)
     tools = _tools(request)
-    prompts = [engine.prompt(asking.messages(text), tools) for text in request.texts]
+    asked = [asking.messages(text) for text in request.texts]
+    prompts = [engine.prompt(messages, tools) for messages in asked]
     _settle(engine, prompts[:1], request, tell)
-    for text, prompt in zip(request.texts, prompts, strict=True):
+    for text, messages, prompt in zip(request.texts, asked, prompts, strict=True):
         before(text)
-        after(engine.stream(prompt, _decoding(request, asking), on_text))
+        found = engine.stream(prompt, _decoding(request, asking), on_text)
+        after(found)
+        keep(messages, found)
 
 
 def _settle(engine: Engine, prompts: Sequence[Prompt], request: Request, tell: Tell) -> None:
