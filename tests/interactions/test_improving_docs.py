@@ -47,7 +47,7 @@ def test_the_worked_example(
     monkeypatch.chdir(tmp_path)
     example = TEXT.split("## A worked example")[1]
     skill, program = re.findall(r"```python\n(.*?)```", example, re.DOTALL)
-    first, loop = re.findall(r"```sh\n(.*?)```", example, re.DOTALL)
+    first, loop = re.findall(r"```console\n(.*?)```", example, re.DOTALL)
     Path("remote_skill.py").write_text(skill, encoding="utf-8")
 
     def run(lines: str) -> None:
