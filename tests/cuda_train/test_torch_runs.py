@@ -72,11 +72,13 @@ def test_two_processes_equal_one(
     logged = [row for row in map(json.loads, rows_logged) if "loss" in row]
     losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert [row["step"] for row in logged] == list(range(1, 10))
-    np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=1e-6)
+    # A difference of two sums of many log-probabilities keeps fewer of their digits.
+    close = 1e-6 if loss_type == "sft" else 1e-4
+    np.testing.assert_allclose([row["loss"] for row in logged], losses, rtol=close)
     figures = [event.figures for event in events if isinstance(event, Metrics)]
     for name in figures[0]:
         wanted = [one[name] for one in figures]
-        np.testing.assert_allclose([row[name] for row in logged], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose([row[name] for row in logged], wanted, rtol=1e-4, atol=1e-4)
     facts = json.loads((tmp_path / "two/run/run_config.json").read_text())
     assert facts["processes"] == 2
 
