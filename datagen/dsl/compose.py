@@ -23,6 +23,7 @@ Json = dict[str, Any]
 
 REFUSALS = 0.15
 _TIMED = 0.55
+_SHORT = 0.45  # queries without relative clauses
 _SHAPES = {"one": 24, "two": 30, "three": 12, "group": 30, "steps": 14}
 # Values of texts that are free in a schema of others.
 _FREE = "topics"
@@ -62,13 +63,16 @@ class Composer:
         self._labels: Mapping[str, Any] = schema.get("labels") or {}
         self._domain = str(schema.get("domain") or words_of(str(schema["schema_id"])))
         self._groups = bool(schema.get("groups"))
+        self._short = False
 
     def draw(self) -> Json | None:
         """A query with its meaning; None where this draw led to none."""
         rng = self._rng
         language: Language = rng.choice(("en", "fr"))
+        self._short = False
         if rng.random() < self._refusals:
             return self._refusal(language)
+        self._short = not self._held_out and rng.random() < _SHORT
         shapes = [shape for shape in _SHAPES if shape != "group" or self._groups]
         shape = rng.choices(shapes, [_SHAPES[s] for s in shapes])[0]
         made = self._steps(shape, language)
@@ -150,8 +154,11 @@ class Composer:
             said, const = label(value, language), str(value["const"])
             labels = value.get("labels") or {}
             adjective = language == "en" and labels.get("adjective")
-            if adjective and operator == "equals" and self._rng.random() < 0.4:
-                return _Part(said, {**node, "value": const}, before=True)
+            if operator == "equals" and self._rng.random() < 0.4:
+                if adjective:
+                    return _Part(said, {**node, "value": const}, before=True)
+                if self._short and self._only_value(said, language):
+                    return _Part(said, {**node, "value": const})
         elif kind == "number":
             said, const = self._number(field, language)
         elif kind == "date":
@@ -159,13 +166,35 @@ class Composer:
         else:
             const = self._text(field, operator)
             said = self._quoted(const, language)
-        words = self._say(field, operator, said, language)
+        words = self._without_label(field, operator, said, language) or self._say(
+            field, operator, said, language
+        )
         return _Part(words, {**node, "value": const})
+
+    def _only_value(self, said: str, language: Language) -> bool:
+        """Whether a value's words are no other value's of the schema."""
+        values = [label(v, language) for f in self._fields for v in f.get("enum", ())]
+        return sum(said in value or value in said for value in values) == 1
+
+    def _without_label(self, field: Json, operator: str, said: str, language: Language) -> str:
+        """A condition that names no field, where only this one can be meant; else ""."""
+        if not self._short or self._rng.random() < 0.5:
+            return ""
+        french = language == "fr"
+        unit = (field.get("labels") or {}).get("french_unit" if french else "unit", "")
+        if unit and said.endswith(unit):
+            units = [(f.get("labels") or {}).get("unit") for f in self._fields]
+            own = units.count(field["labels"]["unit"]) == 1
+            return phrases.UNIT[operator][french].format(v=said) if own else ""
+        people = [f for f in self._fields if f.get("pool") == "people"]
+        if operator == "equals" and people == [field]:
+            return self._rng.choice(phrases.PERSON[french]).format(v=said)
+        return ""
 
     def _say(self, field: Json, operator: str, said: str, language: Language) -> str:
         return say_condition(
             type_of(field), operator, self._label(field, language), said, language, self._rng,
-            held_out=self._held_out,
+            held_out=self._held_out, short=self._short,
         )  # fmt: skip
 
     def _label(self, field: Mapping[str, Any], language: Language) -> str:
@@ -176,18 +205,25 @@ class Composer:
     def _truth(self, field: Json, node: Json, language: Language) -> _Part:
         true = self._rng.random() < 0.5
         said = label(field, language)
+        before = False
         if language == "en":
             words = f"that are {'' if true else 'not '}{said}"
+            if self._short:
+                words, before = (said, True) if true else (f"not {said}", False)
         else:
             said = agree(said, feminine=self._feminine)
             words = f"qui sont {said}" if true else f"qui ne sont pas {said}"
-        return _Part(words, {**node, "value": "true" if true else "false"})
+            if self._short:
+                words = said if true else f"non {said}"
+        return _Part(words, {**node, "value": "true" if true else "false"}, before)
 
     def _number(self, field: Json, language: Language) -> tuple[str, str]:
         low, high, step = field.get("range") or (1, 500, 1)
         value = low + step * self._rng.randrange(int((high - low) / step) + 1)
         const = f"{value:g}" if value < 100_000 else str(int(value))
         said = const
+        if value in range(1, 13) and self._rng.random() < 0.3:
+            said = phrases.NUMBERS[language][int(value)]
         if value >= 1000 and self._rng.random() < 0.3:
             said = f"{int(value):,}".replace(",", "," if language == "en" else " ")
         if language == "fr":
@@ -229,8 +265,11 @@ class Composer:
         noun = str(self._labels.get(language) or self._domain)
         before = [part.words for part in parts if part.before]
         after = [part.words for part in parts if not part.before]
-        joint = ", " if len(after) > 2 and self._rng.random() < 0.5 else AND[language]
-        return " ".join([*before, noun, *([joint.join(after)] if after else [])])
+        listed = self._short or (len(after) > 2 and self._rng.random() < 0.5)
+        joint = ", " if listed else AND[language]
+        # Short conditions run into one another where nothing stands between them.
+        comma = "," if self._short and after and self._rng.random() < 0.5 else ""
+        return " ".join([*before, noun + comma, *([joint.join(after)] if after else [])])
 
     def _place_time(self, words: str, time: str) -> str:
         """Mostly at the end; the comma keeps it from being a part of the last condition."""

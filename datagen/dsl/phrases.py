@@ -6,6 +6,7 @@ Each wording says its operator unmistakably: "over 50" is gt and never gte, "by 
 from __future__ import annotations
 
 import random
+import re
 from typing import Literal
 
 Language = Literal["en", "fr"]
@@ -87,6 +88,58 @@ _SAID = {
         ("dont {l} est le {v} ou plus tôt", "avec {l} au plus tard le {v}"),
     ),
 }
+# Without the relative clause, as people type: {b} is the label alone.
+_SHORT = {
+    ("enum", "equals"): (
+        ("{b} {v}", "with {v} {b}", "{v} {b}", "of {b} {v}"),
+        ("{b} {v}", "de {b} {v}", "en {b} {v}"),
+    ),
+    ("enum", "not_equals"): (
+        ("any {b} but {v}", "of no {v} {b}"),
+        ("{b} autre que {v}", "sauf {b} {v}"),
+    ),
+    ("text", "equals"): (("{b} {v}", "with {b} {v}"), ("{b} {v}", "avec {b} {v}")),
+    ("text", "not_equals"): (("any {b} but {v}",), ("{b} autre que {v}",)),
+    ("text", "contains"): (
+        ("{v} in the {b}", "{b} containing {v}", "mentioning {v} in the {b}"),
+        ("{v} dans {l}", "{b} contenant {v}"),
+    ),
+    ("text", "not_contains"): (("no {v} in the {b}",), ("pas de {v} dans {l}",)),
+    ("text", "starts_with"): (("{b} starting with {v}",), ("{b} commençant par {v}",)),
+    ("text", "ends_with"): (("{b} ending in {v}",), ("{b} finissant par {v}",)),
+    ("number", "equals"): (("{b} {v}", "exactly {v} {b}"), ("{b} de {v}", "{b} : {v}")),
+    ("number", "gt"): (
+        ("{b} over {v}", "{b} above {v}", "more than {v} {b}"),
+        ("{b} de plus de {v}", "{b} au-dessus de {v}"),
+    ),
+    ("number", "gte"): (("{b} {v} or more", "{b} from {v} up"), ("{b} d'au moins {v}",)),
+    ("number", "lt"): (
+        ("{b} under {v}", "{b} below {v}", "less than {v} {b}"),
+        ("{b} de moins de {v}", "{b} en dessous de {v}"),
+    ),
+    ("number", "lte"): (("{b} {v} or less", "{b} up to {v}"), ("{b} d'au plus {v}",)),
+    ("date", "equals"): (("{b} {v}",), ("{b} le {v}",)),
+    ("date", "gt"): (("{b} after {v}", "{b} later than {v}"), ("{b} après le {v}",)),
+    ("date", "gte"): (("{b} from {v} on",), ("{b} à partir du {v}",)),
+    ("date", "lt"): (("{b} before {v}", "{b} earlier than {v}"), ("{b} avant le {v}",)),
+    ("date", "lte"): (("{b} by {v}",), ("{b} le {v} au plus tard",)),
+}
+# Where only one field can be meant: by the unit of a number, a person's name, a value.
+UNIT = {
+    "equals": ("of exactly {v}", "d'exactement {v}"),
+    "gt": ("over {v}", "de plus de {v}"),
+    "gte": ("of at least {v}", "d'au moins {v}"),
+    "lt": ("under {v}", "de moins de {v}"),
+    "lte": ("of at most {v}", "d'au plus {v}"),
+}
+PERSON = (("of {v}", "by {v}", "for {v}"), ("de {v}", "par {v}"))
+NUMBERS = {
+    "en": "zero one two three four five six seven eight nine ten eleven twelve".split(),
+    "fr": "zéro un deux trois quatre cinq six sept huit neuf dix onze douze".split(),
+}
+
+_ELIDED = re.compile(r"\bde (?=[aeiouéèêâîôAEIOUÉ])")
+
 # Of held-out rows alone.
 _HELD_OUT = {
     ("enum", "equals"): (("having {v} for {l}",), ("ayant {v} pour {b}",)),
@@ -149,14 +202,16 @@ def say_condition(
     rng: random.Random,
     *,
     held_out: bool = False,
+    short: bool = False,
 ) -> str:
     """A condition after the noun.
 
     Args:
         label: of the field, in French with its article.
         value: as it is said.
+        short: without a relative clause.
     """
-    said = _SAID[kind, operator]
+    said = (_SHORT if short else _SAID)[kind, operator]
     if held_out:
         said = _HELD_OUT.get((kind, operator), said)
     wording = rng.choice(said[language == "fr"])
@@ -164,6 +219,7 @@ def say_condition(
     if language == "en" and label[:1] in "aeiou":
         return text.replace("with a " + label, "with an " + label)
     if language == "fr":
+        text = _ELIDED.sub("d'", text)
         return text.replace(" de le ", " du ").replace(" de les ", " des ")
     return text
 
