@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,25 @@ def test_recurrent_hybrids_are_decoded_one_by_one(models: Path, llama: Path) -> 
     assert len({tuple(answer) for answer in expected}) > 3
     for scores in engine.logprobs(prompts[:1], ["no"]):
         assert np.isfinite(scores).all()
+
+
+def test_no_hub_is_asked_for_the_base_that_an_adapter_names(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT looked for "smollm2-135m" on a hub and warned that it could not fetch a remote file."""
+    adapter = peft_adapter(llama, tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "smollm2-135m"
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked: list[str] = []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("peft.utils.other.file_exists", lambda repo, *_, **__: asked.append(repo))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        engine = open_engine("torch", str(llama), str(adapter), device="cpu")
+    assert engine.has_adapter
+    assert asked == []
+    assert not [warning for warning in said if "smollm2" in str(warning.message)]
 
 
 @pytest.mark.slow

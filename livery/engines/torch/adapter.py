@@ -81,10 +81,10 @@ def _refuse_missing(loaded: Any, weights: Path) -> None:
     from safetensors import safe_open
 
     model_type = str(loaded.get_base_model().config.model_type)
-    with warnings.catch_warnings():
-        # PEFT asks a hub whether the vocabulary grew, and says so where the base is not there.
-        warnings.filterwarnings("ignore", message="Could not find a config file")
-        names = list(get_peft_model_state_dict(loaded))
+    # PEFT would ask a hub for a base of that name, whether its vocabulary grew; ours is loaded.
+    for config in loaded.peft_config.values():
+        config.base_model_name_or_path = None
+    names = list(get_peft_model_state_dict(loaded))
     needed = {peft_rules.tensor_name(model_type, name) for name in names}
     with safe_open(weights, "np") as file:  # pyright: ignore[reportUnknownVariableType]
         held = set(file.keys())
