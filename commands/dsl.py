@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.dsl_config import config_option, read_defaults
+from commands.dsl_eval import evaluate_command, pairs_command
 from commands.teacher_options import Asked, teacher_options
 from livery.errors import counted, printable, shown
 from livery.progress import Progress
@@ -47,6 +48,10 @@ def dsl() -> None:
       livery dsl schemas --min-operators 5 --max-operators 7
       livery dsl dataset --offline-fallback --positives-per-schema 40
     """
+
+
+dsl.add_command(evaluate_command)
+dsl.add_command(pairs_command)
 
 
 def _several(*options: Decorator) -> Decorator:

@@ -63,7 +63,7 @@ def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
     chosen = tested or wanted
     places = iter(where for where, _ in chosen)
     rows = (row for _, row in chosen)
-    return read_cases(rows, lambda row, _: _case(row, next(places)), _EXAMPLE)
+    return read_cases(rows, lambda row, _: read_case(row, next(places)), _EXAMPLE)
 
 
 def is_taught(case: Case) -> bool:
@@ -134,8 +134,13 @@ def breakdown(cases: Sequence[Case], results: Sequence[CaseResult]) -> dict[str,
 # -- reading cases ---------------------------------------------------------------------------------
 
 
-def _case(row: Mapping[str, Any], where: str) -> Case:
-    request, ast, more = _read(row, where)
+def read_case(row: Mapping[str, Any], where: str) -> Case:
+    """One case of a row in any of the forms.
+
+    Raises:
+        UserError: it cannot be read, or its AST is invalid under its schema.
+    """
+    request, ast, more = read_row(row, where)
     if faults := dsl.find_faults(ast, request.schema):
         raise UserError(f"{where}: the expected AST is invalid under its schema: {faults[0]}.")
     meta = row.get("meta")
@@ -170,7 +175,7 @@ def _grammar(schema: Mapping[str, Any]) -> tuple[Grammar | None, str]:
     return Grammar("json_schema", text), ""
 
 
-def _read(row: Mapping[str, Any], where: str) -> tuple[Request, Json, Json]:
+def read_row(row: Mapping[str, Any], where: str) -> tuple[Request, Json, Json]:
     """(what is asked, the right AST, what else is said) of a row of any form.
 
     Raises:
@@ -205,5 +210,5 @@ def _json(row: Mapping[str, Any], name: str) -> Json:
 
 __all__ = [
     "CATEGORIES", "METRICS", "SKILL", "TAUGHT", "breakdown", "cases", "failure", "is_taught",
-    "score_case",
+    "read_case", "read_row", "score_case",
 ]  # fmt: skip

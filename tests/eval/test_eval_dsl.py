@@ -289,6 +289,6 @@ def test_a_schema_without_a_grammar_leaves_its_case_free_and_is_counted() -> Non
     held, free = scorer.cases([{**row, "schema": case.meta["schema"]}, row])
     assert held.grammar is not None
     assert free.grammar is None
-    [(reason, count)] = without_grammar(scorer, [held, free]).items()
+    [(reason, count)] = without_grammar(get_scorer("dsl"), [held, free]).items()
     assert count == 1
     assert "(patternProperties)" in reason
