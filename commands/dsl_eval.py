@@ -11,6 +11,7 @@ import click
 from commands.dsl_config import read_defaults
 from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
+from commands.teacher_options import RECORDS
 from livery.errors import counted, shown
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def evaluate(
     *, adapter: str | None, model: str | None, engine: str, config: Path | None = None,
     dataset: Path | None = None, split: str = "", train_data: Path | None = None,
     teacher_model: str | None = None, teacher_url: str | None = None,
+    teacher_api: str = "auto", teacher_records: Path = RECORDS, concurrency: int = 8,
     judged_by: str | None = None, teacher_retries: int = 5, teacher_retry_wait: float = 2.0,
     out_dir: Path | None = None, eval_results: Path | None = None,
     eval_summary: Path | None = None, constrained: bool = False,
@@ -179,8 +181,10 @@ def evaluate(
     defaults = read_defaults(config)
     usual = Path(defaults["alignment"]["eval_results"])
     place = out_dir or usual.parent
-    judge = _judge(judged_by, teacher_model, teacher_url, teacher_retries, teacher_retry_wait,
-                   place / "teacher" / "records.sqlite")  # fmt: skip
+    judge = _judge(
+        judged_by, teacher_records, (teacher_model, teacher_url, teacher_api),
+        retries=teacher_retries, retry_wait=teacher_retry_wait, concurrency=concurrency,
+    )  # fmt: skip
     if load_in_4bit:
         options["quantize"] = 4
     request = Request(
@@ -200,21 +204,21 @@ def evaluate(
 
 
 def _judge(
-    asked: str | None, model: str | None, url: str | None, retries: int, wait: float, records: Path
+    asked: str | None, records: Path, named: tuple[str | None, str | None, str], **patience: Any
 ) -> Judge:
     """The teacher where one is named, by flag, variable or file; else the rule."""
     from eval.dsl.results import Judge
     from livery.teacher import find_teacher
     from livery.teacher.settings import with_options
 
-    teacher = None if asked == "rule" else find_teacher(model, url)
-    if teacher is not None and asked is None and not url and teacher.model_from == "default":
+    teacher = None if asked == "rule" else find_teacher(*named)
+    if teacher is not None and asked is None and not named[1] and teacher.model_from == "default":
         teacher = None
     if teacher is None:
         if asked is None:
             tell("no teacher is named: answers are judged by rule, against their targets.")
         return Judge()
-    return Judge(with_options(teacher, retries=retries, retry_wait=wait), records)
+    return Judge(with_options(teacher, **patience), records)
 
 
 @click.command("pairs", short_help="Chosen and rejected answers from an evaluation.")
