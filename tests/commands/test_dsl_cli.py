@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.dsl_config import packaged, read_defaults
+from commands.dsl.config import packaged, read_defaults
 from livery.cli import run
 from livery.errors import UserError
 from livery.paths import HOME, python_path

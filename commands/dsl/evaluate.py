@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl_config import read_defaults
+from commands.dsl.config import read_defaults
 from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
 from commands.teacher_options import RECORDS

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl_config import config_option, read_defaults
-from commands.dsl_eval import evaluate_command, pairs_command
+from commands.dsl.config import config_option, read_defaults
+from commands.dsl.evaluate import evaluate_command, pairs_command
 from commands.teacher_options import Asked, teacher_options
 from livery.errors import counted, printable, shown
 from livery.progress import Progress

@@ -1,0 +1,1 @@
+"""`livery dsl`: the commands that make a dsl student's data, and those that judge the student."""
