@@ -12,13 +12,12 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import queue
 import random
 import sys
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -52,9 +51,19 @@ _DEAD = 3  # failures of the endpoint, with nothing answered, after which it is 
 def ask(
     questions: Sequence[Question], teacher: Teacher, records: str | Path, *, what: str = "asking"
 ) -> list[Result]:
-    """The results in the order of the questions; see `ask_each`."""
-    found = list(ask_each(questions, teacher, records, what=what))
-    return sorted(found, key=lambda result: result.at)
+    """The results in the order of the questions; see `ask_each`. In a notebook, whose thread runs
+    an event loop already, another thread asks."""
+
+    def run() -> list[Result]:
+        found = list(ask_each(questions, teacher, records, what=what))
+        return sorted(found, key=lambda result: result.at)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
 
 
 def ask_each(
@@ -172,37 +181,37 @@ class _Run:
         self._dead: Counter[str] = Counter()
         self._quiet_until = 0.0
         self._prompt_tokens = self._completion_tokens = 0
-        self._out: queue.SimpleQueue[Result | BaseException | None] = queue.SimpleQueue()
+        self._out: deque[Result] = deque()
+        self._waiting: asyncio.Future[None] | None = None
 
     def results(self) -> Iterator[Result]:
-        """Run an event loop in a thread of its own, and yield what it puts out. Whoever stops
-        taking ends the requests that are under way."""
+        """Yield what comes. The event loop runs only while a result is waited for, in the thread
+        of whoever takes them, so that no two threads hand the interpreter back and forth; whoever
+        stops taking ends the requests that are under way.
+        """
         loop = asyncio.new_event_loop()
         task = loop.create_task(self._all())
-
-        def run() -> None:
-            try:
-                with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(task)
-                self._out.put(None)
-            except BaseExceptionGroup as error:
-                self._out.put(error.exceptions[0])
-            except BaseException as error:
-                self._out.put(error)
-            finally:
-                loop.close()
-
-        thread = threading.Thread(target=run, name="teacher", daemon=True)
-        thread.start()
+        task.add_done_callback(lambda _: self._wake())
         try:
-            while (found := self._out.get()) is not None:
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
+            while not task.done() or self._out:
+                if not self._out:
+                    self._waiting = loop.create_future()
+                    loop.run_until_complete(self._waiting)
+                while self._out:
+                    yield self._out.popleft()
+            with contextlib.suppress(asyncio.CancelledError):
+                task.result()
+        except BaseExceptionGroup as group:  # of the workers: the records cannot be written
+            raise group.exceptions[0] from None
         finally:
-            with contextlib.suppress(RuntimeError):  # it may have closed by itself
-                loop.call_soon_threadsafe(task.cancel)
-            thread.join()
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def spent(self) -> str:
         """Tokens and cost of this run so far, for people."""
@@ -228,7 +237,8 @@ class _Run:
             question = self.questions[at]
             result = await self._settle(client, at, question)
             for place in (at, *self.plan.twins.get(at, ())):
-                self._out.put(dataclasses.replace(result, at=place, reused=place != at))
+                self._out.append(dataclasses.replace(result, at=place, reused=place != at))
+            self._wake()
             self._watch(result)
 
     def _watch(self, result: Result) -> None:
@@ -322,7 +332,7 @@ class _Run:
         self, client: Any, question: Question, messages: Messages, limit: int, tally: _Tally
     ) -> Reply:
         """One request, again where its failure may pass, as often as the teacher's retries say."""
-        schema = json.dumps(question.sent or question.schema, sort_keys=True)
+        schema = json.dumps(question.sent) if question.sent else question.schema_text
         retries = 0
         while True:
             await self._quiet()

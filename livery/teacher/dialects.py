@@ -179,7 +179,8 @@ def cut_of(messages: Messages, counted: int | None, window: int | None) -> str:
     if counted is None:
         return ""
     letters = characters(messages)
-    solid = sum(len(word) + 1 for message in messages for word in message["content"].split())
+    words = [word for message in messages for word in message["content"].split()]
+    solid = sum(map(len, words)) + len(words)
     if window is not None and counted >= window:
         return f"it read {counted:,} tokens, all that its context of {window:,} holds"
     if counted * _MOST_CHARACTERS < solid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,11 @@ class Question:
     check: Callable[[Any], str] | None = None
     sent: Mapping[str, Any] | None = None
 
+    @functools.cached_property
+    def schema_text(self) -> str:
+        """`schema` as JSON."""
+        return json.dumps(self.schema)
+
 
 @dataclass(frozen=True)
 class Ingredients:
@@ -93,7 +99,7 @@ def ingredients(question: Question, model: str) -> Ingredients:
     return Ingredients(
         model,
         _sha256([dict(message) for message in question.messages]),
-        _sha256([question.schema, question.sent]),
+        _sha256([question.schema_text, question.sent]),
         json.dumps(parameters, sort_keys=True),
     )
 

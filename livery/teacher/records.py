@@ -57,8 +57,7 @@ class Records:
         with explain_os_errors(self.path.parent, "opening the teacher's records"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._explained():
-            # Used by one thread at a time: the one that asks, while the other waits for it.
-            self._file = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+            self._file = sqlite3.connect(self.path, timeout=60)
             try:
                 self._open()
             except BaseException:
@@ -71,7 +70,8 @@ class Records:
             raise UserError(
                 f"{self.path}: records of another version of Livery; choose another file."
             )
-        # In this mode a commit survives the death of the process, and costs no wait for the disk.
+        # In this mode a commit survives the death of the process, costs no wait for the disk, and
+        # others may read meanwhile.
         self._file.execute("pragma journal_mode = wal")
         self._file.execute("pragma synchronous = normal")
         with self._file:

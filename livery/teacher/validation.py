@@ -25,7 +25,7 @@ def find_fault(question: Question, text: str) -> tuple[Any, Fault | None]:
         value = parse_json(text, "the answer", finite=True)
     except UserError as error:
         return None, Fault("invalid_json", sentence(shown(error, 500)))
-    validator = _validator(json.dumps(question.schema, sort_keys=True))
+    validator = _validator(question.schema_text)
     errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
         deepest = [_deepest(error) for error in errors[:_TOLD]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import re
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from livery.errors import UserError
+from livery.files import disk_full
 from livery.teacher import Parameters, ask, ask_each, make_plan
+from livery.teacher.records import Records
 from livery.teacher.wire import CAUSES
 from tests.teacher.endpoint import (
     GOOD,
@@ -745,3 +748,35 @@ def test_progress_shows_rate_time_left_and_what_was_spent(
     assert line.startswith("writing: 12/12 questions (100%) · ")
     assert "questions/s" in line
     assert "564 tokens · cost 0.05" in line
+
+
+def test_a_notebook_can_ask_although_its_thread_runs_a_loop(records: Path):
+    async def cell() -> Any:
+        return asked([chat(GOOD)], records)
+
+    [result], _ = asyncio.run(cell())
+    assert result.value == VALUE
+
+
+def test_records_of_another_version_are_refused(records: Path):
+    records.parent.mkdir()
+    with sqlite3.connect(records) as file:
+        file.execute("pragma user_version = 7")
+    with pytest.raises(UserError, match="another version"):
+        ask([question()], teacher("http://127.0.0.1:9"), records)
+
+
+def test_a_record_that_cannot_be_written_ends_the_run_with_its_file(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk, as SQLite says it: what the teacher says after that would be lost."""
+
+    def full(*_: Any) -> None:
+        raise disk_full(records, "keeping an answer of the teacher")
+
+    monkeypatch.setattr(Records, "keep", full)
+    many = [question(f"q{n}", str(n)) for n in range(50)]
+    with endpoint([chat(GOOD)]) as (url, seen):
+        with pytest.raises(UserError, match=r"records\.sqlite: the disk is full"):
+            ask(many, teacher(url, concurrency=4), records)
+        assert len(seen) <= 8
