@@ -50,7 +50,7 @@ def show(config: Config, *, as_json: bool) -> None:
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     click.echo(f"\nbackend      {settings.backend}")
-    click.echo(f"plan         {describe_work(epoch, steps)}")
+    click.echo(f"plan         {describe_work(epoch, steps, paired=settings.paired)}")
     click.echo(f"shapes       {epoch.shapes} distinct micro-batches")
     for number, line in enumerate(ahead.describe()):
         click.echo(f"{'' if number else 'memory':<12} {line}")

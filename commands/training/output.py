@@ -75,7 +75,7 @@ class TrainingOutput:
             f"Training {run.trainable:,} parameters ({share:.1%} of the base's "
             f"{run.parameters:,}) with {run.backend} in {run.dtype}{processes}."
         )
-        self.say(describe_work(run.work, run.total_steps))
+        self.say(describe_work(run.work, run.total_steps, paired=run.settings.paired))
         self._progress = Progress("training", run.total_steps, "steps", done=run.step).__enter__()
 
     def _count(self, sample: events.Sampled) -> None:
@@ -113,14 +113,14 @@ def _margin(figures: Mapping[str, Any]) -> str:
     return f", margin {figures[MARGIN]:.4f}, {right:.0%} the right way round"
 
 
-def describe_work(work: Work, total_steps: int) -> str:
+def describe_work(work: Work, total_steps: int, *, paired: bool = False) -> str:
     """One line on what an epoch costs and what sharing prompts saves."""
     saved = work.plain / max(1, work.computed)
     padding = work.padding / max(1, work.computed)
     fewer = f"{saved:.1f}x fewer" if saved >= 1.05 else "no fewer"
     return (
         f"{counted(total_steps, 'step')}; an epoch is {counted(work.steps, 'step')} over "
-        f"{counted(work.examples, 'example')}: {work.plain:,} tokens, {work.computed:,} of them "
-        f"computed ({fewer} by shared prompts, {padding:.0%} padding), {work.supervised:,} "
-        "supervised."
+        f"{counted(work.examples, 'pair' if paired else 'example')}: {work.plain:,} tokens, "
+        f"{work.computed:,} of them computed ({fewer} by shared prompts, {padding:.0%} padding), "
+        f"{work.supervised:,} supervised."
     )

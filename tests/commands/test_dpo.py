@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,19 @@ def read(path: Path) -> Any:
 def test_an_adapter_goes_on_from_another_and_is_exported_like_any(
     made: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    said = told(*start(made, out, "--valid-data", str(made / "held_out.jsonl"), "--json"))
+    out, from_ = tmp_path / "out", tmp_path / "from"
+    shutil.copytree(made / "sft", from_)
+    said = told(
+        *start(
+            made,
+            out,
+            "--adapter",
+            str(from_),
+            "--valid-data",
+            str(made / "held_out.jsonl"),
+            "--json",
+        )
+    )
     facts = json.loads(said[said.index("{") :])
     assert facts["examples"] == 40
     assert facts["valid_examples"] == 10
@@ -80,7 +92,10 @@ def test_an_adapter_goes_on_from_another_and_is_exported_like_any(
     told("report", str(out))
     assert "| step | margin | right way round |" in (out / "report.md").read_text()
     assert "Reward margin over optimizer steps" in (out / "report.html").read_text()
+    reference = (out / "reference.jsonl").read_bytes()
+    shutil.rmtree(from_)  # what the run needs of it is on record
     again = told("dpo", "--resume-from-checkpoint", "--output-dir", str(out))
+    assert (out / "reference.jsonl").read_bytes() == reference
     assert "The adapter is in" in again
     newest = str(out / "checkpoints" / "step-000004")
     assert told("dpo", "--resume-from-checkpoint", newest, "--output-dir", str(out))
