@@ -108,11 +108,10 @@ def _neutral(record: Record) -> str:
     said, found = words.neutral(record), asked(record)
     if found is None:
         return f'<p class="muted">{escape(said)}</p>' if said else ""
-    name = record["skill"]["name"]
     rows = [
         [
             escape(row["prompt"]), _code(row["base"]), _code(row["tuned"]),
-            escape(f"like {name}'s" if row["like_skill"] else "differs" if row["differs"] else ""),
+            escape(words.neutral_mark(record, row)),
         ]
         for row in found["prompts"]
     ]  # fmt: skip
@@ -161,7 +160,7 @@ def _arm_card(key: str, arm: dict[str, Any]) -> str:
 
 def _metrics(record: Record) -> str:
     """Every metric beside the headline's: what it says, and figure and interval of each arm."""
-    metrics, arms = words.metrics(record), record["arms"]
+    metrics, arms = words.measured(record), record["arms"]
     if not metrics:
         return ""
     rows: list[list[str]] = []

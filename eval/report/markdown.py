@@ -95,7 +95,7 @@ def _categories(record: Record) -> str:
 
 def _metrics(record: Record) -> list[str]:
     """Every metric beside the headline's, with what it says and its interval in each arm."""
-    metrics, arms = words.metrics(record), record["arms"]
+    metrics, arms = words.measured(record), record["arms"]
     if not metrics:
         return []
     rows: list[list[str]] = []
@@ -134,11 +134,10 @@ def _neutral(record: Record) -> list[str]:
     said, found = words.neutral(record), asked(record)
     if found is None:
         return [_text(said)] if said else []
-    name = record["skill"]["name"]
     rows = [
         [
             _text(row["prompt"]), code(row["base"]), code(row["tuned"]),
-            f"like {_text(name)}'s" if row["like_skill"] else "differs" if row["differs"] else "",
+            _text(words.neutral_mark(record, row)),
         ]
         for row in found["prompts"]
     ]  # fmt: skip

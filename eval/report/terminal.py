@@ -8,8 +8,10 @@ import click
 
 from eval.record import Record
 from eval.report import words
+from livery.errors import shown
 
 SHOWN = 10
+LONGEST = 160  # characters of a text in a list of cases; the reports have all of it
 
 
 def print_record(record: Record) -> None:
@@ -64,7 +66,7 @@ def _print_metrics(record: Record, console: Any) -> None:
     """The metrics beside the headline's, one a row: figure and interval of each arm."""
     from rich.table import Table
 
-    metrics, arms = words.metrics(record), record["arms"]
+    metrics, arms = words.measured(record), record["arms"]
     if not metrics:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -81,13 +83,19 @@ def _print_metrics(record: Record, console: Any) -> None:
         click.echo(f"\n{said}")
 
 
+def _line(text: str) -> str:
+    """A text of the model's or the data's on one line: no control character acts on the terminal,
+    and an answer that runs on does not push the rest off the screen."""
+    return shown(text.replace("\r", "").replace("\n", "⏎"), LONGEST)
+
+
 def _print_cases(title: str, found: list[tuple[dict[str, Any], str]]) -> None:
     if not found:
         return
     click.echo(f"\n{title}: {len(found)}")
     for case, arm in found[:SHOWN]:
         answer = case["answers"][arm]
-        click.echo(f"  {case['text']}\n    expected {case['expected_text']}")
-        click.echo(f"    got      {answer['answer']}   ({answer['error']})")
+        click.echo(f"  {_line(case['text'])}\n    expected {_line(case['expected_text'])}")
+        click.echo(f"    got      {_line(answer['answer'])}   ({_line(answer['error'])})")
     if len(found) > SHOWN:
         click.echo(f"  and {len(found) - SHOWN} more: see the report.")

@@ -53,6 +53,12 @@ def metrics(record: Record) -> list[dict[str, Any]]:
     return [metric for metric in record.get("metrics", ()) if metric["name"] != "correct"]
 
 
+def measured(record: Record) -> list[dict[str, Any]]:
+    """Those of `metrics` that say something of a case in some arm."""
+    arms = record["arms"].values()
+    return [m for m in metrics(record) if any(arm["metrics"][m["name"]]["total"] for arm in arms)]
+
+
 def lacking(record: Record) -> str:
     """Which metrics could not be scored, and the remedy; "" for none and in older records."""
     return str(record.get("lacking") or "")
@@ -216,7 +222,7 @@ def constant(record: Record) -> str:
     if found is None:
         return ""
     return (
-        f"To answer {found['answer']} to everything would be right for {found['correct']} of "
+        f"To answer “{found['answer']}” to everything would be right for {found['correct']} of "
         f"{found['total']} cases ({percent(found['accuracy'])})."
     )
 
@@ -254,11 +260,24 @@ def neutral(record: Record) -> str:
     if "prompts" not in found:
         return f"Other prompts were not asked: {found['reason']}"
     name, total = record["skill"]["name"], found["total"]
-    return (
+    said = (
         f"Of {total} plain prompts that are none of {name}'s, the adapter answers "
-        f"{found['differ']} differently from its base; {found['like_skill']} of its answers look "
-        f"like {name}'s ({found['like_skill_base']} of the base's)."
+        f"{found['differ']} differently from its base"
     )
+    if found["like_skill_base"] == total:  # a contract that any text follows
+        return f"{said}."
+    return (
+        f"{said}; {found['like_skill']} of its answers look like {name}'s "
+        f"({found['like_skill_base']} of the base's)."
+    )
+
+
+def neutral_mark(record: Record, row: dict[str, Any]) -> str:
+    """What is said of one such prompt: "like date-keys's", "differs", or "" for nothing."""
+    found = record["neutral"]
+    if row["like_skill"] and found["like_skill_base"] < found["total"]:
+        return f"like {record['skill']['name']}'s"
+    return "differs" if row["differs"] else ""
 
 
 def texts(record: Record) -> str:
@@ -317,6 +336,7 @@ def judge(record: Record) -> list[str]:
 def worst_texts(record: Record, most: int = 10) -> list[tuple[str, str, str]]:
     """(text, the base's perplexity, the tuned model's), those first that it made worst."""
     rows = (record.get("texts") or {}).get("texts", ())
+    rows = [row for row in rows if row["tuned"] > row["base"]]
     rows = sorted(rows, key=lambda row: row["base"] - row["tuned"])[:most]
     return [(r["text"], f"{math.exp(r['base']):.1f}", f"{math.exp(r['tuned']):.1f}") for r in rows]
 

@@ -15,6 +15,7 @@ from eval import record
 from eval.report import facts, markdown, plots, words
 from eval.report.report import write_report
 from eval.report.run_data import Sample, read_run
+from eval.report.terminal import print_record
 from livery.errors import UserError
 from tests.eval.test_eval_runner import BASE, TUNED, TUNED_FREE, make_case, make_record, make_run
 
@@ -336,3 +337,22 @@ def test_a_record_without_its_facts_is_refused_in_words(run_folder: Path):
     path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(UserError, match="record in it is damaged, or of another version"):
         write_report(run_folder)
+
+
+def test_a_list_of_cases_keeps_to_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model in a loop printed a screen of lines, and control characters reached the terminal."""
+    cases = [make_case("a"), make_case("b")]
+    found = make_record(cases, [make_run(TUNED, cases, "nn")], 0.5)
+    for case in found["cases"]:
+        case["answers"]["tuned_constrained"]["answer"] = "10 pm\n" * 50 + "\x1b[2J" + "x" * 999
+    found["metrics"].append({**found["metrics"][-1], "name": "never"})
+    found["arms"]["tuned_constrained"]["metrics"]["never"] = {
+        "value": None, "total": 0, "interval": None, "count": 0
+    }  # fmt: skip
+    print_record(found)
+    out = capsys.readouterr().out
+    assert out.count("10 pm⏎10 pm⏎") >= 2
+    assert "\x1b[2J" not in out
+    assert max(map(len, out.splitlines())) < 400
+    assert len([line for line in out.splitlines() if "10 pm" in line]) == 2
+    assert "never" not in out  # a metric of which no case says anything

@@ -92,6 +92,9 @@ def test_the_figures_are_those_of_the_texts_paired() -> None:
         "Perplexity of 40 plain texts: base 12.18, tuned 13.46 (+10.5 %, 95 % interval +10.5 to "
         "+10.5 %; p < 0.001, worse)."
     )
+    assert words.worst_texts({"texts": found})[0] == ("a text", "7.4", "8.2")
+    better = forgetting.compared(["a"] * 40, [5] * 40, tuned, base)
+    assert words.worst_texts({"texts": better}) == []  # none where it costs most
     same = forgetting.compared(["a"] * 40, [5] * 40, base, base)
     assert "+0.0 %" in words.texts({"texts": same})
     assert "within chance" in words.texts({"texts": same})

@@ -63,6 +63,14 @@ def test_base_and_tuned_are_asked_as_plain_chat_and_compared() -> None:
     )
 
 
+def test_of_a_skill_that_any_text_follows_no_likeness_is_told() -> None:
+    """Ten of persona's answers looked like persona's, and ten of the base's."""
+    found = neutral.compared(get_skill("persona"), ["Paris."] * 10, ["Lyon."] * 10)
+    record = {"neutral": found, "skill": {"name": "persona"}}
+    assert words.neutral(record).endswith("the adapter answers 10 differently from its base.")
+    assert words.neutral_mark(record, found["prompts"][0]) == "differs"
+
+
 def test_what_cannot_be_asked_is_said_and_costs_nothing_else() -> None:
     engine = Parrot(refuses=True)
     found = neutral.ask(engine, SKILL)  # type: ignore[arg-type]
