@@ -87,6 +87,7 @@ def test_all_nine_directions(source: Any, target: Any, base: Path, tmp_path: Pat
     assert back.base_model == "someone/base"
 
 
+@pytest.mark.slow
 def test_one_folder_for_every_runtime(base: Path, tmp_path: Path):
     pytest.importorskip("mlx.core")
     pytest.importorskip("peft")

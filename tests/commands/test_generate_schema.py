@@ -38,6 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model("llama", tmp_path_factory.mktemp("schemas"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "mlx", "llamacpp"])
 def test_every_engine_keeps_to_the_schema(
     engine: str, model: Path, book: str, capsys: pytest.CaptureFixture[str]

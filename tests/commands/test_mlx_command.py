@@ -46,6 +46,7 @@ def stored(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen3_moe", "gemma3", "phi3"])
 def test_dense_is_the_same_model(family: str, root: Path, tmp_path: Path):
     base = tiny_model(family, root)

@@ -81,7 +81,11 @@ def alive(process: int) -> bool:
 def test_what_no_time_is_left_for_is_skipped_and_said() -> None:
     (found,) = prove(checks=[made("holds")], room=1.0)
     assert found.outcome == Outcome("skipped", "the 1.0 s for all checks were over")
-    # So is one that was cut short of its own limit: it failed at nothing.
+
+
+@pytest.mark.slow
+def test_one_that_is_cut_short_of_its_own_limit_is_skipped_too() -> None:
+    """It failed at nothing."""
     (found,) = prove(checks=[made("sleeps")], room=6.0)
     assert found.outcome == Outcome("skipped", "the 6.0 s for all checks were over")
 

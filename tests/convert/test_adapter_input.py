@@ -144,6 +144,7 @@ def timed(call: Any) -> float:
     return time.process_time() - started
 
 
+@pytest.mark.slow
 def test_the_first_pattern_that_matches_wins() -> None:
     """As PEFT's get_pattern_key, plain paths and expressions mixed, in both orders."""
     from peft.utils.other import get_pattern_key

@@ -71,6 +71,7 @@ def adapter_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return file.read_bytes()
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_no_damage_leads_to_anything_but_a_user_error(
     data: st.DataObject, adapter_bytes: bytes, tmp_path: Path

@@ -110,6 +110,7 @@ def test_the_wheels_goes_first_where_it_was_measured_to_be_faster(
     assert list(openblas.candidates()) == [theirs, ours], "a damaged note decides nothing"
 
 
+@pytest.mark.slow
 def test_the_wheels_library_serves_mlx_under_plain_names(tmp_path: Path) -> None:
     try:
         importlib.metadata.version(openblas.WHEEL)

@@ -100,6 +100,7 @@ def test_compiled_is_plain(family: str, checkpoint: bool, models: Path) -> None:
     assert gradient < GRADIENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "mixtral"])
 def test_rows_dealt_to_streams_are_plain(family: str, checkpoint: bool, models: Path) -> None:

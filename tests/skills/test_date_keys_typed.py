@@ -212,6 +212,7 @@ SPACED = st.lists(st.tuples(PIECES, st.sampled_from(["", " ", " ", " ", "  "])),
 )
 
 
+@pytest.mark.slow
 @given(SPACED | st.text(max_size=12))
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     once = normalise(text)

@@ -24,6 +24,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model("llama", tmp_path_factory.mktemp("base"))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(8, 300), min_size=1, max_size=40),

@@ -32,6 +32,7 @@ def test_no_mixture_of_shell_words_makes_it_fail(words: list[str], shell: str) -
     risk.shown.encode("utf-8")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60), st.sampled_from(SHELLS))
 def test_no_text_makes_it_fail(text: str, shell: str) -> None:
