@@ -37,6 +37,7 @@ def ast_of(row: dict[str, Any]) -> dict[str, Any]:
     return dsl.parse(row["messages"][-1]["content"])
 
 
+@pytest.mark.slow
 def test_every_row_is_valid_compact_and_its_own_prompt(splits: Any) -> None:
     for row in (*splits["train"], *splits["valid"], *splits["test"]):
         request, answer = request_of(row), row["messages"][-1]["content"]
@@ -240,6 +241,7 @@ def test_a_negative_has_the_fault_that_it_names(kind: str, made: Any) -> None:
         assert what_is_wrong(wrong, schema)
 
 
+@pytest.mark.slow
 def test_hand_written_sets_are_valid_and_of_schemas_of_their_own() -> None:
     seen: set[str] = set()
     for name in ("validation", "second"):

@@ -31,6 +31,7 @@ def answers(rows: Any) -> list[str]:
     return [m["content"] for row in rows for m in row["messages"] if m["role"] == "assistant"]
 
 
+@pytest.mark.slow
 def test_every_answer_is_right_by_the_scorer(splits: Any) -> None:
     for split in ("train", "valid", "test"):
         for case in scorer.cases(splits[split]):

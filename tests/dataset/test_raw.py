@@ -54,6 +54,7 @@ def test_every_format_within_a_zip(tmp_path: Path, name: str) -> None:
     assert read(path, name)[0][0].startswith(f"{path}/{name}")
 
 
+@pytest.mark.slow
 def test_parquet_rows_lose_the_nulls_that_a_schema_adds(tmp_path: Path) -> None:
     calls = [{"function": {"name": "f", "arguments": '{"x": 1}'}}]
     rows = [

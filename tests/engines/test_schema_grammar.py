@@ -93,6 +93,7 @@ def test_the_originals_schema_has_a_grammar_that_holds_every_rule_of_it() -> Non
     assert refuses(TICKETS, json.dumps(ticket(prompt="où est-ce?"), separators=(",", ":")))
 
 
+@pytest.mark.slow
 def test_conditions_on_many_fields_stay_as_many_cases() -> None:
     fields = [
         {"const": f"f{n}", "enum": [{"const": f"v{n}_{m}"} for m in range(4)]} for n in range(40)
@@ -222,6 +223,7 @@ def walk(draw: random.Random, grammar: SchemaGrammar) -> Any:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_grammar_and_jsonschema_agree_on_any_schema(part: int) -> None:
     found = {"grammars": 0, "drawn": 0, "valid": 0, "invalid": 0}
@@ -361,6 +363,7 @@ def test_choices_that_multiply_are_given_up_on(count: int) -> None:
         schema_grammar(chosen(count))
 
 
+@pytest.mark.slow
 def test_what_only_looks_hostile_is_compiled() -> None:
     assert not refuses(doubled(60), '"a"')
     # Catastrophic for a regular expression that backtracks.

@@ -256,6 +256,7 @@ def test_turns_that_are_open_are_the_models_own():
     assert scorer.score_case(filled, released).metrics["releases_guarded"] is False
 
 
+@pytest.mark.slow
 def test_without_the_guard_the_report_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -35,6 +35,7 @@ def answer_of(case: Any, change: Any = None) -> str:
     return dsl.render(ast)
 
 
+@pytest.mark.slow
 def test_both_sets_are_found_and_their_own_answers_are_right() -> None:
     assert get_scorer("dsl") is scorer
     for name in ("validation", "second"):
@@ -267,6 +268,7 @@ def test_a_row_without_its_parts_is_shown_one_that_has_them(tmp_path: Path) -> N
         scorer.cases(path)
 
 
+@pytest.mark.slow
 def test_the_grammar_of_a_case_is_its_schemas() -> None:
     seen: dict[str, Any] = {}
     for case in CASES.values():

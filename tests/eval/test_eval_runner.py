@@ -254,6 +254,7 @@ SETS = {
 }
 
 
+@pytest.mark.slow
 def test_scorers_and_their_sets():
     for skill, sets in SETS.items():
         scorer = get_scorer(skill)

@@ -184,6 +184,7 @@ def facts(text: str, address: str) -> list[str]:
     return [w.lower() for w in words if w.lower() not in forms]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, ADDRESSES, TONES, st.booleans())
 def test_facts_numbers_code_quotations_and_links_are_unchanged(
@@ -198,6 +199,7 @@ def test_facts_numbers_code_quotations_and_links_are_unchanged(
         assert kind not in ("link", "mail") or text[start:end] in finished
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, st.sampled_from(["sir", "madam", ""]), TONES)
 def test_finishing_twice_changes_nothing_more(text: str, address: str, tone: Any) -> None:

@@ -249,6 +249,7 @@ def test_an_answer_that_is_complete_at_the_limit_counts_as_cut(records: Path):
 # -- 5: the error rate -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_asking_stops_above_the_error_rate_of_questions_not_of_attempts(records: Path):
     """Every second attempt of a question fails and no question does: nothing stops."""
     fails: dict[str, int] = {}
