@@ -25,6 +25,8 @@ ROWS = [
     for n in range(6)
 ]
 
+Arms = tuple[list[Case], ArmRun, ArmRun]
+
 
 def run_of(cases: list[Case], tuned: bool, says: Callable[[int], str]) -> ArmRun:
     answers = [Generation((), says(n), True, 0.1, 3) for n in range(len(cases))]
@@ -33,7 +35,7 @@ def run_of(cases: list[Case], tuned: bool, says: Callable[[int], str]) -> ArmRun
 
 
 @pytest.fixture
-def arms() -> tuple[list[Case], ArmRun, ArmRun]:
+def arms() -> Arms:
     """Six pairs; of the last both answers are the same."""
     cases = scorer.cases(ROWS)
     base = run_of(cases, False, lambda n: f"{2 * n}" if n < 5 else "Alike.")
@@ -60,7 +62,7 @@ def fair(request: dict[str, Any], _: int) -> Any:
     return verdict("A" if "madam" in parts(request)["ANSWER A"] else "B")
 
 
-def test_each_pair_is_asked_in_both_orders(arms: Any, tmp_path: Path) -> None:
+def test_each_pair_is_asked_in_both_orders(arms: Arms, tmp_path: Path) -> None:
     with endpoint(fair) as (url, seen):
         found = hear(Judge(teacher(url), tmp_path / "records.sqlite"), *arms, scorer.JUDGE)
     assert len(seen) == 10
@@ -82,7 +84,7 @@ def test_each_pair_is_asked_in_both_orders(arms: Any, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_judge_that_takes_the_first_answer_decides_nothing(arms: Any, tmp_path: Path) -> None:
+def test_a_judge_that_takes_the_first_answer_decides_nothing(arms: Arms, tmp_path: Path) -> None:
     with endpoint(lambda *_: verdict("A")) as (url, _):
         found = hear(Judge(teacher(url), tmp_path / "records.sqlite"), *arms, scorer.JUDGE)
     assert (found["tuned_better"], found["base_better"], found["undecided"]) == (0, 0, 5)
@@ -95,7 +97,7 @@ def test_a_judge_that_takes_the_first_answer_decides_nothing(arms: Any, tmp_path
 
 
 def test_what_misbehaves_is_asked_again_and_what_stays_wrong_is_counted(
-    arms: Any, tmp_path: Path
+    arms: Arms, tmp_path: Path
 ) -> None:
     troubles = [
         status(503), status(429, Retry_After="0"), said("no JSON at all"), verdict("C"),
@@ -120,7 +122,7 @@ def test_what_misbehaves_is_asked_again_and_what_stays_wrong_is_counted(
     assert found["tuned_better"] == found["judged"] >= 2
 
 
-def test_what_was_judged_is_not_asked_again(arms: Any, tmp_path: Path) -> None:
+def test_what_was_judged_is_not_asked_again(arms: Arms, tmp_path: Path) -> None:
     records = tmp_path / "judge" / "records.sqlite"
 
     def dies(request: dict[str, Any], at: int) -> Any:
@@ -139,7 +141,7 @@ def test_what_was_judged_is_not_asked_again(arms: Any, tmp_path: Path) -> None:
         assert len(seen) == 6
 
 
-def test_nobody_there_costs_no_scores(arms: Any, tmp_path: Path) -> None:
+def test_nobody_there_costs_no_scores(arms: Arms, tmp_path: Path) -> None:
     model = teacher("http://127.0.0.1:9", retries=0)
     found = hear(Judge(model, tmp_path / "records.sqlite"), *arms, scorer.JUDGE)
     assert found["judged"] == 0
