@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +146,17 @@ def stored_evaluation(skill: str, folder: Path, data: str) -> dict[str, Any] | N
 
 
 def evaluate(
-    skill: str, settings: TrainSettings, target: float, *, neutral: bool = True, show: bool = True
+    skill: str,
+    settings: TrainSettings,
+    targets: Mapping[str, float],
+    *,
+    neutral: bool = True,
+    show: bool = True,
 ) -> dict[str, Any]:
     """Score adapter and base, constrained and free, and put it on record in the folder.
 
     Args:
+        targets: metric ("correct" for the share of right answers) -> the value to be reached.
         show: print the record, for people.
     """
     from commands.eval import TOKENS_EVAL
@@ -161,6 +167,10 @@ def evaluate(
     from livery.engines.engine import Decoding, engine_names
     from livery.progress import Progress
 
+    asked = [
+        f"--target {value:g}" if name == "correct" else f"--target {name}={value:g}"
+        for name, value in targets.items()
+    ]
     use_threads(settings.threads)
     folder = Path(settings.output_dir)
     engine = settings.backend if settings.backend in engine_names() else "mlx"
@@ -172,12 +182,13 @@ def evaluate(
         baseline=True,
         train_data=settings.data,
         columns=settings.columns,
-        target=target,
+        target=targets.get("correct"),
+        targets={name: value for name, value in targets.items() if name != "correct"},
         neutral=neutral,
         decoding=Decoding(TOKENS_EVAL),  # as the command below answers
         room=True,
         threads=settings.threads,
-        command=f"livery eval {skill} --adapter {folder} --baseline --target {target:g}",
+        command=f"livery eval {skill} --adapter {folder} --baseline {' '.join(asked)}",
     )
     found = run_evaluation(
         request,

@@ -97,6 +97,18 @@ def build(
     }
 
 
+def with_targets(found: Record, targets: Mapping[str, float]) -> Record:
+    """A record held to other targets: metric ("correct" for the share of right answers) -> the
+    value to be reached."""
+    metrics = [Metric(**metric) for metric in found["metrics"]]
+    others = {name: value for name, value in targets.items() if name != CORRECT.name}
+    reached = metrics_of.reached(metrics, found["arms"][found["headline"]]["metrics"], others)
+    target = targets.get(CORRECT.name)
+    met = [target is None or found["accuracy"] >= target]
+    met += [name in reached and reached[name]["met"] for name in others]
+    return {**found, "target": target, "targets": reached, "passed": all(met)}
+
+
 def _taught(runs: Sequence[ArmRun], what: str, held: Sequence[bool]) -> Record:
     """How each arm did on the cases that cannot be answered without the skill's data."""
     total = sum(held)

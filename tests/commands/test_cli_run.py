@@ -13,9 +13,12 @@ import pytest
 from commands.eval import TOKENS_EVAL
 from commands.run import ENOUGH_ROWS, configure
 from commands.train import settings_of
+from eval.record import with_targets
+from eval.report.words import missed
 from livery import cli
 from livery.config.layers import Config
 from livery.files import read_json
+from tests.eval.test_eval_runner import TUNED, make_case, make_record, make_run
 from tests.tiny_models import tiny_model
 
 
@@ -193,3 +196,34 @@ def test_data_of_a_skill_are_trained_as_long_as_its_rows_wherever_they_lie(
     assert resolved("state", "own.yaml").settings.max_length == 800
     monkeypatch.setenv("LIVERY_MAX_LENGTH", "900")
     assert resolved("state").settings.max_length == 900
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "complaint"),
+    [
+        ("nonsense=1", 1, "no such metric; there are: correct, "),
+        ("intent=9", 1, "a share is from 0 to 1"),
+        ("95", 2, "not in the range"),
+    ],
+)
+def test_a_target_that_is_none_is_told_before_anything_is_made(
+    target: str, code: int, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["run", "actions", "--target", target]) == code
+    assert complaint in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stored_evaluation_is_held_to_the_targets_of_now() -> None:
+    """`livery run` took one number, so nothing failed a run on a tag at a critical request."""
+    cases = [make_case("a"), make_case("b")]
+    found = make_record(cases, [make_run(TUNED, cases, "yn")], 0.9)
+    assert with_targets(found, {"correct": 0.5})["passed"] is True
+    assert with_targets(found, {"parsed": 1.0})["passed"] is True
+    held = with_targets(found, {"correct": 0.5, "parsed": 1.1})
+    assert held["passed"] is False
+    assert missed(held).startswith("parsed is 100.0 %")
+    assert with_targets(found, {"unheard_of": 0.0})["passed"] is False
+    assert found["target"] == 0.9
