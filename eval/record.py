@@ -16,7 +16,7 @@ from eval import stats as metrics_of
 from eval.cases import Case, CaseResult
 from eval.runner import ArmRun
 from eval.stats import compare, wilson
-from livery.errors import UserError, shown
+from livery.errors import UserError, quoted, shown
 from livery.files import read_json, sha256
 from livery.skills import CORRECT, PARSED, Metric
 
@@ -130,7 +130,7 @@ def read(path: str | Path) -> Record:
         raise UserError(f"{path}: is not an evaluation; make one with: livery eval")
     if record.get("format") != FORMAT:
         raise UserError(
-            f"{path}: has format {record.get('format')!r}, this version reads {FORMAT}. "
+            f"{path}: has format {quoted(record.get('format'))}, this version reads {FORMAT}. "
             "Evaluate again with: livery eval"
         )
     return record

@@ -42,6 +42,11 @@ def shown(name: object, limit: int = 200) -> str:
     return cut if len(text) <= limit else f"{cut}… ({len(text):,} characters)"
 
 
+def quoted(value: object, limit: int = 80) -> str:
+    """A value out of somebody's file as Python writes it, as `shown` has it."""
+    return shown(repr(value), limit)
+
+
 def printable(message: str) -> str:
     """A whole message, its line breaks and tabs kept, everything else as `shown` has it."""
     if message.isprintable():

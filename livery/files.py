@@ -158,12 +158,16 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def replace_together(folder: Path, last: str) -> Generator[Path]:
+def replace_together(folder: Path, *last: str, first: str = "") -> Generator[Path]:
     """Yield an empty folder; its files take their places in `folder` when the block ends well.
 
-    Where the machine stops between two of them `last` is not there, and without it nobody reads the
-    others: new weights beside an older adapter's configuration would have its scale. Two processes
-    that write to one folder do so in turn.
+    Without those of `last` nobody reads the others. They go first and come back last, in this
+    order, and those that the block did not make stay away. So wherever the machine stops, what can
+    be read is of one piece: new weights beside an older adapter's configuration would have its
+    scale. Two processes that write to one folder do so in turn.
+
+    Args:
+        first: the file that takes its place before the others.
 
     Raises:
         UserError: the disk is full, the folder may not be written, or a folder has a file's name.
@@ -171,14 +175,14 @@ def replace_together(folder: Path, last: str) -> Generator[Path]:
     folder = Path(folder)
     made = not folder.exists()
     try:
-        with explain_os_errors(folder / last, "saving"):
+        with explain_os_errors(folder / last[-1], "saving"):
             folder.mkdir(parents=True, exist_ok=True)
-            with temporary.Scratch("files", beside=folder / last) as fresh:
+            with temporary.Scratch("files", beside=folder / last[-1]) as fresh:
                 try:
                     yield fresh
                 except CannotWrite as error:
                     raise CannotWrite(str(error).replace(str(fresh), str(folder))) from error
-                _take_places(fresh, folder, last)
+                _take_places(fresh, folder, (first, *last))
     except BaseException:
         if made:
             with contextlib.suppress(OSError):
@@ -186,22 +190,38 @@ def replace_together(folder: Path, last: str) -> Generator[Path]:
         raise
 
 
-def _take_places(fresh: Path, folder: Path, last: str) -> None:
-    names = sorted((path.name for path in fresh.iterdir()), key=lambda name: name == last)
+def _take_places(fresh: Path, folder: Path, order: tuple[str, ...]) -> None:
+    first, *last = order
+    found = {path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file()}
+    others = sorted(found.difference(order))
+    names = [name for name in (first, *others, *last) if name in found]
+    for parent in dict.fromkeys((folder / name).parent for name in (*names, *last)):
+        _check_folder(parent)
     for name in names:
         if (folder / name).is_dir():
             raise UserError(f"{folder / name}: is a folder; name a file.")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
         # An unfinished folder is locked already, by whoever makes it: by us.
         if not temporary.is_unfinished(folder):
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
-        (folder / last).unlink(missing_ok=True)
+        for name in reversed(last):
+            (folder / name).unlink(missing_ok=True)
         for name in names:
             os.replace(fresh / name, folder / name)
     finally:
         os.close(lock)
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before anything is replaced that a folder cannot be made or written."""
+    with explain_os_errors(folder, "saving"):
+        if obstacle(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextlib.contextmanager

@@ -137,6 +137,7 @@ def fetch_named(base: Named) -> Path:
         UserError: it is not here, and nothing that has it can be reached.
     """
     if (folder := _find_named(base)) is not None:
+        named_bases.clean(base)
         return folder
     if named_bases.hub_answers():
         try:

@@ -86,6 +86,7 @@ class Served:
         ranges: whether it knows them.
         most: bytes of an answer at most, before it breaks off; 0 for all.
         breaks_after: bytes of the file behind which nothing ever comes.
+        waits_after: bytes of an answer behind which it waits for as long as this is set.
         pause: seconds before an answer.
         sent: bytes of the wheel that went out.
         asked: requests.
@@ -96,6 +97,7 @@ class Served:
     ranges: bool = True
     most: int = 0
     breaks_after: int | None = None
+    waits_after: int | None = None
     pause: float = 0.0
     sent: int = 0
     asked: int = 0
@@ -145,7 +147,11 @@ def serving(wheel: Path) -> Generator[Served]:
             stop = len(body) if state.breaks_after is None else max(0, state.breaks_after - start)
             body = body[: min(stop, state.most or len(body))]
             state.sent += len(body)
-            self.wfile.write(body)
+            at = len(body) if state.waits_after is None else state.waits_after
+            self.wfile.write(body[:at])
+            while state.waits_after is not None:
+                time.sleep(0.01)
+            self.wfile.write(body[at:])
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:

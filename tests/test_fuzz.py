@@ -88,6 +88,11 @@ def base_of(inputs: Inputs) -> None:
     gguf_tokenizer.metadata(base, 512)
 
 
+def rows(inputs: Inputs) -> None:
+    for problem in data_check.check(inputs.rows).problems:
+        assert len(problem.message) < 1000, "a message, not the row"
+
+
 def yaml(inputs: Inputs) -> None:
     config_file.read(inputs.run / "config.yaml")
     resolve(file=inputs.run / "config.yaml", environment={})
@@ -125,7 +130,7 @@ TARGETS: dict[str, tuple[str, Reader, bool]] = {
     "base weights": ("BASE/model.safetensors", base_of, False),
     "tokenizer": ("BASE/tokenizer.json", base_of, True),
     "tokenizer config": ("BASE/tokenizer_config.json", base_of, True),
-    "rows": ("rows/train.jsonl", lambda i: data_check.check(i.rows), True),
+    "rows": ("rows/train.jsonl", rows, True),
     "yaml": ("run/config.yaml", yaml, False),
     "recorded": ("run/run_config.json",
                  lambda i: resolve(recorded=i.run / "run_config.json", environment={}), True),

@@ -10,6 +10,7 @@ from typing import Any
 
 from convert.adapters import formats
 from convert.adapters import mlx as mlx_format
+from convert.adapters import peft as peft_format
 from convert.archive import TOKENIZER_FILES, copy_file
 from convert.base import Base, load_base
 from convert.check import check
@@ -17,7 +18,16 @@ from convert.check import vllm as check_vllm
 from convert.pack import card
 from livery.adapter import Adapter
 from livery.errors import UserError
-from livery.files import CannotWrite, atomic_write, explain_os_errors
+from livery.files import CannotWrite, atomic_write, replace_together
+
+# Without these no form is read. PEFT's weights stay where they are until others replace them: they
+# tell that the folder is Livery's.
+_FORMS = (
+    f"mlx/{mlx_format.WEIGHTS}",
+    f"mlx/{mlx_format.CONFIG}",
+    "gguf/adapter.gguf",
+    peft_format.CONFIG,
+)
 
 
 @dataclass(frozen=True)
@@ -60,31 +70,39 @@ def write_adapter_folder(
     out = Path(out_dir)
     base = load_base(base_dir) if base_dir else None
     adapter = formats.with_base(adapter, base)
-    notes = formats.write_adapter(adapter, out, "peft", base=base, source=source)
+    # However this ends, no form is of another adapter than the rest; one that this adapter does
+    # not have is removed.
+    with replace_together(out, *_FORMS, first=peft_format.WEIGHTS) as fresh:
+        report = _write_forms(adapter, fresh, base, source)
+        if base:
+            copy_tokenizer(base, fresh)
+        text = card.render(
+            adapter,
+            card_facts or {},
+            formats=list(report.formats),
+            left_out=report.left_out,
+            verdicts=verdicts_on(adapter, fresh, base),
+        )
+        with atomic_write(fresh / "README.md", "w") as file:
+            file.write(text)
+    return report
+
+
+def _write_forms(
+    adapter: Adapter, folder: Path, base: Base | None, source: formats.Format | None
+) -> FolderReport:
+    notes = formats.write_adapter(adapter, folder, "peft", base=base, source=source)
     written = ["peft"]
     left_out: dict[str, str] = {}
-    places = {"mlx": out / "mlx", "gguf": out / "gguf" / "adapter.gguf"}
+    places: dict[formats.Format, Path] = {"mlx": folder / "mlx", "gguf": folder / "gguf"}
     for target, place in places.items():
         try:
-            kind = "mlx" if target == "mlx" else "gguf"
-            notes += formats.write_adapter(adapter, place, kind, base=base, source=source)
+            notes += formats.write_adapter(adapter, place, target, base=base, source=source)
             written.append(target)
         except CannotWrite:
             raise
         except UserError as error:
             left_out[target] = str(error)
-            _remove_stale(out, target)
-    if base:
-        copy_tokenizer(base, out)
-    text = card.render(
-        adapter,
-        card_facts or {},
-        formats=written,
-        left_out=left_out,
-        verdicts=verdicts_on(adapter, out, base),
-    )
-    with atomic_write(out / "README.md", "w") as file:
-        file.write(text)
     return FolderReport(tuple(written), left_out, tuple(notes))
 
 
@@ -107,14 +125,3 @@ def copy_tokenizer(base: Base, out: Path) -> list[str]:
             copy_file(base.folder / name, out / name)
             copied.append(name)
     return copied
-
-
-def _remove_stale(out: Path, target: str) -> None:
-    """An older adapter of this folder must not pass for the one just written."""
-    names = {
-        "mlx": [f"mlx/{mlx_format.WEIGHTS}", f"mlx/{mlx_format.CONFIG}"],
-        "gguf": ["gguf/adapter.gguf"],
-    }[target]
-    with explain_os_errors(out, "removing an older adapter"):
-        for name in names:
-            (out / name).unlink(missing_ok=True)

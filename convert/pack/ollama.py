@@ -6,6 +6,7 @@ Ollama's parser (parser/parser.go) and template package (template/template.go).
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def _base_file(start: str, adapter: Path) -> Path | None:
         open_gguf_base(path)
         return path.resolve()
     if path.suffix == ".gguf" or path.is_dir() or start.startswith((".", "/", "~")):
-        made = f"livery gguf --model {start if path.is_dir() else 'BASE'} --out base.gguf"
+        made = (
+            f"livery gguf --model {shlex.quote(start) if path.is_dir() else 'BASE'} --out base.gguf"
+        )
         raise UserError(
             f"{start}: no GGUF file. Make one ({made}) and name it with --from, or name a model "
             "that Ollama has."

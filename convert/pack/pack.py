@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from convert.pack import card
 from convert.pack.folder import verdicts_on
 from livery import outputs
 from livery.adapter import Adapter, Format, Pair
-from livery.errors import UserError
+from livery.errors import UserError, printable
 from livery.files import CannotWrite, atomic_write, sha256
 from livery.models import find_base
 from livery.progress import OnProgress
@@ -277,9 +278,18 @@ def _check_same(first: Form, other: Form) -> None:
     if odd:
         raise UserError(
             f"{other.path}: not the adapter that {first.path} is (they differ at {odd[0]}): from "
-            f"another run? livery convert {first.path} {first.path} --to all --overwrite writes "
-            "every form again."
+            f"another run? {_every_form(first)} writes every form again."
         )
+
+
+def _every_form(first: Form) -> str:
+    """The command; only PEFT's form stands where the whole folder would be written."""
+    source, made, more = first.path, first.path, ["--overwrite"]
+    if first.format != "peft":
+        folder = first.path.parent.resolve()
+        made, more = folder.with_name(f"{folder.name}-all"), []
+    words = ["livery", "convert", str(source), str(made), "--to", "all", *more]
+    return printable(shlex.join(words))
 
 
 def _close(one: Pair, two: Pair) -> bool:

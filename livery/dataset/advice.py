@@ -41,6 +41,8 @@ _ANSWER = re.compile(r"answer|response|completion|output|solution|reply|target|g
 _LABEL = re.compile(r"label|kto|chosen|prefer|accept|good|thumbs|liked|desirable|correct")
 _LONG = 200  # characters of a text that is hardly a mere remark about its row
 _BOTH = "`livery dpo` learns from both."
+# Characters of what is advised to be typed, and of a column in it.
+_LONGEST_COMMAND, _LONGEST_NAME = 400, 100
 _CORE = frozenset((*CONVERSATION, *ASKED, *ANSWERED, *CONTEXT, *SYSTEM, "history", "text"))
 
 
@@ -78,6 +80,8 @@ class Advice:
     def unknown(self, key: str) -> str:
         """What to do with a field that is not understood."""
         value, name = self.row[key], key.strip().lower()
+        if len(name) > _LONGEST_NAME:
+            return "Take it out of the data, or give it a shorter name."
         leave = self.tried(f"ignore={key}") or written([*self.given, f"ignore={key}"])
         if as_truth(value) is not None and (isinstance(value, bool) or _LABEL.search(name)):
             keep = self.tried(f"keep={key}")
@@ -158,7 +162,8 @@ class Advice:
             except UserError:  # of the row, or the words contradict what the user named
                 return ""
             else:
-                return written(wanted)
+                made = written(wanted)
+                return made if len(made) <= _LONGEST_COMMAND else ""
         return ""
 
     def used(self) -> set[str]:

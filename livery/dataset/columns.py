@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from livery.dataset.conversation import Pair, Row, RowError, Text
 from livery.dataset.turns import parse, read_tools, text_of
-from livery.errors import UserError, shown
+from livery.errors import UserError, quoted, shown
 
 # What a column can be to Livery. `context` is laid below the prompt; only rows of which `keep` is
 # true are taken.
@@ -70,15 +70,15 @@ def read_columns(words: Iterable[str]) -> Columns:
         name, equals, column = word.partition("=")
         name, column = name.strip(), column.strip()
         if not equals or not column:
-            raise UserError(f"columns: {word!r} is not of the form prompt=question.")
+            raise UserError(f"columns: {quoted(word)} is not of the form prompt=question.")
         if name not in FIELDS:
-            raise UserError(f"columns: {name!r} is none of: {', '.join(FIELDS)}.")
+            raise UserError(f"columns: {quoted(name)} is none of: {', '.join(FIELDS)}.")
         if name == "ignore":
             ignored.add(column)
         elif named.setdefault(name, column) != column:
-            raise UserError(f"columns: {name} is both {named[name]!r} and {column!r}.")
+            raise UserError(f"columns: {name} is both {quoted(named[name])} and {quoted(column)}.")
     if twice := sorted(ignored & set(named.values())):
-        raise UserError(f"columns: {twice[0]!r} is both used and ignored.")
+        raise UserError(f"columns: {quoted(twice[0])} is both used and ignored.")
     return Columns(named, frozenset(ignored))
 
 
@@ -136,7 +136,9 @@ class Fields:
         for key in self.values:
             other = self.by_name.setdefault(str(key).strip().lower(), key)
             if other != key:
-                raise RowError(where, f"holds both {other!r} and {key!r}. Remove one of them.")
+                raise RowError(
+                    where, f"holds both {quoted(other)} and {quoted(key)}. Remove one of them."
+                )
         self.used: set[str] = set()
         self.offered: tuple[dict[str, Any], ...] = ()
         self.named = columns.named
@@ -197,7 +199,7 @@ class Fields:
             if name in TOOLS and value:
                 self.offered = read_tools(value, self.where, f"{key}.{name}")
             elif not (value in (None, "", [], {}) or _is_annotation(name)):
-                raise RowError(self.where, f"{key}: {name!r} is not understood.")
+                raise RowError(self.where, f"{key}: {quoted(name)} is not understood.")
 
     def tools(self) -> tuple[dict[str, Any], ...]:
         """Tools offered: of the row, or of its meta data."""
@@ -269,13 +271,14 @@ class Fields:
             self.refuse_token_ids()
             if name in _MEDIA:
                 raise RowError(
-                    self.where, f"{key!r} holds other media; Livery trains on text alone."
+                    self.where, f"{quoted(key)} holds other media; Livery trains on text alone."
                 )
             if name == "text" or name in CONVERSATION:
                 raise RowError(
                     self.where,
-                    f"{key!r} beside {' and '.join(sorted(self.used))}: two shapes in one row. "
-                    f"Say which one counts: --columns ignore={key}, or name the right one.",
+                    f"{quoted(key)} beside {shown(' and '.join(sorted(self.used)))}: two shapes in "
+                    f"one row. Say which one counts: --columns ignore={shown(key)}, or name the "
+                    "right one.",
                 )
             raise UnknownField(self.where, key)
 

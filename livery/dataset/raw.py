@@ -26,7 +26,7 @@ from livery.dataset.packed import (
     read_chunks,
     seekable,
 )
-from livery.errors import UserError, counted
+from livery.errors import UserError, counted, quoted
 from livery.reading import LONGEST_LINE, decode, kind_of, parse_json, parse_row
 
 RawRow = tuple[str, dict[str, Any] | RowError]
@@ -273,7 +273,9 @@ def _table(chunks: Iterable[bytes], source: Source) -> Iterator[RawRow]:
         names = [name or f"_{at}" for at, name in enumerate(names)]  # an index without a name
         if len(names) != len(set(names)):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{source}:1: the column {twice!r} occurs twice in the first line.")
+            raise UserError(
+                f"{source}:1: the column {quoted(twice)} occurs twice in the first line."
+            )
         for cells in reader:
             if not cells:
                 continue

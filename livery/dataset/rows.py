@@ -27,7 +27,7 @@ from livery.dataset.conversation import Conversation, Message, Pair, Row, RowErr
 from livery.dataset.leaks import asked_in
 from livery.dataset.reasoning import unanswered
 from livery.dataset.turns import Turn, is_turns, parse, put_reasoning, read_turns, text_of
-from livery.errors import shown
+from livery.errors import quoted, shown
 
 TrainOn = Literal["all", "last"]
 # Where a row of a table is, as `livery.dataset.raw` says it.
@@ -171,8 +171,9 @@ def _pair(fields: Fields) -> Row | None:
     turns = _history(fields)
     if is_turns(asked[1]):
         if more:
-            raise RowError(where, f"{asked[0]} is a list of turns, so {context and context[0]!r} "
-                                  "is not understood beside it.")  # fmt: skip
+            beside = quoted(context and context[0])
+            raise RowError(where, f"{asked[0]} is a list of turns, so {beside} is not understood "
+                                  "beside it.")  # fmt: skip
         # As TRL reads such a row: answers within the prompt are no completions.
         turns += [Turn(turn.message, False) for turn in read_turns(asked[1], where, asked[0])]
     else:

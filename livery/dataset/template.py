@@ -20,7 +20,7 @@ from livery.dataset.conversation import Message, as_parts, system_in_user, with_
 from livery.dataset.reasoning import BLOCKS, EMPTY_BLOCK, OPEN_BLOCK, closing, split_reasoning
 from livery.dataset.sandbox import Template, compiled, read_date
 from livery.dataset.tokenizer import load_tokenizer, token_ids
-from livery.errors import UserError, sentence
+from livery.errors import UserError, quoted, sentence
 from livery.models import find_base, text_config
 from livery.reading import read_object
 
@@ -56,7 +56,7 @@ class ChatTemplate:
                 self._templates[name] = compiled(source)
             except Refused as error:
                 raise UserError(
-                    sentence(f"The chat template {name!r} cannot be used: {error}")
+                    sentence(f"The chat template {quoted(name)} cannot be used: {error}")
                 ) from None
         self._specials: dict[str, str] = {
             name: str(token)

@@ -14,6 +14,7 @@ from typing import Any
 
 from livery.dataset.conversation import Message, RowError
 from livery.dataset.reasoning import bare, without_copy
+from livery.errors import quoted
 
 ROLES = {
     "system": "system",
@@ -190,13 +191,13 @@ def text_of(value: Any, where: str, name: str) -> str:
                 where,
                 f"{name}[{i}] is not a part of type text"
                 + (
-                    f" but {kind!r}; {_REMEDIES.get(kind, 'take it out of the data')}."
+                    f" but {quoted(kind)}; {_REMEDIES.get(kind, 'take it out of the data')}."
                     if kind
                     else "."
                 ),
             )
         if unknown := sorted(extra - {"type", "text", "cache_control", "annotations"}):
-            raise RowError(where, f"{name}[{i}]: {unknown[0]!r} is not understood.")
+            raise RowError(where, f"{name}[{i}]: {quoted(unknown[0])} is not understood.")
         texts.append(said)
     return "".join(texts)
 
@@ -235,7 +236,7 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
     if role is None:
         raise RowError(
             where,
-            f"{name}: the role {raw[key]!r} is none of: {', '.join(ROLES)}. Rename it.",
+            f"{name}: the role {quoted(raw[key])} is none of: {', '.join(ROLES)}. Rename it.",
         )
     text_key = next((k for k in _TEXT_KEYS if k in raw), "")
     used = {key, text_key}
@@ -264,7 +265,8 @@ def _turn(raw: dict[str, Any], where: str, name: str) -> Turn:
     for k, v in raw.items():
         if k not in used and k not in _READ and v not in ("", [], {}):
             raise RowError(
-                where, f"{name}: {k!r} is not understood. Take it out of the data, or rename it."
+                where,
+                f"{name}: {quoted(k)} is not understood. Take it out of the data, or rename it.",
             )
     return Turn(message, _learnt(raw, message["role"], where, name), tools)
 
@@ -318,7 +320,7 @@ def _calls(value: Any, where: str, name: str) -> list[dict[str, Any]]:
         unknown = [k for k in call if k not in ("id", "type", "index")]
         unknown += [k for k in function if k not in ("name", "arguments", "parameters")]
         if unknown:
-            raise RowError(where, f"{at}: {unknown[0]!r} is not understood.")
+            raise RowError(where, f"{at}: {quoted(unknown[0])} is not understood.")
         arguments = function.get("arguments", function.get("parameters"))
         if isinstance(arguments, str):
             arguments = parse(arguments, where, f"{at}: arguments") if arguments.strip() else {}
@@ -351,7 +353,8 @@ def _learnt(raw: dict[str, Any], role: str, where: str, name: str) -> bool | Non
         if raw[key] not in (0, 1):  # True and False are among them
             raise RowError(
                 where,
-                f"{name}: {key} is {raw[key]!r}; a turn is learned whole or not at all (1, 0).",
+                f"{name}: {key} is {quoted(raw[key])}; a turn is learned whole or not at all "
+                "(1, 0).",
             )
         said[key] = bool(raw[key]) == (key in _LEARNT)
     if len(set(said.values())) > 1:

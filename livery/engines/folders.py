@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
 from livery.dataset.template import ChatTemplate
-from livery.errors import UserError
+from livery.errors import UserError, printable, shown
 from livery.reading import read_object
 
 CONFIG = "adapter_config.json"
@@ -34,10 +35,24 @@ def adapter_files(adapter: str | Path, kind: Literal["mlx", "peft"]) -> tuple[Pa
         if (folder / _WEIGHTS[other]).is_file():
             raise UserError(
                 f"{path}: is an adapter in {_NAMES[other]}'s format, without {_NAMES[kind]} "
-                f"weights. Make them with: livery convert {folder} {path} --to {kind}"
+                f"weights. {_how_to_make(kind, folder, path)}"
             )
     wanted = " or ".join(str((f / _WEIGHTS[kind]).relative_to(path)) for f in places[kind])
     raise UserError(f"{path}: holds no adapter weights ({wanted}). Did its training end?")
+
+
+def _how_to_make(kind: Literal["mlx", "peft"], source: Path, path: Path) -> str:
+    """The command that makes an adapter's other format from `source`, and how it is then named.
+
+    Both formats call their configuration the same, so the second needs a folder of its own.
+    """
+    made = path / "mlx" if kind == "mlx" else path
+    then = ""
+    if made == source:
+        made = path.with_name(f"{path.resolve().name}-{kind}")
+        then = f", and give {shown(made)} as the adapter"
+    words = shlex.join(["livery", "convert", str(source), str(made), "--to", kind])
+    return f"Make them with: {printable(words)}{then}."
 
 
 def incomplete(weights: Path, missing: list[str], needed: int) -> UserError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from livery.errors import UserError
+from livery.errors import UserError, quoted
 
 LINEAR_ATTENTION = ".linear_attn."
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
@@ -161,7 +161,7 @@ def by_name(name: str) -> Architecture:
         if architecture.name == name:
             return architecture
     known = ", ".join(a.name for a in TABLE)
-    raise UserError(f"general.architecture is {name!r}; Livery knows {known}.")
+    raise UserError(f"general.architecture is {quoted(name)}; Livery knows {known}.")
 
 
 @functools.cache

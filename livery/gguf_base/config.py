@@ -7,7 +7,7 @@ error (`Numbers.check_all_asked`).
 
 from __future__ import annotations
 
-from livery.errors import UserError, shown
+from livery.errors import UserError, quoted, shown
 from livery.gguf_base import rope as gguf_rope
 from livery.gguf_base.architectures import TABLE
 from livery.gguf_base.families import FAMILIES, Config
@@ -48,14 +48,14 @@ def model_type(file: GgufFile) -> str:
     metadata = file.metadata
     kind = metadata.get("general.type", "model")
     if kind != "model":
-        what = "an adapter" if kind == "adapter" else f"of the type {kind!r}"
+        what = "an adapter" if kind == "adapter" else f"of the type {quoted(kind)}"
         raise UserError(f"{file.path}: {what}, not a model. Give the base's own GGUF file.")
     name = metadata.get("general.architecture")
     kinds = {a.name: a.model_types[0] for a in TABLE if a.model_types[0] in _CLASSES}
     if not isinstance(name, str) or name not in kinds:
         raise UserError(
-            f"{file.path}: general.architecture is {name!r}; as a base Livery takes GGUF files of "
-            f"{', '.join(sorted(kinds))}. Use the model's Hugging Face folder."
+            f"{file.path}: general.architecture is {quoted(name)}; as a base Livery takes GGUF "
+            f"files of {', '.join(sorted(kinds))}. Use the model's Hugging Face folder."
         )
     if name == "llama" and metadata.get("llama.expert_count"):
         return "mixtral"

@@ -13,6 +13,7 @@ from typing import Any
 
 from livery.config.settings import TrainSettings, decided
 from livery.dataset.sources import digest, find
+from livery.errors import quoted, shown
 from livery.gguf_reader import MAGIC, open_gguf
 from livery.models import CONFIG, find_base
 from livery.reading import open_file, read_bytes
@@ -44,7 +45,7 @@ class Origin:
         for key in sorted({*self.settings, *other.settings}):
             mine, theirs = (one.settings.get(key, missing.get(key)) for one in (self, other))
             if mine != theirs:
-                found.append(f"{key} is {mine!r} and was {theirs!r}")
+                found.append(f"{shown(key)} is {quoted(mine)} and was {quoted(theirs)}")
         if self.data != other.data:
             found.append(f"the training data's hash is {self.data[:12]} and was {other.data[:12]}")
         if self.base != other.base:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,10 @@ from convert.adapters import formats
 from convert.base import load_base
 from convert.convert import convert
 from convert.pack.folder import write_adapter_folder
+from livery import cli
 from livery.adapter import Adapter, Pair
+from livery.engines.folders import adapter_files
+from livery.engines.llamacpp.files import adapter_file
 from livery.errors import UserError
 from livery.models import find_base
 from tests import PATIENCE, ROOT
@@ -252,3 +256,27 @@ def test_outfile_stands_for_the_destination(base: Path, tmp_path: Path):
         [source, out],
     ):
         assert CliRunner().invoke(convert_command, wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("made", "there", "wanted"),
+    [("peft", "", "mlx"), ("mlx", "", "peft"), ("mlx", "mlx", "peft"), ("peft", "", "gguf")],
+)
+def test_the_conversion_that_an_engine_advises_works(
+    made: Any, there: str, wanted: Any, base: Path, tmp_path: Path
+) -> None:
+    """It is typed as it stands, and the adapter then loads under the name that is told."""
+    folder = tmp_path / "an adapter"
+    formats.write_adapter(adapter(base), folder / there, made, base=load_base(base))
+
+    def find(given: str) -> object:
+        if wanted == "gguf":
+            return adapter_file(given, None, None, tmp_path)
+        return adapter_files(given, wanted)
+
+    with pytest.raises(UserError) as refused:
+        find(str(folder))
+    line, _, told = str(refused.value).partition("with: ")[2].partition(", and give ")
+    words = shlex.split(line.removesuffix(".").replace("--base MODEL", f"--base {base}"))
+    assert cli.run(words[1:]) == 0
+    assert find(told.removesuffix(" as the adapter.") or str(folder))

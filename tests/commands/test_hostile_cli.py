@@ -22,11 +22,27 @@ from tests.hostile import Inputs, make, values
 # Values that each option is tried with where time is short.
 FEW = 2
 HTTP = "--engine http --url http://127.0.0.1:9/v1 --model m --adapter a".split()
+
+
+def fasttext_eval(inputs: Inputs) -> list[str]:
+    """Of a classifier that is trained when it is first asked for."""
+    pytest.importorskip("fasttext")
+    data, model = inputs.run.parent / "date-keys", inputs.run.parent / "fasttext"
+    if not model.is_dir():
+        assert cli.run(["data", "date-keys", "--out", str(data), "--count", "3"]) == 0
+        few = ["--epochs", "5", "--dim", "8", "--buckets", "1000"]
+        assert cli.run(["fasttext", "train", "--data", str(data), "--out", str(model), *few]) == 0
+    return ["--fasttext", str(model), "--threshold", "0.5", "--limit", "1", *HTTP]
+
+
 # A command line that ends soon, one way or the other.
 LINES: dict[str, Callable[[Inputs], list[str]]] = {
     "base get": lambda i: [str(i.base)],
     "data check": lambda i: [str(i.rows)],
-    "data date-keys": lambda i: ["--out", "OUT", "--count", "3"],
+    **{
+        f"data {skill}": lambda _: ["--out", "OUT", "--count", "3"]
+        for skill in ("actions", "date-keys", "persona", "state")
+    },
     "train": lambda i: [
         "--dry-run", "--model", str(i.base), "--data", str(i.rows), "--output-dir", "OUT",
         "--backend", "torch",
@@ -43,6 +59,7 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
     "generate": lambda i: ["hello", *HTTP],
     "report": lambda i: [str(i.run), "--out", "OUT"],
     "fasttext train": lambda i: ["--data", str(i.rows), "--out", "OUT"],
+    "fasttext eval": fasttext_eval,
     "run": lambda i: [
         "date-keys", "--model", "nowhere", "--data", str(i.rows), "--output-dir", "OUT",
     ],
@@ -55,8 +72,20 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def test_every_command_is_tried() -> None:
-    names = {name.partition(" ")[0] for name in LINES}
-    assert names == set(cli.COMMANDS) - {"doctor"}, "doctor takes no value"
+    context = click.Context(cli.cli)
+    names = set(leaves("", cli.cli, context)) - {"doctor", "base list"}
+    assert names == set(LINES), "doctor and base list take no value"
+
+
+def leaves(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    """Whatever can be typed as a command, `data SKILL` among it."""
+    if not isinstance(command, click.Group):
+        yield name
+        return
+    for word in command.list_commands(context):
+        found = command.get_command(context, word)
+        assert found is not None
+        yield from leaves(f"{name} {word}".strip(), found, context)
 
 
 @pytest.mark.parametrize("name", LINES)

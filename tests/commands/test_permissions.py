@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from datagen.make import make_data
 from tests import PATIENCE, ROOT, hostile
 from tests.convert import convert_cases as cases
 
@@ -24,7 +25,8 @@ pytestmark = [
     ),
 ]
 
-# OUT stands for a folder, BASE, PEFT and RUN for what is read.
+# OUT stands for a folder, BASE, PEFT, ROWS and RUN for what is read.
+_RUN = "--backend torch --model BASE --data ROWS --output-dir OUT/run --max-steps 1 --lora-rank 2"
 WRITE = {
     "convert mlx": "convert PEFT OUT/mlx --to mlx --base BASE",
     "convert gguf": "convert PEFT OUT/a.gguf --to gguf --base BASE",
@@ -34,7 +36,14 @@ WRITE = {
     "report": "report RUN --out OUT/report",
     "mlx": "mlx --model BASE --out OUT/mlx",
     "eval": "eval date-keys --model BASE --engine torch --limit 1 --unconstrained --report OUT/r",
+    "train": f"train {_RUN}",
+    "run": f"run date-keys {_RUN} --no-neutral",
+    "run without data": "run date-keys --backend torch --model BASE --output-dir OUT/run",
+    "data": "data date-keys --count 3 --out OUT/data",
+    "fasttext": "fasttext train --data KEYS --epochs 5 --dim 8 --buckets 1000 --out OUT/fast",
 }
+# Those that load a framework before they write.
+SLOW = ("mlx", "eval")
 GENERATE = "generate --model BASE --engine torch --max-tokens 2 hello"
 
 
@@ -43,7 +52,10 @@ def place() -> Generator[Path]:
     """Folders below one that others may enter, as pytest's own are not."""
     root = Path(tempfile.mkdtemp(prefix="livery-test-"))
     made = hostile.make(root / "made")
-    for name, source in (("base", made.base), ("peft", made.peft), ("run", made.run)):
+    make_data("date-keys", root / "keys", 7, 3)
+    for name, source in (
+        ("base", made.base), ("peft", made.peft), ("run", made.run), ("rows", made.rows)
+    ):  # fmt: skip
         shutil.copytree(source, root / name)
     (root / "closed").mkdir()
     root.chmod(0o755)
@@ -56,7 +68,8 @@ def place() -> Generator[Path]:
 
 
 def as_nobody(place: Path, words: str, out: str) -> subprocess.CompletedProcess[str]:
-    for name, path in (("BASE", "base"), ("PEFT", "peft"), ("RUN", "run"), ("OUT", out)):
+    known = {name.upper(): name for name in ("base", "peft", "run", "rows", "keys")}
+    for name, path in {**known, "OUT": out}.items():
         words = words.replace(name, str(place / path))
     preload = {"LD_PRELOAD": "libopenblas.so.0"} if words.startswith("mlx") else {}
     return subprocess.run(
@@ -68,7 +81,7 @@ def as_nobody(place: Path, words: str, out: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(c, marks=pytest.mark.slow if c in ("mlx", "eval") else []) for c in WRITE],
+    [pytest.param(c, marks=pytest.mark.slow if c in SLOW else []) for c in WRITE],
 )
 def test_what_may_not_be_written_is_one_line(command: str, place: Path) -> None:
     done = as_nobody(place, WRITE[command], "closed")

