@@ -38,7 +38,7 @@ from livery.teacher.question import Fault, Messages, Question, Result
 from livery.teacher.records import Found, Records
 from livery.teacher.settings import Teacher, api_key
 from livery.teacher.validation import find_fault
-from livery.teacher.wire import OF_THE_ENDPOINT, TroubleError, exchange, open_client
+from livery.teacher.wire import OF_THE_ENDPOINT, TroubleError, exchange, headers_of
 
 RAISED = 2  # times the limit for the one request after a cut answer
 LONGEST_PAUSE = 60.0  # seconds between two attempts, where the endpoint does not say how long
@@ -172,6 +172,7 @@ class _Run:
         self.teacher = plan.teacher
         self.stopped = ""  # why no further question is sent
         self._key = api_key(self.teacher)
+        self._headers = headers_of(self.teacher.url, self._key)
         self._context = context_for(questions, self.teacher) if questions else 0
         # What cuts a prompt: Ollama is told its context; of another endpoint the user may know it.
         self._window = self._context if self.teacher.api == "ollama" else self.teacher.context
@@ -224,18 +225,20 @@ class _Run:
     async def _all(self) -> None:
         teacher = self.teacher
         todo = iter(self.places)
-        async with open_client(teacher.url, teacher.concurrency, self._key) as client:
+        from livery.teacher.connections import open_pool
+
+        async with open_pool(teacher.url, teacher.concurrency) as pool:
             workers = min(teacher.concurrency, len(self.places))
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
-                    group.create_task(self._work(client, todo))
+                    group.create_task(self._work(pool, todo))
 
-    async def _work(self, client: Any, todo: Iterator[int]) -> None:
+    async def _work(self, pool: Any, todo: Iterator[int]) -> None:
         for at in todo:
             if self.stopped:
                 return
             question = self.questions[at]
-            result = await self._settle(client, at, question)
+            result = await self._settle(pool, at, question)
             for place in (at, *self.plan.twins.get(at, ())):
                 self._out.append(dataclasses.replace(result, at=place, reused=place != at))
             self._wake()
@@ -262,13 +265,13 @@ class _Run:
 
     # -- one question ------------------------------------------------------------------------------
 
-    async def _settle(self, client: Any, at: int, question: Question) -> Result:
+    async def _settle(self, pool: Any, at: int, question: Question) -> Result:
         tally, parts = _Tally(), self.plan.made_of[at]
         asked_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         value: Any = None
         text, fault = "", None
         try:
-            value, text = await self._converse(client, question, tally)
+            value, text = await self._converse(pool, question, tally)
         except TroubleError as trouble:
             message = self._without_key(str(trouble))
             tally.note(trouble.cause, message, trouble.text[:_KEPT_TEXT] or None)
@@ -299,12 +302,12 @@ class _Run:
             self.records.keep_failure(question, parts, asked_at, fault)
         return Result(at, question, value, fault, provenance)
 
-    async def _converse(self, client: Any, question: Question, tally: _Tally) -> tuple[Any, str]:
+    async def _converse(self, pool: Any, question: Question, tally: _Tally) -> tuple[Any, str]:
         """(value, its text), or TroubleError."""
         messages: Messages = question.messages
         limit, repaired = question.parameters.max_tokens, False
         while True:
-            reply = await self._patiently(client, question, messages, limit, tally)
+            reply = await self._patiently(pool, question, messages, limit, tally)
             if cut := cut_of(question.messages, reply.prompt_tokens, self._window):
                 raise TroubleError("cut_prompt", f"{cut}; {self._remedy()}")
             if reply.cut:
@@ -329,7 +332,7 @@ class _Run:
         return "let the server read longer prompts, or name its context with --teacher-context"
 
     async def _patiently(
-        self, client: Any, question: Question, messages: Messages, limit: int, tally: _Tally
+        self, pool: Any, question: Question, messages: Messages, limit: int, tally: _Tally
     ) -> Reply:
         """One request, again where its failure may pass, as often as the teacher's retries say."""
         schema = json.dumps(question.sent) if question.sent else question.schema_text
@@ -345,7 +348,9 @@ class _Run:
             )  # fmt: skip
             encoded = json.dumps(body, ensure_ascii=False).encode()
             try:
-                found = await exchange(client, self.teacher.chat_url, encoded, self.teacher.timeout)
+                found = await exchange(
+                    pool, self.teacher.chat_url, self._headers, encoded, self.teacher.timeout
+                )
                 reply = read_reply(self.teacher.api, found)
             except TroubleError as trouble:
                 if self._habits.learn(trouble, form, schema, limit_name):

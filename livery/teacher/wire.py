@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import ipaddress
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from livery.errors import UserError, shown
 from livery.reading import parse_json
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpcore2
 
 LARGEST_ANSWER = 8 << 20  # bytes
 LONGEST_WAIT = 600.0  # seconds that a Retry-After may ask for
@@ -66,53 +65,41 @@ class TroubleError(Exception):
         self.text = text
 
 
-def open_client(url: str, concurrency: int, key: str) -> httpx2.AsyncClient:
-    """A client for one endpoint, to be used as a context manager.
-
-    A proxy of the environment is not used for this machine's own servers, whether or not NO_PROXY
-    names them. Redirects are not followed: the prompt, and the key, are for this address.
-    """
-    import httpx2
-
-    return httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        timeout=None,  # `exchange` bounds the whole request
-        follow_redirects=False,
-        trust_env=not _is_here(url),
-        verify=url.startswith("https:"),  # the system's certificates take time to read
-        headers={
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",
-            **({"Authorization": f"Bearer {key}"} if key else {}),
-        },
-    )
-
-
-def _is_here(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+def headers_of(url: str, key: str) -> dict[str, str]:
+    """The headers of a request, but for its length."""
+    return {
+        "Host": urllib.parse.urlsplit(url).netloc,
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "livery",
+        **({"Authorization": f"Bearer {key}"} if key else {}),
+    }
 
 
 async def exchange(
-    client: httpx2.AsyncClient, url: str, body: bytes, timeout: float
+    pool: httpcore2.AsyncConnectionPool,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    timeout: float,
 ) -> dict[str, Any]:
-    """POST `body`; the JSON object that comes back.
+    """POST `body`; the JSON object that comes back. Redirects are not followed: the prompt, and the
+    key, are for this address.
 
     Raises:
         TroubleError: anything else came back, or nothing.
     """
-    import httpx2
+    import httpcore2
 
+    sized = [*headers.items(), ("Content-Length", str(len(body)))]
+    said = bytearray()
     try:
         async with (
             asyncio.timeout(timeout),
-            client.stream("POST", url, content=body) as response,
+            pool.stream("POST", url, headers=sized, content=body) as response,
         ):
-            said = bytearray()
-            async for piece in response.aiter_bytes():
+            async for piece in response.aiter_stream():
                 said += piece
                 if len(said) > LARGEST_ANSWER:
                     raise TroubleError(
@@ -122,13 +109,14 @@ async def exchange(
         raise TroubleError(
             "timeout", f"no whole answer within {timeout:g} seconds", again=True
         ) from None
-    except httpx2.ConnectError as error:
+    except (httpcore2.ConnectError, httpcore2.ProxyError) as error:
         message = f"cannot be reached ({_why(error)})"
         raise TroubleError("unreachable", message, again=True) from None
-    except httpx2.HTTPError as error:
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
         raise TroubleError("connection", f"broke off ({_why(error)})", again=True) from None
-    if response.status_code != 200:
-        raise _refusal(response.status_code, response.headers, bytes(said))
+    if response.status != 200:
+        named = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
+        raise _refusal(response.status, named, bytes(said))
     return _read(bytes(said))
 
 
@@ -139,13 +127,13 @@ def _why(error: Exception) -> str:
 def _refusal(status: int, headers: Mapping[str, str], said: bytes) -> TroubleError:
     text = _said(said)
     if 300 <= status < 400:
-        place = shown(headers.get("Location", "nowhere"))
+        place = shown(headers.get("location", "nowhere"))
         return TroubleError("redirect", f"{status}, to {place}; give that address", status=status)
     message = f"{status}: {shown(text, 500) or 'without a word'}"
     if status not in _MAY_PASS:
         cause = "not_served" if status in _NOT_SERVED else "refused"
         return TroubleError(cause, message, status=status, text=text)
-    wait = _retry_after(headers.get("Retry-After", ""))
+    wait = _retry_after(headers.get("retry-after", ""))
     cause = "busy" if status in _BUSY else "server"
     if wait is not None and wait > LONGEST_WAIT:
         message += f" (it asks to wait {wait:,.0f} seconds)"
