@@ -116,7 +116,7 @@ def _print_verdict(verdict: Any) -> None:
         sure = {None: "within chance", True: "better", False: "worse"}[one["better"]]
         click.echo(
             f"{name:<28} {one['before']:>8.3f} -> {one['after']:<8.3f} "
-            f"p = {one['p_value']:.3f}  {sure}"
+            f"p = {one['p_value']:.2g}  {sure}"
         )
 
 

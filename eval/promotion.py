@@ -122,7 +122,7 @@ def judge(
     figures = (
         f"{whole['before']:.1%} of {counted(whole['total'], 'case')} right before and "
         f"{whole['after']:.1%} after; {whole['gained']} gained, {whole['lost']} lost, "
-        f"p = {whole['p_value']:.3f}"
+        f"p = {whole['p_value']:.2g}"
     )
     faults: list[str] = []
     if whole["better"] is False:

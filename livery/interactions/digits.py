@@ -15,7 +15,7 @@ _HIDDEN = "\u00ad\u200b-\u200f\u2060\ufeff"
 _SPACE = "[ \\t\u00a0\u2007\u2009\u202f]"
 _JOIN = (
     rf"(?:[{_HIDDEN}]+|{_SPACE}?[-·‐-―−]{_SPACE}?|\.|{_SPACE}{{1,2}}"
-    rf"|{_SPACE}?\({_SPACE}?|{_SPACE}?\){_SPACE}?(?:[-.‐-―]{_SPACE}?)?)"
+    rf"|/(?=\d{{3}})|{_SPACE}?\({_SPACE}?|{_SPACE}?\){_SPACE}?(?:[-.‐-―]{_SPACE}?)?)"
 )
 _NUMBER = re.compile(
     rf"(?<!\w)(?:[+＋(]{{1,2}}{_SPACE}?)?\d+(?:(?:{_JOIN}|,(?=\d{{4}}))\d+)*"
@@ -30,7 +30,7 @@ _ORDINARY = re.compile(
     r"|(?:0?[1-9]|[12]\d|3[01])(?P<t>[-./])(?:0?[1-9]|[12]\d|3[01])(?P=t)(?:(?:1[89]|2[01])\d\d)"
     r"|(?:1\d|2[01])\d\d[ ]?[-–—/][ ]?(?:1\d|2[01])\d\d"  # years
     r"|[-+]?\d{1,3}(?:[,'’]\d{3})+(?:\.\d+)?"  # 1,234,567.89
-    r"|[1-9]\d?(?:[ \u00a0\u202f.]\d{3}){2}(?:,\d+)?"  # 12 345 678, up to eight digits
+    r"|(?<!\d[ \u00a0])[1-9]\d?(?:[ \u00a0\u202f.]\d{3}){2}(?:,\d+)?(?![ \u00a0]\d)"  # 12 345 678
     r"|(?:0|[1-9]\d{0,5})[.,]\d{1,17}"  # 3.14159
     rf"|(?:{_OCTET}\.){{3}}{_OCTET}(?::\d{{1,5}})?"  # an IP address
     r"|\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?"
@@ -79,8 +79,8 @@ def _kind(number: str) -> str:
     if not marked and all(len(group) <= 2 for group in groups) and _counts(groups):
         return ""  # 1 2 3 4 5 6 7
     spaced = re.search(rf"\d{_SPACE}[-‐-―−]{_SPACE}\d", number)
-    if not marked and count < 9 and "(" in number:  # 2019 (2020)
-        return ""
+    if not marked and ("/" in number or (count < 9 and "(" in number)):  # 1000/3000, 2019 (2020)
+        return "number" if any(len(group) >= 7 for group in groups) else ""
     if not marked and count < 9 and len(groups) == 2:
         # 555-1234 and 5512 3456 are phones; 1000 - 300 and 123-45678 sums
         if spaced or [*map(len, groups)] not in ([3, 4], [4, 4]):
@@ -110,7 +110,8 @@ def _ibans(text: str) -> list[Span]:
     at = 0
     while m := _IBAN.search(text, at):
         ends = range(m.end(), m.start() + 14, -1)
-        end = next((e for e in ends if text[e - 1].isalnum() and iban(text[m.start() : e])), 0)
+        ends = (e for e in ends if text[e - 1].isalnum() and not text[e : e + 1].isalnum())
+        end = next((e for e in ends if iban(text[m.start() : e])), 0)
         if end:
             found.append((m.start(), end, "iban"))
         at = end or m.start() + 2

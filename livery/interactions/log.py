@@ -18,7 +18,7 @@ import re
 import secrets
 import stat
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,9 +235,7 @@ def read(path: str | Path) -> Read:
         )
     if unknown := [id for id in marks if id not in found]:
         notes.append(f"{shown(path)}: {len(unknown)} of its marks are of interactions not in it.")
-    rows = (
-        Interaction(**{**vars(one), "mark": marks.get(one.id, one.mark)}) for one in found.values()
-    )
+    rows = (replace(one, mark=marks.get(one.id)) for one in found.values())
     return Read(tuple(rows), tuple(notes))
 
 

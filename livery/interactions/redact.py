@@ -130,7 +130,15 @@ def _looks_drawn(token: str) -> bool:
 def _keys(text: str) -> list[Span]:
     found = [(*m.span(), "key") for m in _PREFIXED.finditer(text) if _is_key(m[0])]
     found += [(*m.span(), "key") for m in _HEX.finditer(text)]
-    found += [(*m.span(), "key") for m in _TOKEN.finditer(text) if _looks_drawn(m[0])]
+    for m in _TOKEN.finditer(text):
+        if _looks_drawn(m[0]):
+            found.append((*m.span(), "key"))
+        else:  # a part of a path: https://hooks.example/services/KEY
+            found += [
+                (m.start() + part.start(), m.start() + part.end(), "key")
+                for part in re.finditer(r"[^/]{20,}", m[0])
+                if _looks_drawn(part[0])
+            ]
     return _joined(found)
 
 
@@ -160,14 +168,19 @@ _HEADER = re.compile(
 )
 _USER_OPTION = re.compile(r"(?<!\S)(?:-u|--user|--proxy-user)[ =]['\"]?(?P<pair>[^\s:'\"]+:\S+)")
 
+_SHORT_OPTION = re.compile(
+    r"\b(?:mysql|mariadb|sshpass)\w*(?=\s)[^\n|;&]{0,200}?\s-p\s?+(?P<word>\S+)"
+)
+
 
 def _credentials(text: str) -> list[Span]:
     found = [(*m.span(), "credentials") for m in _IN_LINK.finditer(text)]
     found += [(*m.span("pair"), "credentials") for m in _USER_OPTION.finditer(text)]
+    found += [(*m.span("word"), "secret") for m in _SHORT_OPTION.finditer(text)]
     for m in _HEADER.finditer(text):
         if m["line"] or m["auth"]:
             found.append((*m.span("line" if m["line"] else "auth"), "secret"))
-        elif re.search(r"[\d=._~+/]", m["token"]) or not m["token"].isalpha():
+        elif re.search(r"[\d=~+/]|[a-z][A-Z]", m["token"]):
             found.append((*m.span("token"), "secret"))
     return found
 
@@ -185,7 +198,8 @@ _NAMES = (
 _CALLED = re.compile(
     rf"(?:(?<!\S)(?P<dashes>--?))?(?:(?<![^\W_])|(?-i:(?<=[a-z])(?=[A-Z]))"
     rf"|(?<=[^\W_])(?=(?:passw|secret|token)\w*\s*[=:]))(?P<name>{_NAMES})(?:[_\-][a-z0-9]++)?['\"]?"
-    r"(?P<by>\s*(?:=>|:=|=|:)\s*|\s+(?:is now|is|was|are|=|to|ist|est|es|hai|will be)\s+|\s+)"
+    r"(?P<by>\s*(?:=>|:=|=|:)\s*|(?:\s+(?:for|of|on)(?:\s+[\w'’-]{1,30}){1,4}?)?"
+    r"\s+(?:is now|is|was|are|to|ist|est|es|hai|will be)(?:\s*:)?\s+|\s+[-–—]\s+|\s+)"
     r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|`[^`\n]*`|\S[^\n]*)",
     re.IGNORECASE,
 )
@@ -245,13 +259,13 @@ def _value_end(m: re.Match[str]) -> int:
         return one if (m["dashes"] or shaped) and not first.startswith("-") else 0
     if by in ("=", "=>", ":=") or _SHAPED.search(bare):
         return one
-    if name in _SHORT and by != ":":
+    if (name in _SHORT and by != ":") or by in ("to", "-", "–", "—"):
         return 0
     if plain in _ORDINARY or not plain or _participle(plain):
         return 0
     if _WEAK.fullmatch(name):
         return one if len(bare) >= 16 else 0
-    stop = re.search(r"[.!?;](?:\s|\Z)|,\s|\s(?:and|but|so|because|or)\s|\n|\Z", value)
+    stop = re.search(r"[.!?;](?:\s|\Z)|,\s|\s(?:but|so|because)\s|\n|\Z", value)
     assert stop is not None
     return start + max(stop.start(), 1)
 

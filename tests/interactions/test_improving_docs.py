@@ -77,6 +77,6 @@ def test_the_worked_example(
     assert cli.run([*again, "--data", "cases.jsonl", "--json"]) == 3
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["promoted"] is False
-    assert "0 gained, 0 lost, p = 1.000" in said["reasons"][0]
+    assert "0 gained, 0 lost, p = 1 " in said["reasons"][0]
     run(roll_back)
     assert not Path("adapters/remote/promotion.json").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from livery import cli
 from livery.errors import UserError
 from livery.files import CannotWrite
 from livery.interactions import Log, Mark, read
@@ -135,7 +136,9 @@ def test_old_interactions_and_those_beyond_the_size_go_with_their_marks(tmp_path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "small.jsonl"]
 
 
-def test_what_cannot_be_logged_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_logged_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = Log(tmp_path / "log.jsonl")
     for messages, answer, said in (
         ([], "x", "needs messages"),
@@ -151,6 +154,10 @@ def test_what_cannot_be_logged_is_refused(tmp_path: Path) -> None:
         Log(tmp_path / "log.jsonl", days=0)
     with pytest.raises(UserError, match="is no file"):
         Log("/dev/null").record(ASKED, "x")
+    # Told before a model is loaded, for which there is none of this name.
+    asked = ["generate", "--model", str(tmp_path / "none"), "--log", "/dev/null", "Hello"]
+    assert cli.run(asked) == 1
+    assert "/dev/null: is no file" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite, match="is a file"):
         Log(tmp_path / "file" / "log.jsonl").record(ASKED, "x")
