@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from eval.dsl.answering import Answer, answer, longest_answer
+from eval.dsl.comparison import compare_rows, report
 from eval.dsl.items import read_items
 from eval.dsl.pairs import build_pairs
 from eval.dsl.results import RULE, Judge, judge_rows, summarise
 from livery import cli
 from livery.engines.engine import Decoding, Generation, Prompt
 from livery.errors import UserError
+from livery.paths import HOME
 from livery.skills import dsl
 from livery.teacher import Teacher
 from tests.engines.test_engine_http import server
@@ -314,3 +316,54 @@ def test_the_commands_write_the_described_files(
     assert cli.run([*command, *held]) == 0
     rates = json.loads(capsys.readouterr().out)
     assert rates["schema_valid_rate"] == 1 - rates["cut_off"]
+
+
+def test_two_evaluations_of_the_same_rows_are_paired(dataset: Path) -> None:
+    items, _ = read_items(dataset)
+    before = judge_rows(items, answers(target(0), target(1), "x", "x"), Judge())
+    after = judge_rows(items, answers(target(0), "x", target(2), target(3)), Judge())
+    found = compare_rows(before, after)["semantic_pass_rate"]
+    assert (found["before"], found["after"], found["of"]) == (0.5, 0.75, 4)
+    assert (found["gained"], found["lost"]) == ([items[2].case.id, items[3].case.id],
+                                                [items[1].case.id])  # fmt: skip
+    assert "teacher_agreement_rate" not in compare_rows(before, after)
+    with pytest.raises(UserError, match="different rows"):
+        compare_rows(before, after[:3])
+    with pytest.raises(UserError, match="different judges"):
+        compare_rows(before, [{**one, "judge": "teacher: x"} for one in after])
+    facts = {"dataset": "d", "adapter": "a", "model": "m"}
+    text = report(
+        summarise(before, RULE, facts), summarise(after, RULE, facts), compare_rows(before, after)
+    )
+    assert f"judged by {RULE}" in text
+    assert "| semantic_pass_rate | 50.0% [15.0%, 85.0%] | 75.0% [30.1%, 95.4%] | 2 | 1 |" in text
+
+
+@pytest.mark.slow
+def test_a_student_is_made_evaluated_aligned_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    model = tiny_model("llama", tmp_path / "model")
+    prompts = tmp_path / "prompts.jsonl"
+    listed = [
+        {"schema_id": f"d{n}", "domain": f"domain {n}", "prompt": "tickets"} for n in range(6)
+    ]
+    prompts.write_text("".join(json.dumps(one) + "\n" for one in listed))
+    monkeypatch.setenv("PYTHONPATH", str(HOME))
+    monkeypatch.chdir(tmp_path)
+    command = ["dsl", "run", "--offline-fallback", "--with-training", "--with-evals"]
+    command += ["--with-alignment", "--engine", "torch", "--base-model", str(model)]
+    command += [f"--data-arg=--prompts={prompts}", "--data-arg=--per-schema=2"]
+    command += ["--data-arg=--positives-per-schema=2", "--train-arg=--max-steps=2"]
+    command += ["--dpo-arg=--max-steps=2", "--max-new-tokens", "8", "--max-seq-length", "9000"]
+    assert cli.run(command) == 0
+    capfd.readouterr()
+    made = json.loads((tmp_path / "outputs/student_runs/eval/report.json").read_text())
+    assert [one["judge"] for one in made["evaluations"]] == [RULE, RULE]
+    assert set(made["paired"]) >= {"parsed_rate", "semantic_pass_rate"}
+    # Again: nothing is trained a second time.
+    assert cli.run(command) == 0
+    assert capfd.readouterr().err.count(": made before") == 2
+    assert cli.run([*command, "--train-arg=--max-steps=3"]) == 1
+    assert "holds a run of other data or settings" in capfd.readouterr().err

@@ -1,0 +1,192 @@
+"""`livery dsl run`: a student from nothing to aligned, every stage resumable (runAll.sh)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.dsl.config import read_defaults
+from livery.errors import UserError, shown
+
+_FILE = click.Path(path_type=Path)
+_KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
+
+
+@click.command("run", short_help="Data, training, evaluation, pairs, DPO, report.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and data's defaults.")
+@click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
+@click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
+@click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
+@click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
+@click.option("--offline-fallback", is_flag=True, help="No teacher: generated data, a rule judges.")
+@click.option("--base-model", metavar="ID_OR_PATH", help="Base.  [default: as livery train]")
+@click.option(
+    "--engine",
+    "--backend",
+    "engine",
+    type=click.Choice(["mlx", "torch"]),
+    default="mlx",
+    show_default=True,
+    help="What trains and answers.",
+)
+@click.option(
+    "--max-seq-length",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    help="Tokens of a training row.",
+)
+@click.option("--max-samples", type=click.IntRange(1), help="At most so many evaluation rows.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer in evaluations.")
+@click.option("--data-arg", multiple=True, metavar="ARG", help="For livery dsl data; repeatable.")
+@click.option("--train-arg", multiple=True, metavar="ARG", help="For livery train; repeatable.")
+@click.option("--dpo-arg", multiple=True, metavar="ARG", help="For livery dpo; repeatable.")
+@click.option("--fresh", is_flag=True, help="Train again in folders that hold another run.")
+def run_command(**given: Any) -> None:
+    """The dataset, then each stage that is asked for; what is done from the same is skipped.
+
+    \b
+    Examples:
+      livery dsl run --offline-fallback --with-training --with-evals --with-alignment
+      livery dsl run --offline-fallback --with-training --train-arg=--max-steps=300
+      livery dsl run --model gpt-oss:120b --with-training --with-evals
+    """
+    _Run(**given).all()
+
+
+class _Run:
+    """One call; places are those of the configuration."""
+
+    def __init__(self, *, config: Path | None, **given: Any):
+        found = read_defaults(config)
+        self.config = ["--config", str(config)] if config else []
+        self.given = given
+        data, aligned = found["dataset_generation"], found["alignment"]
+        self.dataset, self.corpus = Path(data["dataset_out"]), Path(data["training_corpus_out"])
+        self.sft = Path(found["training"]["output_dir"])
+        self.dpo = Path(aligned["output_dir"])
+        self.pairs = Path(aligned["pairs_out"])
+        self.evals = Path(aligned["eval_results"]).parent
+
+    def all(self) -> None:
+        """Every stage in turn.
+
+        Raises:
+            UserError: a stage failed; the same command continues there.
+        """
+        given = self.given
+        self._do("dataset", ["dsl", "data", *self.config, *self._asked(), *given["data_arg"]])
+        if given["with_training"]:
+            self._train("training", self.sft, self.corpus, [
+                "train", "--data", str(self.corpus), *self._base(), *given["train_arg"],
+            ])  # fmt: skip
+        before = after = None
+        if given["with_evals"] or given["with_alignment"]:
+            before = self._evaluate("evaluation", self.sft, self.evals, "test")
+        if given["with_alignment"] and self._make_pairs():
+            self._train("alignment", self.dpo, self.pairs, [
+                "dpo", "--pairs", str(self.pairs), "--adapter", str(self.sft),
+                *self._shape(), *given["dpo_arg"],
+            ])  # fmt: skip
+            after = self._evaluate("evaluation after", self.dpo, self.evals / "aligned", "test")
+        if before is not None:
+            self._report(before, after)
+
+    def _make_pairs(self) -> bool:
+        """Pairs from schemas that are neither trained on nor reported; False where none is left."""
+        from commands.dsl.evaluate import make_pairs
+
+        # What DPO learns from is not what the report is about.
+        place = self._evaluate("answers to align", self.sft, self.evals / "valid", "valid")
+        rows = (place / "evaluation_results.jsonl").read_text(encoding="utf-8").splitlines()
+        if all(json.loads(row)["teacher_verdict"] == "accept" for row in rows):
+            click.echo("The judge accepts every answer: there is nothing to align.")
+            return False
+        found = make_pairs(place / "evaluation_results.jsonl", self.pairs)
+        click.echo(f"== pairs\n{found['out']}: {found['pairs']:,}", err=True)
+        return True
+
+    def _train(self, name: str, folder: Path, data: Path, command: list[str]) -> None:
+        """Begin, continue, or skip a training run."""
+        from livery.files import sha256, write_json
+        from livery.paths import METADATA, RUN_CONFIG
+
+        made = hashlib.sha256(json.dumps([command, sha256(data)]).encode()).hexdigest()
+        key = folder.with_name(f"{folder.name}.{_KEY}")
+        before = json.loads(key.read_text()) if key.is_file() else None
+        begun = (folder / RUN_CONFIG).exists()
+        if begun and before != {"made_from": made} and not self.given["fresh"]:
+            raise UserError(f"{folder}: holds a run of other data or settings. Add --fresh.")
+        if begun and before == {"made_from": made}:
+            if (folder / METADATA).exists():
+                click.echo(f"== {name}\n{folder}: made before", err=True)
+                return
+            command = [*command, "--resume"]
+        elif begun:
+            command = [*command, "--overwrite"]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_json(key, {"made_from": made})
+        self._do(name, [*command, "--output-dir", str(folder)])
+
+    def _evaluate(self, name: str, adapter: Path, place: Path, split: str) -> Path:
+        command = ["dsl", "evaluate", *self.config, "--adapter", str(adapter), "--split", split,
+                   "--engine", self.given["engine"], "--dataset", str(self.dataset),
+                   "--train-data", str(self.corpus), "--out-dir", str(place)]  # fmt: skip
+        if self.given["offline_fallback"]:
+            command += ["--judge", "rule"]
+        elif self.given["teacher"]:
+            command += ["--teacher-model", self.given["teacher"]]
+        for name_ in ("max_samples", "max_new_tokens"):
+            if self.given[name_]:
+                command += [f"--{name_.replace('_', '-')}", str(self.given[name_])]
+        self._do(name, command)
+        return place
+
+    def _report(self, before: Path, after: Path | None) -> None:
+        from eval.dsl.comparison import compare_rows, report
+        from livery.files import atomic_write, read_jsonl, write_json
+        from livery.reading import read_object
+
+        places = [place for place in (before, after) if place]
+        summaries = [read_object(place / "evaluation_summary.json") for place in places]
+        rows = [
+            [row for _, row in read_jsonl(place / "evaluation_results.jsonl")] for place in places
+        ]
+        paired = compare_rows(rows[0], rows[1]) if after else None
+        text = report(summaries[0], summaries[1] if after else None, paired)
+        with atomic_write(self.evals / "report.md") as file:
+            file.write(text.encode())
+        write_json(self.evals / "report.json", {"evaluations": summaries, "paired": paired})
+        click.echo(text)
+        click.echo(f"Wrote {shown(self.evals / 'report.md')}", err=True)
+
+    def _asked(self) -> list[str]:
+        if self.given["offline_fallback"]:
+            return ["--offline-fallback"]
+        return ["--model", self.given["teacher"]] if self.given["teacher"] else []
+
+    def _base(self) -> list[str]:
+        model = self.given["base_model"]
+        return [*(["--model", model] if model else []), *self._shape()]
+
+    def _shape(self) -> list[str]:
+        return [
+            "--backend",
+            self.given["engine"],
+            "--max-length",
+            str(self.given["max_seq_length"]),
+        ]
+
+    def _do(self, name: str, command: list[str]) -> None:
+        click.echo(f"== {name}", err=True)
+        done = subprocess.run([sys.executable, "-m", "livery", *command], check=False)
+        if done.returncode:
+            raise UserError(
+                f"The stage {name} failed ({done.returncode}). The same command continues there."
+            )
