@@ -71,7 +71,7 @@ def process(command: Sequence[str | Path], **environment: str) -> Sample:
             raise SystemExit(f"{command}:\n{said.read()[-2000:]}")
     unit = 1 if sys.platform == "darwin" else 1024
     spent = usage.ru_utime + usage.ru_stime
-    return Sample(seconds, usage.ru_maxrss * unit, {"processor_seconds": round(spent, 2)})
+    return Sample(seconds, usage.ru_maxrss * unit, processor=spent)
 
 
 def fresh(work: Path, contestant: str) -> Path:
@@ -217,7 +217,7 @@ def where_the_time_goes(base: Path, adapter: Path, out: Path) -> dict[str, float
         return lambda: setattr(owner, name, real)
 
     undo = [
-        timed(merge_blocks, "_compute", "all of a block"),
+        timed(merge_blocks, "compute", "all of a block"),
         timed(merge_blocks, "_copy", "copying"),
         timed(merge_blocks.Stored, "read", "reading and widening"),
         timed(merge_changes.Add, "apply", "product and sum"),

@@ -116,7 +116,8 @@ def test_rows_dealt_to_streams_are_plain(family: str, checkpoint: bool, models: 
     assert -made.logprobs(many).sum() == pytest.approx(expected[0], rel=LOSS)
     first = made.train_step([many, *BATCHES], step=1, learning_rate=0.0)
     again = made.train_step([many, *BATCHES], step=1, learning_rate=0.0)
-    assert first == again  # two threads, one order of summation
+    # Two threads, one order of summation.
+    assert (first.loss_sum, first.grad_norm) == (again.loss_sum, again.grad_norm)
 
 
 def test_named_experts_are_adapted(models: Path) -> None:
