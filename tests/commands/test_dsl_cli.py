@@ -124,3 +124,29 @@ def test_rows_that_are_too_long_are_told_with_their_length(
     assert run([*fit, "--max-seq-length", "300"]) == 1
     assert "tokens, over the limit of 300" in capsys.readouterr().out
     assert count("outputs/d_05_training_corpus.jsonl") == stage["rows"]
+
+
+@pytest.mark.slow
+def test_data_training_and_evaluation_go_through_on_the_embedded_base(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its context holds every row whole; one step and two cases are enough to see that."""
+    pytest.importorskip("mlx.core")
+    assert run(["data", "dsl", "--count", "8"]) == 0
+    valid = Path("data/dsl/valid.jsonl").read_text().splitlines(keepends=True)
+    Path("valid.jsonl").write_text("".join(valid[:2]))
+    train = ["train", "--data", "data/dsl/train.jsonl", "--valid-data", "valid.jsonl",
+             "--output-dir", "adapter", "--model", str(HOME / "base_model"), "--max-steps", "1",
+             "--batch-size", "8", "--lora-r", "4", "--max-length", "2048"]  # fmt: skip
+    assert run(train) == 0
+    metadata = json.loads(Path("adapter/training_metadata.json").read_text())
+    assert metadata["examples"] == 8
+    capsys.readouterr()
+    ask = ["eval", "dsl", "--adapter", "adapter", "--unconstrained", "--limit", "2",
+           "--max-tokens", "6", "--no-neutral", "--json"]  # fmt: skip
+    assert run(ask) == 0
+    record = json.loads(capsys.readouterr().out)
+    arm = record["arms"]["tuned_unconstrained"]
+    assert arm["total"] == 2
+    assert {"schema_valid", "exact_match", "ast_match"} <= set(arm["metrics"])
+    assert all(case["answers"]["tuned_unconstrained"]["error"] for case in record["cases"])
