@@ -35,6 +35,8 @@ YES = (
     "yes, go ahead", "Yes please.", "ok", "YES!", "yeah, do it", "sure thing", "by all means",
     "alright, fine by me", "good, proceed with it", "go on then", "that’s fine, run it", "👍🏽",
     "✅", "ok sir", "haan kar do", "haan ji, chala do", "bilkul bhai", "theek hai", "हाँ",
+    "yes, delete it", "Yes, remove error.log for good.", "sure, erase error.log please",
+    "you have my ok", "yes, I have a copy", "yes, delete it, I understand",
     "हां, कर दो।", "ठीक है, चला दो", "जी हाँ", "yes, run rm error.log", 'yes: "rm error.log"',
 )  # fmt: skip
 NO = (
@@ -58,7 +60,9 @@ HEDGED = (
     "haan wo wala nahi", "हाँ लेकिन रुको", "हाँ, पहले दिखाओ", "ठीक है, बाद में", "शायद हाँ",
     "ji ruko", "accha", "अच्छा", "yes, run rm other.log", "yes, run rm error.log.old",
     "yes, run rm error.log and rm other.log", "yes, run rm error.log/..",
-    "yes, not rm error.log",
+    "yes, not rm error.log", "yes, restart it", "yes, delete other.log", "yes, delete everything",
+    "yes, delete it all", "yes, delete it and reboot", "delete it", "yes, stop it", "yes, remove",
+    "yes, i have a backup somewhere", "yes, delete the folder", "yes, delete it tomorrow",
 )  # fmt: skip
 
 
@@ -99,6 +103,33 @@ def test_a_reply_that_repeats_one_of_two_commands_releases_that_one() -> None:
         ]
         assert kinds(guard(both, asked=asked, said="yes, that one"))[0] == []
         assert kinds(guard(both, asked=asked, said="yes"))[0] == ["rm a.txt", "rm b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "other"),
+    [
+        ("systemctl --user stop backup", "yes, stop it, it's for maintenance", "yes, restart it"),
+        ("git push --force origin wip", "yes, push it", "yes, delete it"),
+        ("sudo reboot", "ok, restart it", "ok, shut down it"),
+        ("Stop-Process -Name notepad -Force", "yes, close notepad", "yes, close word"),
+        ("git branch -D wip", "yes, remove wip", "yes, push wip"),
+    ],
+)
+def test_a_yes_may_say_what_the_command_does(command: str, said: str, other: str) -> None:
+    answer = f"Done.\n[SHELL]{command}[/SHELL]"
+    asked = f"That could lose something. Shall I run: {command}?"
+    assert kinds(guard(answer, asked=asked, said=said))[0] == [command]
+    assert kinds(guard(answer, asked=asked, said=other))[0] == []
+
+
+def test_with_two_commands_asked_about_no_verb_says_which() -> None:
+    both = "Two deletions.\n[SHELL]rm a.txt[/SHELL]\n[SHELL]rm b.txt[/SHELL]"
+    assert kinds(guard(both, asked=both, said="yes, delete it"))[0] == []
+    for several in ("rm a.txt b.txt", "rm a.txt && rm b.txt", "rm *"):
+        answer, asked = f"Done.\n[SHELL]{several}[/SHELL]", f"Shall I run: {several}?"
+        assert kinds(guard(answer, asked=asked, said="yes"))[0] == [several]
+        for said in ("yes, delete a.txt", "yes, delete b.txt"):
+            assert kinds(guard(answer, asked=asked, said=said))[0] == []
 
 
 def test_critical_is_never_released() -> None:

@@ -1,6 +1,7 @@
 """Whether a reply is a yes and nothing else, in English, Hindi and Hinglish.
 
 is_yes("yes, go ahead")                                    # True
+is_yes("yes, delete it", ["rm error.log"])                 # True: says what that command does
 is_yes("yes?"), is_yes("ok wait"), is_yes("haan, par ruko")  # False: asked back, hedged
 
 What is not plainly a yes is none: every word of it must be one of a yes, so a "but", an "if", an
@@ -22,6 +23,8 @@ _WORDS = re.compile(
     r"|(?:proceed|continue|carry on)(?: with (?:it|that))?|you may(?: (?:run|do) (?:it|that))?"
     r"|(?:do|run|execute) (?:it|that|this)|do so|make it so|please|pls|thanks|thank you|now|then"
     r"|just|and|i m sure|i am sure|that s (?:fine|right|ok|okay)|that is (?:fine|right|ok|okay)"
+    r"|i (?:have|made|took) a (?:backup|copy)(?: of (?:it|that))?|(?:it s|that s) for maintenance"
+    r"|i understand|you have my (?:ok|okay|permission|word)"
     r"|go|do|run|haan?|han|ji|jee|bilkul|theek|thik|hai|kar|karo|kardo|do|de|chalao|chala|zaroor"
     r"|sahi|accha|acha|h[aā]ñ"
     r"|हाँ|हां|हा|जी|बिल्कुल|ठीक|है|करो|कर|दो|चलाओ|चला|ज़रूर|जरूर|सही|अच्छा)(?!\S)"
@@ -30,10 +33,29 @@ _WORDS = re.compile(
 _SURE = re.compile(
     r"(?<!\S)(?:yes+|yeah|yep|yup|sure|ok|okay|affirmative|confirm(?:ed)?|approved?|agreed?|proceed"
     r"|go ahead|go for it|go on then|(?:do|run|execute) (?:it|that)|please do|alright|all right"
-    r"|certainly|of course|by all means|you may|i m sure|i am sure|that s right|absolutely"
+    r"|certainly|of course|by all means|you may|you have my (?:ok|okay|permission|word)|i m sure"
+    r"|i am sure|that s right|absolutely"
     r"|definitely|fine|haan?|han|ji|jee|bilkul|theek|thik|zaroor|kar do|kardo|karo|chala do|chalao"
     r"|हाँ|हां|जी|बिल्कुल|ठीक|करो|कर दो|चलाओ|चला दो|ज़रूर|जरूर)(?!\S)",
 )
+# What a command does, and the verbs that say so beside a yes: "yes, delete it".
+_DOES = (
+    (
+        r"rm|rmdir|unlink|del|rd|remove-item|branch|trash|uninstall|remove|purge",
+        "delete|remove|erase|bin|trash",
+    ),
+    (r"uninstall|remove|purge", "uninstall"),
+    (r"kill|pkill|killall|stop-process|taskkill", "kill|end|close|stop"),
+    (r"stop|stop-service", "stop"),
+    (r"reboot|restart|restart-computer|restart-service", "restart|reboot"),
+    (r"shutdown|poweroff|halt|stop-computer", "shut down|turn off"),
+    (r"install", "install"),
+    (r"push", "push"),
+    (r"reset", "reset"),
+    (r"mv|move-item|rename-item", "move|rename"),
+)
+_TOOLS = frozenset({"sudo", "git", "apt", "apt-get", "dnf", "pip", "npm", "systemctl", "origin"})
+_SEVERAL = re.compile(r"[;&|<>$`(){}*?\n]")
 _THUMBS = re.compile("(?:👍|✅|👌)[\U0001f3fb-\U0001f3ff\ufe0f]?")
 _NAMES = re.compile(r"(?<!\S)(?:sir|madam|ma am|jarvis|buddy|man|bhai|yaar)(?!\S)")
 # Signs that end or part a sentence and say nothing; a question mark is none of them.
@@ -57,11 +79,29 @@ def is_yes(said: str, commands: Collection[str] = ()) -> bool:
         return False
     text = _THUMBS.sub(" yes ", text)
     words = _NAMES.sub(" ", f" {_SIGNS.sub(' ', text)} ").strip()
+    if len({*commands}) == 1:
+        words = _said_of(*{*commands}).sub(" ", words).strip()
     if _OPEN.search(words) or _WORDS.sub(" ", words).strip():
         return False
     if len({*commands}) > 1 and _ONE.search(words) and not repeated(said, commands):
         return False  # which of them?
     return _SURE.search(words) is not None
+
+
+def _said_of(command: str) -> re.Pattern[str]:
+    """What people say of one command in place of repeating it: its verb, with "it" or its name.
+
+    A name stands for the whole command only where it is all that the command is about.
+    """
+    words = command.casefold().split()
+    if _SEVERAL.search(command):
+        return re.compile(r"(?!)")
+    verbs = "|".join(verb for names, verb in _DOES if {*words} & {*names.split("|")})
+    known = _TOOLS.union(*(names.split("|") for names, _ in _DOES))
+    about = [word for word in words if not word.startswith("-") and word not in known]
+    name = f"|{re.escape(_SIGNS.sub(' ', about[0]).strip())}" if len(about) == 1 else ""
+    spoken = rf"(?:{verbs or '(?!)'}) (?:it|that|this|all of it{name})(?: for good)?"
+    return re.compile(rf"(?<!\S){spoken}(?!\S)")
 
 
 def repeated(said: str, commands: Collection[str]) -> frozenset[str]:
