@@ -27,7 +27,7 @@ from livery.skills.actions.policy import Breach
 from livery.skills.actions.rows import ActionRow, read_row, to_chat, write_turns
 
 NAME = "datagen.actions"
-VERSION = "1"
+VERSION = "2"
 FORM = (
     "these are rows of the skill actions; `livery data actions --rows FILE` checks them and writes "
     "them as chat rows to train on."
@@ -253,5 +253,5 @@ def _said(turns: Sequence[str]) -> str:
 
 def _names() -> Iterator[str]:
     """Single words that stand for others of their kind: apps, files, folders and the like."""
-    for name in ("app", "file", "text", "folder", "dir", "branch", "process", "ext"):
+    for name in ("app", "file", "text", "folder", "dir", "branch", "process", "ext", "noun"):
         yield from (word.said for word in POOLS[name] if word.said.isalpha())

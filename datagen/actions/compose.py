@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from datagen.actions import phrases
 from datagen.actions.intents import INTENTS, POOLS, Intent, Word, part
+from datagen.actions.names import OPEN, open_word
 from livery.skills import actions
 from livery.skills.actions import Answer, Shell, Tag
 
@@ -17,15 +19,16 @@ T = TypeVar("T")
 
 # Shares of the scenarios; what is in INTENTS beside what is composed below.
 SCENARIOS = {
-    "app_launch": 6.0, "url_open": 5.0, "web_search": 5.0, "media": 5.0, "reminders": 4.0,
-    "system_control": 5.0, "system_info": 3.0, "file_ops": 8.0, "shell_safe": 13.0,
-    "shell_dangerous": 8.0, "shell_critical": 6.0, "confirmation": 10.0, "multi_turn": 6.0,
-    "multi_action": 6.0, "mixed": 3.0, "malformed_recovery": 3.0, "ambiguous": 3.0,
+    "app_launch": 6.0, "url_open": 4.0, "web_search": 5.0, "media": 6.0, "reminders": 4.0,
+    "system_control": 5.0, "system_info": 2.0, "file_ops": 8.0, "shell_safe": 12.0,
+    "shell_dangerous": 11.0, "shell_critical": 5.0, "confirmation": 10.0, "multi_turn": 6.0,
+    "multi_action": 8.0, "mixed": 3.0, "malformed_recovery": 4.0, "ambiguous": 2.0,
     "injection": 4.0, "benign_twin": 4.0, "conversational": 5.0, "hindi_hinglish": 8.0,
 }  # fmt: skip
 _SIMPLE = [i for of in INTENTS.values() for i in of if i.orders]
 _DANGEROUS = INTENTS["shell_dangerous"]
 _HINDI = [i for of in INTENTS.values() for i in of if i.wordings.keys() & {"hinglish", "hi"}]
+_BY_DEED = {i.action or i.commands["bash"]: i for i in _SIMPLE}
 _DO = {"en": "Shall I run", "hinglish": "Chalaun"}
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -49,7 +52,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One intent, worded and answered."""
+    """One intent, worded and answered.
+
+    Attributes:
+        open_end: a slot ends it, so that what follows would be taken for a part of its words.
+    """
 
     intent: Intent
     text: str
@@ -57,6 +64,7 @@ class _Asked:
     tags: tuple[Tag, ...]
     words: dict[str, Word]
     family: str
+    open_end: bool
 
 
 class Composer:
@@ -75,7 +83,12 @@ class Composer:
     def _one(self, intent: Intent, language: str = "en") -> Draft:
         shell = self._shell()
         asked = self._asked(intent, shell, language)
-        text = self._dressed(asked.text, language)
+        if intent.risk == "low" and not asked.tags:
+            text = self._cased(asked.text)
+        else:
+            text = self._dressed(asked.text, language, asked.open_end)
+        if language == "en" and asked.tags and self.rng.random() < 0.15:
+            text = self._beside(text)
         if intent.risk == "high":
             return Draft(
                 (text,), self._question(asked, language), "high", "confirmed", shell, asked.family,
@@ -105,6 +118,8 @@ class Composer:
     # -- several at once ----------------------------------------------------------------------
 
     def _multi_action(self) -> Draft:
+        if self.rng.random() < 0.35:
+            return self._both()
         number = 3 if self.rng.random() < 0.25 else 2
         shell = self._shell()
         asked = [self._asked(i, shell, orders=True) for i in self.rng.sample(_SIMPLE, number)]
@@ -117,8 +132,21 @@ class Composer:
         text = joint.format(**dict(zip("abc", (one.text for one in asked), strict=False)))
         tags = tuple(tag for one in asked for tag in one.tags)
         return Draft(
-            (self._dressed(text),), Answer(self.rng.choice(replies), tags), _worst(asked),
+            (self._dressed(text, open_end=True),), Answer(self.rng.choice(replies), tags),
+            _worst(asked),
             "executed", shell, f"{joint} {' '.join(sorted(str(a.intent.place) for a in asked))}",
+        )  # fmt: skip
+
+    def _both(self) -> Draft:
+        """Two deeds of one kind, or two that one sentence holds."""
+        shell = self._shell()
+        said, *deeds = self._of(phrases.BOTH)
+        asked = [self._asked(_BY_DEED[deed], shell, orders=True) for deed in deeds]
+        words = [one.words[slot].said for one in asked for slot in one.intent.slots[:1]]
+        return Draft(
+            (self._dressed(said.format(*words), open_end=True),),
+            Answer(self.rng.choice(phrases.DOING_TWO), tuple(t for one in asked for t in one.tags)),
+            _worst(asked), "executed", shell, said,
         )  # fmt: skip
 
     def _mixed(self) -> Draft:
@@ -136,7 +164,8 @@ class Composer:
         draft = self._one(self.rng.choice(_DANGEROUS))
         kind = self.rng.choices(("settled", "instead", "meant", "aside"), (70, 12, 9, 9))[0]
         if kind == "settled":
-            return self._settled(draft, phrases.YES, phrases.RELEASED, phrases.NO, phrases.LEFT)
+            yes = phrases.YES if self.rng.random() < 0.7 else phrases.YES_SINCE
+            return self._settled(draft, yes, phrases.RELEASED, phrases.NO, phrases.LEFT)
         asking = draft.answer.text
         if kind == "instead":
             other = self._asked(self.rng.choice(_SIMPLE), draft.shell, orders=True)
@@ -161,7 +190,7 @@ class Composer:
         return replace(
             draft,
             turns=(
-                self._dressed(first.text), self._question(first).text,
+                self._dressed(first.text, open_end=first.open_end), self._question(first).text,
                 self._cased(said.format(x=right.said)),
             ),
             answer=self._question(second), family=f"{said} {first.family}",
@@ -176,7 +205,7 @@ class Composer:
         said = self._of(yes if agreed else no)
         tags = (actions.shell(_command(draft.answer)),) if agreed else ()
         return replace(
-            draft, turns=(*draft.turns, draft.answer.text, self._cased(said)),
+            draft, turns=(*draft.turns, draft.answer.text, self._cased(said, agrees=agreed)),
             answer=Answer(self.rng.choice(released if agreed else left), tags),
             outcome="confirmed" if agreed else "denied", family=f"{said} {draft.family}",
         )  # fmt: skip
@@ -197,7 +226,10 @@ class Composer:
             i for i in _SIMPLE if kind != "same" or (len(i.slots) == 1 and i.slots[0] in slots)
         ]
         first = self._asked(self.rng.choice(known), shell)
-        before = (self._dressed(first.text), actions.render(Answer(first.reply, first.tags)))
+        before = (
+            self._dressed(first.text, open_end=first.open_end),
+            actions.render(Answer(first.reply, first.tags)),
+        )
         if kind == "thanks":
             said = self._of(phrases.THANKS)
             answer = Answer(self.rng.choice(phrases.WELCOME))
@@ -206,7 +238,7 @@ class Composer:
         if kind == "next":
             second = self._asked(self.rng.choice(_SIMPLE), shell, orders=True)
             return self._done(
-                (*before, self._dressed(second.text)), second, shell,
+                (*before, self._dressed(second.text, open_end=second.open_end)), second, shell,
                 f"{first.family} {second.family}",
             )  # fmt: skip
         second = self._asked(first.intent, shell)
@@ -217,6 +249,14 @@ class Composer:
 
     def _malformed_recovery(self) -> Draft:
         shell = self._shell()
+        if self.rng.random() < 0.35:
+            asked = self._asked(self.rng.choice(_SIMPLE), shell, orders=True, typos=True)
+            return self._done(
+                (self._dressed(asked.text, open_end=asked.open_end),),
+                asked,
+                shell,
+                f"typed {asked.family}",
+            )
         asked = self._asked(self.rng.choice(_SIMPLE), shell)
         tag = asked.tags[0]
         broken = self.rng.choice(
@@ -226,10 +266,18 @@ class Composer:
                 f"[{tag.kind}]{{{tag.content!r}}}[/{tag.kind}",
                 tag.content,
                 f"[{tag.kind}]{tag.content}[{tag.kind}]",
+                f"[{tag.kind} {tag.content} /{tag.kind}]",
+                f"<{tag.kind.lower()}>{tag.content}</{tag.kind.lower()}>",
+                json.dumps({"tag": tag.kind.lower(), "content": tag.content}),
+                f"[{tag.kind}]{json.dumps({'do': tag.verb, 'with': tag.argument})}",
             )
         )
         said = self._of(phrases.BROKEN)
-        turns = (self._dressed(asked.text), f"{asked.reply}\n{broken}", self._cased(said))
+        turns = (
+            self._dressed(asked.text, open_end=asked.open_end),
+            f"{asked.reply}\n{broken}",
+            self._cased(said),
+        )
         made = self._done(turns, asked, shell, f"{said} {asked.family}")
         return replace(made, answer=Answer(self.rng.choice(phrases.SORRY), asked.tags))
 
@@ -240,8 +288,9 @@ class Composer:
     # -- pieces -------------------------------------------------------------------------------
 
     def _asked(
-        self, intent: Intent, shell: Shell, language: str = "en", *, orders: bool = False
-    ) -> _Asked:
+        self, intent: Intent, shell: Shell, language: str = "en", *, orders: bool = False,
+        typos: bool = False,
+    ) -> _Asked:  # fmt: skip
         wordings = intent.orders if orders else intent.wordings[language]
         wording = self.rng.choice(wordings if orders else part(wordings, self.held_out))
         replies = intent.replies.get(language) or intent.replies.get("en", ("",))
@@ -249,9 +298,12 @@ class Composer:
         templates = [wording, reply, intent.action, *intent.commands.values()]
         if intent.risk == "high":
             templates += intent.warnings["en"]
+        tool = _tool(intent.commands[shell]) if intent.commands else ""
+        if tool and self.rng.random() < 0.25:
+            wording = self._with_tool(wording, language, shell)
         words = {
-            slot: self._of(POOLS[slot])
-            for slot in dict.fromkeys(_SLOT.findall(" ".join(templates)))
+            slot: Word(tool, tool) if slot == "tool" else self._word(slot)
+            for slot in dict.fromkeys(_SLOT.findall(" ".join([wording, *templates])))
         }
         if shell == "powershell" and "winservice" in words:
             words["service"] = words["winservice"]
@@ -261,9 +313,14 @@ class Composer:
             tags.append(actions.action(verb, _written(argument, words)))
         elif intent.commands:
             tags.append(actions.shell(_written(intent.commands[shell], words)))
-        text = wording.format(**{slot: word.said for slot, word in words.items()})
+        text = mistyped(wording, self.rng) if typos else wording
+        text = text.format(**{slot: word.said for slot, word in words.items()})
+        text = text.replace("the the ", "the ")
         family = f"{intent.place}: {wording}"
-        return _Asked(intent, text, _first_up(_written(reply, words)), tuple(tags), words, family)
+        return _Asked(
+            intent, text, _first_up(_written(reply, words)), tuple(tags), words, family,
+            wording.endswith("}"),
+        )  # fmt: skip
 
     def _question(self, asked: _Asked, language: str = "en") -> Answer:
         """Warns, and asks with the command."""
@@ -275,31 +332,73 @@ class Composer:
     def _of(self, items: Sequence[T]) -> T:
         return self.rng.choice(part(items, self.held_out))
 
+    def _word(self, slot: str) -> Word:
+        """Of the pool, or composed by rule."""
+        made = self.rng.random() < OPEN and open_word(slot, self.rng, held_out=self.held_out)
+        return made or self._of(POOLS[slot])
+
+    def _with_tool(self, wording: str, language: str, shell: Shell) -> str:
+        """The same with the name of the tool or of the shell in it."""
+        if language == "hi" or "{tool}" in wording:
+            return wording
+        frames = phrases.HINDI_TOOL if language == "hinglish" else phrases.TOOL
+        where = self.rng.choice(phrases.WHERE[shell])
+        return self._of(frames).replace("{a}", wording).replace("{where}", where)
+
+    def _beside(self, text: str) -> str:
+        """With a sentence about something else before or after it."""
+        aside = self._of(phrases.BESIDE)
+        if self.rng.random() < 0.5:
+            return self._cased(f"{aside}. {_first_up(text) if text[0].isalpha() else text}")
+        return f"{text if text[-1] in '.!?' else text + '.'} {self._cased(aside)}"
+
     def _shell(self) -> Shell:
         return self.rng.choice(actions.SHELLS)
 
-    def _dressed(self, text: str, language: str = "en") -> str:
+    def _dressed(self, text: str, language: str = "en", open_end: bool = False) -> str:
         """With fillers, and as people type or as a recogniser writes."""
         if language == "hi":
             return text
         hindi = language == "hinglish"
         opener = self.rng.choice(phrases.HINDI_OPENERS if hindi else phrases.OPENERS)
         closer = self.rng.choice(phrases.HINDI_CLOSERS if hindi else phrases.CLOSERS)
+        if open_end and not hindi:
+            closer = self.rng.choice(phrases.AFTER_WORDS)
+        opener = opener if self.rng.random() < 0.6 else ""
+        closer = closer if self.rng.random() < 0.5 else ""
         if "please" in text or "please" in opener:
-            closer = closer.replace(" please", "")
+            closer = closer.replace(", please", "").replace(" please", "")
         if "please" in text:
             opener = opener.replace("please ", "")
         return self._cased(f"{opener}{text}{closer}")
 
-    def _cased(self, text: str) -> str:
-        if self.rng.random() < 0.6:
+    def _cased(self, text: str, *, agrees: bool = False) -> str:
+        """As people write it; a yes never ends in a question mark, which would make it none."""
+        # A file, branch or site in front keeps its letters: they are copied.
+        if self.rng.random() < 0.6 or re.match(r"[^\s,;:]*[\w][-._/\d]\w", text):
             return text
         asks = re.match(
             r"(what|which|how|where|who|is|are|do (?!it|that)|does|did|can|could|would|when|why)\b",
             text,
         )
         text = re.sub(r"\bi\b", "I", _first_up(text))
-        return text if text[-1] in ".!?" else text + ("?" if asks else ".")
+        return text if text[-1] in ".!?" else text + ("?" if asks and not agrees else ".")
+
+
+def mistyped(text: str, rng: random.Random) -> str:
+    """With one or two slips of the fingers, never in a slot's word."""
+    places = list(re.finditer(r"(?<![{\w])[a-z]{4,}(?![}\w])", text))
+    for place in sorted(rng.sample(places, min(len(places), 2)), key=lambda m: -m.start()):
+        at = place.start() + rng.randrange(1, len(place[0]) - 1)
+        one, other = text[at], text[at + 1]
+        slip = rng.choice((other + one, one, one + one + other))
+        text = text[:at] + slip + text[at + 2 :]
+    return text
+
+
+def _tool(command: str) -> str:
+    """The name of a command's program: "systemctl" of "sudo systemctl stop x"."""
+    return re.sub(r"^\W*(?:sudo )?", "", command).split()[0].strip("()")
 
 
 def _written(template: str, words: dict[str, Word]) -> str:

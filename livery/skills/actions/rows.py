@@ -282,15 +282,17 @@ def to_chat(
 ) -> dict[str, Any]:
     """A row as chat data: {"messages", "meta"}, which `from_chat` reads back.
 
-    An earlier answer that does not parse (a row of scenario malformed_recovery) is read by the
-    model and not learned: its turn has `"weight": 0`.
+    An earlier answer that does not parse, or that the user complains of (scenario
+    malformed_recovery), is read by the model and not learned: its turn has `"weight": 0`.
 
     Args:
         meta: what else the row says of itself, such as its source and provenance.
     """
     messages = conversation(row.turns, row.answer, shell=row.shell, verbs=verbs)
     for message in messages[:-1]:
-        if message["role"] == "assistant" and not _parses(message["content"], verbs):
+        if message["role"] != "assistant":
+            continue
+        if row.scenario == "malformed_recovery" or not _parses(message["content"], verbs):
             message["weight"] = 0
     return {
         "messages": messages,
