@@ -25,9 +25,33 @@ from livery.progress import show_seconds
 from livery.reading import read_object
 
 TARGET = 0.95
+# With one of these, `livery run dsl` is `livery dsl run`.
+_PIPELINE = {"--with-training", "--with-evals", "--with-alignment"}
 
 
-@click.command(short_help="Data, training, evaluation and report in one go.")
+class _Run(click.Command):
+    """Hands a call over to `livery dsl run` where its words are that command's."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:  # fmt: skip
+        if _PIPELINE & set(args):
+            from commands.dsl.run import run_command
+
+            loose = {"ignore_unknown_options": True, "allow_extra_args": True}
+            with run_command.make_context(
+                info_name, list(args), parent, resilient_parsing=True, **loose
+            ) as read:
+                words = [word for word in read.args if not word.startswith("-")]
+            if words[:1] == ["dsl"]:
+                rest = list(args)
+                rest.remove("dsl")
+                return run_command.make_context(f"{info_name} dsl", rest, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_Run, short_help="Data, training, evaluation and report in one go.")
 @click.argument("skill", default="date-keys")
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml).")
 @click.option(
@@ -71,12 +95,15 @@ def run(
     With --data it trains on your own rows and generates none. Without --model the base is the
     embedded one on a CPU, and smollm2-135m on a GPU if it is here or can be fetched.
 
+    With the flags of the last example livery run dsl is livery dsl run, and has its options.
+
     \b
     Examples:
       livery run date-keys
       livery run date-keys --model mlx-community/gemma-3-270m-it-bf16 --output-dir adapters/gemma
       livery run date-keys --max-steps 200 --fresh
       livery run actions --target 0.9 --target critical_tag=0
+      livery run dsl --offline-fallback --with-training --with-evals --with-alignment
     """
     from commands.training.session import holding
     from eval.evaluate import check_targets

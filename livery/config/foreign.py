@@ -24,15 +24,16 @@ OTHER_VARIABLES: dict[str, str] = {
 # Flag of an older trainer -> what to do instead. All but VALUELESS_FLAGS take a value.
 REFUSED_FLAGS: dict[str, str] = {
     "--include-invalid": "rows are trained on as they stand: leave them out of train.jsonl",
-    "--teacher-model": "training and scoring use no teacher: livery eval scores a skill "
-    "by its own contract, and livery eval --engine http scores another model beside yours",
+    "--teacher-model": "livery dsl has it, whose teacher makes rows and judges "
+    "answers: livery eval scores a skill by its own contract, and livery eval --engine http scores "
+    "another model beside yours",
     "--beta": "livery dpo has it, and learns from pairs of answers",
     "--pairs": "livery dpo --pairs FILE learns from pairs of answers",
-    "--offline-fallback": "no command asks a teacher: livery data makes a skill's rows offline",
-    "--with-training": "livery run always trains; a stage whose result is current is skipped",
-    "--with-evals": "livery run always evaluates; a stage whose result is current is skipped",
+    "--offline-fallback": "livery dsl has it; livery data makes a skill's rows offline anyway",
+    "--with-training": "livery run always trains, and skips what is current; livery run dsl has it",
+    "--with-evals": "livery run always evaluates, and skips what is current; livery run dsl has it",
     "--with-alignment": "livery dpo --pairs FILE --adapter DIR --output-dir DIR goes on from an "
-    "adapter with pairs of answers",
+    "adapter with pairs of answers; livery run dsl has it",
 }
 # Flags that are taken and change nothing: what is said of each.
 IGNORED_FLAGS: dict[str, str] = {

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commands.dsl.config import packaged, read_defaults
+from commands.dsl.run import run_command
 from livery.cli import run
 from livery.errors import UserError
 from livery.paths import HOME, python_path
@@ -53,6 +55,33 @@ def test_all_stages_and_each_alone_make_the_same_files(
     assert run(["dsl", "corpus"]) == 0
     assert [name.read_bytes() for name in names] == before
     assert not Path("kept.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["dsl", "--with-training"], ["--with-evals", "dsl"], ["--engine", "torch", "dsl",
+     "--with-alignment", "--train-arg=--max-steps=2"]],
+)  # fmt: skip
+def test_run_dsl_with_the_pipelines_flags_is_the_pipeline(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_command, "callback", lambda **given: taken.append(given))
+    words = [*words, "--model", "teacher", OFFLINE]
+    assert run(["run", *words]) == 0
+    assert run(["dsl", "run", *(word for word in words if word != "dsl")]) == 0
+    assert taken[0] == taken[1]
+    assert taken[0]["teacher"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    "words", [["date-keys"], ["date-keys", "--base-model", "dsl"], []], ids=str
+)
+def test_other_skills_have_no_pipeline(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["run", *words, "--with-training"]) == 2
+    assert "livery run dsl has it" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_descriptions_script_names_are_the_same_commands(here: Path) -> None:
