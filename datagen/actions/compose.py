@@ -28,6 +28,8 @@ SCENARIOS = {
 _SIMPLE = [i for of in INTENTS.values() for i in of if i.orders]
 _DANGEROUS = INTENTS["shell_dangerous"]
 _HINDI = [i for of in INTENTS.values() for i in of if i.wordings.keys() & {"hinglish", "hi"}]
+# Of single requests, so many have slips of the fingers.
+_TYPED = 0.05
 _BY_DEED = {i.action or i.commands["bash"]: i for i in _SIMPLE}
 _DO = {"en": "Shall I run", "hinglish": "Chalaun"}
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -82,7 +84,7 @@ class Composer:
 
     def _one(self, intent: Intent, language: str = "en") -> Draft:
         shell = self._shell()
-        asked = self._asked(intent, shell, language)
+        asked = self._asked(intent, shell, language, typos=self.rng.random() < _TYPED)
         if intent.risk == "low" and not asked.tags:
             text = self._cased(asked.text)
         else:
@@ -150,12 +152,16 @@ class Composer:
         )  # fmt: skip
 
     def _mixed(self) -> Draft:
-        shell = self._shell()
-        asked = self._asked(self.rng.choice(_SIMPLE), shell, orders=True)
+        shell, own = self._shell(), self.rng.random() < 0.4
+        # A request with a sentence of its own can have any wording.
+        asked = self._asked(self.rng.choice(_SIMPLE), shell, orders=not own)
         said, kind = self._of(phrases.MIXED)
+        if own:
+            said = said.replace(", {a}", self.rng.choice((". {a}", "! {a}")))
+        family = f"{said} {asked.family if own else asked.intent.place}"
         return Draft(
             (self._cased(said.format(a=asked.text)),), Answer(f"{kind} {asked.reply}", asked.tags),
-            asked.intent.risk, "executed", shell, f"{said} {asked.intent.place}",
+            asked.intent.risk, "executed", shell, family,
         )  # fmt: skip
 
     # -- several turns ------------------------------------------------------------------------
@@ -313,6 +319,7 @@ class Composer:
             tags.append(actions.action(verb, _written(argument, words)))
         elif intent.commands:
             tags.append(actions.shell(_written(intent.commands[shell], words)))
+        typos = typos and language != "hi" and intent.risk != "critical"
         text = mistyped(wording, self.rng) if typos else wording
         text = text.format(**{slot: word.said for slot, word in words.items()})
         text = text.replace("the the ", "the ")
@@ -325,7 +332,8 @@ class Composer:
     def _question(self, asked: _Asked, language: str = "en") -> Answer:
         """Warns, and asks with the command."""
         warnings = asked.intent.warnings
-        language = language if language in warnings else "en"
+        if language == "hi" or language not in warnings:
+            language = "en" if language == "en" or "hinglish" not in warnings else "hinglish"
         warning = _written(self.rng.choice(warnings[language]), asked.words)
         return Answer(f"{_first_up(warning)} {_DO[language]}: {asked.tags[0].argument}?")
 
