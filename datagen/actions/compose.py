@@ -12,6 +12,7 @@ from typing import TypeVar
 from datagen.actions import phrases
 from datagen.actions.intents import INTENTS, POOLS, Intent, Word, part
 from datagen.actions.names import OPEN, open_word
+from datagen.actions.texts import SLOT, first_up, mistyped, tool_of, written
 from livery.skills import actions
 from livery.skills.actions import Answer, Shell, Tag
 
@@ -32,7 +33,6 @@ _HINDI = [i for of in INTENTS.values() for i in of if i.wordings.keys() & {"hing
 _TYPED = 0.05
 _BY_DEED = {i.action or i.commands["bash"]: i for i in _SIMPLE}
 _DO = {"en": "Shall I run", "hinglish": "Chalaun"}
-_SLOT = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Composer:
             said, named = self._of(vague), self._of(phrases.NAMED)
             turns = (self._dressed(said), question, named.format(x=asked.words[slot].said))
             return self._done(turns, asked, shell, f"{said} {named} {intent.place}")
-        slots = ("app", "site", "music", "folder", "topic", "text", "percent", "length")
+        slots = ("app", "site", "music", "folder", "topic", "text", "percent", "length", "file")
         known = [
             i for i in _SIMPLE if kind != "same" or (len(i.slots) == 1 and i.slots[0] in slots)
         ]
@@ -243,10 +243,10 @@ class Composer:
             return Draft(turns, answer, "low", "conversational", shell, f"{said} {first.family}")
         if kind == "next":
             second = self._asked(self.rng.choice(_SIMPLE), shell, orders=True)
-            return self._done(
-                (*before, self._dressed(second.text, open_end=second.open_end)), second, shell,
-                f"{first.family} {second.family}",
-            )  # fmt: skip
+            said = self._of(phrases.NEXT)
+            text = self._dressed(said.format(a=second.text), open_end=True)
+            family = f"{said} {first.family} {second.family}"
+            return self._done((*before, text), second, shell, family)
         second = self._asked(first.intent, shell)
         said = self._of(phrases.SAME)
         word = second.words[first.intent.slots[0]]
@@ -304,28 +304,28 @@ class Composer:
         templates = [wording, reply, intent.action, *intent.commands.values()]
         if intent.risk == "high":
             templates += intent.warnings["en"]
-        tool = _tool(intent.commands[shell]) if intent.commands else ""
+        tool = tool_of(intent.commands[shell]) if intent.commands else ""
         if tool and self.rng.random() < 0.25:
             wording = self._with_tool(wording, language, shell)
         words = {
             slot: Word(tool, tool) if slot == "tool" else self._word(slot)
-            for slot in dict.fromkeys(_SLOT.findall(" ".join([wording, *templates])))
+            for slot in dict.fromkeys(SLOT.findall(" ".join([wording, *templates])))
         }
         if shell == "powershell" and "winservice" in words:
             words["service"] = words["winservice"]
         tags: list[Tag] = []
         if intent.action:
             verb, _, argument = intent.action.partition(": ")
-            tags.append(actions.action(verb, _written(argument, words)))
+            tags.append(actions.action(verb, written(argument, words)))
         elif intent.commands:
-            tags.append(actions.shell(_written(intent.commands[shell], words)))
+            tags.append(actions.shell(written(intent.commands[shell], words)))
         typos = typos and language != "hi" and intent.risk != "critical"
         text = mistyped(wording, self.rng) if typos else wording
         text = text.format(**{slot: word.said for slot, word in words.items()})
         text = text.replace("the the ", "the ")
         family = f"{intent.place}: {wording}"
         return _Asked(
-            intent, text, _first_up(_written(reply, words)), tuple(tags), words, family,
+            intent, text, first_up(written(reply, words)), tuple(tags), words, family,
             wording.endswith("}"),
         )  # fmt: skip
 
@@ -334,8 +334,8 @@ class Composer:
         warnings = asked.intent.warnings
         if language == "hi" or language not in warnings:
             language = "en" if language == "en" or "hinglish" not in warnings else "hinglish"
-        warning = _written(self.rng.choice(warnings[language]), asked.words)
-        return Answer(f"{_first_up(warning)} {_DO[language]}: {asked.tags[0].argument}?")
+        warning = written(self.rng.choice(warnings[language]), asked.words)
+        return Answer(f"{first_up(warning)} {_DO[language]}: {asked.tags[0].argument}?")
 
     def _of(self, items: Sequence[T]) -> T:
         return self.rng.choice(part(items, self.held_out))
@@ -357,7 +357,7 @@ class Composer:
         """With a sentence about something else before or after it."""
         aside = self._of(phrases.BESIDE)
         if self.rng.random() < 0.5:
-            return self._cased(f"{aside}. {_first_up(text) if text[0].isalpha() else text}")
+            return self._cased(f"{aside}. {first_up(text) if text[0].isalpha() else text}")
         return f"{text if text[-1] in '.!?' else text + '.'} {self._cased(aside)}"
 
     def _shell(self) -> Shell:
@@ -389,38 +389,14 @@ class Composer:
             r"(what|which|how|where|who|is|are|do (?!it|that)|does|did|can|could|would|when|why)\b",
             text,
         )
-        text = re.sub(r"\bi\b", "I", _first_up(text))
+        text = re.sub(r"\bi\b", "I", first_up(text))
         return text if text[-1] in ".!?" else text + ("?" if asks and not agrees else ".")
-
-
-def mistyped(text: str, rng: random.Random) -> str:
-    """With one or two slips of the fingers, never in a slot's word."""
-    places = list(re.finditer(r"(?<![{\w])[a-z]{4,}(?![}\w])", text))
-    for place in sorted(rng.sample(places, min(len(places), 2)), key=lambda m: -m.start()):
-        at = place.start() + rng.randrange(1, len(place[0]) - 1)
-        one, other = text[at], text[at + 1]
-        slip = rng.choice((other + one, one, one + one + other))
-        text = text[:at] + slip + text[at + 2 :]
-    return text
-
-
-def _tool(command: str) -> str:
-    """The name of a command's program: "systemctl" of "sudo systemctl stop x"."""
-    return re.sub(r"^\W*(?:sudo )?", "", command).split()[0].strip("()")
-
-
-def _written(template: str, words: dict[str, Word]) -> str:
-    return _SLOT.sub(lambda slot: words[slot[1]].written, template)
 
 
 def _command(answer: Answer) -> str:
     from livery.skills.actions.rows import pending
 
     return pending(answer.text)
-
-
-def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _worst(asked: Sequence[_Asked]) -> str:

@@ -179,6 +179,10 @@ SAME = (
     "repeat that for {x}",
     "please {x} too",
 )  # fmt: skip
+NEXT = (
+    "{a}", "{a}", "and {a}", "now {a}", "then {a}", "next {a}", "good, and {a}", "ok. {a}",
+    "great, {a} as well", "one more thing, {a}", "nice. now {a}", "also {a}", "after that, {a}",
+)  # fmt: skip
 VAGUE = {
     "app": (
         (

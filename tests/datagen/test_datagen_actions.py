@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from datagen import actions as generator
-from datagen.actions.compose import SCENARIOS, mistyped
+from datagen.actions.compose import SCENARIOS
 from datagen.actions.intents import INTENTS, POOLS, part
 from datagen.actions.names import RULES, open_word
+from datagen.actions.texts import mistyped
 from datagen.make import make_data
 from livery.dataset.leaks import index
 from livery.errors import UserError
