@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from commands.train import carry_out, check_resume, run_options
+from commands.train import carry_out, check_checkpoint, check_resume, run_options
 from livery.config.flags import given_flags, preference_flags
 from livery.config.layers import Config, Value, resolve
 from livery.errors import UserError
 from livery.paths import RUN_CONFIG
 
-_NEWEST = "latest"
-
 
 @click.command(short_help="Train an adapter on pairs of answers.")
 @click.option("--pairs", metavar="FILE", help="Rows of prompt, chosen and rejected.")
 @click.option("--adapter", metavar="DIR", help="Adapter that the run starts from: its reference.")
-@click.option(
-    "--resume-from-checkpoint", metavar="[DIR]", is_flag=False, flag_value=_NEWEST,
-    help="The same as --resume; a folder must be the run's newest checkpoint.",
-)  # fmt: skip
 @run_options
 @preference_flags
 def dpo(
     pairs: str | None,
     adapter: str | None,
-    resume_from_checkpoint: str | None,
     config_file: str | None,
     **options: Any,
 ) -> int:
@@ -41,9 +33,9 @@ def dpo(
     trained, against the bare base. The losses are sigmoid (DPO, the default), ipo and orpo, which
     needs no reference; --sft-weight adds the chosen answer's own loss.
 
-    A configuration file is read where --config names one. --val-split or --valid-data hold pairs
-    out: the best weights are those of the highest reward margin on them, and a run whose margin
-    stops rising ends.
+    A configuration file is read where --config names one; of a pipeline's, its
+    section alignment. --val-split or --valid-data hold pairs out: the best weights are those of the
+    highest reward margin on them, and a run whose margin stops rising ends.
 
     \b
     Examples:
@@ -57,15 +49,14 @@ def dpo(
     for flag, name, value in (("--pairs", "data", pairs), ("--adapter", "init_adapter", adapter)):
         if value is not None and flags.setdefault(name, value) != value:
             raise click.UsageError(f"{flag} {value} and another flag say {flags[name]}: keep one.")
-    options["resume"] = options["resume"] or resume_from_checkpoint is not None
     check_resume(options)
     config = _resolve(flags, config_file, options["resume"])
-    _check_checkpoint(resume_from_checkpoint, config)
+    check_checkpoint(options["resume_from_checkpoint"], config)
     return carry_out(config, options, "dpo")
 
 
 def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:
-    config = resolve(flags, file=file, search=False)
+    config = resolve(flags, file=file, search=False, section="alignment")
     if config.values["output_dir"].source == "default":
         raise click.UsageError("Missing option '--output-dir': where the adapter goes.")
     record = Path(config.settings.output_dir) / RUN_CONFIG
@@ -89,22 +80,3 @@ def replace(config: Config, source: str, **changes: Any) -> Config:
     values = config.values | {name: Value(value, source) for name, value in changes.items()}
     settings = dataclasses.replace(config.settings, **changes)
     return dataclasses.replace(config, settings=settings, values=values)
-
-
-def _check_checkpoint(named: str | None, config: Config) -> None:
-    """Raises UserError where a checkpoint is named that the run would not continue from."""
-    if named is None or named.lower() in (_NEWEST, "true", "auto"):
-        return
-    from livery.training import checkpoint
-
-    run, place = Path(config.settings.output_dir), Path(named)
-    steps = checkpoint.steps(run)
-    newest = checkpoint.folder(run, steps[-1]) if steps else run
-    if place.resolve() in (run.resolve(), newest.resolve()):
-        return
-    ours = re.fullmatch(r"step-\d+", place.name) and place.parent.parent.resolve() == run.resolve()
-    raise UserError(
-        f"{named}: not the newest checkpoint of {run}"
-        + (f", which is {newest}. Move later ones away to go back to it." if ours and steps else
-           ". A run continues in its own folder: --resume --output-dir DIR.")
-    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from livery.config.flags import given_flags, training_flags
 from livery.config.layers import Config, resolve
 from livery.errors import UserError, shown
 
+_NEWEST = "latest"
+
 
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a command that trains takes beside its settings (see `carry_out`)."""
@@ -21,6 +24,10 @@ def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--config", "config_file", metavar="FILE", help="Configuration (mlx_config.yaml)."
         ),
         click.option("--resume", is_flag=True, help="Resume the run in the output folder."),
+        click.option(
+            "--resume-from-checkpoint", metavar="[DIR]", is_flag=False, flag_value=_NEWEST,
+            help="The same as --resume; a folder must be the run's newest checkpoint.",
+        ),
         click.option(
             "--resume-anyway", is_flag=True, help="Resume even though data or settings differ."
         ),
@@ -64,16 +71,37 @@ def train(skill: str | None, config_file: str | None, **options: Any) -> int:
     """
     check_resume(options)
     config = settings_of(skill, given_flags(options), config_file, options["resume"])
+    check_checkpoint(options["resume_from_checkpoint"], config)
     return carry_out(config, options)
 
 
 def check_resume(options: dict[str, Any]) -> None:
     """Settle whether a run continues. Raises click.UsageError where it would also start over."""
-    options["resume"] = options["resume"] or options["resume_anyway"]
+    named = options["resume_from_checkpoint"] is not None
+    options["resume"] = options["resume"] or options["resume_anyway"] or named
     if options["overwrite"] and options["resume"]:
         raise click.UsageError(
             "--overwrite starts over and --resume continues: choose one of them."
         )
+
+
+def check_checkpoint(named: str | None, config: Config) -> None:
+    """Raises UserError where a checkpoint is named that the run would not continue from."""
+    if named is None or named.lower() in (_NEWEST, "true", "auto"):
+        return
+    from livery.training import checkpoint
+
+    run, place = Path(config.settings.output_dir), Path(named)
+    steps = checkpoint.steps(run)
+    newest = checkpoint.folder(run, steps[-1]) if steps else run
+    if place.resolve() in (run.resolve(), newest.resolve()):
+        return
+    ours = re.fullmatch(r"step-\d+", place.name) and place.parent.parent.resolve() == run.resolve()
+    raise UserError(
+        f"{named}: not the newest checkpoint of {run}"
+        + (f", which is {newest}. Move later ones away to go back to it." if ours and steps else
+           ". A run continues in its own folder: --resume --output-dir DIR.")
+    )  # fmt: skip
 
 
 def carry_out(config: Config, options: dict[str, Any], command: str = "train") -> int:

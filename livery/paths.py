@@ -30,3 +30,11 @@ def cache_folder() -> Path:
     """Where Livery keeps what it can make again; safe to delete at any time."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "livery"
+
+
+def finished_run(adapter: str) -> str:
+    """RUN for `RUN/checkpoint-final`, the older pipeline's name of what a finished run leaves; a
+    folder of that name that is there stays itself."""
+    path = Path(adapter)
+    final = path.name == "checkpoint-final" and not path.exists()
+    return str(path.parent) if final and path.parent.is_dir() else adapter

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from livery.config import file as config_file
 from livery.errors import UserError, shown
 from livery.paths import HOME
 from livery.reading import read_object
@@ -46,8 +47,33 @@ def read_defaults(path: Path | None = None) -> dict[str, Json]:
     for name, section in given.items():
         if not isinstance(section, dict):
             raise UserError(f"{place}: {name} must be an object.")
-        _refuse_unknown(place, f"key in {name}", section, known[name])
+        if name == "dataset_generation":
+            _refuse_unknown(place, f"key in {name}", section, known[name])
+        else:  # also the other keys of a training run
+            config_file.read(place, name)
     return {name: {**keys, **given.get(name, {})} for name, keys in known.items()}
+
+
+def decides(path: Path | None, section: str) -> dict[str, Json]:
+    """{the file: its section}, where it decides how a run trains: one that is named, or that of the
+    working folder, unless that is Livery's own, whose values are for another machine and base."""
+    place = path or PLACE
+    if path is None and (not place.is_file() or is_ours()):
+        return {}
+    found = read_object(place).get(section)
+    return {str(place): found} if found else {}
+
+
+def is_ours() -> bool:
+    """Whether the working folder's file is the one that comes with Livery."""
+    return PLACE.resolve() == packaged().resolve()
+
+
+def with_defaults(words: list[str]) -> list[str]:
+    """A training command's words with the working folder's file, where they name none."""
+    named = any(word.split("=")[0] in ("--config", "--resume", "--resume-anyway",
+                                       "--resume-from-checkpoint") for word in words)  # fmt: skip
+    return words if named or not PLACE.is_file() else ["--config", str(PLACE), *words]
 
 
 def _refuse_unknown(place: Path, what: str, given: Json, known: Json) -> None:

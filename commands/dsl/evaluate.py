@@ -13,6 +13,7 @@ from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
 from commands.teacher_options import RECORDS
 from livery.errors import counted, shown
+from livery.paths import finished_run
 
 if TYPE_CHECKING:
     from eval.dsl.results import Judge
@@ -192,7 +193,7 @@ def evaluate(
         results=eval_results or place / usual.name,
         summary=eval_summary or place / "evaluation_summary.json",
         checkpoint=checkpoint_path or place / "answers.partial.jsonl",
-        judge=judge, adapter=adapter, model=model, engine=engine,
+        judge=judge, adapter=adapter and finished_run(adapter), model=model, engine=engine,
         engine_options=open_options(engine, {name: options.get(name) for name in ENGINE_OPTIONS}),
         split=split, train_data=train_data, include_invalid=include_invalid, limit=max_samples,
         sample_seed=sample_seed, constrained=constrained, max_new_tokens=max_new_tokens,

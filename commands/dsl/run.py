@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from commands.dsl.config import read_defaults
+from commands.dsl.config import PLACE, decides, is_ours, read_defaults
 from livery.errors import UserError, shown
 
 _FILE = click.Path(path_type=Path)
@@ -19,7 +19,7 @@ _KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
 
 
 @click.command("run", short_help="Data, training, evaluation, pairs, DPO, report.")
-@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and data's defaults.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
 @click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
 @click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
 @click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
@@ -38,9 +38,7 @@ _KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
 @click.option(
     "--max-seq-length",
     type=click.IntRange(1),
-    default=2048,
-    show_default=True,
-    help="Tokens of a training row.",
+    help="Tokens of a training row.  [default: the configuration's, else 2048]",
 )
 @click.option("--max-samples", type=click.IntRange(1), help="At most so many evaluation rows.")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer in evaluations.")
@@ -66,6 +64,7 @@ class _Run:
     def __init__(self, *, config: Path | None, **given: Any):
         found = read_defaults(config)
         self.config = ["--config", str(config)] if config else []
+        self.decided = {name: decides(config, name) for name in ("training", "alignment")}
         self.given = given
         data, aligned = found["dataset_generation"], found["alignment"]
         self.dataset, self.corpus = Path(data["dataset_out"]), Path(data["training_corpus_out"])
@@ -81,18 +80,25 @@ class _Run:
             UserError: a stage failed; the same command continues there.
         """
         given = self.given
+        trains = given["with_training"] or given["with_alignment"]
+        if trains and not self.config and is_ours():
+            click.echo(
+                f"note: {PLACE} says where files are; its sections training and alignment decide "
+                f"where --config {PLACE} names it.", err=True,
+            )  # fmt: skip
         self._do("dataset", ["dsl", "data", *self.config, *self._asked(), *given["data_arg"]])
         if given["with_training"]:
             self._train("training", self.sft, self.corpus, [
-                "train", "--data", str(self.corpus), *self._base(), *given["train_arg"],
+                "train", *self._settings("training"), "--data", str(self.corpus),
+                *given["train_arg"],
             ])  # fmt: skip
         before = after = None
         if given["with_evals"] or given["with_alignment"]:
             before = self._evaluate("evaluation", self.sft, self.evals, "test")
         if given["with_alignment"] and self._make_pairs():
             self._train("alignment", self.dpo, self.pairs, [
-                "dpo", "--pairs", str(self.pairs), "--adapter", str(self.sft),
-                *self._shape(), *given["dpo_arg"],
+                "dpo", *self._settings("alignment"), "--pairs", str(self.pairs),
+                "--adapter", str(self.sft), *given["dpo_arg"],
             ])  # fmt: skip
             after = self._evaluate("evaluation after", self.dpo, self.evals / "aligned", "test")
         if before is not None:
@@ -117,7 +123,9 @@ class _Run:
         from livery.files import sha256, write_json
         from livery.paths import METADATA, RUN_CONFIG
 
-        made = hashlib.sha256(json.dumps([command, sha256(data)]).encode()).hexdigest()
+        decided = self.decided["training" if command[0] == "train" else "alignment"]
+        parts = [command, sha256(data), *decided.values()]
+        made = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         key = folder.with_name(f"{folder.name}.{_KEY}")
         before = json.loads(key.read_text()) if key.is_file() else None
         begun = (folder / RUN_CONFIG).exists()
@@ -171,17 +179,18 @@ class _Run:
             return ["--offline-fallback"]
         return ["--model", self.given["teacher"]] if self.given["teacher"] else []
 
-    def _base(self) -> list[str]:
-        model = self.given["base_model"]
-        return [*(["--model", model] if model else []), *self._shape()]
-
-    def _shape(self) -> list[str]:
-        return [
-            "--backend",
-            self.given["engine"],
-            "--max-length",
-            str(self.given["max_seq_length"]),
-        ]
+    def _settings(self, section: str) -> list[str]:
+        """The configuration's file, where it says how to train, and what flags say."""
+        given, decided = self.given, self.decided[section]
+        words = [word for place in decided for word in ("--config", place)]
+        # An adapter's own base is what it is aligned on, unless the file says otherwise.
+        if given["base_model"] and (section == "training" or decided):
+            words += ["--model", given["base_model"]]
+        length = given["max_seq_length"]
+        if not length and not any("max_seq_length" in found for found in decided.values()):
+            length = 2048
+        words += ["--max-length", str(length)] if length else []
+        return [*words, "--backend", given["engine"]]
 
     def _do(self, name: str, command: list[str]) -> None:
         click.echo(f"== {name}", err=True)

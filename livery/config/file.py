@@ -15,7 +15,7 @@ from typing import Any
 from livery.config import yaml_lines
 from livery.config.foreign import IGNORED_FLAG_KEYS, IGNORED_KEYS, REFUSED_KEYS, RENAMED_KEYS
 from livery.config.options import Option
-from livery.config.settings import OPTIONS
+from livery.config.settings import OPTIONS, by_name
 from livery.config.yaml_lines import Node
 from livery.dataset.columns import read_columns
 from livery.errors import UserError
@@ -55,16 +55,28 @@ class Reading:
         self.given.append(Given(option.name, value, self.at(node), written))
 
 
-def read(path: str | Path) -> Reading:
+def read(path: str | Path, section: str = "training") -> Reading:
     """Read a configuration file.
+
+    Args:
+        section: of a file that configures a whole pipeline, what is read: "training", or
+            "alignment" where the file has it.
 
     Raises:
         UserError: not readable, an unknown key, a value of the wrong kind, or something that would
             change what is trained and that we cannot do. File, line and key are named.
     """
     reading = Reading(Path(path))
-    for key, node in yaml_lines.load(path).value.items():
-        if node.value is None:
+    entries = yaml_lines.load(path).value
+    aligns = section == "alignment" and section in entries
+    for key, node in entries.items():
+        if aligns and key == "training":
+            reading.notes.append(
+                f"{reading.at(node)}: {key}: not used: `livery dpo` reads {section}."
+            )
+        elif aligns and key == section:
+            _alignment(reading, node)
+        elif node.value is None:
             _check_known(reading, key, node)
         elif key in _TOP:
             reading.add(_TOP[key], node, key)
@@ -84,13 +96,23 @@ def read(path: str | Path) -> Reading:
 
 def _training(reading: Reading, node: Node) -> None:
     """The `training` section of a file that configures a whole pipeline, its keys flat."""
-    for key, child in _mapping(reading, node, "training").items():
-        if key not in (*_FLAT, *IGNORED_FLAG_KEYS, *IGNORED_KEYS):
-            raise _unknown(reading, key, child, list(_FLAT), {}, "training.")
-        if child.value is not None and key in _FLAT:
-            reading.add(_FLAT[key], child, f"training.{key}")
-        elif child.value is not None:
-            _say(reading, key, child, f"training.{key}")
+    _flat(reading, node, "training", _FLAT)
+
+
+def _alignment(reading: Reading, node: Node) -> None:
+    """Its `alignment` section: the same keys, and where pairs and the first adapter are."""
+    _flat(reading, node, "alignment", _FLAT | _ALIGNED)
+
+
+def _flat(reading: Reading, node: Node, section: str, known: dict[str, Option]) -> None:
+    others = (*IGNORED_FLAG_KEYS, *IGNORED_KEYS, *(("eval_results",) * (known is not _FLAT)))
+    for key, child in _mapping(reading, node, section).items():
+        if key not in (*known, *others):
+            raise _unknown(reading, key, child, [*known], {}, f"{section}.")
+        if child.value is not None and key in known:
+            reading.add(known[key], child, f"{section}.{key}")
+        elif child.value is not None and key != "eval_results":
+            _say(reading, key, child, f"{section}.{key}")
 
 
 def _say(reading: Reading, key: str, node: Node, written: str) -> None:
@@ -369,6 +391,10 @@ _FLAT = {
         for name in names
     },
 }  # fmt: skip
+_ALIGNED = {
+    **dict.fromkeys(("pairs", "pairs_out"), by_name("data")),
+    "adapter": by_name("init_adapter"),
+}
 # mlx-lm's names of columns -> ours.
 _FEATURES = {
     "prompt_feature": "prompt",

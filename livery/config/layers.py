@@ -22,7 +22,7 @@ from livery.config.foreign import OTHER_VARIABLES, TRAIN_COMMAND, train_command_
 from livery.config.settings import OPTIONS, LoraSettings, TrainSettings, by_name, can_be
 from livery.errors import UserError, shown
 from livery.models import EMBEDDED, is_embedded, resolve_name
-from livery.paths import HOME
+from livery.paths import HOME, finished_run
 from livery.reading import read_object
 
 FILE_NAME = "mlx_config.yaml"
@@ -67,6 +67,7 @@ def resolve(
     environment: Mapping[str, str] | None = None,
     recorded: Path | None = None,
     search: bool = True,
+    section: str = "training",
 ) -> Config:
     """Resolve a training run's settings.
 
@@ -77,6 +78,7 @@ def resolve(
         environment: in place of os.environ.
         recorded: the run_config.json of a resumed run; it stands in for file and environment.
         search: without a file that is named, take the one that is there.
+        section: what is read of a file that configures a whole pipeline (see `file.read`).
 
     Raises:
         UserError: a value is wrong, or two of one layer contradict each other; file, line and key
@@ -95,7 +97,7 @@ def resolve(
     if recorded is None and (search or file is not None):
         path = find_file(file, _named_model(layers))
     if path is not None:
-        reading = config_file.read(path)
+        reading = config_file.read(path, section)
         given = _with_peak(reading)
         notes += reading.notes
         decay_steps = reading.decay_steps
@@ -305,7 +307,7 @@ def _adapter_folder(given: Given) -> str:
                 "adapter_config.json), not one weights file."
             )
         return str(path.parent)
-    return given.value
+    return finished_run(given.value)
 
 
 def _apply_scale(values: dict[str, Value], layer: dict[str, Given]) -> None:

@@ -122,12 +122,50 @@ def test_the_defaults_are_those_of_the_described_system() -> None:
     assert made["alignment"]["beta"] == 0.1
 
 
+def test_a_file_of_ones_own_decides_how_students_are_trained(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[list[str]] = []
+    monkeypatch.setattr("commands.dsl.run._Run._do", lambda _, __, words: done.append(words))
+    monkeypatch.setattr("commands.dsl.run._Run._make_pairs", lambda _: True)
+    monkeypatch.setattr("commands.dsl.run._Run._report", lambda *_: None)
+    for name in (
+        "outputs/d_05_training_corpus.jsonl",
+        "outputs/student_runs/alignment/dpo_pairs.jsonl",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("{}")
+    ask = ["dsl", "run", OFFLINE, "--with-training", "--with-alignment"]
+
+    def trained() -> list[list[str]]:
+        done.clear()
+        assert run([*ask, "--train-arg=--max-steps=2"]) == 0
+        return [words for words in done if words[0] in ("train", "dpo")]
+
+    plain = ["--max-length", "2048", "--backend", "mlx"]
+    assert [words[1:5] for words in trained()] == [plain, plain], "without a file: Livery's own"
+    Path("config").mkdir()
+    mine = {"training": {"lora_r": 3, "max_steps": 9}, "alignment": {"max_seq_length": 77}}
+    Path("config/defaults.json").write_text(json.dumps(mine))
+    sft, dpo = trained()
+    assert sft[1:7] == ["--config", "config/defaults.json", *plain]
+    assert sft[-3] == "--max-steps=2", "a flag wins"
+    assert dpo[1:5] == ["--config", "config/defaults.json", "--backend", "mlx"]
+    Path("config/defaults.json").write_text('{"training": {"max_steps": 8}}')
+    (Path("outputs/student_runs/gemma3-270m") / "run_config.json").parent.mkdir()
+    Path("outputs/student_runs/gemma3-270m/run_config.json").write_text("{}")
+    assert run(ask) == 1, "another value is another run"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('{"dataset_generation": {"negativ_ratio": 1}}', "did you mean negative_ratio"),
         ('{"data": {}}', "is no section"),
         ('{"training": 3}', "must be an object"),
+        ('{"training": {"lora_rr": 3}}', "no such key; did you mean lora_r"),
+        ('{"training": {"batch_size": "many"}}', "training.batch_size: 'many' is not"),
+        ('{"alignment": {"betta": 3}}', "no such key; did you mean beta"),
         ("[]", "object"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from livery.config import file as config_file
 from livery.config.layers import Config, resolve
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
+from tests import ROOT
 
 # The keys and values of the example file that mlx-lm's documentation points to, at version 0.32.
 MLX_LM_EXAMPLE = """\
@@ -384,3 +386,30 @@ def test_yaml_that_is_not_utf8(tmp_path: Path) -> None:
         (tmp_path / "c.yaml").write_bytes(data)
         with pytest.raises(UserError, match=message):
             config_file.read(tmp_path / "c.yaml")
+
+
+def test_a_pipelines_alignment_section_is_what_dpo_reads(tmp_path: Path) -> None:
+    ours = (ROOT / "config" / "defaults.json").read_text()
+    place = tmp_path / "c.json"
+    place.write_text(ours)
+    config = resolve(file=place, section="alignment", environment={})
+    got = config.settings
+    assert (got.data, got.beta) == ("outputs/student_runs/alignment/dpo_pairs.jsonl", 0.1)
+    assert (got.learning_rate, got.max_steps, got.batch_size, got.grad_accum) == (5e-6, 500, 2, 8)
+    assert got.lora.rank == TrainSettings().lora.rank, "training is another section"
+    assert any("`livery dpo` reads alignment" in note for note in config.notes)
+    place.write_text('{"training": {"lora_r": 3}}')
+    assert resolve(file=place, section="alignment", environment={}).settings.lora.rank == 3
+    place.write_text('{"alignment": {"betta": 0.1}}')
+    with pytest.raises(UserError, match=r"alignment\.betta: no such key; did you mean beta"):
+        resolve(file=place, section="alignment", environment={})
+
+
+def test_checkpoint_final_is_the_finished_run(tmp_path: Path) -> None:
+    place, run = tmp_path / "c.json", tmp_path / "run"
+    run.mkdir()
+    place.write_text(json.dumps({"alignment": {"adapter": str(run / "checkpoint-final")}}))
+    assert resolve(file=place, section="alignment").settings.init_adapter == str(run)
+    (run / "checkpoint-final").mkdir()
+    there = resolve(file=place, section="alignment").settings.init_adapter
+    assert there == str(run / "checkpoint-final")
