@@ -151,7 +151,8 @@ def test_families_and_settings_agree(
         _, events = run(asked, backend)
         assert [event.result.ok for event in events if isinstance(event, Checked)] == [True]
         found.append((losses(events), final(tmp_path / backend)))
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    # ipo's falls from 25 to 0.08: what rounding did to the first steps stays as large.
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5, atol=1e-5)
     assert apart(found[1][1], found[0][1]) < 1e-4
 
 
