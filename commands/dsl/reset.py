@@ -1,0 +1,158 @@
+"""`livery dsl reset`: take away what the pipeline wrote, and nothing else (reset.sh)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.dsl.config import read_defaults
+from livery.errors import counted, shown
+
+PARTS = ("dataset", "evaluations", "training", "alignment", "report")
+
+_ARTEFACTS = ("schema_specs_out", "final_schemas_out", "schema_queries_out", "dataset_out",
+              "training_corpus_out")  # fmt: skip
+
+
+@click.command("reset", short_help="Delete what the pipeline wrote.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Where files are.")
+@click.option("--dataset", is_flag=True, help="d_01 to d_05 and their pretty copies.")
+@click.option("--evaluations", is_flag=True, help="Results and summaries of evaluations.")
+@click.option("--training", is_flag=True, help="The student's training run.")
+@click.option("--alignment", is_flag=True, help="Preference pairs and the aligned run.")
+@click.option("--report", is_flag=True, help="Reports.")
+@click.option("--all", "everything", is_flag=True, help="All of these.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset_command(config: Path | None, everything: bool, yes: bool, **asked: bool) -> None:
+    """List what Livery wrote of the parts that are named, ask, and delete it.
+
+    Files that Livery did not write, or that were edited since, stay, and are named. The teacher's
+    records stay too: they cost money.
+
+    \b
+    Examples:
+      livery dsl reset --evaluations --report
+      livery dsl reset --all --yes
+    """
+    parts = [part for part in PARTS if everything or asked[part]]
+    if not parts:
+        raise click.UsageError(f"Name what to delete: --{', --'.join(PARTS)} or --all.")
+    files, runs = _Found(read_defaults(config)).of(parts)
+    for place in (*files, *runs):
+        click.echo(shown(place))
+    if not files and not runs:
+        click.echo("There is nothing to delete.")
+        return
+    total = counted(len(files) + len(runs), "file or run", "files and runs")
+    if not yes and not click.confirm(f"Delete {total}?"):
+        click.echo("Nothing was deleted.")
+        return
+    from livery.training import run_folder
+
+    for run in runs:
+        with run_folder.locked(run, "deleting it"):
+            run_folder.clear(run)
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+class _Found:
+    """What there is of each part, at the places of a configuration."""
+
+    def __init__(self, config: dict[str, dict[str, Any]]) -> None:
+        data, self.aligned = config["dataset_generation"], config["alignment"]
+        self.artefacts = [Path(data[name]) for name in _ARTEFACTS]
+        self.sft = Path(config["training"]["output_dir"])
+        self.dpo = Path(self.aligned["output_dir"])
+        self.results = Path(self.aligned["eval_results"])
+
+    def of(self, parts: list[str]) -> tuple[list[Path], list[Path]]:
+        """(files, training runs)"""
+        files: list[Path] = []
+        runs: list[Path] = []
+        if "dataset" in parts:
+            files += self._dataset()
+        if "evaluations" in parts:
+            for place in (
+                self.results.parent,
+                *map(self.results.parent.joinpath, ("valid", "aligned")),
+            ):
+                files += _ours(place / self.results.name, _is_row("judge", "raw_output"))
+                files += _ours(place / "evaluation_summary.json", _is_object("judge", "samples"))
+                files += _ours(place / "answers.partial.jsonl", lambda _: True)
+        if "alignment" in parts:
+            files += _ours(Path(self.aligned["pairs_out"]), _is_row("chosen", "teacher_verdict"))
+        for part, run in (("training", self.sft), ("alignment", self.dpo)):
+            if part in parts:
+                runs += _runs(run)
+                files += _ours(run.with_name(f"{run.name}.dsl_run.json"), _is_object("made_from"))
+        if "report" in parts:
+            places = [*self.results.parent.glob("report.*"), *Path("outputs/reports").glob("*.*")]
+            for place in sorted(places):
+                files += _ours(place, _is_report)
+        return files, runs
+
+    def _dataset(self) -> Iterator[Path]:
+        from datagen.dsl.stored import MADE_FROM, PRETTY, partial
+        from livery.files import sha256
+        from livery.reading import read_object
+
+        for out in self.artefacts:
+            log = out.parent / MADE_FROM
+            made = read_object(log).get(out.name, {}) if log.is_file() else {}
+            ours = list(_ours(out, lambda place, made=made: sha256(place) == made.get("sha256")))
+            yield from ours
+            if ours or not out.exists():
+                more = (out.parent / PRETTY / f"{out.stem}.json", partial(out))
+                yield from (place for place in more if place.is_file())
+
+
+def _ours(place: Path, written: Callable[[Path], bool]) -> Iterator[Path]:
+    if place.is_file():
+        if written(place):
+            yield place
+        else:
+            click.echo(f"note: {shown(place)} stays: Livery did not write it as it is.", err=True)
+
+
+def _runs(folder: Path) -> Iterator[Path]:
+    from livery.paths import RUN_CONFIG
+
+    if (folder / RUN_CONFIG).is_file():
+        yield folder
+    elif folder.exists():
+        click.echo(f"note: {shown(folder)} stays: it holds no run of Livery's.", err=True)
+
+
+def _is_object(*keys: str) -> Callable[[Path], bool]:
+    def found(place: Path) -> bool:
+        return _has(place.read_bytes(), keys)
+
+    return found
+
+
+def _is_row(*keys: str) -> Callable[[Path], bool]:
+    def found(place: Path) -> bool:
+        with place.open("rb") as file:
+            return _has(file.readline(), keys)
+
+    return found
+
+
+def _has(text: bytes, keys: tuple[str, ...]) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and all(key in value for key in keys)
+
+
+def _is_report(place: Path) -> bool:
+    if place.suffix == ".json":
+        return _is_object("evaluations", "paired")(place)
+    with place.open("rb") as file:
+        return file.readline().strip() == b"# dsl student"
