@@ -152,7 +152,9 @@ def _has(text: bytes, keys: tuple[str, ...]) -> bool:
 
 
 def _is_report(place: Path) -> bool:
+    from eval.dsl.comparison import HEADING
+
     if place.suffix == ".json":
         return _is_object("evaluations", "paired")(place)
     with place.open("rb") as file:
-        return file.readline().strip() == b"# dsl student"
+        return file.readline().strip() == HEADING.encode()

@@ -7,26 +7,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.dsl.config import PLACE, decides, is_ours, read_defaults
 from livery.errors import UserError, shown
+from livery.paths import finished_run
+
+if TYPE_CHECKING:
+    from eval.dsl.comparison import Evaluation
 
 _FILE = click.Path(path_type=Path)
 _KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
 
-
-@click.command("run", short_help="Data, training, evaluation, pairs, DPO, report.")
-@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
-@click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
-@click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
-@click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
-@click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
-@click.option("--offline-fallback", is_flag=True, help="No teacher: generated data, a rule judges.")
-@click.option("--base-model", metavar="ID_OR_PATH", help="Base.  [default: as livery train]")
-@click.option(
+_engine = click.option(
     "--engine",
     "--backend",
     "engine",
@@ -35,16 +30,38 @@ _KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
     show_default=True,
     help="What trains and answers.",
 )
-@click.option(
+_length = click.option(
     "--max-seq-length",
     type=click.IntRange(1),
     help="Tokens of a training row.  [default: the configuration's, else 2048]",
 )
-@click.option("--max-samples", type=click.IntRange(1), help="At most so many evaluation rows.")
-@click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer in evaluations.")
+_most = click.option(
+    "--max-samples", type=click.IntRange(1), help="At most so many evaluation rows."
+)
+_longest = click.option(
+    "--max-new-tokens", type=click.IntRange(1), help="Longest answer in evaluations."
+)
+_dpo_arg = click.option(
+    "--dpo-arg", multiple=True, metavar="ARG", help="For livery dpo; repeatable."
+)
+
+
+@click.command("run", short_help="Data, training, evaluation, pairs, DPO, report.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
+@click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
+@click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
+@click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
+@click.option("--with-base", is_flag=True, help="Evaluate the base alone too, beside them.")
+@click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
+@click.option("--offline-fallback", is_flag=True, help="No teacher: generated data, a rule judges.")
+@click.option("--base-model", metavar="ID_OR_PATH", help="Base.  [default: as livery train]")
+@_engine
+@_length
+@_most
+@_longest
 @click.option("--data-arg", multiple=True, metavar="ARG", help="For livery dsl data; repeatable.")
 @click.option("--train-arg", multiple=True, metavar="ARG", help="For livery train; repeatable.")
-@click.option("--dpo-arg", multiple=True, metavar="ARG", help="For livery dpo; repeatable.")
+@_dpo_arg
 @click.option("--fresh", is_flag=True, help="Train again in folders that hold another run.")
 def run_command(**given: Any) -> None:
     """The dataset, then each stage that is asked for; what is done from the same is skipped.
@@ -58,17 +75,52 @@ def run_command(**given: Any) -> None:
     _Run(**given).all()
 
 
+def read_evaluation(name: str, place: Path) -> Evaluation:
+    """What `livery dsl evaluate` left in a folder."""
+    from eval.dsl.comparison import Evaluation
+    from livery.files import read_jsonl
+    from livery.reading import read_object
+
+    rows = [row for _, row in read_jsonl(place / "evaluation_results.jsonl")]
+    return Evaluation(name, read_object(place / "evaluation_summary.json"), rows)
+
+
+@click.command("align", short_help="Evaluate, make pairs of what is rejected, and DPO.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
+@click.option(
+    "--adapter", type=_FILE, metavar="DIR", help="Student.  [default: the configuration's]"
+)
+@click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
+@click.option("--offline-fallback", is_flag=True, help="No teacher: a rule judges.")
+@_engine
+@_length
+@_most
+@_longest
+@_dpo_arg
+@click.option("--fresh", is_flag=True, help="Train again in a folder that holds another run.")
+def align_command(adapter: Path | None, **given: Any) -> None:
+    """Ask the student the rows of the split valid, take pairs of what the judge rejects, and train.
+
+    \b
+    Examples:
+      livery dsl align --adapter adapters/dsl --teacher-model gpt-oss:120b
+      livery dsl align --config config/defaults.json --offline-fallback
+    """
+    usual = read_defaults(given["config"])["alignment"]["adapter"]
+    _Run(**given, base_model=None, adapter=adapter or Path(usual)).align()
+
+
 class _Run:
     """One call; places are those of the configuration."""
 
-    def __init__(self, *, config: Path | None, **given: Any):
+    def __init__(self, *, config: Path | None, adapter: Path | None = None, **given: Any):
         found = read_defaults(config)
         self.config = ["--config", str(config)] if config else []
         self.decided = {name: decides(config, name) for name in ("training", "alignment")}
         self.given = given
         data, aligned = found["dataset_generation"], found["alignment"]
         self.dataset, self.corpus = Path(data["dataset_out"]), Path(data["training_corpus_out"])
-        self.sft = Path(found["training"]["output_dir"])
+        self.sft = Path(finished_run(str(adapter or found["training"]["output_dir"])))
         self.dpo = Path(aligned["output_dir"])
         self.pairs = Path(aligned["pairs_out"])
         self.evals = Path(aligned["eval_results"]).parent
@@ -95,14 +147,20 @@ class _Run:
         before = after = None
         if given["with_evals"] or given["with_alignment"]:
             before = self._evaluate("evaluation", self.sft, self.evals, "test")
-        if given["with_alignment"] and self._make_pairs():
-            self._train("alignment", self.dpo, self.pairs, [
-                "dpo", *self._settings("alignment"), "--pairs", str(self.pairs),
-                "--adapter", str(self.sft), *given["dpo_arg"],
-            ])  # fmt: skip
+        if given["with_alignment"] and self.align():
             after = self._evaluate("evaluation after", self.dpo, self.evals / "aligned", "test")
         if before is not None:
-            self._report(before, after)
+            self._report(self._evaluate_base() if given["with_base"] else None, before, after)
+
+    def align(self) -> bool:
+        """Pairs and DPO; False where there is nothing to align."""
+        if not self._make_pairs():
+            return False
+        self._train("alignment", self.dpo, self.pairs, [
+            "dpo", *self._settings("alignment"), "--pairs", str(self.pairs),
+            "--adapter", str(self.sft), *self.given["dpo_arg"],
+        ])  # fmt: skip
+        return True
 
     def _make_pairs(self) -> bool:
         """Pairs from schemas that are neither trained on nor reported; False where none is left."""
@@ -142,8 +200,17 @@ class _Run:
         write_json(key, {"made_from": made})
         self._do(name, [*command, "--output-dir", str(folder)])
 
-    def _evaluate(self, name: str, adapter: Path, place: Path, split: str) -> Path:
-        command = ["dsl", "evaluate", *self.config, "--adapter", str(adapter), "--split", split,
+    def _evaluate_base(self) -> Path:
+        from livery.training.run_folder import read_run_config
+
+        model = str(read_run_config(self.sft)["settings"]["model"])
+        return self._evaluate("evaluation of the base", None, self.evals / "base", "test", model)
+
+    def _evaluate(
+        self, name: str, adapter: Path | None, place: Path, split: str, model: str = ""
+    ) -> Path:
+        who = ["--adapter", str(adapter)] if adapter else ["--model", model]
+        command = ["dsl", "evaluate", *self.config, *who, "--split", split,
                    "--engine", self.given["engine"], "--dataset", str(self.dataset),
                    "--train-data", str(self.corpus), "--out-dir", str(place)]  # fmt: skip
         if self.given["offline_fallback"]:
@@ -156,21 +223,18 @@ class _Run:
         self._do(name, command)
         return place
 
-    def _report(self, before: Path, after: Path | None) -> None:
+    def _report(self, base: Path | None, before: Path, after: Path | None) -> None:
         from eval.dsl.comparison import compare_rows, report
-        from livery.files import atomic_write, read_jsonl, write_json
-        from livery.reading import read_object
+        from livery.files import atomic_write, write_json
 
-        places = [place for place in (before, after) if place]
-        summaries = [read_object(place / "evaluation_summary.json") for place in places]
-        rows = [
-            [row for _, row in read_jsonl(place / "evaluation_results.jsonl")] for place in places
-        ]
-        paired = compare_rows(rows[0], rows[1]) if after else None
-        text = report(summaries[0], summaries[1] if after else None, paired)
+        named = {"base": base, "SFT": before, "DPO": after}
+        runs = [read_evaluation(name, place) for name, place in named.items() if place]
+        paired = compare_rows(runs[-2].rows, runs[-1].rows) if len(runs) > 1 else None
+        text = report(runs, paired)
         with atomic_write(self.evals / "report.md") as file:
             file.write(text.encode())
-        write_json(self.evals / "report.json", {"evaluations": summaries, "paired": paired})
+        found = {"evaluations": [run.summary for run in runs], "paired": paired}
+        write_json(self.evals / "report.json", found)
         click.echo(text)
         click.echo(f"Wrote {shown(self.evals / 'report.md')}", err=True)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from eval.dsl.results import RATES
+from eval.report.markdown import code
 from eval.stats import compare
 from livery.errors import UserError
 
 Json = dict[str, Any]
+
+HEADING = "# dsl student"
+EXAMPLES = 3  # of each kind of failure
+LONGEST = 300  # characters of an example's text
 
 
 def compare_rows(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Json:
@@ -45,27 +51,71 @@ def compare_rows(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[st
     return found
 
 
-def report(before: Json, after: Json | None, paired: Json | None) -> str:
-    """Markdown: rates with intervals, the pairs, and failures by kind."""
-    runs = [("SFT", before)] + ([("DPO", after)] if after else [])
+@dataclass(frozen=True)
+class Evaluation:
+    """What `livery dsl evaluate` wrote of one student.
+
+    Attributes:
+        name: of its column: base, SFT, DPO.
+        summary: evaluation_summary.json.
+        rows: evaluation_results.jsonl.
+    """
+
+    name: str
+    summary: Json
+    rows: Sequence[Mapping[str, Any]]
+
+
+def report(runs: Sequence[Evaluation], paired: Json | None = None) -> str:
+    """Markdown: rates with intervals, the pairs, and failures by kind with examples.
+
+    Args:
+        runs: in the order of their columns; all of the same rows and judge.
+        paired: the last of them against the one before it (see `compare_rows`).
+    """
+    names = [run.name for run in runs]
+    first = runs[0].summary
     lines = [
-        "# dsl student", "",
-        f"{before['samples']:,} rows of `{before['dataset']}`, judged by {before['judge']}.", "",
-        f"| rate | {' | '.join(name for name, _ in runs)} | gained | lost | p |",
-        f"|---|{'---:|' * len(runs)}---:|---:|---:|",
+        HEADING, "",
+        f"{first['samples']:,} rows of `{first['dataset']}`, judged by {first['judge']}.", "",
     ]  # fmt: skip
+    if paired:
+        lines += [f"Gained, lost and p: {names[-1]} against {names[-2]}, row by row.", ""]
+    lines += [
+        f"| rate | {' | '.join(names)} | gained | lost | p |",
+        f"|---|{'---:|' * len(runs)}---:|---:|---:|",
+    ]
     for name in RATES:
-        cells = [_cell(run["intervals"].get(name)) for _, run in runs]
+        cells = [_cell(run.summary["intervals"].get(name)) for run in runs]
         own = (paired or {}).get(name)
         said = ["", "", ""]
         if own:
             said = [str(len(own["gained"])), str(len(own["lost"])), f"{own['p_value']:.3f}"]
         lines.append(f"| {name} | {' | '.join([*cells, *said])} |")
-    for name, run in runs:
-        lines += ["", f"## Failures of {name}", ""]
-        lines += [f"- {kind}: {count:,}" for kind, count in run["failures"].items()] or ["None."]
-        lines += ["", f"Adapter `{run['adapter']}` on {run['model']}; {run['cut_off']:,} cut off."]
+    for run in runs:
+        lines += ["", f"## Failures of {run.name}", "", *_failures(run)]
+        who = f"Adapter `{run.summary['adapter']}` on" if run.summary["adapter"] else "Base"
+        lines += ["", f"{who} {run.summary['model']}; {run.summary['cut_off']:,} cut off."]
     return "\n".join(lines) + "\n"
+
+
+def _failures(run: Evaluation) -> list[str]:
+    """The kinds with their counts, each with its first rows: the query, and what came."""
+    lines: list[str] = []
+    for kind, count in run.summary["failures"].items():
+        lines.append(f"- {kind}: {count:,}")
+        for row in [row for row in run.rows if row["failure"] == kind][:EXAMPLES]:
+            why = row["parse_error"] or row["schema_error"]
+            lines.append(f"    - {_short(row['query'])} → {_short(row['raw_output'])}")
+            lines += [f"      {_short(str(why))}"] if why else []
+            lines += [f"      wanted {_short(row['target_canonical'])}"] if not why else []
+    return lines or ["None."]
+
+
+def _short(text: str) -> str:
+    """A text of any length and any signs as inline code."""
+    text = " ".join(text.split())
+    return code(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
 def _cell(found: Json | None) -> str:

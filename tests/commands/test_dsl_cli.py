@@ -151,8 +151,15 @@ def test_a_file_of_ones_own_decides_how_students_are_trained(
     assert sft[1:7] == ["--config", "config/defaults.json", *plain]
     assert sft[-3] == "--max-steps=2", "a flag wins"
     assert dpo[1:5] == ["--config", "config/defaults.json", "--backend", "mlx"]
+    done.clear()
+    final = "outputs/student_runs/gemma3-270m"
+    Path(final).mkdir()
+    ask_align = ["--adapter", f"{final}/checkpoint-final", "--max-samples", "3"]
+    assert run(["dsl", "align", *ask_align, "--teacher-model", "t", "--engine", "torch"]) == 0
+    (aligned,) = done
+    assert aligned[:5] == ["dpo", "--config", "config/defaults.json", "--backend", "torch"]
+    assert aligned[aligned.index("--adapter") + 1] == final
     Path("config/defaults.json").write_text('{"training": {"max_steps": 8}}')
-    (Path("outputs/student_runs/gemma3-270m") / "run_config.json").parent.mkdir()
     Path("outputs/student_runs/gemma3-270m/run_config.json").write_text("{}")
     assert run(ask) == 1, "another value is another run"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval.dsl.answering import Answer, answer, longest_answer
-from eval.dsl.comparison import compare_rows, report
+from eval.dsl.comparison import Evaluation, compare_rows, report
 from eval.dsl.items import read_items
 from eval.dsl.pairs import build_pairs
 from eval.dsl.results import RULE, Judge, judge_rows, summarise
@@ -332,9 +332,18 @@ def test_two_evaluations_of_the_same_rows_are_paired(dataset: Path) -> None:
     with pytest.raises(UserError, match="different judges"):
         compare_rows(before, [{**one, "judge": "teacher: x"} for one in after])
     facts = {"dataset": "d", "adapter": "a", "model": "m"}
-    text = report(
-        summarise(before, RULE, facts), summarise(after, RULE, facts), compare_rows(before, after)
-    )
+    runs = [
+        Evaluation(name, summarise(rows, RULE, facts | {"adapter": adapter}), rows)
+        for name, rows, adapter in (("base", before, None), ("DPO", after, "a"))
+    ]
+    text = report(runs, compare_rows(before, after))
+    assert "| rate | base | DPO | gained" in text
+    assert "Gained, lost and p: DPO against base" in text
+    failed = text.index("## Failures of base")
+    assert "- no_json: 2\n    - `" in text[failed:]
+    assert f"`{items[2].case.text}` → `x`\n" in text[failed:], "an example: query and answer"
+    assert "Base m; 0 cut off." in text
+    assert "Adapter `a` on m" in text
     assert f"judged by {RULE}" in text
     assert "| semantic_pass_rate | 50.0% [15.0%, 85.0%] | 75.0% [30.1%, 95.4%] | 2 | 1 |" in text
 
@@ -353,14 +362,15 @@ def test_a_student_is_made_evaluated_aligned_and_reported(
     monkeypatch.setenv("PYTHONPATH", str(HOME))
     monkeypatch.chdir(tmp_path)
     command = ["dsl", "run", "--offline-fallback", "--with-training", "--with-evals"]
-    command += ["--with-alignment", "--engine", "torch", "--base-model", str(model)]
+    command += ["--with-alignment", "--with-base", "--engine", "torch", "--base-model", str(model)]
     command += [f"--data-arg=--prompts={prompts}", "--data-arg=--per-schema=2"]
     command += ["--data-arg=--positives-per-schema=2", "--train-arg=--max-steps=2"]
     command += ["--dpo-arg=--max-steps=2", "--max-new-tokens", "8", "--max-seq-length", "9000"]
     assert cli.run(command) == 0
     capfd.readouterr()
     made = json.loads((tmp_path / "outputs/student_runs/eval/report.json").read_text())
-    assert [one["judge"] for one in made["evaluations"]] == [RULE, RULE]
+    assert [one["judge"] for one in made["evaluations"]] == [RULE] * 3
+    assert [bool(one["adapter"]) for one in made["evaluations"]] == [False, True, True]
     assert set(made["paired"]) >= {"parsed_rate", "semantic_pass_rate"}
     # Again: nothing is trained a second time.
     assert cli.run(command) == 0
