@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# runEvals.sh: `livery dsl evaluate` itself, with the same options.
-exec livery dsl evaluate "$@"
+# runEvals.sh: `livery dsl evaluate` itself, with the same options, and its report.
+exec livery dsl evaluate --report "$@"

@@ -13,6 +13,7 @@ import click
 
 from commands.dsl.config import config_option, read_defaults
 from commands.dsl.evaluate import evaluate_command, pairs_command
+from commands.dsl.report import report_command
 from commands.dsl.reset import reset_command
 from commands.dsl.run import align_command, run_command
 from commands.teacher_options import Asked, teacher_options
@@ -56,6 +57,7 @@ dsl.add_command(evaluate_command)
 dsl.add_command(pairs_command)
 dsl.add_command(align_command)
 dsl.add_command(run_command)
+dsl.add_command(report_command)
 dsl.add_command(reset_command)
 
 

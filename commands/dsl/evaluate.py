@@ -137,8 +137,9 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
     show_default=True,
     help="Go on from the answers that are there, if they are of this evaluation.",
 )
+@click.option("--report", is_flag=True, help="Write livery dsl report's files afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def evaluate_command(as_json: bool, **given: Any) -> None:
+def evaluate_command(as_json: bool, report: bool, **given: Any) -> None:
     """Ask the student, check its answers against schema and target, and have them judged.
 
     \b
@@ -159,6 +160,19 @@ def evaluate_command(as_json: bool, **given: Any) -> None:
         click.echo(json.dumps(summary, ensure_ascii=False))
     else:
         click.echo(describe(summary))
+    if report:
+        from commands.dsl.report import write_report
+
+        results, summary_file = _places(given)
+        write_report(config=given["config"], eval_results=results, eval_summary=summary_file)
+
+
+def _places(given: dict[str, Any]) -> tuple[Path, Path]:
+    """Where the results and the summary of an evaluation with these options are."""
+    usual = Path(read_defaults(given["config"])["alignment"]["eval_results"])
+    place = given["out_dir"] or usual.parent
+    summary = given["eval_summary"] or place / "evaluation_summary.json"
+    return given["eval_results"] or place / usual.name, summary
 
 
 def evaluate(

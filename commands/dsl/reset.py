@@ -91,7 +91,11 @@ class _Found:
                 runs += _runs(run)
                 files += _ours(run.with_name(f"{run.name}.dsl_run.json"), _is_object("made_from"))
         if "report" in parts:
-            places = [*self.results.parent.glob("report.*"), *Path("outputs/reports").glob("*.*")]
+            places = [
+                *self.results.parent.glob("report.*"),
+                *Path("outputs/reports").glob("*.*"),
+                *Path("outputs/reports").glob("*/report.*"),
+            ]
             for place in sorted(places):
                 files += _ours(place, _is_report)
         return files, runs
@@ -153,6 +157,10 @@ def _has(text: bytes, keys: tuple[str, ...]) -> bool:
 
 def _is_report(place: Path) -> bool:
     from eval.dsl.comparison import HEADING
+    from eval.report.html import is_ours
+
+    if is_ours(place.with_suffix(".html")):
+        return True
 
     if place.suffix == ".json":
         return _is_object("evaluations", "paired")(place)
