@@ -56,6 +56,9 @@ def reset_command(config: Path | None, everything: bool, yes: bool, **asked: boo
     for run in runs:
         with run_folder.locked(run, "deleting it"):
             run_folder.clear(run)
+            # A run found none of these there, and the next one refuses a folder that has them.
+            for name in run_folder.TOKENIZER:
+                (run / name).unlink(missing_ok=True)
     for file in files:
         file.unlink(missing_ok=True)
 
@@ -77,10 +80,8 @@ class _Found:
         if "dataset" in parts:
             files += self._dataset()
         if "evaluations" in parts:
-            for place in (
-                self.results.parent,
-                *map(self.results.parent.joinpath, ("valid", "aligned")),
-            ):
+            usual = self.results.parent
+            for place in (usual, *(usual / name for name in ("base", "valid", "aligned"))):
                 files += _ours(place / self.results.name, _is_row("judge", "raw_output"))
                 files += _ours(place / "evaluation_summary.json", _is_object("judge", "samples"))
                 files += _ours(place / "answers.partial.jsonl", lambda _: True)

@@ -38,12 +38,12 @@ _REPORTS = ("report.md", "report.html", *(
     f"evaluation{cases}{engine}.json"
     for cases in ("", "_second", "_data") for engine in ("", "_llamacpp")
 ))  # fmt: skip
-_TOKENIZER = (
+TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt",
 )  # fmt: skip
 # What a new run would replace, were it there.
-_WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *_TOKENIZER)
+_WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *TOKENIZER)
 
 
 @contextlib.contextmanager

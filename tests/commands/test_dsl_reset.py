@@ -12,10 +12,12 @@ from livery.cli import cli
 
 FILES = {
     "outputs/student_runs/eval/evaluation_results.jsonl": {"judge": "rule", "raw_output": "x"},
+    "outputs/student_runs/eval/base/evaluation_results.jsonl": {"judge": "x", "raw_output": "x"},
     "outputs/student_runs/eval/valid/evaluation_summary.json": {"judge": "rule", "samples": 1},
     "outputs/student_runs/alignment/dpo_pairs.jsonl": {"chosen": "a", "teacher_verdict": "reject"},
     "outputs/student_runs/gemma3-270m-dpo.dsl_run.json": {"made_from": "x"},
     "outputs/student_runs/gemma3-270m/run_config.json": {"settings": {}},
+    "outputs/student_runs/gemma3-270m/tokenizer.json": {},
     "outputs/student_runs/gemma3-270m/mine.txt": "mine",
     "outputs/student_runs/eval/report.json": {"evaluations": [], "paired": None},
 }
@@ -59,7 +61,10 @@ def test_everything_that_livery_wrote_is_listed_asked_for_and_deleted(here: Path
     ("part", "gone"),
     [
         ("--evaluations", {name for name in FILES if "/evaluation_" in name}),
-        ("--training", {"outputs/student_runs/gemma3-270m/run_config.json"}),
+        (
+            "--training",
+            {name for name in FILES if name.endswith(("run_config.json", "tokenizer.json"))},
+        ),
         ("--report", {"outputs/student_runs/eval/report.json"}),
         ("--alignment", {name for name in FILES if "dpo" in name}),
     ],
