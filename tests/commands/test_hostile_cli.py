@@ -60,6 +60,10 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
     "report": lambda i: [str(i.run), "--out", "OUT"],
     "fasttext train": lambda i: ["--data", str(i.rows), "--out", "OUT"],
     "fasttext eval": fasttext_eval,
+    "dsl pairs": lambda _: ["--eval-results", "nowhere", "--out", "OUT"],
+    "dsl report": lambda _: ["--eval-results", "nowhere"],
+    "dsl reset": lambda _: ["--report", "--yes"],
+    "promote": lambda _: ["date-keys", "nowhere", "--over", "elsewhere"],
     "run": lambda i: [
         "date-keys", "--model", "nowhere", "--data", str(i.rows), "--output-dir", "OUT",
     ],
