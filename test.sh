@@ -47,9 +47,9 @@ fast)
     types $files >.venv/types.log 2>&1 & # beside the tests
     checker=$!
     failed=0
-    # In one process: a second one would import torch, MLX and every test again. What is compiled of
-    # the tests is kept, whatever the caller's environment says: that halves the next start.
-    env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest -p no:xdist --fast -q "$@" || failed=$?
+    # What is compiled of the tests is kept, whatever the caller's environment says: that halves the
+    # next start.
+    env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest -n 2 --fast -q "$@" || failed=$?
     wait "$checker" || failed=$?
     cat .venv/types.log
     exit "$failed"
