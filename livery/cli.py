@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("commands.check:check_command", "Say which runtimes would refuse an adapter."),
     "pack": ("commands.pack:pack_command", "Pack an adapter for every runtime, or for Ollama."),
     "verify": ("commands.verify:verify", "Run an adapter in every runtime and compare."),
-    "dsl": ("commands.dsl.data:dsl", "Make a dsl student's data, stage by stage."),
+    "dsl": ("commands.dsl.data:dsl", "The pipeline of the skill dsl, from data to report."),
     "guard": ("commands.guard:guard_command", "Say how dangerous a shell command is, and why."),
     "fasttext": (
         "commands.fasttext:fasttext",
