@@ -152,6 +152,9 @@ def test_an_ast_is_compact_and_in_the_order_of_the_schema() -> None:
         ('{"a":1} and more', "no valid JSON"),
         ('{"a":' + "[" * 200 + "]" * 200 + "}", "deep"),
         ("[" * 200_000, "deep"),
+        ('{"a":' + "1" * 5_000 + "}", "number is too long"),
+        ('{"a":1e999}', "number is too long"),
+        ('{"a":"\\ud83d"}', "only half there"),
     ],
 )
 def test_an_answer_that_is_no_object_does_not_parse(answer: str, said: str) -> None:

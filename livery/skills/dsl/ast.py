@@ -37,14 +37,20 @@ def parse(answer: str) -> Ast:
     """The JSON object of an answer. Whether a schema allows it, `schema.find_faults` says.
 
     Raises:
-        AnswerError: the answer is not one JSON object, or a key stands in it twice.
+        AnswerError: the answer is not one JSON object, a key stands in it twice, or it holds what
+            could not be written to a file: an endless number, half of a surrogate pair.
     """
     try:
         value = json.loads(answer, object_pairs_hook=_object, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except AnswerError:
+        raise
     except json.JSONDecodeError as error:
         raise AnswerError(f"no valid JSON at character {error.pos + 1}: {error.msg}") from None
     except RecursionError:
         raise AnswerError("nested too deeply") from None
+    except ValueError:
+        raise AnswerError("a number is too long, or a character is only half there") from None
     if not isinstance(value, dict):
         raise AnswerError(f"a JSON {type(value).__name__} where an object must stand")
     _check_depth(value)
