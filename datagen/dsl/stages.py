@@ -315,7 +315,9 @@ def make_dataset(
         for query in own
     ]
     counter = show("rows", len(jobs))
-    found, failed = collect(jobs, source.asts, kept, key, counter)
+    # Queries that were lacking in the run before move the positions of those behind them.
+    texts = [[query["query"] for query in own] for own in known]
+    found, failed = collect(jobs, source.asts, kept, key_of((), of=key, queries=texts), counter)
     made: list[Json] = []
     for at, given in sorted(found.items()):
         row = _positive(jobs[at], source, given)

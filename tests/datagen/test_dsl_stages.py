@@ -212,6 +212,26 @@ def test_a_job_that_fails_is_told_and_asked_again(pipe: Pipe) -> None:
     assert pipe.d[4].read_bytes() == whole
 
 
+class LateQueries(Offline):
+    """Fails at first to give the first schema more queries."""
+
+    failing = True
+
+    def queries(self, jobs: Sequence[QueryJob]) -> Iterator[Made]:
+        for made in super().queries(jobs):
+            yield Made(0, fault="timed out") if self.failing and made.at == 0 else made
+
+
+def test_queries_that_come_late_do_not_take_the_asts_of_others(pipe: Pipe) -> None:
+    whole = pipe.d[4].read_bytes()
+    pipe.d[4].unlink()
+    pipe.source = LateQueries(11)
+    assert pipe.dataset().faults == ("timed out",)
+    pipe.source.failing = False
+    assert not pipe.dataset().faults
+    assert pipe.d[4].read_bytes() == whole
+
+
 class Foreign:
     """A source whose rows are those of a teacher: some of them wrong."""
 
