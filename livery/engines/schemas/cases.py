@@ -9,7 +9,7 @@ that apply at once, so recursion ends in a case that is there already.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from livery.engines.schemas import keywords
@@ -263,6 +263,12 @@ class Cases:
         """Items that have a schema of their own."""
         return max((len(facet.prefix) for facet in state.items), default=0)
 
+    def most_items(self, state: State, empty: Callable[[Key], bool]) -> int | None:
+        """How many items there may be: none from the first on that nothing satisfies."""
+        end = self.prefix(state) + 1
+        places = range(end if state.most is None else min(end, state.most))
+        return next((at for at in places if empty(self.item(state, at))), state.most)
+
     def closed(self, state: State) -> bool:
         """Whether an object has no names but the known ones."""
         patterns = self.patterns(state)
@@ -276,11 +282,7 @@ class Cases:
         """The case without the types that nothing satisfies; none where no type is left."""
         types = set(state.types)
         if "array" in types:
-            most = state.most
-            for at in range(self.prefix(state) + 1):
-                if (most is None or at < most) and self.empty(self.item(state, at)):
-                    most = at
-            state = replace(state, most=most)
+            state = replace(state, most=self.most_items(state, self.empty))
         if state.values is None:
             if "string" in types and state.strings and fault(string_schema(state)) == EMPTY:
                 types.discard("string")

@@ -126,7 +126,7 @@ class SchemaGrammar:
                 return True
         if "array" in state.types:
             return all(
-                cases.item(state, min(at, cases.prefix(state))) in full
+                cases.item(state, at) in full
                 for at in range(min(state.least, cases.prefix(state) + 1))
             )
         return False
@@ -183,10 +183,7 @@ class SchemaGrammar:
 
     def _array(self, state: State) -> Iterator[dict[str, Any]]:
         cases = self._cases
-        most = state.most
-        for at in range(cases.prefix(state) + 1):
-            if (most is None or at < most) and not self._live[cases.item(state, at)]:
-                most = at
+        most = cases.most_items(state, lambda key: not self._live[key])
         if most is not None and state.least > most:
             return
         if state.unique and (most is None or most > 1):
@@ -212,17 +209,12 @@ class SchemaGrammar:
         states = self._live[cases.item(state, cases.prefix(state))]
         values = [value for s in states for value in s.values or ()]
         few = not cases.prefix(state) and all(s.values is not None for s in states)
-        lists: list[Any] = []
-        if few:
-            distinct = list(dict.fromkeys(values))
-            sizes = range(
-                state.least, min(len(distinct), len(distinct) if most is None else most) + 1
-            )
-            for size in sizes:
-                for chosen in itertools.permutations(distinct, size):
-                    lists.append([value for _, value in chosen])
-                    if len(lists) > MOST_LISTS:
-                        break
+        distinct = list(dict.fromkeys(values))
+        sizes = range(state.least, 1 + min(len(distinct), most or len(distinct)))
+        chosen = itertools.chain.from_iterable(
+            itertools.permutations(distinct, size) for size in sizes
+        )
+        lists = [[value for _, value in one] for one in itertools.islice(chosen, MOST_LISTS + 1)]
         if not few or len(lists) > MOST_LISTS:
             reason = "asks for distinct items, which a grammar cannot compare"
             raise NoGrammar("uniqueItems", state.unique, reason)
@@ -327,18 +319,16 @@ class SchemaGrammar:
         if isinstance(value, dict):
             if "object" not in state.types:
                 return _MISSING
-            if (
-                not state.fewest
-                <= len(value)
-                <= (len(value) if state.largest is None else state.largest)
-            ):
+            if len(value) < state.fewest:
+                return _MISSING
+            if state.largest is not None and len(value) > state.largest:
                 return _MISSING
             if any(name not in value for name in state.required):
                 return _MISSING
             known = [name for name in cases.known(state) if name in value]
             found: dict[str, Any] = {}
             for name in [*known, *(name for name in value if name not in known)]:
-                found[name] = self._arranged(self._member(state, name), value[name])
+                found[name] = self._arranged(cases.member(state, name), value[name])
                 if found[name] is _MISSING:
                     return _MISSING
             return found
@@ -347,23 +337,17 @@ class SchemaGrammar:
                 return _MISSING
             if state.most is not None and len(value) > state.most:
                 return _MISSING
-            items = [
-                self._arranged(cases.item(state, min(at, cases.prefix(state))), item)
-                for at, item in enumerate(value)
-            ]
+            items = [self._arranged(cases.item(state, at), item) for at, item in enumerate(value)]
             if any(item is _MISSING for item in items):
                 return _MISSING
             if state.unique and len({compact(item) for item in items}) < len(items):
                 return _MISSING
             return items
-        text = compact(value)
         if isinstance(value, float) and value.is_integer():
-            value, text = int(value), compact(int(value))
-        fits = any(accepts(schema, text) for schema in scalar_schemas(state) if state.types)
+            value = int(value)
+        text = compact(value)
+        fits = any(accepts(schema, text) for schema in scalar_schemas(state))
         return value if fits else _MISSING
-
-    def _member(self, state: State, name: str) -> Key:
-        return self._cases.member(state, name)
 
 
 def _merged(schemas: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Protocol
 
 from livery.engines.schemas.document import Document, Subschema
@@ -50,9 +49,10 @@ class Cases(Protocol):
 Option = Sequence[Literal | Fact]
 Found = tuple[list[Literal | Fact], list[Sequence[Option]]]
 
-_OBJECT = of_types({"object"})
-_ARRAY = of_types({"array"})
-_STRING = of_types({"string"})
+_RECORD, _LIST, _TEXT = frozenset({"object"}), frozenset({"array"}), frozenset({"string"})
+_OBJECT = of_types(_RECORD)
+_ARRAY = of_types(_LIST)
+_STRING = of_types(_TEXT)
 _NUMBER = of_types(NUMBERS)
 
 # Read together with another keyword, or saying nothing of documents.
@@ -71,7 +71,7 @@ def holds(cases: Cases, outer: Subschema) -> Found:
     for keyword, value in _asserted(cases, outer):
         say = _HOLDS.get(keyword)
         if say is None:
-            facts.append(_problem(cases, outer, keyword, TYPES, "is not supported"))
+            facts.append(_problem(outer, keyword, TYPES, "is not supported"))
             continue
         more, choices = say(cases, outer, keyword, value)
         facts += more
@@ -85,7 +85,7 @@ def fails(cases: Cases, outer: Subschema) -> Found:
     for keyword, value in _asserted(cases, outer):
         deny = _FAILS.get(keyword)
         if deny is None:
-            options.append([_problem(cases, outer, keyword, TYPES, "is not supported")])
+            options.append([_problem(outer, keyword, TYPES, "is not supported")])
         else:
             options += deny(cases, outer, keyword, value)
     if not options:
@@ -108,9 +108,7 @@ def _asserted(cases: Cases, outer: Subschema) -> list[tuple[str, Any]]:
     return found
 
 
-def _problem(
-    cases: Cases, outer: Subschema, keyword: str, types: frozenset[str], reason: str
-) -> Fact:
+def _problem(outer: Subschema, keyword: str, types: frozenset[str], reason: str) -> Fact:
     return adding("problems", Problem(types, keyword, outer.path, reason))
 
 
@@ -303,14 +301,14 @@ def _multiple(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found
     return [adding("multiples", value)], []
 
 
-def _undeniable(
-    kind: Fact, types: frozenset[str], cases: Cases, outer: Subschema, keyword: str, value: Any
-) -> list[Option]:
+def _undeniable(types: frozenset[str], outer: Subschema, keyword: str) -> list[Option]:
     """A keyword whose contrary no grammar says."""
-    return [[kind, _problem(cases, outer, keyword, types, "has no contrary as a grammar")]]
+    problem = _problem(outer, keyword, types, "has no contrary as a grammar")
+    return [[of_types(types), problem]]
 
 
-_TEXT = frozenset({"string"})
+def _not_multiple(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
+    return _undeniable(NUMBERS, outer, keyword)
 
 
 def _pattern(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
@@ -319,8 +317,12 @@ def _pattern(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
     if wrong == EMPTY:
         return [of_types(TYPES - _TEXT)], []
     if wrong:
-        return [_problem(cases, outer, keyword, _TEXT, f"is a pattern that fails: {wrong}")], []
+        return [_problem(outer, keyword, _TEXT, f"is a pattern that fails: {wrong}")], []
     return [adding("strings", ("pattern", value))], []
+
+
+def _not_pattern(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
+    return _undeniable(_TEXT, outer, keyword)
 
 
 def _format(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
@@ -330,7 +332,7 @@ def _format(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
 def _not_format(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
     if not knows_format(value):
         return []
-    return _undeniable(_STRING, _TEXT, cases, outer, keyword, value)
+    return _undeniable(_TEXT, outer, keyword)
 
 
 # -- counts --
@@ -418,7 +420,7 @@ def _contains(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found
 def _not_contains(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
     document, schema = cases.document, outer.schema
     if ("minContains" in schema or "maxContains" in schema) and "minContains" in document.keywords:
-        return _undeniable(_ARRAY, frozenset({"array"}), cases, outer, keyword, value)
+        return _undeniable(_LIST, outer, keyword)
     refused = document.literal(document.inside(outer, "contains"), False)
     return [[_ARRAY, adding("items", ArrayFacet(rest=refused))]]
 
@@ -430,7 +432,7 @@ def _unique(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
 def _not_unique(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
     if not value:
         return []
-    return _undeniable(_ARRAY, frozenset({"array"}), cases, outer, keyword, value)
+    return _undeniable(_LIST, outer, keyword)
 
 
 # -- objects --
@@ -452,7 +454,7 @@ def _members(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
         wrong = fault({"type": "string", "pattern": pattern})
         if wrong and wrong != EMPTY:
             reason = f"has a pattern that fails: {wrong}"
-            facts.append(_problem(cases, outer, "patternProperties", frozenset({"object"}), reason))
+            facts.append(_problem(outer, "patternProperties", _RECORD, reason))
         elif not wrong:
             patterns.append((pattern, literals))
     rest: tuple[Literal, ...] = ()
@@ -470,9 +472,7 @@ def _not_members(cases: Cases, outer: Subschema, keyword: str, value: Any) -> li
     patterns = tuple(schema.get("patternProperties", {}))
     for pattern in patterns:
         if fault({"type": "string", "pattern": pattern}):
-            return _undeniable(
-                _OBJECT, frozenset({"object"}), cases, outer, "patternProperties", value
-            )
+            return _undeniable(_RECORD, outer, "patternProperties")
         literals = document.literal(document.inside(outer, "patternProperties", pattern), False)
         some = Some("patternProperties", outer.path, literals, inside=pattern)
         options.append([_OBJECT, adding("some", some)])
@@ -497,7 +497,7 @@ def _not_required(cases: Cases, outer: Subschema, keyword: str, value: Any) -> l
 
 
 def _needs(
-    cases: Cases, outer: Subschema, keyword: str, name: str, says: bool
+    cases: Cases, outer: Subschema, keyword: str, name: str
 ) -> tuple[list[Literal | Fact], list[Option]]:
     """What a name brings with it, and the ways in which that fails."""
     value = outer.schema[keyword][name]
@@ -511,8 +511,8 @@ def _needs(
 def _dependencies(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
     branches: list[Sequence[Option]] = []
     for name in value:
-        brought, _ = _needs(cases, outer, keyword, name, True)
-        others = of_types(TYPES - {"object"})
+        brought, _ = _needs(cases, outer, keyword, name)
+        others = of_types(TYPES - _RECORD)
         there = [_OBJECT, adding("required", name), *brought]
         branches.append([[_OBJECT, _absent(cases, name)], there, [others]])
     return [], branches
@@ -521,7 +521,7 @@ def _dependencies(cases: Cases, outer: Subschema, keyword: str, value: Any) -> F
 def _not_dependencies(cases: Cases, outer: Subschema, keyword: str, value: Any) -> list[Option]:
     options: list[Option] = []
     for name in value:
-        _, failing = _needs(cases, outer, keyword, name, False)
+        _, failing = _needs(cases, outer, keyword, name)
         options += [[_OBJECT, adding("required", name), *option] for option in failing]
     return options
 
@@ -556,8 +556,7 @@ _FAILS: dict[str, Any] = {
     "const": _not_enum, "allOf": _not_all_of, "anyOf": _not_any_of, "oneOf": _not_one_of,
     "not": _not_not, "if": _not_if, "minimum": _not_limit, "maximum": _not_limit,
     "exclusiveMinimum": _not_limit, "exclusiveMaximum": _not_limit,
-    "multipleOf": partial(_undeniable, _NUMBER, NUMBERS),
-    "pattern": partial(_undeniable, _STRING, _TEXT), "format": _not_format,
+    "multipleOf": _not_multiple, "pattern": _not_pattern, "format": _not_format,
     **dict.fromkeys(_COUNTS, _not_count),
     "items": _not_items, "prefixItems": _not_items, "contains": _not_contains,
     "uniqueItems": _not_unique, "properties": _not_members, "required": _not_required,

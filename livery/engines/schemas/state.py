@@ -328,11 +328,7 @@ def string_schema(state: State) -> dict[str, Any]:
     held = [{keyword: text} for keyword, text in state.strings]
     if words := sorted(value for kind, value in state.excluded if kind == "string"):
         held.append({"pattern": other_than(words)})
-    if len(held) == 1:
-        found |= held[0]
-    elif held:
-        found["allOf"] = held
-    return found
+    return _with_all(found, held)
 
 
 def number_schemas(state: State) -> list[dict[str, Any]]:
@@ -350,9 +346,11 @@ def number_schemas(state: State) -> list[dict[str, Any]]:
             schema["exclusiveMinimum" if low.strict else "minimum"] = low.value
         if high:
             schema["exclusiveMaximum" if high.strict else "maximum"] = high.value
-        if state.multiples:
-            schema["allOf"] = [{"multipleOf": step} for step in state.multiples]
-            if len(state.multiples) == 1:
-                schema["multipleOf"] = schema.pop("allOf")[0]["multipleOf"]
-        found.append(schema)
+        found.append(_with_all(schema, [{"multipleOf": step} for step in state.multiples]))
     return found
+
+
+def _with_all(schema: dict[str, Any], held: list[dict[str, Any]]) -> dict[str, Any]:
+    return (
+        {**schema, **held[0]} if len(held) == 1 else {**schema, "allOf": held} if held else schema
+    )
