@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ import pytest
 from livery.engines.constrain import checker
 from livery.engines.engine import Grammar
 from livery.engines.schemas import NoGrammar, SchemaGrammar, schema_grammar
+from livery.engines.schemas.leaves import other_than
 from livery.errors import UserError
 from livery.skills import dsl
 
@@ -374,3 +376,10 @@ def test_what_only_looks_hostile_is_compiled() -> None:
         deep = {"properties": {"a": deep}}
     with pytest.raises(UserError, match=r"nested too deeply|JSON Schema"):
         schema_grammar(deep)
+
+
+def test_a_grammar_is_the_same_in_every_process() -> None:
+    """A pattern of other names followed the order of a set, which is another in each process."""
+    names = [chr(code) for code in range(ord("a"), ord("z"))]
+    found = re.findall(r"(?<=\|)[a-y](?=\()", other_than(names))
+    assert found == names

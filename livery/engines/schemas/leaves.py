@@ -80,7 +80,7 @@ def other_than(words: Iterable[str]) -> str:
     """The pattern of every string but these: one that leaves them at some character, or ends in
     between. Flat, because a regular expression may not be nested deeply."""
     follow: dict[str, set[str]] = {}
-    ends = set(words)
+    ends = dict.fromkeys(words)  # not a set, whose order is another in each process
     for word in ends:
         for at, character in enumerate(word):
             follow.setdefault(word[:at], set()).add(character)
