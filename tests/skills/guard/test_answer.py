@@ -105,6 +105,13 @@ def test_a_reply_that_repeats_one_of_two_commands_releases_that_one() -> None:
         assert kinds(guard(both, asked=asked, said="yes"))[0] == ["rm a.txt", "rm b.txt"]
 
 
+def test_a_command_repeated_with_a_curly_apostrophe_is_the_one_that_is_meant() -> None:
+    one, other = "rm 'a b.txt'", "rm c.txt"
+    both = f"Two deletions.\n[SHELL]{one}[/SHELL]\n[SHELL]{other}[/SHELL]"
+    said = f"yes, run {one.replace(chr(39), '’')}"
+    assert kinds(guard(both, asked=both, said=said)) == [[one], [other], []]
+
+
 @pytest.mark.parametrize(
     ("command", "said", "other"),
     [

@@ -61,8 +61,8 @@ _NAMES = re.compile(r"(?<!\S)(?:sir|madam|ma am|jarvis|buddy|man|bhai|yaar)(?!\S
 # Signs that end or part a sentence and say nothing; a question mark is none of them.
 _SIGNS = re.compile(r"[\s.,!;:'\"`।👍✅👌-]+")
 _TRAILING_OFF = re.compile(r"\.\s*\.|…")
-# "Yes, and" is not at its end, and "yeah, right" means the opposite.
 _ONE = re.compile(r"(?<!\S)(?:that|this|the) (?:command|one)(?!\S)")
+# "Yes, and" is not at its end, and "yeah, right" means the opposite.
 _OPEN = re.compile(r"(?<!\S)(?:and|just)(?: (?:and|just|then|now|please|pls))*$|^yeah right$")
 
 
@@ -72,20 +72,33 @@ def is_yes(said: str, commands: Collection[str] = ()) -> bool:
     Args:
         commands: that were asked about, which the reply may repeat: "yes, run rm error.log".
     """
-    text = said.casefold().replace("’", "'")
-    for command in sorted(filter(None, commands), key=len, reverse=True):
-        text = _place(command).sub(" ", text)
+    asked = {*commands}
+    found, text = _taken_out(said, asked)
     if _TRAILING_OFF.search(text):
         return False
     text = _THUMBS.sub(" yes ", text)
     words = _NAMES.sub(" ", f" {_SIGNS.sub(' ', text)} ").strip()
-    if len({*commands}) == 1:
-        words = _said_of(*{*commands}).sub(" ", words).strip()
+    if len(asked) == 1:
+        words = _said_of(*asked).sub(" ", words).strip()
     if _OPEN.search(words) or _WORDS.sub(" ", words).strip():
         return False
-    if len({*commands}) > 1 and _ONE.search(words) and not repeated(said, commands):
+    if len(asked) > 1 and _ONE.search(words) and not found:
         return False  # which of them?
     return _SURE.search(words) is not None
+
+
+def repeated(said: str, commands: Collection[str]) -> frozenset[str]:
+    """Which of the commands a reply repeats."""
+    return _taken_out(said, commands)[0]
+
+
+def _taken_out(said: str, commands: Collection[str]) -> tuple[frozenset[str], str]:
+    """(the commands that a reply repeats, the reply in small letters without them)."""
+    text, found = said.casefold().replace("’", "'"), set[str]()
+    for command in sorted(filter(None, commands), key=len, reverse=True):
+        text, times = _place(command).subn(" ", text)
+        found |= {command} if times else set()
+    return frozenset(found), text
 
 
 def _said_of(command: str) -> re.Pattern[str]:
@@ -102,15 +115,6 @@ def _said_of(command: str) -> re.Pattern[str]:
     name = f"|{re.escape(_SIGNS.sub(' ', about[0]).strip())}" if len(about) == 1 else ""
     spoken = rf"(?:{verbs or '(?!)'}) (?:it|that|this|all of it{name})(?: for good)?"
     return re.compile(rf"(?<!\S){spoken}(?!\S)")
-
-
-def repeated(said: str, commands: Collection[str]) -> frozenset[str]:
-    """Which of the commands a reply repeats."""
-    text, found = said.casefold(), set[str]()
-    for command in sorted(filter(None, commands), key=len, reverse=True):
-        text, times = _place(command).subn(" ", text)
-        found |= {command} if times else set()
-    return frozenset(found)
 
 
 def _place(command: str) -> re.Pattern[str]:
