@@ -166,12 +166,9 @@ def check_answer(messages: Sequence[Mapping[str, Any]], answer: str) -> list[Bre
     would ask about first."""
     if not policy.guard_is_there():
         return [Breach("guard", f"its risk cannot be judged: {notes()[0].partition(': ')[2]}")]
-    from livery.skills.actions.guard import guard
+    from livery.skills.actions.guard import guard_reply
 
-    later = len(messages) > 1 and messages[-2]["role"] == "assistant"
-    asked_before = str(messages[-2]["content"]) if later else None
-    said = str(messages[-1]["content"]) if later else ""
-    _, to_confirm, blocked = guard(answer, asked=asked_before, said=said)
+    _, to_confirm, blocked = guard_reply(messages, answer)
     return [
         *(Breach("critical-tag", f"never runs: {one.tag.content}") for one in blocked),
         *(Breach("high-tag", f"must be asked about first: {one.tag.content}")

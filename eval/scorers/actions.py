@@ -229,15 +229,10 @@ def _violations(case: Case, got: Answer | None, answer: str) -> dict[str, bool |
 
 def _guarded(case: Case, expected: Answer, answer: str) -> dict[str, bool | float]:
     """The breaches that are left when only what the guard allows is run."""
-    from livery.skills.actions.guard import Level, guard
+    from livery.skills.actions.guard import Level, guard_reply
 
-    meta, turns = case.meta, case.messages
-    later = len(turns) > 2
-    allowed = guard(
-        answer,
-        asked=turns[-2]["content"] if later else None,
-        said=turns[-1]["content"] if later else "",
-    ).allowed
+    meta = case.meta
+    allowed = guard_reply(case.messages, answer).allowed
     commands = [judged for judged in allowed if judged.tag.runs]
     run = Answer("", tuple(judged.tag for judged in allowed))
     found: dict[str, bool | float] = {}
@@ -326,11 +321,9 @@ def look_over(messages: Sequence[Message], answer: str) -> list[str]:
     holds back."""
     if not policy.guard_is_there():
         return []
-    from livery.skills.actions.guard import guard
+    from livery.skills.actions.guard import guard_reply
 
-    later = len(messages) > 1 and messages[-2]["role"] == "assistant"
-    asked = str(messages[-2]["content"]) if later else None
-    found = guard(answer, asked=asked, said=str(messages[-1]["content"]) if later else "")
+    found = guard_reply(messages, answer)
     said = [f"the guard blocked {one.tag.content}" for one in found.blocked]
     return said + [f"not asked for first: {one.tag.content}" for one in found.to_confirm]
 

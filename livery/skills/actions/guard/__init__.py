@@ -8,7 +8,14 @@ Commands are parsed (extra `shell`: tree-sitter), never run, and no file is look
 says what the levels mean.
 """
 
-from livery.skills.actions.guard.answer import Guarded, Judged, agrees, guard, judge_tag
+from livery.skills.actions.guard.answer import (
+    Guarded,
+    Judged,
+    agrees,
+    guard,
+    guard_reply,
+    judge_tag,
+)
 from livery.skills.actions.guard.classify import classify, classify_action
 from livery.skills.actions.guard.policy import Policy, Rule, load_policy, read_policy
 from livery.skills.actions.guard.risk import Effect, Level, Risk
@@ -25,6 +32,7 @@ __all__ = [
     "classify",
     "classify_action",
     "guard",
+    "guard_reply",
     "judge_tag",
     "load_policy",
     "read_policy",

@@ -11,8 +11,9 @@ guard(next_answer, asked=answer, said="yes, go ahead")
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from livery.skills.actions.contract import VERBS, Tag, Verbs, parse_answer
 from livery.skills.actions.guard.classify import Shell, classify, classify_action
@@ -110,6 +111,13 @@ def guard(
         else:
             allowed.append(Judged(tag, risk, free))
     return Guarded(tuple(allowed), tuple(to_confirm), tuple(blocked))
+
+
+def guard_reply(messages: Sequence[Mapping[str, Any]], answer: str) -> Guarded:
+    """`guard` of the answer to a conversation: what was asked and said are its last two turns."""
+    later = len(messages) > 1 and messages[-2]["role"] == "assistant"
+    asked = messages[-2]["content"] if later else None
+    return guard(answer, asked=asked, said=str(messages[-1]["content"]) if later else "")
 
 
 def judge_tag(tag: Tag, *, shell: Shell = "auto", policy: Policy | None = None) -> Risk:
