@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 from livery.dataset.conversation import RowError
@@ -81,28 +82,23 @@ def _first(source: Source) -> list[tuple[str, Any]]:
 
 
 def _policy(skill: str) -> Policy | None:
+    found = _generator(skill)
+    return cast(Policy, found) if hasattr(found, "check_row") else None
+
+
+def _generator(skill: str) -> ModuleType | None:
+    """`datagen.X` of a skill X that ships and has one."""
     if skill not in skill_names() or not (module := find(skill).module):
         return None
     name = f"datagen.{module}"
-    if importlib.util.find_spec(name) is None:
-        return None
-    found = importlib.import_module(name)
-    return cast(Policy, found) if hasattr(found, "check_row") else None
+    return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
 def check_answer(skill: str, messages: Sequence[Mapping[str, Any]], answer: str) -> Sequence[Fault]:
     """What speaks against training on an answer that came from use: what a skill X whose
     `datagen.X` has a function of this name says of it."""
-    if skill not in skill_names() or not (module := find(skill).module):
-        return ()
-    name = f"datagen.{module}"
-    if importlib.util.find_spec(name) is None:
-        return ()
-    return getattr(importlib.import_module(name), "check_answer", _nothing)(messages, answer)
-
-
-def _nothing(messages: Sequence[Mapping[str, Any]], answer: str) -> Sequence[Fault]:
-    return ()
+    check = getattr(_generator(skill), "check_answer", None)
+    return check(messages, answer) if check is not None else ()
 
 
 def faults(policy: Policy, sources: Sequence[Source]) -> Iterator[tuple[str, Fault]]:

@@ -15,6 +15,7 @@ from datagen.actions.names import OPEN, open_word
 from datagen.actions.texts import SLOT, first_up, mistyped, tool_of, written
 from livery.skills import actions
 from livery.skills.actions import Answer, Shell, Tag
+from livery.skills.actions.rows import pending
 
 T = TypeVar("T")
 
@@ -209,7 +210,7 @@ class Composer:
         """A question with the user's yes or no."""
         agreed = self.rng.random() < 0.7
         said = self._of(yes if agreed else no)
-        tags = (actions.shell(_command(draft.answer)),) if agreed else ()
+        tags = (actions.shell(pending(draft.answer.text)),) if agreed else ()
         return replace(
             draft, turns=(*draft.turns, draft.answer.text, self._cased(said, agrees=agreed)),
             answer=Answer(self.rng.choice(released if agreed else left), tags),
@@ -332,8 +333,7 @@ class Composer:
     def _question(self, asked: _Asked, language: str = "en") -> Answer:
         """Warns, and asks with the command."""
         warnings = asked.intent.warnings
-        if language == "hi" or language not in warnings:
-            language = "en" if language == "en" or "hinglish" not in warnings else "hinglish"
+        language = "hinglish" if language != "en" and "hinglish" in warnings else "en"
         warning = written(self.rng.choice(warnings[language]), asked.words)
         return Answer(f"{first_up(warning)} {_DO[language]}: {asked.tags[0].argument}?")
 
@@ -391,12 +391,6 @@ class Composer:
         )
         text = re.sub(r"\bi\b", "I", first_up(text))
         return text if text[-1] in ".!?" else text + ("?" if asks and not agrees else ".")
-
-
-def _command(answer: Answer) -> str:
-    from livery.skills.actions.rows import pending
-
-    return pending(answer.text)
 
 
 def _worst(asked: Sequence[_Asked]) -> str:
