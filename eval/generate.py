@@ -73,17 +73,14 @@ def answers(
     Raises:
         UserError: model, adapter or skill are wrong.
     """
-    engine, skill, asking = _open(request)
-    tools = _tools(request)
-    asked = [asking.messages(text) for text in request.texts]
-    prompts = [engine.prompt(messages, tools) for messages in asked]
-    _settle(engine, prompts, request, tell)
-    found = engine.generate(prompts, _decoding(request, asking))
-    for messages, generation in zip(asked, found, strict=True):
+    ready = _prepare(request)
+    _settle(ready.engine, ready.prompts, request, tell)
+    found = ready.engine.generate(ready.prompts, ready.decoding)
+    for messages, generation in zip(ready.asked, found, strict=True):
         keep(messages, generation)
     rows = zip(request.texts, found, strict=True)
     held = request.json_schema is not None
-    return {"answers": [_row(text, generation, skill, held) for text, generation in rows]}
+    return {"answers": [_row(text, generation, ready.skill, held) for text, generation in rows]}
 
 
 def stream_answers(
@@ -108,14 +105,11 @@ def stream_answers(
     Raises:
         UserError: model, adapter or skill are wrong.
     """
-    engine, _, asking = _open(request)
-    tools = _tools(request)
-    asked = [asking.messages(text) for text in request.texts]
-    prompts = [engine.prompt(messages, tools) for messages in asked]
-    _settle(engine, prompts[:1], request, tell)
-    for text, messages, prompt in zip(request.texts, asked, prompts, strict=True):
+    ready = _prepare(request)
+    _settle(ready.engine, ready.prompts[:1], request, tell)
+    for text, messages, prompt in zip(request.texts, ready.asked, ready.prompts, strict=True):
         before(text)
-        found = engine.stream(prompt, _decoding(request, asking), on_text)
+        found = ready.engine.stream(prompt, ready.decoding, on_text)
         after(found)
         keep(messages, found)
 
@@ -125,14 +119,25 @@ def _settle(engine: Engine, prompts: Sequence[Prompt], request: Request, tell: T
         tell(note)
 
 
-def _open(request: Request) -> tuple[Engine, Skill | None, Asking]:
+@dataclass(frozen=True)
+class _Ready:
+    """An engine that is open, and what it is asked: a conversation and a prompt for each text."""
+
+    engine: Engine
+    skill: Skill | None
+    asked: list[list[Message]]
+    prompts: list[Prompt]
+    decoding: Decoding
+
+
+def _prepare(request: Request) -> _Ready:
     skill = get_skill(request.skill) if request.skill else None
     asking = _asking(request, skill)
     if skill and request.tools:
         raise UserError("--skill brings its own prompt; leave out --tools.")
     if skill and request.json_schema:
         raise UserError("--skill brings its own grammar; leave out --json-schema.")
-    _tools(request)  # before a model is loaded
+    tools = _tools(request)  # before a model is loaded
     if request.unconstrained and not skill:
         raise UserError("--unconstrained needs --skill; without a skill there is no grammar.")
     origin = read_origin(None if request.engine == "http" else request.adapter)
@@ -143,7 +148,9 @@ def _open(request: Request) -> tuple[Engine, Skill | None, Asking]:
     engine = open_engine(request.engine, model, request.adapter, **options)
     if request.base:
         engine.use_adapter(False)
-    return engine, skill, asking
+    asked = [asking.messages(text) for text in request.texts]
+    prompts = [engine.prompt(messages, tools) for messages in asked]
+    return _Ready(engine, skill, asked, prompts, _decoding(request, asking))
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
