@@ -92,6 +92,24 @@ def share_right(right: Sequence[bool], first: int = 10) -> dict[str, float]:
     return {name: sum(part) / first for name, part in ends.items()}
 
 
+def is_turn(turn: Any, roles: Sequence[str] = ("user", "assistant")) -> bool:
+    """Whether an object of a case is a turn: a role and a text, or null for an assistant's that the
+    model is to give."""
+    return (
+        isinstance(turn, dict)
+        and turn.get("role") in roles
+        and (
+            (isinstance(turn.get("content"), str) and bool(turn["content"].strip()))
+            or (turn["role"] == "assistant" and turn.get("content", "") is None)
+        )
+    )
+
+
+def plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn as it is asked, without what a case says of it beside."""
+    return {"role": turn["role"], "content": turn["content"]}
+
+
 def read_cases(
     source: str | Path | Iterable[Mapping[str, Any]],
     read: Callable[[Mapping[str, Any], str], Case],

@@ -18,7 +18,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.cases import Case, CaseResult, place, read_cases, share_right
+from eval.cases import (
+    Case,
+    CaseResult,
+    is_turn,
+    place,
+    plain_turn,
+    read_cases,
+    share_right,
+)
 from eval.leaked import says
 from livery.errors import UserError, shown
 from livery.skills import AnswerError, Metric, persona
@@ -68,6 +76,7 @@ JUDGE = (
 TAUGHT = "the form of address that the prompt sets"
 _EXAMPLE = '{"text": "What is the capital of France?", "address": "sir", "facts": ["Paris"]}'
 _TONES = ("chat", "error", "clarification")
+_ROLES = ("system", "user", "assistant")
 _OFFER = re.compile(
     r"\b(?:shall i|may i|might i|would (?:you (?:like|care)|an? \w+)|"
     r"i (?:could|can|shall|would) (?:\w+ )?"
@@ -274,7 +283,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     return Case(
         id=str(meta.get("id") or place(where)),
         category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
-        messages=(*system, *map(_plain_turn, turns)),
+        messages=(*system, *map(plain_turn, turns)),
         text=turns[-1]["content"],
         expected=_expected(meta, address, where),
         expected_text=answer,
@@ -302,9 +311,9 @@ def _conversation(
     turns: Any = row.get("messages") or row.get("turns")
     if turns is None:
         turns = [{"role": "user", "content": row.get("text")}]
-    fine = isinstance(turns, list) and all(map(_is_turn, turns))
+    fine = isinstance(turns, list) and all(is_turn(t, _ROLES) for t in turns)
     plain: list[dict[str, Any]] = turns if fine else []
-    system = [_plain_turn(turn) for turn in plain[:1] if turn["role"] == "system"]
+    system = [plain_turn(turn) for turn in plain[:1] if turn["role"] == "system"]
     rest = plain[len(system) :]
     if rest and rest[-1]["role"] == "assistant" and "messages" in row:
         answer = rest.pop()["content"]
@@ -314,18 +323,3 @@ def _conversation(
             f"case is {_EXAMPLE}."
         )
     return system, rest, answer
-
-
-def _plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": turn["role"], "content": turn["content"]}
-
-
-def _is_turn(turn: Any) -> bool:
-    return (
-        isinstance(turn, dict)
-        and turn.get("role") in ("system", "user", "assistant")
-        and (
-            (isinstance(turn.get("content"), str) and bool(turn["content"].strip()))
-            or (turn["role"] == "assistant" and turn.get("content", "") is None)
-        )
-    )

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from eval import outside_sets
-from eval.cases import Case, CaseResult, place, read_cases, share_right
+from eval.cases import (
+    Case,
+    CaseResult,
+    is_turn,
+    place,
+    plain_turn,
+    read_cases,
+    share_right,
+)
 from eval.leaked import leaks, says
 from livery.engines.engine import Grammar
 from livery.errors import UserError
@@ -260,7 +268,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     return Case(
         id=str(meta.get("id") or place(where)),
         category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
-        messages=({"role": "system", "content": system}, *map(_plain_turn, turns)),
+        messages=({"role": "system", "content": system}, *map(plain_turn, turns)),
         text=str(turns[-1]["content"]),
         expected=expected.as_row(),
         expected_text=state.gold(expected, block),
@@ -307,25 +315,13 @@ def _from_messages(
 
 
 def _turns(turns: Any, where: str) -> Sequence[dict[str, Any]]:
-    fine = isinstance(turns, list) and all(
-        isinstance(turn, dict)
-        and turn.get("role") in ("user", "assistant")
-        and (
-            (isinstance(turn.get("content"), str) and turn["content"].strip())
-            or (turn["role"] == "assistant" and turn.get("content", "") is None)
-        )
-        for turn in turns
-    )
+    fine = isinstance(turns, list) and all(map(is_turn, turns))
     if not fine or not turns or turns[-1]["role"] != "user":
         raise UserError(
             f'{where}: needs a "text", or "turns" of user and assistant that end in a user\'s: '
             f"{json.dumps(turns, ensure_ascii=False)[:120]}"
         )
     return turns
-
-
-def _plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": turn["role"], "content": turn["content"]}
 
 
 def _own_turns(
