@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +92,13 @@ def share_right(right: Sequence[bool], first: int = 10) -> dict[str, float]:
         return {}
     ends = {"own_early": right[:first], "own_late": right[-first:]}
     return {name: sum(part) / first for name, part in ends.items()}
+
+
+def said_thrice(answer: str) -> bool:
+    """Whether a line, or a sentence of two words and more, stands in an answer three times."""
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    sentences = [s.strip() for s in re.split(r"(?<=[.!?।])\s+", answer) if len(s.split()) > 1]
+    return any(max(Counter(of).values(), default=0) >= 3 for of in (lines, sentences))
 
 
 def is_turn(turn: Any, roles: Sequence[str] = ("user", "assistant")) -> bool:

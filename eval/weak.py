@@ -10,11 +10,11 @@ tell of an answer alone (its `look_over`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from eval.cases import said_thrice
 from eval.scorers import get_scorer
 from livery.engines.constrain import checker
 from livery.interactions import PLACEHOLDER, Interaction
@@ -65,8 +65,6 @@ def finder(skill: str, confidence: float = CONFIDENCE) -> Callable[[Interaction]
 
 def repeats(answer: str) -> bool:
     """Whether one line or sentence, or five words in a row, stand there three times."""
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
-    sentences = [s.strip() for s in re.split(r"(?<=[.!?।])\s+", answer) if len(s.split()) > 1]
     words = answer.casefold().split()
-    fives = [tuple(words[at : at + 5]) for at in range(len(words) - 4)]
-    return any(max(Counter(of).values(), default=0) >= 3 for of in (lines, sentences, fives))
+    fives = Counter(tuple(words[at : at + 5]) for at in range(len(words) - 4))
+    return said_thrice(answer) or max(fives.values(), default=0) >= 3
