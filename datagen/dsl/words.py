@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -73,25 +74,29 @@ class Kind:
     french_unit: str = ""
 
 
+def _rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
+
+
 def _entities(table: str) -> tuple[Entity, ...]:
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
     return tuple(
         Entity(many, one, french, gender == "f", frozenset(groups.split()))
-        for many, one, french, gender, groups in rows
+        for many, one, french, gender, groups in _rows(table)
     )
 
 
+def _kind(kind: str, names: str, english: str, french: str, groups: str, **more: Any) -> Kind:
+    """What all tables of kinds begin with: names | english | french | groups."""
+    return Kind(tuple(names.split()), kind, english, french, frozenset(groups.split()), **more)
+
+
 def _enums(table: str) -> tuple[Kind, ...]:
-    """names | english | french | groups | const=french, ... ; a * marks an adjective, and a const
-    with another English name is const:english."""
-    found: list[Kind] = []
-    for line in table.strip().splitlines():
-        names, english, french, groups, listed = (cell.strip() for cell in line.split("|"))
-        values = tuple(_value(text.strip()) for text in listed.split(","))
-        found.append(
-            Kind(tuple(names.split()), "enum", english, french, frozenset(groups.split()), values)
-        )
-    return tuple(found)
+    """... | const=french, ... ; a * marks an adjective, and a const with another English name is
+    const:english."""
+    return tuple(
+        _kind("enum", *row, values=tuple(_value(text.strip()) for text in listed.split(",")))
+        for *row, listed in _rows(table)
+    )
 
 
 def _value(text: str) -> Value:
@@ -102,32 +107,22 @@ def _value(text: str) -> Value:
 
 
 def _texts(table: str) -> tuple[Kind, ...]:
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
-    return tuple(
-        Kind(tuple(n.split()), "text", en, fr, frozenset(g.split()), pool=pool)
-        for n, en, fr, g, pool in rows
-    )
+    """... | pool"""
+    return tuple(_kind("text", *row, pool=pool) for *row, pool in _rows(table))
 
 
 def _numbers(table: str) -> tuple[Kind, ...]:
+    """... | low high step | unit | French unit"""
     found: list[Kind] = []
-    for line in table.strip().splitlines():
-        names, english, french, groups, span, unit, french_unit = map(str.strip, line.split("|"))
+    for *row, span, unit, french_unit in _rows(table):
         low, high, step = map(float, span.split())
-        found.append(
-            Kind(
-                tuple(names.split()), "number", english, french, frozenset(groups.split()),
-                low=low, high=high, step=step, unit=unit, french_unit=french_unit,
-            )
-        )  # fmt: skip
+        more = {"low": low, "high": high, "step": step, "unit": unit, "french_unit": french_unit}
+        found.append(_kind("number", *row, **more))
     return tuple(found)
 
 
 def _others(kind: str, table: str) -> tuple[Kind, ...]:
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
-    return tuple(
-        Kind(tuple(n.split()), kind, en, fr, frozenset(g.split())) for n, en, fr, g in rows
-    )
+    return tuple(_kind(kind, *row) for row in _rows(table))
 
 
 # many | one | French | gender | groups
