@@ -24,6 +24,11 @@ MONTHS = {
 }
 
 
+def draw_day(rng: random.Random) -> date:
+    """A day that queries name."""
+    return date(2023, 1, 1) + timedelta(days=rng.randrange(4 * 365))
+
+
 def say_day(day: date, language: str, rng: random.Random) -> str:
     """A day in words: "3 May 2026", "May 3, 2026", "le 3 mai 2026" without its article."""
     month = MONTHS[language][day.month - 1]
@@ -86,7 +91,7 @@ class Said:
 def draw(rng: random.Random, language: str, *, held_out: bool = False) -> Said:
     """A time in words."""
     kind = rng.choices([*_SHARES], [*_SHARES.values()])[0]
-    day = date(2023, 1, 1) + timedelta(days=rng.randrange(4 * 365))
+    day = draw_day(rng)
     time: Time = {"kind": kind}
     if kind == "last_days":
         time["n"] = rng.choice((3, 5, 7, 10, 14, 20, 30, 60, 90))
