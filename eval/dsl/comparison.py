@@ -40,12 +40,13 @@ def compare_rows(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[st
             continue
         was, now = [bool(one[key]) for one, _ in pairs], [bool(other[key]) for _, other in pairs]
         ids = [one["id"] for one, _ in pairs]
+        changed = compare(was, now)
         found[name] = {
             "before": sum(was) / len(was),
             "after": sum(now) / len(now),
-            "gained": [i for i, b, a in zip(ids, was, now, strict=True) if a and not b],
-            "lost": [i for i, b, a in zip(ids, was, now, strict=True) if b and not a],
-            "p_value": compare(was, now).p_value,
+            "gained": [ids[at] for at in changed.gained],
+            "lost": [ids[at] for at in changed.lost],
+            "p_value": changed.p_value,
             "of": len(was),
         }
     return found
