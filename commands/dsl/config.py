@@ -22,6 +22,10 @@ Json = dict[str, Any]
 
 PLACE = Path("config/defaults.json")
 
+# Beside the results of an evaluation, whose own name the configuration gives.
+SUMMARY = "evaluation_summary.json"
+PARTIAL = "answers.partial.jsonl"
+
 
 def packaged() -> Path:
     """The file that comes with Livery: in a checkout, or in the installed wheel."""

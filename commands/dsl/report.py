@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from commands.dsl.config import read_defaults
+from commands.dsl.config import SUMMARY, read_defaults
 from livery.errors import UserError, shown
 from livery.paths import METRICS
 
@@ -58,7 +58,7 @@ def write_report(
 
     defaults = read_defaults(config)
     results = eval_results or Path(defaults["alignment"]["eval_results"])
-    summary = eval_summary or results.parent / "evaluation_summary.json"
+    summary = eval_summary or results.parent / SUMMARY
     rows = [row for _, row in read_jsonl(results)]
     text = report([Evaluation("student", read_object(summary), rows)])
     run = _run_of(training_metrics, run_config) or Path(defaults["training"]["output_dir"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl.config import PLACE, decides, is_ours, read_defaults
+from commands.dsl.config import PLACE, SUMMARY, decides, is_ours, read_defaults
 from livery.errors import UserError, shown
 from livery.paths import finished_run
 
@@ -75,14 +75,14 @@ def run_command(**given: Any) -> None:
     _Run(**given).all()
 
 
-def read_evaluation(name: str, place: Path) -> Evaluation:
-    """What `livery dsl evaluate` left in a folder."""
+def read_evaluation(name: str, results: Path) -> Evaluation:
+    """What `livery dsl evaluate` left, by its results."""
     from eval.dsl.comparison import Evaluation
     from livery.files import read_jsonl
     from livery.reading import read_object
 
-    rows = [row for _, row in read_jsonl(place / "evaluation_results.jsonl")]
-    return Evaluation(name, read_object(place / "evaluation_summary.json"), rows)
+    rows = [row for _, row in read_jsonl(results)]
+    return Evaluation(name, read_object(results.with_name(SUMMARY)), rows)
 
 
 @click.command("align", short_help="Evaluate, make pairs of what is rejected, and DPO.")
@@ -123,7 +123,8 @@ class _Run:
         self.sft = Path(finished_run(str(adapter or found["training"]["output_dir"])))
         self.dpo = Path(aligned["output_dir"])
         self.pairs = Path(aligned["pairs_out"])
-        self.evals = Path(aligned["eval_results"]).parent
+        self.results = Path(aligned["eval_results"])
+        self.evals = self.results.parent
 
     def all(self) -> None:
         """Every stage in turn.
@@ -165,14 +166,14 @@ class _Run:
     def _make_pairs(self) -> bool:
         """Pairs from schemas that are neither trained on nor reported; False where none is left."""
         from commands.dsl.evaluate import make_pairs
+        from livery.files import read_jsonl
 
         # What DPO learns from is not what the report is about.
-        place = self._evaluate("answers to align", self.sft, self.evals / "valid", "valid")
-        rows = (place / "evaluation_results.jsonl").read_text(encoding="utf-8").splitlines()
-        if all(json.loads(row)["teacher_verdict"] == "accept" for row in rows):
+        results = self._evaluate("answers to align", self.sft, self.evals / "valid", "valid")
+        if all(row["teacher_verdict"] == "accept" for _, row in read_jsonl(results)):
             click.echo("The judge accepts every answer: there is nothing to align.")
             return False
-        found = make_pairs(place / "evaluation_results.jsonl", self.pairs)
+        found = make_pairs(results, self.pairs)
         click.echo(f"== pairs\n{found['out']}: {found['pairs']:,}", err=True)
         return True
 
@@ -209,6 +210,7 @@ class _Run:
     def _evaluate(
         self, name: str, adapter: Path | None, place: Path, split: str, model: str = ""
     ) -> Path:
+        """Where the results are."""
         who = ["--adapter", str(adapter)] if adapter else ["--model", model]
         command = ["dsl", "evaluate", *self.config, *who, "--split", split,
                    "--engine", self.given["engine"], "--dataset", str(self.dataset),
@@ -221,14 +223,14 @@ class _Run:
             if self.given[name_]:
                 command += [f"--{name_.replace('_', '-')}", str(self.given[name_])]
         self._do(name, command)
-        return place
+        return place / self.results.name
 
     def _report(self, base: Path | None, before: Path, after: Path | None) -> None:
         from eval.dsl.comparison import compare_rows, report
         from livery.files import atomic_write, write_json
 
         named = {"base": base, "SFT": before, "DPO": after}
-        runs = [read_evaluation(name, place) for name, place in named.items() if place]
+        runs = [read_evaluation(name, results) for name, results in named.items() if results]
         paired = compare_rows(runs[-2].rows, runs[-1].rows) if len(runs) > 1 else None
         text = report(runs, paired)
         with atomic_write(self.evals / "report.md") as file:

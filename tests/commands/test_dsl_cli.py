@@ -164,6 +164,29 @@ def test_a_file_of_ones_own_decides_how_students_are_trained(
     assert run(ask) == 1, "another value is another run"
 
 
+def test_alignment_reads_an_evaluation_under_the_name_that_the_configuration_gives(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also an answer that holds a line separator, which is no end of a JSON line."""
+    done: list[str] = []
+    record = {"prompt_text": "p", "raw_output": "no\u2028idea", "schema_id": "s",
+              "teacher_verdict": "reject", "target_canonical": "{}"}  # fmt: skip
+
+    def do(_: Any, __: str, words: list[str]) -> None:
+        done.append(words[0])
+        if "--out-dir" in words:
+            results = Path(words[words.index("--out-dir") + 1]) / "mine.jsonl"
+            results.parent.mkdir(parents=True)
+            results.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    monkeypatch.setattr("commands.dsl.run._Run._do", do)
+    places = {"eval_results": "evals/mine.jsonl", "pairs_out": "pairs.jsonl"}
+    Path("c.json").write_text(json.dumps({"alignment": places}))
+    assert run(["dsl", "align", "--config", "c.json", "--adapter", "a", OFFLINE]) == 0
+    assert done == ["dsl", "dpo"]
+    assert Path("pairs.jsonl").read_bytes().count(b"\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
