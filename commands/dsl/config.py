@@ -27,6 +27,11 @@ SUMMARY = "evaluation_summary.json"
 PARTIAL = "answers.partial.jsonl"
 
 
+def made_from(run: Path) -> Path:
+    """Beside a run's folder: what `livery dsl run` made it from."""
+    return run.with_name(f"{run.name}.dsl_run.json")
+
+
 def packaged() -> Path:
     """The file that comes with Livery: in a checkout, or in the installed wheel."""
     wheel = HOME / "livery" / "config" / "dsl_defaults.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands.dsl.config import PARTIAL, SUMMARY, read_defaults
+from commands.dsl.config import PARTIAL, SUMMARY, made_from, read_defaults
 from livery.errors import counted, shown
 
 PARTS = ("dataset", "evaluations", "training", "alignment", "report")
@@ -90,7 +90,7 @@ class _Found:
         for part, run in (("training", self.sft), ("alignment", self.dpo)):
             if part in parts:
                 runs += _runs(run)
-                files += _ours(run.with_name(f"{run.name}.dsl_run.json"), _is_object("made_from"))
+                files += _ours(made_from(run), _is_object("made_from"))
         if "report" in parts:
             places = [
                 *self.results.parent.glob("report.*"),

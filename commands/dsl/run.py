@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl.config import PLACE, SUMMARY, decides, is_ours, read_defaults
+from commands.dsl.config import PLACE, SUMMARY, decides, is_ours, made_from, read_defaults
 from livery.errors import UserError, shown
 from livery.paths import finished_run
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from eval.dsl.comparison import Evaluation
 
 _FILE = click.Path(path_type=Path)
-_KEY = "dsl_run.json"  # in an adapter's folder: what it was made from
 
 _engine = click.option(
     "--engine",
@@ -179,18 +178,18 @@ class _Run:
 
     def _train(self, name: str, folder: Path, data: Path, command: list[str]) -> None:
         """Begin, continue, or skip a training run."""
-        from livery.files import sha256, write_json
+        from livery.files import read_json, sha256, write_json
         from livery.paths import METADATA, RUN_CONFIG
 
         decided = self.decided["training" if command[0] == "train" else "alignment"]
         parts = [command, sha256(data), *decided.values()]
         made = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        key = folder.with_name(f"{folder.name}.{_KEY}")
-        before = json.loads(key.read_text()) if key.is_file() else None
+        key = made_from(folder)
+        same = key.is_file() and read_json(key) == {"made_from": made}
         begun = (folder / RUN_CONFIG).exists()
-        if begun and before != {"made_from": made} and not self.given["fresh"]:
+        if begun and not same and not self.given["fresh"]:
             raise UserError(f"{folder}: holds a run of other data or settings. Add --fresh.")
-        if begun and before == {"made_from": made}:
+        if begun and same:
             if (folder / METADATA).exists():
                 click.echo(f"== {name}\n{folder}: made before", err=True)
                 return
