@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl.config import read_defaults
+from commands.dsl.config import PARTIAL, SUMMARY, read_defaults
 from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
 from commands.teacher_options import RECORDS
@@ -139,7 +139,11 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
 )
 @click.option("--report", is_flag=True, help="Write livery dsl report's files afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def evaluate_command(as_json: bool, report: bool, **given: Any) -> None:
+def evaluate_command(
+    config: Path | None, out_dir: Path | None, eval_results: Path | None,
+    eval_summary: Path | None, dataset: Path | None, checkpoint_path: Path | None,
+    as_json: bool, report: bool, **given: Any,
+) -> None:  # fmt: skip
     """Ask the student, check its answers against schema and target, and have them judged.
 
     \b
@@ -155,7 +159,14 @@ def evaluate_command(as_json: bool, report: bool, **given: Any) -> None:
     """
     from eval.dsl.results import describe
 
-    summary = evaluate(**given)
+    defaults = read_defaults(config)
+    usual = Path(defaults["alignment"]["eval_results"])
+    place = out_dir or usual.parent
+    results, told = eval_results or place / usual.name, eval_summary or place / SUMMARY
+    summary = _evaluate(
+        dataset=dataset or Path(defaults["dataset_generation"]["dataset_out"]),
+        results=results, summary=told, checkpoint=checkpoint_path or place / PARTIAL, **given,
+    )  # fmt: skip
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False))
     else:
@@ -163,50 +174,31 @@ def evaluate_command(as_json: bool, report: bool, **given: Any) -> None:
     if report:
         from commands.dsl.report import write_report
 
-        results, summary_file = _places(given)
-        write_report(config=given["config"], eval_results=results, eval_summary=summary_file)
+        write_report(config=config, eval_results=results, eval_summary=told)
 
 
-def _places(given: dict[str, Any]) -> tuple[Path, Path]:
-    """Where the results and the summary of an evaluation with these options are."""
-    usual = Path(read_defaults(given["config"])["alignment"]["eval_results"])
-    place = given["out_dir"] or usual.parent
-    summary = given["eval_summary"] or place / "evaluation_summary.json"
-    return given["eval_results"] or place / usual.name, summary
-
-
-def evaluate(
-    *, adapter: str | None, model: str | None, engine: str, config: Path | None = None,
-    dataset: Path | None = None, split: str = "", train_data: Path | None = None,
-    teacher_model: str | None = None, teacher_url: str | None = None,
-    teacher_api: str = "auto", teacher_records: Path = RECORDS, concurrency: int = 8,
-    judged_by: str | None = None, teacher_retries: int = 5, teacher_retry_wait: float = 2.0,
-    out_dir: Path | None = None, eval_results: Path | None = None,
-    eval_summary: Path | None = None, constrained: bool = False,
-    max_new_tokens: int | None = None, max_seq_length: int | None = None,
-    temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, batch_size: int = 16,
-    threads: int | None = None, max_samples: int | None = None, sample_seed: int | None = None,
-    include_invalid: bool = False, load_in_4bit: bool = False,
-    checkpoint_path: Path | None = None, every: int = 64, resume: bool = True, **options: Any,
+def _evaluate(
+    *, dataset: Path, results: Path, summary: Path, checkpoint: Path, adapter: str | None,
+    model: str | None, engine: str, split: str, train_data: Path | None,
+    teacher_model: str | None, teacher_url: str | None, judged_by: str | None,
+    teacher_retries: int, teacher_retry_wait: float, constrained: bool,
+    max_new_tokens: int | None, max_seq_length: int | None, temperature: float, top_p: float,
+    seed: int, batch_size: int, threads: int | None, max_samples: int | None,
+    sample_seed: int | None, include_invalid: bool, load_in_4bit: bool, every: int, resume: bool,
+    **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """`livery dsl evaluate` as a function: the summary that it has written."""
+    """Evaluate with these options: the summary that was written."""
     from eval.dsl.evaluation import Request, run
     from livery.engines.engine import Decoding
 
-    defaults = read_defaults(config)
-    usual = Path(defaults["alignment"]["eval_results"])
-    place = out_dir or usual.parent
     judge = _judge(
-        judged_by, teacher_records, (teacher_model, teacher_url, teacher_api),
-        retries=teacher_retries, retry_wait=teacher_retry_wait, concurrency=concurrency,
+        judged_by, teacher_model, teacher_url, retries=teacher_retries,
+        retry_wait=teacher_retry_wait,
     )  # fmt: skip
     if load_in_4bit:
         options["quantize"] = 4
     request = Request(
-        dataset=dataset or Path(defaults["dataset_generation"]["dataset_out"]),
-        results=eval_results or place / usual.name,
-        summary=eval_summary or place / "evaluation_summary.json",
-        checkpoint=checkpoint_path or place / "answers.partial.jsonl",
+        dataset=dataset, results=results, summary=summary, checkpoint=checkpoint,
         judge=judge, adapter=adapter and finished_run(adapter), model=model, engine=engine,
         engine_options=open_options(engine, {name: options.get(name) for name in ENGINE_OPTIONS}),
         split=split, train_data=train_data, include_invalid=include_invalid, limit=max_samples,
@@ -218,22 +210,20 @@ def evaluate(
     return run(request, tell)
 
 
-def _judge(
-    asked: str | None, records: Path, named: tuple[str | None, str | None, str], **patience: Any
-) -> Judge:
+def _judge(asked: str | None, model: str | None, url: str | None, **patience: Any) -> Judge:
     """The teacher where one is named, by flag, variable or file; else the rule."""
     from eval.dsl.results import Judge
     from livery.teacher import find_teacher
     from livery.teacher.settings import with_options
 
-    teacher = None if asked == "rule" else find_teacher(*named)
-    if teacher is not None and asked is None and not named[1] and teacher.model_from == "default":
+    teacher = None if asked == "rule" else find_teacher(model, url)
+    if teacher is not None and asked is None and not url and teacher.model_from == "default":
         teacher = None
     if teacher is None:
         if asked is None:
             tell("no teacher is named: answers are judged by rule, against their targets.")
         return Judge()
-    return Judge(with_options(teacher, **patience), records)
+    return Judge(with_options(teacher, **patience), RECORDS)
 
 
 @click.command("pairs", short_help="Chosen and rejected answers from an evaluation.")
