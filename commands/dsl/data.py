@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl.config import config_option, read_defaults
+from commands.dsl.config import config_option
 from commands.dsl.evaluate import evaluate_command, pairs_command
 from commands.dsl.report import report_command
 from commands.dsl.reset import reset_command
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from datagen.dsl.stored import Done
     from livery.teacher import Plan
 
-SECTION = "dataset_generation"
+PROMPTS_PLACE = Path("data/domain_prompts.jsonl")
+CATALOG_PLACE = Path("data/operator_catalog.json")
+TEMPLATE_PLACE = Path("data/base_schema_template.json")
+
 _FAULTS = 5
 _FILE = click.Path(path_type=Path)
 
@@ -85,7 +88,7 @@ _seed = click.option(
     "--seed", type=int, required=True, help="Same seed, same rows.", metavar="INTEGER"
 )
 _common = _several(
-    config_option(SECTION),
+    config_option("dataset_generation"),
     click.option("--fresh", is_flag=True, help="Make it again, whatever is there."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
@@ -145,8 +148,8 @@ def specs_command(
 
     with _shown() as show, _asking(asked, offline, seed, "specs", as_json) as (source, place):
         done = stages.make_specs(
-            source, _shipped("prompts_path", prompts_path), place(schema_specs_out),
-            examples=examples_per_schema, seed=seed, fresh=fresh, show=show,
+            source, _shipped(prompts_path), place(schema_specs_out), examples=examples_per_schema,
+            seed=seed, fresh=fresh, show=show,
         )  # fmt: skip
         _tell([done], as_json)
 
@@ -155,9 +158,9 @@ def specs_command(
 @_common
 @_path("schema_specs_out", "--domain-specs", text="The specs.")
 @_path("final_schemas_out", "--out", text="Where to write.")
-@click.option("--operator-catalog", type=_FILE, default=Path("data/operator_catalog.json"),
+@click.option("--operator-catalog", type=_FILE, default=CATALOG_PLACE,
               show_default=True, help="Operators, with their synonyms.")  # fmt: skip
-@click.option("--base-template", type=_FILE, default=Path("data/base_schema_template.json"),
+@click.option("--base-template", type=_FILE, default=TEMPLATE_PLACE,
               show_default=True, help="The schema that fields are put into.")  # fmt: skip
 @_operators
 @_seed
@@ -175,8 +178,7 @@ def schemas_command(
 
     done = stages.make_schemas(
         schema_specs_out, final_schemas_out, fewest=min_operators, most=max_operators, seed=seed,
-        catalog=_shipped("operator_catalog", operator_catalog),
-        template=_shipped("base_template", base_template), fresh=fresh,
+        catalog=_shipped(operator_catalog), template=_shipped(base_template), fresh=fresh,
     )  # fmt: skip
     _tell([done], as_json)
 
@@ -299,18 +301,22 @@ def data_command(
 
     fits = _fits(tokenizer, max_seq_length)
     with _shown() as show, _asking(asked, offline, seed, "asts", as_json) as (source, place):
-        out = {name: place(Path(path)) for name, path in _paths(ctx).items()}
+        # The configuration's, which `config_option` has read.
+        out = {
+            name: place(Path(path))
+            for name, path in (ctx.default_map or {}).items()
+            if name.endswith("_out")
+        }
         specs, schemas = out["schema_specs_out"], out["final_schemas_out"]
         queries, dataset = out["schema_queries_out"], out["dataset_out"]
         done = [
             stages.make_specs(
-                source, _shipped("prompts_path", prompts_path), specs,
-                examples=examples_per_schema, seed=seed, fresh=fresh, show=show,
+                source, _shipped(prompts_path), specs, examples=examples_per_schema, seed=seed,
+                fresh=fresh, show=show,
             ),
             stages.make_schemas(
                 specs, schemas, fewest=min_operators, most=max_operators, seed=seed, fresh=fresh,
-                catalog=_shipped("operator_catalog", Path("data/operator_catalog.json")),
-                template=_shipped("base_template", Path("data/base_schema_template.json")),
+                catalog=_shipped(CATALOG_PLACE), template=_shipped(TEMPLATE_PLACE),
             ),
             stages.make_queries(
                 source, schemas, queries, per_schema=per_schema_queries, seed=seed, fresh=fresh,
@@ -329,21 +335,6 @@ def data_command(
         _tell(done, as_json)
 
 
-def _paths(ctx: click.Context) -> dict[str, str]:
-    section = {**read_defaults()[SECTION], **(ctx.default_map or {})}
-    return {name: str(path) for name, path in section.items() if name.endswith("_out")}
-
-
-def open_source(asked: Asked, offline: bool, seed: int) -> Source:
-    """What makes specs, queries and ASTs."""
-    from datagen.dsl.offline import Offline
-    from datagen.dsl.teacher import FromTeacher
-
-    if offline:
-        return Offline(seed)
-    return FromTeacher(asked.teacher(), asked.teacher_records)
-
-
 @contextlib.contextmanager
 def _asking(
     asked: Asked, offline: bool, seed: int, last: str, as_json: bool
@@ -356,13 +347,14 @@ def _asking(
     """
     if offline and asked.dry_run:
         raise click.UsageError("--dry-run is about a teacher; leave out --offline-fallback.")
-    if not asked.dry_run:
-        yield open_source(asked, offline, seed), lambda out: out
-        return
     from datagen.dsl.offline import Offline
     from datagen.dsl.planning import Planned, Planning
     from datagen.dsl.teacher import FromTeacher
 
+    if not asked.dry_run:
+        records = asked.teacher_records
+        yield Offline(seed) if offline else FromTeacher(asked.teacher(), records), lambda out: out
+        return
     real = FromTeacher(asked.teacher(), asked.teacher_records, send=False)
     planning = Planning(real, Offline(seed), last)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Planned):
@@ -384,18 +376,13 @@ def _tell_plans(plans: Sequence[tuple[str, Plan]], as_json: bool) -> None:
     click.echo(f"{requests} in all{priced}; nothing was sent.")
 
 
-def _shipped(name: str, path: Path) -> Path:
+def _shipped(path: Path) -> Path:
     """A file of the user's, or the one that comes with Livery under the described system's path."""
     from datagen.dsl.specs import CATALOG, PROMPTS
     from livery.skills.dsl import TEMPLATE
 
-    ours = {
-        "prompts_path": (Path("data/domain_prompts.jsonl"), PROMPTS),
-        "operator_catalog": (Path("data/operator_catalog.json"), CATALOG),
-        "base_template": (Path("data/base_schema_template.json"), TEMPLATE),
-    }
-    usual, shipped = ours[name]
-    return shipped if path == usual and not path.is_file() else path
+    ours = {PROMPTS_PLACE: PROMPTS, CATALOG_PLACE: CATALOG, TEMPLATE_PLACE: TEMPLATE}
+    return path if path.is_file() else ours.get(path, path)
 
 
 def _fits(tokenizer: str | None, limit: int) -> Callable[[str, str], str] | None:
