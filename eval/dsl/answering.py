@@ -14,7 +14,7 @@ from typing import Any
 from eval.dsl.items import Item
 from livery.engines.engine import Decoding, Engine, Prompt
 from livery.errors import UserError
-from livery.files import explain_os_errors
+from livery.files import explain_os_errors, write_jsonl
 
 # Of the longest target: a right answer may be put in more words, a lost one need not go on.
 ROOM, SPARE = 1.5, 32
@@ -86,8 +86,8 @@ def answer(
     found = _read(checkpoint, key) if resume else []
     found = found[: len(found) // every * every if len(found) < len(items) else len(items)]
     with explain_os_errors(checkpoint, "keeping the answers"):
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        _begin(checkpoint, key, found)
+        # These answers alone, in place of what the file holds.
+        write_jsonl(checkpoint, [{"made_from": key}, *map(dataclasses.asdict, found)])
         while len(found) < len(items):
             progress(len(found))
             start = len(found)
@@ -149,17 +149,6 @@ def _read(path: Path, key: str) -> list[Answer]:
         except (ValueError, TypeError):
             break
     return found
-
-
-def _begin(path: Path, key: str, found: Sequence[Answer]) -> None:
-    """The file with these answers alone, in place of what it holds."""
-    rows = [{"made_from": key}, *map(dataclasses.asdict, found)]
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _append(path: Path, answers: Sequence[Answer]) -> None:
