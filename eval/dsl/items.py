@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import Case
+from eval.evaluate import spread
 from eval.scorers import dsl as scorer
 from livery.dataset.conversation import RowError
 from livery.dataset.raw import raw_rows
@@ -82,13 +83,10 @@ def read_items(
             "Evaluate on rows of other schemas: those of the splits valid and test are held out "
             "of the corpus."
         )
-    if limit is not None and limit < len(items):
-        if seed is not None:
-            places = sorted(random.Random(seed).sample(range(len(items)), limit))
-        else:
-            places = [at * len(items) // limit for at in range(limit)]
-        items = [items[at] for at in places]
-    return items, refused
+    if seed is None or limit is None or limit >= len(items):
+        return spread(items, limit), refused
+    places = sorted(random.Random(seed).sample(range(len(items)), limit))
+    return [items[at] for at in places], refused
 
 
 def _invalid(row: Mapping[str, Any], where: str, place: int) -> Item:

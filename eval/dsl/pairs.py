@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from eval.evaluate import spread
 from livery.errors import UserError
 from livery.skills import AnswerError, dsl
 
@@ -47,9 +48,7 @@ def build_pairs(
         else:
             seen.add(key)
             pairs.append(pair)
-    if most is not None and most < len(pairs):
-        pairs = [pairs[at * len(pairs) // most] for at in range(most)]
-    return pairs, dict(without.most_common())
+    return spread(pairs, most), dict(without.most_common())
 
 
 def _pair(row: Mapping[str, Any], only_rejected: bool) -> Json | str:
