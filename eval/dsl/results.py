@@ -93,7 +93,6 @@ def _by_rule(item: Item, given: Answer) -> Json:
     case = item.case
     result = scorer.score_case(case, given.raw)
     ast, valid = result.got, bool(result.metrics["schema_valid"])
-    faults = dsl.find_faults(ast, case.meta["schema"]) if ast is not None else []
     cut = "" if given.finished else f"cut off after {given.tokens:,} tokens; "
     target_valid = not item.target_error
     return {
@@ -115,7 +114,7 @@ def _by_rule(item: Item, given: Answer) -> Json:
             target_valid and ast is not None and dsl.same_meaning(ast, case.expected)
         ),
         "schema_valid": valid,
-        "schema_error": str(faults[0]) if faults else None,
+        "schema_error": None if ast is None or valid else result.error.partition(": ")[2],
         "teacher_canonical": None,
         "matches_teacher": None,
         "semantic_match_teacher": None,

@@ -115,6 +115,15 @@ def test_without_a_teacher_the_rule_judges_and_is_named_everywhere(dataset: Path
     assert set(summary["failures"]) == {"no_json", rows[2]["failure"]}
 
 
+def test_an_answer_that_its_schema_forbids_is_told_why(dataset: Path) -> None:
+    items, _ = read_items(dataset, limit=1)
+    wrong = ast("lost", "x")
+    (one,) = judge_rows(items, answers(dsl.render(wrong)), Judge())
+    (fault,) = dsl.find_faults(wrong, items[0].case.meta["schema"])
+    assert (one["schema_valid"], one["failure"]) == (False, "bad_enum")
+    assert one["schema_error"] == str(fault)
+
+
 def test_a_teacher_gives_its_own_ast_and_a_verdict(dataset: Path, tmp_path: Path) -> None:
     def speak(body: dict[str, Any], _: dict[str, str]) -> tuple[int, Any]:
         asked = body["messages"][-1]["content"]
