@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 from datagen.dsl.offline import Offline, ast_of
+from datagen.dsl.rows import VERSION, draw_day, schema_row
 from datagen.dsl.source import QueryJob, SpecJob
 from datagen.dsl.specs import read_catalog
-from datagen.dsl.stages import DAYS, FIRST_DAY, VERSION, schema_row
 from datagen.folder import index, refuse_leaks
 from livery.skills import dsl
 from livery.skills.dsl import hand_written
@@ -77,8 +76,7 @@ def _schemas(seed: int, split: str) -> Iterator[tuple[Row, list[tuple[Row, Row, 
         rng = random.Random(f"{NAME} {VERSION} {seed} {prompt['schema_id']}")
         asked: list[tuple[Row, Row, str]] = []
         for query in made["queries"]:
-            offset = timedelta(days=rng.randrange(DAYS))
-            day = (FIRST_DAY + offset).isoformat()
+            day = draw_day(rng)
             asked.append((query, ast_of(query, day), day))
         yield schema, asked
 

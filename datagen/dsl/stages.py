@@ -6,33 +6,37 @@ system's files is read as it is; what is malformed is refused with its file and 
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.dsl.negatives import KINDS, negative, what_is_wrong
-from datagen.dsl.source import AstJob, Made, QueryJob, Source, SpecJob
-from datagen.dsl.specs import CATALOG, choose_operators, read_catalog
+from datagen.dsl.rows import (
+    VERSION,
+    corpus_row,
+    day_of,
+    made_by,
+    queries_in,
+    schema_row,
+    spec_fault,
+    valid_row,
+    with_negatives,
+)
+from datagen.dsl.source import AstJob, QueryJob, Source, SpecJob
+from datagen.dsl.specs import CATALOG, read_catalog
 from datagen.dsl.stored import Done, collect, keep, key_of, made_before, partial
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.reading import read_object
-from livery.skills import AnswerError, dsl
+from livery.skills import dsl
 
 Json = dict[str, Any]
 # (what, total) -> called with how many are done
 Show = Callable[[str, int], Callable[[int], None]]
 
-# Other ones make other rows: written into manifests, and part of every artefact's key.
-VERSION = "1"
 SPLITS = ("train", "valid", "test")
-# Current dates of rows, where none is given: so many days from the first.
-FIRST_DAY, DAYS = date(2024, 1, 1), 1461
 
 
 def silent(what: str, total: int) -> Callable[[int], None]:
@@ -102,7 +106,7 @@ def make_specs(
     for at, made in sorted(found.items()):
         job = jobs[at]
         row = {**(made.row or {}), "schema_id": job.prompt["schema_id"],
-               "split": job.prompt["split"], **_made_by(source, made)}  # fmt: skip
+               "split": job.prompt["split"], **made_by(source, made)}  # fmt: skip
         if fault := spec_fault(row):
             faults.append(f"{row['schema_id']}: {fault}")
         else:
@@ -135,31 +139,6 @@ def _split(rows: Sequence[Json], seed: int, held_out: float) -> list[Json]:
         else {**row, "split": drawn.get(row["schema_id"], "train")}
         for row in rows
     ]  # fmt: skip
-
-
-def spec_fault(spec: Mapping[str, Any]) -> str:
-    """What is malformed in a spec; "" where nothing is."""
-    fields = spec.get("fields")
-    if not isinstance(fields, list) or not fields:
-        return 'needs "fields", a list'
-    names: list[str] = []
-    for field in fields:
-        if not isinstance(field, Mapping) or not isinstance(field.get("const"), str):
-            return f'each of "fields" needs a text "const": {json.dumps(field)[:80]}'
-        names.append(field["const"])
-        values = field.get("enum") or []
-        fine = isinstance(values, list) and all(
-            isinstance(v, Mapping) and isinstance(v.get("const"), str) and v["const"]
-            for v in values
-        )
-        if not fine:
-            return f'the "enum" of {field["const"]} must be a list of {{"const": text}}'
-        consts = [value["const"] for value in values]
-        if len(set(consts)) < len(consts):
-            return f'the "enum" of {field["const"]} holds a value twice'
-    if len(set(names)) < len(names) or "" in names:
-        return "two fields have one name, or a field has none"
-    return ""
 
 
 # -- d_02: schemas ---------------------------------------------------------------------------------
@@ -196,37 +175,6 @@ def make_schemas(
     return _end(out, made, key, [])
 
 
-def schema_row(
-    spec: Mapping[str, Any],
-    catalog: Sequence[Json],
-    fewest: int,
-    most: int,
-    seed: int,
-    template: Mapping[str, Any] | None = None,
-) -> Json:
-    """A row of `d_02`."""
-    rng = random.Random(f"operators {seed} {spec['schema_id']}")
-    operators = choose_operators(spec, catalog, rng, fewest, most)
-    schema = dsl.build_schema(spec, operators, template)
-    dsl.check_schema(schema)
-    return {**spec, "operators": operators, "schema": schema, "schema_json": dsl.compact(schema)}
-
-
-def schema_of(row: Mapping[str, Any], where: str) -> Json:
-    """The schema in a row of `d_02` to `d_04`, as an object or a text.
-
-    Raises:
-        UserError: it holds none.
-    """
-    found = row.get("schema")
-    if not isinstance(found, dict):
-        try:
-            found = dsl.parse(str(row.get("schema_json")))
-        except AnswerError as error:
-            raise UserError(f'{where}: "schema_json": {error}.') from None
-    return found
-
-
 # -- d_03: queries ---------------------------------------------------------------------------------
 
 
@@ -253,20 +201,13 @@ def make_queries(
             "schema_id": rows[at]["schema_id"],
             "domain": rows[at].get("domain"),
             "split": rows[at].get("split", "train"),
-            "example_queries": [q["query"] for q in _queries_in(given.row or {})],
-            "queries": _queries_in(given.row or {}),
-            **_made_by(source, given),
+            "example_queries": [q["query"] for q in queries_in(given.row or {})],
+            "queries": queries_in(given.row or {}),
+            **made_by(source, given),
         }
         for at, given in sorted(found.items())
     ]
     return _end(out, made, key, faults)
-
-
-def _queries_in(row: Mapping[str, Any]) -> list[Json]:
-    """The queries of a row: ours with their meaning, or texts as the described system has them."""
-    listed = row.get("queries") or row.get("example_queries") or ()
-    found = [{"query": entry} if isinstance(entry, str) else dict(entry) for entry in listed]
-    return [entry for entry in found if str(entry.get("query", "")).strip()]
 
 
 # -- d_04: rows ------------------------------------------------------------------------------------
@@ -303,14 +244,14 @@ def make_dataset(
                  current_date=current_date, source=source.name, version=VERSION)  # fmt: skip
     if (done := _begin(out, key, fresh=fresh)) is not None:
         return done
-    listed = {row["schema_id"]: _queries_in(row) for row in rows_of(queries, ("schema_id",))}
+    listed = {row["schema_id"]: queries_in(row) for row in rows_of(queries, ("schema_id",))}
     known = [listed.get(row["schema_id"], [])[:positives] for row in rows]
     kept = checkpoint or partial(out)
     if not resume:
         kept.unlink(missing_ok=True)
     faults = _top_up(source, rows, known, positives, out, key, show)
     jobs = [
-        AstJob(row, query, current_date or _day(seed, row, query))
+        AstJob(row, query, current_date or day_of(seed, row["schema_id"], query["query"]))
         for row, own in zip(rows, known, strict=True)
         for query in own
     ]
@@ -320,12 +261,12 @@ def make_dataset(
     found, failed = collect(jobs, source.asts, kept, key_of((), of=key, queries=texts), counter)
     made: list[Json] = []
     for at, given in sorted(found.items()):
-        row = _positive(jobs[at], source, given)
+        row = valid_row(jobs[at], source, given)
         if isinstance(row, str):
             failed.append(row)
         else:
             made.append(row)
-    done = _end(out, [*_with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
+    done = _end(out, [*with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
     if not done.faults:
         kept.unlink(missing_ok=True)
     return done
@@ -351,72 +292,10 @@ def _top_up(
     place = out.with_suffix(".queries.partial.jsonl")
     found, faults = collect(jobs, source.queries, place, key, show("more queries", len(jobs)))
     for number, made in found.items():
-        known[short[number]] += _queries_in(made.row or {})[: jobs[number].count]
+        known[short[number]] += queries_in(made.row or {})[: jobs[number].count]
     if not faults:
         place.unlink(missing_ok=True)
     return faults
-
-
-def _day(seed: int, row: Mapping[str, Any], query: Mapping[str, Any]) -> str:
-    rng = random.Random(f"day {seed} {row['schema_id']} {query['query']}")
-    return (FIRST_DAY + timedelta(days=rng.randrange(DAYS))).isoformat()
-
-
-def _positive(job: AstJob, source: Source, made: Made) -> Json | str:
-    """A row of `d_04`; a text where what the source gave is invalid."""
-    name, query = job.schema["schema_id"], job.query["query"]
-    schema = schema_of(job.schema, str(name))
-    ast = made.row or {}
-    faults = dsl.find_faults(ast, schema)
-    if faults:
-        return f"{name}: {query!r}: {faults[0]}"
-    return {
-        "schema_id": name,
-        "domain": job.schema.get("domain"),
-        "operators": [_const(operator) for operator in job.schema["operators"]],
-        "schema_json": dsl.compact(schema),
-        "query": query,
-        "current_date": job.current_date,
-        "ast_json": dsl.render(ast),
-        "is_valid": True,
-        "validation_error": None,
-        "error_type": None,
-        "language": job.query.get("language"),
-        "split": job.schema.get("split", "train"),
-        **_made_by(source, made),
-    }
-
-
-def _const(operator: Any) -> str:
-    return str(operator["const"] if isinstance(operator, Mapping) else operator)
-
-
-def _with_negatives(rows: Sequence[Json], ratio: float, seed: int) -> Iterator[Json]:
-    """Right rows and, after those of a schema, its wrong ones."""
-    by_schema: dict[str, list[Json]] = {}
-    for row in rows:
-        by_schema.setdefault(row["schema_id"], []).append(row)
-    for name, own in by_schema.items():
-        yield from own
-        yield from _negatives(own, math.ceil(ratio * len(own)), random.Random(f"{seed} {name}"))
-
-
-def _negatives(rows: Sequence[Json], count: int, rng: random.Random) -> Iterator[Json]:
-    """`count` wrong rows, no two alike, all kinds in turn as far as rows have a place for them."""
-    schema, kinds = json.loads(rows[0]["schema_json"]), rng.sample(KINDS, len(KINDS))
-    seen: set[tuple[str, str]] = set()
-    made, tries = 0, 0
-    while made < count and tries < 20 * count:
-        kind = kinds[tries % len(kinds)]
-        tries += 1
-        row = rng.choice(rows)
-        wrong = negative(json.loads(row["ast_json"]), schema, kind, rng)
-        if wrong is None or (row["query"], text := dsl.render(wrong)) in seen:
-            continue
-        seen.add((row["query"], text))
-        made += 1
-        yield {**row, "ast_json": text, "is_valid": False,
-               "validation_error": what_is_wrong(wrong, schema), "error_type": kind}  # fmt: skip
 
 
 # -- d_05: corpus ----------------------------------------------------------------------------------
@@ -465,37 +344,7 @@ def make_corpus(
     return Done(done.out, done.rows, "", tuple(faults), done.counts)
 
 
-def request_of(row: Mapping[str, Any], where: str) -> dsl.Request:
-    """What a row of `d_04` asks.
-
-    Raises:
-        UserError: its schema is none. A row of the described system's first files has no date.
-    """
-    when = row.get("current_date") or FIRST_DAY.isoformat()
-    return dsl.Request(schema_of(row, where), str(row["query"]), str(when))
-
-
-def corpus_row(row: Mapping[str, Any], where: str) -> Json:
-    """A row of `d_05` from one of `d_04`; both JSONs become compact."""
-    try:
-        ast = dsl.parse(row["ast_json"])
-    except AnswerError as error:
-        raise UserError(f'{where}: "ast_json": {error}.') from None
-    return {
-        "schema_id": row["schema_id"],
-        "domain": row.get("domain"),
-        "prompt": dsl.prompt_text(request_of(row, where)),
-        "completion": dsl.render(ast),
-        "is_valid": bool(row.get("is_valid", True)),
-    }
-
-
 # -- all -------------------------------------------------------------------------------------------
-
-
-def _made_by(source: Source, made: Made) -> Json:
-    told = {"provenance": dict(made.provenance)} if made.provenance else {}
-    return {"source": source.name, **told}
 
 
 def _end(out: Path, rows: Sequence[Json], key: str, faults: Sequence[str]) -> Done:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datagen.dsl.rows import schema_of
 from datagen.dsl.source import AstJob, Made, QueryJob, SpecJob
 from livery.skills import dsl
 from livery.skills.dsl import teaching
@@ -181,8 +182,7 @@ def _request(job: AstJob) -> dsl.Request:
 
 
 def _schema(row: Mapping[str, Any]) -> Json:
-    found = row.get("schema")
-    return found if isinstance(found, dict) else dsl.parse(str(row["schema_json"]))
+    return schema_of(row, _id(row))
 
 
 def _id(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from datagen.dsl import stages
 from datagen.dsl.offline import Offline
+from datagen.dsl.rows import spec_fault
 from datagen.dsl.source import AstJob, Made, QueryJob, SpecJob
 from datagen.dsl.specs import PROMPTS
 from datagen.dsl.stored import MADE_FROM, partial
@@ -364,7 +365,7 @@ def test_a_malformed_row_is_refused_with_its_place(pipe: Pipe, change: Any, said
     ],
 )
 def test_a_malformed_spec_is_told(spec: Any, said: str) -> None:
-    assert said in stages.spec_fault(spec)
+    assert said in spec_fault(spec)
 
 
 def test_schemas_take_a_catalogue_and_template_of_ones_own(pipe: Pipe) -> None:

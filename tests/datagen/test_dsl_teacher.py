@@ -16,7 +16,9 @@ import pytest
 from datagen.dsl import stages
 from datagen.dsl.offline import Offline
 from datagen.dsl.planning import Planned, Planning
+from datagen.dsl.rows import schema_row as make_schema_row
 from datagen.dsl.source import QueryJob, SpecJob
+from datagen.dsl.specs import read_catalog
 from datagen.dsl.teacher import FromTeacher
 from livery.files import read_jsonl
 from livery.skills import dsl
@@ -144,7 +146,7 @@ def schema_row() -> dict[str, Any]:
     offline = Offline(3)
     [made] = offline.specs([SpecJob({"schema_id": "tickets", "domain": "tickets"}, 2)])
     assert made.row is not None
-    return stages.schema_row(made.row, stages.read_catalog(stages.CATALOG), 4, 7, 1)
+    return make_schema_row(made.row, read_catalog(), 4, 7, 1)
 
 
 def test_an_ast_that_no_schema_could_refuse_is_repaired_with_the_reason(tmp_path: Path):
