@@ -43,25 +43,26 @@ def numbers(text: str) -> list[Span]:
     """(start, end, kind) of each."""
     found = _ibans(text)
     at = 0
-    for kept in [*_kept(text, found), (len(text), len(text))]:
-        start = at
-        while m := _NUMBER.search(text, start, kept[0]):
-            start = max(m.end(), start + 1)
-            kind = _kind(m[0])
-            if kind and not any(a < m.end() and m.start() < b for a, b, _ in found):
+    for start, end in _stops(text, found):
+        while m := _NUMBER.search(text, at, start):
+            at = max(m.end(), at + 1)
+            if kind := _kind(m[0]):
                 found.append((*m.span(), kind))
-        at = kept[1]
+        at = end
     return sorted(found)
 
 
-def _kept(text: str, taken: list[Span]) -> list[tuple[int, int]]:
-    """Where numbers stand that stay. A space and more digits behind one do not make it a phone,
-    but a date is none where it goes on as a longer number."""
-    return [
-        m.span()
-        for m in _ORDINARY.finditer(text)
-        if not any(a < m.end() and m.start() < b for a, b, _ in taken)
-    ]
+def _stops(text: str, ibans: list[Span]) -> list[tuple[int, int]]:
+    """What no other number goes into: IBANs, numbers that stay, and the end. A space and more
+    digits behind one that stays do not make it a phone, but a date is none where it goes on as a
+    longer number."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for start, end, _ in [*ibans, (len(text), len(text), "")]:
+        found += [m.span() for m in _ORDINARY.finditer(text, at, start)]
+        found.append((start, end))
+        at = end
+    return found
 
 
 def _kind(number: str) -> str:
