@@ -29,6 +29,7 @@ from livery.training.run_folder import locked
 
 RECORD = "promotion.json"
 _NUMBER = re.compile(r"\d{4,}")
+_ASIDE = ".exchanged"  # behind the name of the place that what is set aside goes to
 _AT_HERE = -100 if sys.platform.startswith("linux") else -2  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -99,7 +100,7 @@ def exchange(one: Path, other: Path) -> None:
     """Exchange two folders of one file system in a single step.
 
     Where the system or file system cannot, in three renames: between them `other` is missing for a
-    moment, and `_finish_exchange` mends what a kill leaves there.
+    moment, and `_finish_exchange` mends what a kill leaves beside `one`.
 
     Raises:
         OSError: they cannot be renamed; both are as they were.
@@ -108,7 +109,7 @@ def exchange(one: Path, other: Path) -> None:
         return
     if error not in _UNKNOWN:
         raise OSError(error, os.strerror(error), str(other))
-    aside = _aside(other)
+    aside = one.with_name(one.name + _ASIDE)
     other.rename(aside)
     try:
         one.rename(other)
@@ -131,20 +132,12 @@ def _exchange(one: Path, other: Path) -> int:
 
 def _finish_exchange(current: Path) -> None:
     """Complete, or take back, an exchange by renames that was killed."""
-    aside = _aside(current)
-    if not aside.is_dir():
-        return
-    if not current.exists():
-        aside.rename(current)
-        return
-    number = str(read_object(current / RECORD).get("replaced"))
-    place = _kept(current) / number
-    if _NUMBER.fullmatch(number) and not place.exists():
-        aside.rename(place)
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.exchanged")
+    for aside in _kept(current).glob(f"*{_ASIDE}"):
+        place = aside.with_name(aside.name.removesuffix(_ASIDE))
+        if not current.exists():
+            aside.rename(current)
+        elif not place.exists():
+            aside.rename(place)
 
 
 def _kept(current: Path) -> Path:

@@ -115,18 +115,31 @@ def test_put_and_rolled_back(
 
 
 @pytest.mark.parametrize("renames", [1, 2])
+@pytest.mark.parametrize("back", [False, True])
 def test_a_kill_between_renames_is_mended(
-    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    back: bool, renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where folders cannot be exchanged, a kill may leave the old one set aside."""
+    """Where folders cannot be exchanged, a kill may leave one set aside."""
     monkeypatch.setattr(versions, "_exchange", lambda one, other: errno.ENOSYS)
     current = adapter(tmp_path / "persona", "old")
-    versions.put(adapter(tmp_path / "new", "new"), current, {})
-    kept, aside = tmp_path / "persona.kept", tmp_path / "persona.exchanged"
-    (kept / "0001").rename(aside)  # as after the second of three renames
-    if renames == 1:
-        current.rename(kept / "0001")
-    versions.put(adapter(tmp_path / "newer", "newer"), current, {})
+    new, newer = adapter(tmp_path / "new", "new"), adapter(tmp_path / "newer", "newer")
+    if back:
+        versions.put(new, current, {})
+    rename, done = Path.rename, list[Path]()
+
+    def killed(self: Path, target: Path) -> None:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            versions.roll_back(current) if back else versions.put(new, current, {})
+    aside, kept = done[0], tmp_path / "persona.kept"
+    assert aside.is_dir()
+    versions.put(newer, current, {})
     assert name_of(current) == "newer"
     assert not aside.exists()
     assert sorted(map(name_of, kept.glob("0*"))) == ["new", "old"]
