@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from livery.errors import UserError, counted, shown
 from livery.files import one_at_a_time
@@ -34,7 +34,7 @@ from livery.teacher.dialects import (
     request_body,
 )
 from livery.teacher.plan import Plan, context_for, make_plan
-from livery.teacher.question import Fault, Messages, Question, Result
+from livery.teacher.question import Fault, Messages, Question, Result, characters
 from livery.teacher.records import Found, Records
 from livery.teacher.settings import Teacher, api_key
 from livery.teacher.validation import find_fault
@@ -143,20 +143,20 @@ class _Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     counted: bool = True
-    trail: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    trail: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     form: str = FORMS[0]
     served: str = ""
 
     def add(self, messages: Messages, reply: Reply) -> None:
         # An estimate, where the endpoint does not count: four characters a token.
-        letters = sum(len(message["content"]) for message in messages)
+        letters = characters(messages)
         self.counted &= reply.prompt_tokens is not None and reply.completion_tokens is not None
         self.prompt_tokens += _or(reply.prompt_tokens, -(-letters // 4))
         self.completion_tokens += _or(reply.completion_tokens, -(-len(reply.text) // 4))
         self.served = reply.served
 
     def note(self, cause: str, message: str, text: str | None = None) -> None:
-        entry: dict[str, Any] = {"cause": cause, "message": message}
+        entry = {"cause": cause, "message": message}
         if text is not None:
             entry["text"] = text[:_KEPT_TEXT]
         self.trail.append(entry)
@@ -173,7 +173,7 @@ class _Run:
         self.stopped = ""  # why no further question is sent
         self._key = api_key(self.teacher)
         self._headers = headers_of(self.teacher.url, self._key)
-        self._context = context_for(questions, self.teacher) if questions else 0
+        self._context = context_for(questions, self.teacher)
         # What cuts a prompt: Ollama is told its context; of another endpoint the user may know it.
         self._window = self._context if self.teacher.api == "ollama" else self.teacher.context
         self._habits = Habits({})
@@ -273,11 +273,13 @@ class _Run:
         try:
             value, text = await self._converse(pool, question, tally)
         except TroubleError as trouble:
-            message = self._without_key(str(trouble))
-            tally.note(trouble.cause, message, trouble.text[:_KEPT_TEXT] or None)
-            fault = Fault(trouble.cause, message, self._clean(tally.trail))
+            tally.note(trouble.cause, str(trouble), trouble.text or None)
+            fault = Fault(trouble.cause, str(trouble))
         except Exception as error:  # one bad question never stops the others
-            fault = Fault("internal", shown(f"{type(error).__name__}: {error}"), tally.trail)
+            fault = Fault("internal", shown(f"{type(error).__name__}: {error}"))
+        trail = self._clean(tally.trail)
+        if fault is not None:
+            fault = Fault(fault.cause, self._without_key(fault.message), trail)
         self._prompt_tokens += tally.prompt_tokens
         self._completion_tokens += tally.completion_tokens
         provenance = {
@@ -288,8 +290,8 @@ class _Run:
             "asked_at": asked_at,
             "format": tally.form,
             "requests": tally.requests,
-            "repaired": any("text" in entry for entry in tally.trail) and fault is None,
-            "trail": self._clean(tally.trail),
+            "repaired": any("text" in entry for entry in trail) and fault is None,
+            "trail": trail,
             "seconds": round(time.monotonic() - tally.began, 3),
             "prompt_tokens": tally.prompt_tokens,
             "completion_tokens": tally.completion_tokens,
@@ -335,11 +337,10 @@ class _Run:
         self, pool: Any, question: Question, messages: Messages, limit: int, tally: _Tally
     ) -> Reply:
         """One request, again where its failure may pass, as often as the teacher's retries say."""
-        schema = json.dumps(question.sent) if question.sent else question.schema_text
         retries = 0
         while True:
             await self._quiet()
-            form, limit_name = self._habits.form(schema), self._habits.limit
+            form, limit_name = self._habits.form(question.sent_text), self._habits.limit
             tally.form = FORMS[form]
             tally.requests += 1
             body = request_body(
@@ -353,12 +354,12 @@ class _Run:
                 )
                 reply = read_reply(self.teacher.api, found)
             except TroubleError as trouble:
-                if self._habits.learn(trouble, form, schema, limit_name):
+                if self._habits.learn(trouble, form, question.sent_text, limit_name):
                     continue
                 nobody = trouble.cause == "unreachable" and not self._answered
                 if not trouble.again or nobody or self.stopped or retries >= self.teacher.retries:
                     raise
-                tally.note(trouble.cause, self._without_key(str(trouble)))
+                tally.note(trouble.cause, str(trouble))
                 await self._pause(trouble, retries)
                 retries += 1
                 continue
@@ -380,9 +381,9 @@ class _Run:
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    def _clean(self, trail: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _clean(self, trail: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """A trail in which the key does not stand, whatever the endpoint has said."""
-        return cast("list[dict[str, Any]]", json.loads(self._without_key(json.dumps(list(trail)))))
+        return [{k: self._without_key(text) for k, text in entry.items()} for entry in trail]
 
 
 def _repair(text: str, fault: Fault) -> list[dict[str, str]]:

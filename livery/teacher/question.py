@@ -58,6 +58,11 @@ class Question:
         """`schema` as JSON."""
         return json.dumps(self.schema)
 
+    @functools.cached_property
+    def sent_text(self) -> str:
+        """The schema that the endpoint is asked to hold its answer to, as JSON."""
+        return json.dumps(self.sent) if self.sent else self.schema_text
+
 
 @dataclass(frozen=True)
 class Ingredients:

@@ -678,11 +678,15 @@ def test_the_key_is_sent_and_written_nowhere(
     wrap = native if api == "ollama" else chat
     echo = status(500, {"error": "your key sk-secret-1 is busy"})
     refusal = status(400, {"error": "Incorrect key sk-secret-1"})
-    two = (question("a", "a"), question("b", "b"))
-    answers = [echo, wrap("sk-secret-1"), wrap(GOOD), refusal]
-    results, seen = asked(answers, records, *two, api=api, concurrency=1)
+
+    def check(value: Any) -> str:
+        raise ZeroDivisionError(f"{value} and sk-secret-1")
+
+    three = (question("a", "a"), question("b", "b"), question("c", "c", check=check))
+    answers = [echo, wrap("sk-secret-1"), wrap(GOOD), refusal, wrap("sk-secret-1"), wrap(GOOD)]
+    results, seen = asked(answers, records, *three, api=api, concurrency=1)
     assert {body["headers"]["Authorization"] for body in seen} == {"Bearer sk-secret-1"}
-    assert [r.fault is None for r in results] == [True, False]
+    assert [r.fault and r.fault.cause for r in results] == [None, "refused", "internal"]
     output = capsys.readouterr()
     written = b"".join(file.read_bytes() for file in records.parent.iterdir())
     everything = f"{results} {output.out} {output.err}".encode() + written
