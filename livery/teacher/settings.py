@@ -192,8 +192,9 @@ def _ollama_host(value: str) -> str:
     scheme, found, rest = value.partition("://")
     scheme, rest = (scheme, rest) if found else ("http", value)
     host, slash, path = rest.partition("/")
-    bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host.rstrip(":")
-    port = host.rpartition(":")[2] if bare != host and host.rpartition(":")[2].isdigit() else ""
+    bare, _, port = host.rpartition(":")
+    if not port.isdigit():
+        bare, port = host.rstrip(":"), ""
     if bare in ("", "0.0.0.0", "[::]"):  # what a server listens on is nothing to connect to
         bare = "127.0.0.1"
     port = port or {"https": "443"}.get(scheme, "80" if found else str(_OLLAMA_PORT))
