@@ -12,7 +12,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Generator
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,12 +66,7 @@ class Progress:
             self._open_bar()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif self.done > self._marks[0][1] and self._is_due():
