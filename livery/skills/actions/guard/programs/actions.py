@@ -9,9 +9,6 @@ from livery.skills.actions.guard.programs.python import python_code
 from livery.skills.actions.guard.programs.words import url
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
-from livery.skills.actions.guard.tables import Act
-
-_URL = Act("url")
 
 
 def launch(scan: Scan, call: Call, args: Args) -> bool:
@@ -19,7 +16,7 @@ def launch(scan: Scan, call: Call, args: Args) -> bool:
     text = " ".join(call.words[1:]).strip()
     name = re.sub(r"\.exe$", "", text.lower().replace("\\", "/").rpartition("/")[2])
     if re.match(r"[a-z][a-z0-9+.-]{2,}:", text, re.I):
-        url(scan, call, text, _URL)
+        url(scan, call, text)
     elif re.fullmatch(
         r"cmd|command prompt|powershell|pwsh|windows powershell|terminal|windows terminal|wt"
         r"|regedit|registry editor|task scheduler|diskpart|disk management|bash|wsl|mmc|msconfig"
@@ -46,7 +43,7 @@ def open_url(scan: Scan, call: Call, args: Args) -> bool:
     if re.match(r"https?://", text, re.I) or not re.match(
         r"[a-z][a-z0-9+.-]*:(?!\d)|\\\\|/|\.", text, re.I
     ):
-        url(scan, call, text, _URL)
+        url(scan, call, text)
     else:
         scan.act("ask", text, why="opens something other than a web page", command=call.command)
     return True

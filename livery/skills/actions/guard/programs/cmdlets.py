@@ -10,9 +10,6 @@ from livery.skills.actions.guard.places import OUTPUT, UNKNOWN
 from livery.skills.actions.guard.programs.words import url
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
-from livery.skills.actions.guard.tables import Act
-
-_URL = Act("url")
 
 
 def powershell(scan: Scan, call: Call, args: Args) -> bool:
@@ -169,7 +166,7 @@ def webrequest(scan: Scan, call: Call, args: Args) -> bool:
         elif "uri".startswith(name):
             addresses.append(value)
     for address in addresses:
-        url(scan, call, address, _URL)
+        url(scan, call, address)
     if sends:
         scan.act("send", addresses[0] if addresses else call.command, command=call.command)
     return True
@@ -214,7 +211,7 @@ def start_process(scan: Scan, call: Call, args: Args) -> bool:
         return True
     name = program[0]
     if re.match(r"[a-z][a-z0-9+.-]{2,}:(?![\\/]{1}[^/])", name, re.I) or name.startswith("http"):
-        url(scan, call, name, _URL)
+        url(scan, call, name)
     elif re.search(
         r"\.(?!exe$|com$|ps1$|bat$|cmd$|vbs$|js$|hta$|msi$|scr$|lnk$|reg$)\w{2,4}$", name
     ):

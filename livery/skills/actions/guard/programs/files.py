@@ -306,7 +306,7 @@ def opener(scan: Scan, call: Call, args: Args) -> bool:
     """open, xdg-open: a file, folder or address in the program that belongs to it."""
     for word in args.operands:
         if re.match(r"[a-z][a-z0-9+.-]{2,}:", word, re.I):
-            url(scan, call, word, Act("url"))
+            url(scan, call, word)
         elif re.search(
             r"\.(?:sh|command|app|exe|bat|cmd|ps1|vbs|js|jar|py|desktop|scpt|workflow"
             r"|pkg|dmg|msi|lnk|hta|reg)$",

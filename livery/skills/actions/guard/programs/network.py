@@ -10,8 +10,6 @@ from livery.skills.actions.guard.risk import Effect, Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
 from livery.skills.actions.guard.tables import Act
 
-_URL = Act("url")
-
 # Options of curl with a value: what the value is.
 _CURL: dict[str, str] = {
     **dict.fromkeys(("-o", "--output", "-D", "--dump-header", "-c", "--cookie-jar", "--trace",
@@ -89,7 +87,6 @@ def curl(scan: Scan, call: Call, args: Args) -> bool:
             address
             if re.match(r"[a-z]+:", address, re.I) or address.startswith(("/", UNKNOWN))
             else f"http://{address}",
-            _URL,
         )
     if sends:
         _sent(scan, call, addresses, sends)
@@ -160,7 +157,7 @@ def _curl_value(scan: Scan, call: Call, name: str, value: str) -> str:
     elif kind == "key":
         return ""
     elif kind == "url":
-        url(scan, call, value, _URL)
+        url(scan, call, value)
     elif kind == "route" and name == "--engine":
         scan.act("code", value, why="loads a library", command=call.command)
     return ""
@@ -231,7 +228,7 @@ def wget(scan: Scan, call: Call, args: Args) -> bool:
         elif kind == "text" and OUTPUT in value:
             scan.act("send", value, command=call.command)
     for address in addresses:
-        url(scan, call, address, _URL)
+        url(scan, call, address)
         scan.wrote(_last(address), None, "network")
     if not output and not any(w in words for w in ("--spider", "-O-", "-qO-", "-V", "--version")):
         scan.act(
@@ -251,7 +248,7 @@ def http(scan: Scan, call: Call, args: Args) -> bool:
         method, operands = operands[0], operands[1:]
     fields = [word for word in operands[1:] if re.search(r":?=|@", word) and "==" not in word]
     if operands:
-        url(scan, call, operands[0], _URL)
+        url(scan, call, operands[0])
     for word in fields:
         if "@" in word:
             scan.use("read", word.rpartition("@")[2], command=call.command)

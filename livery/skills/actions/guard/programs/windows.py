@@ -8,9 +8,6 @@ from livery.skills.actions.guard.places import OUTPUT, UNKNOWN
 from livery.skills.actions.guard.programs.words import url
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
-from livery.skills.actions.guard.tables import Act
-
-_URL = Act("url")
 
 
 def cmd(scan: Scan, call: Call, args: Args) -> bool:
@@ -38,7 +35,7 @@ def cmd_start(scan: Scan, call: Call, args: Args) -> bool:
     if not words:
         return True
     if re.match(r"[a-z][a-z0-9+.-]+:(?!\\)", words[0], re.I):
-        url(scan, call, words[0], _URL)
+        url(scan, call, words[0])
     else:
         scan.judge(words)
     return True

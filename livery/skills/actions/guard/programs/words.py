@@ -21,7 +21,7 @@ def host_of(text: str) -> str:
     return found[1].lower() if found else ""
 
 
-def url(scan: Scan, call: Call, word: str, act: Act) -> None:
+def url(scan: Scan, call: Call, word: str, act: Act | None = None) -> None:
     """An address that is read. What a command printed, put into it, leaves the machine."""
     lowered = word.lower()
     if lowered.startswith(("file:", "/", "./")):
