@@ -41,7 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "commands.fasttext:fasttext",
         "A FastText classifier of date keys, alone and with an adapter.",
     ),
-    "generate": ("commands.eval:generate_command", "Answer prompts with a model and an adapter."),
+    "generate": (
+        "commands.generate:generate_command",
+        "Answer prompts with a model and an adapter.",
+    ),
     "report": ("commands.eval:report_command", "Write report.md and report.html of a run."),
     "promote": (
         "commands.improve:promote_command",
