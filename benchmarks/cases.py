@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure import Case
 from livery.config.settings import LoraSettings
 from livery.dataset.load import load_dataset
 from livery.dataset.template import load_chat
@@ -38,9 +39,6 @@ GEMMA_270M: dict[str, Any] = {
     "max_position_embeddings": 32768,
     "tie_word_embeddings": True,
 }
-
-# (model folder, examples, batch size)
-Case = tuple[str, list[Example], int]
 
 
 def date_keys(folder: Path) -> Case:

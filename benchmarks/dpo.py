@@ -15,25 +15,18 @@ allocator's.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
-import importlib
 import io
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.cases import LORA, RATE, gemma, smollm2
-from benchmarks.measure import Sample, compare, interleave, machine, report
+from benchmarks.measure import Case, Sample, race_on_torch
 from benchmarks.train_torch import forget_peak, peak
 from livery.config.settings import TrainSettings
 from livery.dataset.tokenizer import load_tokenizer
@@ -41,9 +34,6 @@ from livery.paths import HOME
 from livery.training.plan import Example, Plan, work
 
 BETA, ANSWER = 0.1, 20
-
-# (model folder, examples: chosen and rejected in turn, pairs a step)
-Case = tuple[str, list[Example], int]
 
 
 def _pair(prompt: np.ndarray, answers: Sequence[np.ndarray]) -> list[Example]:
@@ -86,7 +76,6 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "smollm2-own-prompts": lambda folder: _long(smollm2(), 49_000, 48, shared=0),
     "smollm2-nothing-shared": lambda folder: _nothing_shared(smollm2(), 49_000, 48),
 }
-BUILT_IN = tuple(CASES)[:3]
 
 
 def theirs(model: str, examples: Sequence[Example], pairs: int, dtype: str) -> Sample:
@@ -173,56 +162,8 @@ def ours(model: str, examples: Sequence[Example], pairs: int, dtype: str) -> Sam
     )
 
 
-CONTESTANTS = {"trl": theirs, "livery": ours}
-
-
-def in_a_process(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> Sample:
-    """One run in a process of its own, whose peak memory is that run's."""
-    command = [sys.executable, "-m", "benchmarks.dpo", "--one", contestant, "--case", case,
-               "--folder", str(folder), "--dtype", dtype]  # fmt: skip
-    command += ["--rows", str(rows)] if rows else []
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=False)
-    if done.returncode:
-        raise SystemExit(f"{contestant}, {case}: {done.stderr[-2000:]}")
-    return Sample(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--case", choices=CASES, action="append", help="which cases; the first three by default"
-    )
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rows", type=int, help="only so many pairs of each case")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here")
-    parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    cases, rows = options.case or BUILT_IN, options.rows
-    if options.one:
-        if options.one == "livery":
-            importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
-        model, examples, pairs = CASES[cases[0]](options.folder)
-        examples = examples[: 2 * rows] if rows else examples
-        sample = CONTESTANTS[options.one](model, examples, pairs, options.dtype)
-        print(json.dumps(dataclasses.asdict(sample)))
-        return
-    results: dict[str, Any] = {"machine": {**machine(), "dtype": options.dtype}}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for case in cases:
-            _, examples, pairs = CASES[case](folder)
-            count = len(examples) // 2
-            print(f"{case}: {min(count, rows or count)} pairs, {pairs} a step", flush=True)
-            contestants = {
-                who: lambda w=who, c=case: in_a_process(w, c, folder, options.dtype, rows)
-                for who in CONTESTANTS
-            }
-            results[case] = compare(interleave(contestants, options.repeats), "trl", "livery")
-    report(results, options.json)
+    race_on_torch("benchmarks.dpo", __doc__, CASES, {"trl": theirs, "livery": ours}, pairs=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,31 @@
-"""What the benchmarks share: interleaving, the table, the JSON file, the machine's own ceiling."""
+"""What the benchmarks share: options, runs in processes of their own, interleaving, the table, the
+JSON file, the machine's own ceiling."""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import importlib
 import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from livery.paths import HOME
+from livery.training.plan import Example
+
+# (model folder, examples, how many a step: rows, or pairs of two examples)
+Case = tuple[str, list[Example], int]
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,84 @@ class Sample:
     memory: int
     facts: Mapping[str, float] | None = None
     processor: float = 0.0
+
+
+# One measured run of (model folder, examples, how many a step, dtype).
+Run = Callable[[str, Sequence[Example], int, str], Sample]
+
+
+def training_options(
+    description: str | None, cases: Collection[str], unit: str = "rows"
+) -> argparse.ArgumentParser:
+    """The options of every benchmark that trains; the default of --case is for the caller."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--case", choices=cases, action="append", help="which cases; the first three by default"
+    )
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
+    parser.add_argument("--rows", type=int, help=f"only so many {unit} of each case")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here")
+    return parser
+
+
+def race_on_torch(
+    module: str,
+    description: str | None,
+    cases: Mapping[str, Callable[[Path], Case]],
+    contestants: Mapping[str, Run],
+    ceiling: Callable[[str], Mapping[str, float]] = lambda dtype: {},
+    *,
+    pairs: bool = False,
+) -> None:
+    """The whole of a benchmark of TRL ("trl") and ours ("livery"), each run in a process of its
+    own, whose peak memory is that run's.
+
+    Args:
+        module: the benchmark's own name, under which its processes start.
+        cases: of which the first three run where none is named.
+        ceiling: what else is measured of the machine, for a dtype.
+        pairs: two neighbouring examples are one of what is counted.
+    """
+    unit, group = ("pairs", 2) if pairs else ("rows", 1)
+    parser = training_options(description, cases, unit)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--one", choices=contestants, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    chosen: list[str] = options.case or [*cases][:3]
+    kept = options.rows and group * options.rows
+
+    if options.one:
+        if options.one == "livery":
+            importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
+        model, examples, size = cases[chosen[0]](options.folder)
+        sample = contestants[options.one](model, examples[:kept], size, options.dtype)
+        print(json.dumps(dataclasses.asdict(sample)))  # the last line, which `apart` reads
+        return
+
+    def apart(contestant: str, case: str, folder: str) -> Sample:
+        command = [sys.executable, "-m", module, "--one", contestant, "--case", case,
+                   "--folder", folder, "--dtype", options.dtype]  # fmt: skip
+        command += ["--rows", str(options.rows)] if options.rows else []
+        done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=False)
+        if done.returncode:
+            raise SystemExit(f"{contestant}, {case}: {done.stderr[-2000:]}")
+        return Sample(**json.loads(done.stdout.splitlines()[-1]))
+
+    results: dict[str, Any] = {
+        "machine": {**machine(), "dtype": options.dtype, **ceiling(options.dtype)}
+    }
+    print(results["machine"], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in chosen:
+            _, examples, size = cases[case](Path(folder))
+            count = len(examples[:kept]) // group
+            print(f"{case}: {count} {unit}, batches of {size}", flush=True)
+            runs = {who: lambda w=who, c=case: apart(w, c, folder) for who in contestants}
+            results[case] = compare(interleave(runs, options.repeats), "trl", "livery")
+    report(results, options.json)
 
 
 def interleave(

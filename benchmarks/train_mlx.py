@@ -11,7 +11,6 @@ both run under our setting; it changes neither the time nor the memory of mlx_lm
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import io
@@ -24,7 +23,15 @@ from typing import Any
 import mlx.core as mx
 
 from benchmarks.cases import BUILT_IN, CASES, LORA, RATE, facts
-from benchmarks.measure import Sample, compare, interleave, machine, matmul_peak, report
+from benchmarks.measure import (
+    Sample,
+    compare,
+    interleave,
+    machine,
+    matmul_peak,
+    report,
+    training_options,
+)
 from livery.config.settings import TrainSettings
 from livery.engines.mlx.load import load_base
 from livery.training.plan import Example, Plan
@@ -110,16 +117,7 @@ def _release() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--case", choices=CASES, action="append", help="which cases; the first three by default"
-    )
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
-    parser.add_argument("--rows", type=int, help="only so many rows of each case")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here")
-    options = parser.parse_args()
+    options = training_options(__doc__, CASES).parse_args()
     work_side_by_side()
     results: dict[str, Any] = {"machine": {**machine(), "matmul_gflops": matmul_peak() / 1e9}}
     print(results["machine"], flush=True)

@@ -13,28 +13,21 @@ is the allocator's.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
-import importlib
 import io
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.cases import BUILT_IN, CASES, LORA, RATE, facts
-from benchmarks.measure import Sample, compare, interleave, machine, report
+from benchmarks.cases import CASES, LORA, RATE, facts
+from benchmarks.measure import Sample, race_on_torch
 from livery.config.settings import TrainSettings
 from livery.dataset.tokenizer import load_tokenizer
-from livery.paths import HOME
 from livery.training.plan import Example, Plan
 
 
@@ -143,62 +136,14 @@ def peak() -> int:
     return 0
 
 
-CONTESTANTS = {"trl": theirs, "livery": ours}
-
-
-def one(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> None:
-    """Run one contestant in this process and print its figures as the last line."""
-    if contestant == "livery":
-        importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
-    model, examples, batch_size = CASES[case](folder)
-    sample = CONTESTANTS[contestant](model, examples[:rows], batch_size, dtype)
-    print(json.dumps(dataclasses.asdict(sample)))
-
-
-def in_a_process(contestant: str, case: str, folder: Path, dtype: str, rows: int | None) -> Sample:
-    """The same in a process of its own, whose peak memory is that run's."""
-    command = [sys.executable, "-m", "benchmarks.train_torch", "--one", contestant, "--case", case,
-               "--folder", str(folder), "--dtype", dtype]  # fmt: skip
-    command += ["--rows", str(rows)] if rows else []
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=False)
-    if done.returncode:
-        raise SystemExit(f"{contestant}, {case}: {done.stderr[-2000:]}")
-    return Sample(**json.loads(done.stdout.splitlines()[-1]))
+def ceiling(dtype: str) -> dict[str, float]:
+    """What the machine allows, for the record."""
+    return {"matmul_gflops": matmul_peak(dtype) / 1e9}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--case", choices=CASES, action="append", help="which cases; the first three by default"
-    )
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each, interleaved")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rows", type=int, help="only so many rows of each case")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here")
-    parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    cases = options.case or BUILT_IN
-    if options.one:
-        one(options.one, cases[0], options.folder, options.dtype, options.rows)
-        return
-    results: dict[str, Any] = {"machine": {**machine(), "dtype": options.dtype}}
-    results["machine"]["matmul_gflops"] = matmul_peak(options.dtype) / 1e9
-    print(results["machine"], flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for case in cases:
-            _, examples, batch_size = CASES[case](folder)
-            count = len(examples[: options.rows])
-            print(f"{case}: {count} rows, batches of {batch_size}", flush=True)
-            contestants = {
-                who: lambda w=who, c=case: in_a_process(w, c, folder, options.dtype, options.rows)
-                for who in CONTESTANTS
-            }
-            results[case] = compare(interleave(contestants, options.repeats), "trl", "livery")
-    report(results, options.json)
+    contestants = {"trl": theirs, "livery": ours}
+    race_on_torch("benchmarks.train_torch", __doc__, CASES, contestants, ceiling)
 
 
 if __name__ == "__main__":
