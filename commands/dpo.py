@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +65,10 @@ def _resolve(flags: dict[str, Any], file: str | None, resume: bool) -> Config:
         if config.values["data"].source == "default":
             raise click.UsageError("Missing option '--pairs': rows of prompt, chosen, rejected.")
         if config.values["loss_type"].source == "default":
-            config = replace(config, "livery dpo", loss_type="sigmoid")
+            config = config.with_values({"loss_type": Value("sigmoid", "livery dpo")})
         from commands.training.init_adapter import adopt
 
         config = adopt(config)
     if not config.settings.paired:
         raise UserError("loss_type is sft, which learns single answers: that is `livery train`.")
     return config
-
-
-def replace(config: Config, source: str, **changes: Any) -> Config:
-    """The configuration with some settings changed, and where that came from."""
-    values = config.values | {name: Value(value, source) for name, value in changes.items()}
-    settings = dataclasses.replace(config.settings, **changes)
-    return dataclasses.replace(config, settings=settings, values=values)

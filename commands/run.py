@@ -149,7 +149,7 @@ def _longest(skill: str) -> int:
     return get_skill(skill).max_length if skill in skill_names() else 0
 
 
-def fit_length(config: Config, flags: dict[str, Any], file: str | None) -> Config:
+def fit_length(config: Config, file: str | None) -> Config:
     """The configuration with a max_length for the rows of the skill that the data folder says it
     holds, where nobody chose one."""
     manifest = Path(config.settings.data) / "manifest.json"
@@ -163,9 +163,8 @@ def fit_length(config: Config, flags: dict[str, Any], file: str | None) -> Confi
         f"{manifest.parent}: rows of the skill {skill} take up to {longest:,} tokens: max_length "
         f"is {longest:,} and not {now.value:,} ({now.source}); --max-length sets another."
     )
-    fitted = resolve({**flags, "max_length": longest}, file=file)
-    values = {**fitted.values, "max_length": Value(longest, f"the skill {skill}")}
-    return dataclasses.replace(fitted, values=values, notes=(*config.notes, note))
+    fitted = config.with_values({"max_length": Value(longest, f"the skill {skill}")})
+    return dataclasses.replace(fitted, notes=(*config.notes, note))
 
 
 def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Config, bool]:
@@ -189,7 +188,7 @@ def configure(skill: str, flags: dict[str, Any], file: str | None) -> tuple[Conf
         defaults["max_length"] = longest
     named = {name: value for name, value in defaults.items() if not chosen(name)}
     config = resolve({**flags, **named}, file=file)
-    return fit_length(config, {**flags, **named}, file) if own_data else config, own_data
+    return fit_length(config, file) if own_data else config, own_data
 
 
 def configure_base(

@@ -161,7 +161,7 @@ def settings_of(skill: str | None, flags: dict[str, Any], file: str | None, resu
     if skill is None:
         from commands.run import fit_length
 
-        config = fit_length(resolve(flags, file=file), flags, file)
+        config = fit_length(resolve(flags, file=file), file)
     else:
         config = _of_skill(skill, flags, file)
         flags = {**flags, "output_dir": config.settings.output_dir}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from livery.adapter import Adapter, to_portable
 from livery.adapter_origin import adapter_folder, read_origin
 from livery.config.layers import Config, Value, resolve
@@ -48,12 +46,7 @@ def adopt(config: Config) -> Config:
         for name in names
         if name in known and config.values[name].source == "default"
     }
-    plain = {name: v.value for name, v in taken.items() if not name.startswith("lora.")}
-    lora = {name[5:]: v.value for name, v in taken.items() if name.startswith("lora.")}
-    settings = dataclasses.replace(
-        config.settings, **plain, lora=dataclasses.replace(config.settings.lora, **lora)
-    )
-    return dataclasses.replace(config, settings=settings, values=config.values | taken)
+    return config.with_values(taken)
 
 
 def _shape(start: str, model: str) -> dict[str, Value]:

@@ -59,6 +59,14 @@ class Config:
     notes: tuple[str, ...]
     file: Path | None
 
+    def with_values(self, changes: Mapping[str, Value]) -> Config:
+        """The configuration with some values changed."""
+        plain, lora = _fields(changes)
+        settings = dataclasses.replace(
+            self.settings, **plain, lora=dataclasses.replace(self.settings.lora, **lora)
+        )
+        return dataclasses.replace(self, settings=settings, values=self.values | dict(changes))
+
 
 def resolve(
     flags: Mapping[str, Any] | None = None,
@@ -373,10 +381,16 @@ def _apply_length(values: dict[str, Value], layer: dict[str, Given], notes: list
 
 
 def _build(values: dict[str, Value]) -> TrainSettings:
-    plain = {name: v.value for name, v in values.items() if not name.startswith("lora.")}
-    lora = {n.removeprefix("lora."): v.value for n, v in values.items() if n.startswith("lora.")}
+    plain, lora = _fields(values)
     plain["model"] = resolve_name(plain["model"])
     return TrainSettings(lora=LoraSettings(**lora), **plain)
+
+
+def _fields(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of TrainSettings, and of its LoraSettings."""
+    plain = {name: v.value for name, v in values.items() if not name.startswith("lora.")}
+    lora = {n.removeprefix("lora."): v.value for n, v in values.items() if n.startswith("lora.")}
+    return plain, lora
 
 
 def _schedule_notes(

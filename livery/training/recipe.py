@@ -8,7 +8,6 @@ to learn and needs other values, which are in mlx_config.yaml.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,12 +90,6 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
         chosen["learning_rate"] = found.learning_rate
     if not chosen:
         return config, ""
-    plain = {name: value for name, value in chosen.items() if not name.startswith("lora.")}
-    lora = {name[5:]: value for name, value in chosen.items() if name.startswith("lora.")}
-    settings = dataclasses.replace(
-        config.settings, **plain, lora=dataclasses.replace(config.settings.lora, **lora)
-    )
-    values = {**config.values, **{name: Value(value, SOURCE) for name, value in chosen.items()}}
     size = f"{parameters / 1e6:,.0f} M parameters" if parameters else "a size that is not known yet"
     told = ", ".join(f"{name.removeprefix('lora.')} {value:g}" for name, value in chosen.items())
     rows_of = "pair" if config.settings.paired else "row"
@@ -104,7 +97,7 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
         f"Not set; chosen for a base of {size} and {counted(rows, rows_of)}: {told}. Flags, "
         "variables and a configuration file take precedence."
     )
-    return dataclasses.replace(config, settings=settings, values=values), note
+    return config.with_values({n: Value(value, SOURCE) for n, value in chosen.items()}), note
 
 
 def _of_length(
