@@ -173,9 +173,7 @@ def _missing_refusal(ast: Json, words: Vocabulary, rng: random.Random) -> bool:
     field = rng.choice([*words.fields])
     values = words.fields[field] or ("1",)
     condition = {"field": field, "operator": words.operators[0], "value": rng.choice(values)}
-    ast["steps"] = [
-        {"name": "step_1", "conditions": [condition], "description": dsl.describe([field])}
-    ]
+    ast["steps"] = dsl.make_steps([[condition]])
     ast["timeframe"] = {"start": "", "end": ""}
     return True
 

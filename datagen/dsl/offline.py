@@ -101,20 +101,8 @@ def ast_of(query: Mapping[str, Any], current_date: str) -> Json:
     """The AST of a query of ours on a day."""
     if "refusal" in query:
         return {"prompt": query["query"], "refusal": dict(query["refusal"])}
-    steps = [
-        {
-            "name": f"step_{number}",
-            "conditions": nodes,
-            "description": dsl.describe([c["field"] for c in _flat(nodes)]),
-        }
-        for number, nodes in enumerate(query["steps"], start=1)
-    ]
     return {
         "prompt": query["query"],
-        "steps": steps,
+        "steps": dsl.make_steps(query["steps"]),
         "timeframe": times.timeframe(query.get("time"), current_date),
     }
-
-
-def _flat(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [c for node in nodes for c in node.get("any", (node,))]

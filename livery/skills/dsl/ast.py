@@ -232,6 +232,14 @@ def _members(step: Any) -> Sequence[Any]:
     return found if isinstance(found, list) else ()
 
 
-def describe(fields: Sequence[str]) -> str:
-    """The description of a step in our own data: the fields that it looks at, each once."""
-    return ", ".join(dict.fromkeys(fields))
+def make_steps(steps: Iterable[Sequence[Mapping[str, Any]]]) -> list[Ast]:
+    """Steps as our own data have them, of the conditions of each: a number for a name, and the
+    fields that it looks at, each once, for a description."""
+    return [
+        {
+            "name": f"step_{number}",
+            "conditions": nodes,
+            "description": ", ".join(dict.fromkeys(c["field"] for c in _opened(nodes))),
+        }
+        for number, nodes in enumerate(steps, start=1)
+    ]

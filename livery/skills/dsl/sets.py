@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from livery.files import read_json, read_jsonl
-from livery.skills.dsl.ast import conditions, depth, describe
+from livery.reading import read_json, read_jsonl
+from livery.skills.dsl.ast import depth, make_steps
 from livery.skills.dsl.schema import build_schema, vocabulary
 
 Json = dict[str, Any]
@@ -32,7 +32,7 @@ def schemas() -> Mapping[str, Json]:
 def hand_written(name: str) -> list[Json]:
     """The cases of a set: {"id", "schema_id", "schema", "language", "query", "current_date",
     "ast", "category"}."""
-    return [_case(row) for _, row in read_jsonl(_HERE / f"{name}.jsonl")]
+    return [read_short(row) for _, row in read_jsonl(_HERE / f"{name}.jsonl")]
 
 
 def is_short(row: Mapping[str, Any]) -> bool:
@@ -42,10 +42,6 @@ def is_short(row: Mapping[str, Any]) -> bool:
 
 def read_short(row: Mapping[str, Any]) -> Json:
     """A case in its short form, in full."""
-    return _case(row)
-
-
-def _case(row: Mapping[str, Any]) -> Json:
     schema = schemas()[row["schema"]]
     ast = _ast(row, schema)
     return {
@@ -64,11 +60,7 @@ def _ast(row: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
     if "refusal" in row:
         refusal = {"reason": row["refusal"], "suggestion": _suggestion(row, schema)}
         return {"prompt": row["query"], "refusal": refusal}
-    steps: list[Json] = []
-    for number, nodes in enumerate(row["steps"], start=1):
-        step: Json = {"name": f"step_{number}", "conditions": [_node(node) for node in nodes]}
-        step["description"] = describe([c["field"] for c in conditions({"steps": [step]})])
-        steps.append(step)
+    steps = make_steps([_node(node) for node in nodes] for nodes in row["steps"])
     start, end = row.get("timeframe", ("", ""))
     return {"prompt": row["query"], "steps": steps, "timeframe": {"start": start, "end": end}}
 
