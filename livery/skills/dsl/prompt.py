@@ -84,9 +84,18 @@ def compact(value: Any) -> str:
 
 def prompt_text(request: Request) -> str:
     """The prompt as one text: what `prompt` of a corpus row and `prompt_text` of a pair hold."""
+    return f"{INSTRUCTION}\n\n{blocks(request)}\n\n{_OUTPUT}\n"
+
+
+def blocks(request: Request) -> str:
+    """Schema, query and date, each in its block; a teacher gets the same (`teaching`)."""
     texts = (compact(request.schema), " ".join(request.query.split()), request.current_date)
-    blocks = (f"[{name}]\n{text}\n[/{name}]\n\n" for name, text in zip(_BLOCKS, texts, strict=True))
-    return f"{INSTRUCTION}\n\n{''.join(blocks)}{_OUTPUT}\n"
+    return "\n\n".join(block(name, text) for name, text in zip(_BLOCKS, texts, strict=True))
+
+
+def block(name: str, text: str) -> str:
+    """A text between markers, each on a line of its own."""
+    return f"[{name}]\n{text}\n[/{name}]"
 
 
 def messages(request: Request | str, answer: str | None = None) -> list[Message]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.skills.dsl.ast import Ast, render
-from livery.skills.dsl.prompt import Request, compact
+from livery.skills.dsl.prompt import Request, block, blocks, compact
 from livery.skills.dsl.schema import find_faults
 from livery.teacher import Parameters, Question, Result, Teacher, ask
 
@@ -167,9 +167,9 @@ def query_question(
         known: queries that are not wanted again.
     """
     wanted = _QUERIES.format(count=count, focus=FOCUS[batch % len(FOCUS)])
-    about = _block("SCHEMA", compact(schema))
+    about = block("SCHEMA", compact(schema))
     if known:
-        about += "\n\n" + _block("NOT THESE AGAIN", "\n".join(known))
+        about += "\n\n" + block("NOT THESE AGAIN", "\n".join(known))
     return Question(
         f"queries/{schema_id}/{batch}",
         _messages(wanted, about),
@@ -192,7 +192,7 @@ def ast_question(
 
     return Question(
         f"ast/{schema_id}/{_short(request.query, request.current_date)}",
-        _messages(_AST, _blocks(request)),
+        _messages(_AST, blocks(request)),
         request.schema,
         Parameters(max_tokens=1536),
         check,
@@ -205,7 +205,7 @@ def verdict_question(request: Request, schema_id: str, ast: Mapping[str, Any]) -
     text = render(ast)
     return Question(
         f"verdict/{schema_id}/{_short(request.query, request.current_date, text)}",
-        _messages(_VERDICT, f"{_blocks(request)}\n\n{_block('AST', text)}"),
+        _messages(_VERDICT, f"{blocks(request)}\n\n{block('AST', text)}"),
         VERDICT_SCHEMA,
         Parameters(max_tokens=1024),
     )
@@ -213,20 +213,6 @@ def verdict_question(request: Request, schema_id: str, ast: Mapping[str, Any]) -
 
 def _messages(system: str, user: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
-
-
-def _block(name: str, text: str) -> str:
-    return f"[{name}]\n{text}\n[/{name}]"
-
-
-def _blocks(request: Request) -> str:
-    """The schema first: endpoints keep what prompts begin with, and run it once."""
-    named = (
-        ("SCHEMA", compact(request.schema)),
-        ("QUERY", " ".join(request.query.split())),
-        ("CURRENT_DATE", request.current_date),
-    )
-    return "\n\n".join(_block(name, text) for name, text in named)
 
 
 def _short(*texts: str) -> str:
