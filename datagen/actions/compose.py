@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from datagen.actions import phrases
-from datagen.actions.intents import INTENTS, POOLS, Intent, Word, part
+from datagen.actions.intents import INTENTS, POOLS, SLOT, Intent, Word, part
 from datagen.actions.names import OPEN, open_word
-from datagen.actions.texts import SLOT, first_up, mistyped, tool_of, written
+from datagen.actions.texts import first_up, mistyped, tool_of, written
 from livery.skills import actions
 from livery.skills.actions import Answer, Shell, Tag
 from livery.skills.actions.rows import pending

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 _HERE = Path(__file__).parent
-_SLOT = re.compile(r"\{(\w+)\}")
+SLOT = re.compile(r"\{(\w+)\}")
 # One in so many wordings, words and turns is kept for validation.
 HELD_OUT = 6
 
@@ -57,7 +57,7 @@ class Intent:
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the slots of its tag or commands."""
-        return tuple(dict.fromkeys(_SLOT.findall(" ".join([self.action, *self.commands.values()]))))
+        return tuple(dict.fromkeys(SLOT.findall(" ".join([self.action, *self.commands.values()]))))
 
 
 def part(items: Sequence[T], held_out: bool) -> Sequence[T]:

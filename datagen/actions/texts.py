@@ -6,9 +6,7 @@ import random
 import re
 from collections.abc import Mapping
 
-from datagen.actions.intents import Word
-
-SLOT = re.compile(r"\{(\w+)\}")
+from datagen.actions.intents import SLOT, Word
 
 
 def mistyped(text: str, rng: random.Random) -> str:
