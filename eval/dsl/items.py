@@ -91,7 +91,7 @@ def read_items(
 
 def _invalid(row: Mapping[str, Any], where: str, place: int) -> Item:
     request, ast, _ = scorer.read_row(row, where)
-    faults = dsl.find_faults(ast, request.schema)
+    faults = scorer.faults_of(ast, request.schema, where)
     error = str(row.get("validation_error") or (faults[0] if faults else "marked as wrong"))
     meta = {
         "schema": request.schema,

@@ -141,7 +141,7 @@ def read_case(row: Mapping[str, Any], where: str) -> Case:
         UserError: it cannot be read, or its AST is invalid under its schema.
     """
     request, ast, more = read_row(row, where)
-    if faults := dsl.find_faults(ast, request.schema):
+    if faults := faults_of(ast, request.schema, where):
         raise UserError(f"{where}: the expected AST is invalid under its schema: {faults[0]}.")
     meta = row.get("meta")
     said: Mapping[str, Any] = {**row, **(meta if isinstance(meta, Mapping) else {}), **more}
@@ -163,6 +163,14 @@ def read_case(row: Mapping[str, Any], where: str) -> Case:
             "current_date": request.current_date,
         },
     )
+
+
+def faults_of(ast: Json, schema: Mapping[str, Any], where: str) -> list[dsl.Fault]:
+    """`dsl.find_faults` of a row. Raises UserError, naming it, where the schema is none."""
+    try:
+        return dsl.find_faults(ast, schema)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _grammar(schema: Mapping[str, Any]) -> tuple[Grammar | None, str]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.reading import read_object
 from livery.skills.dsl.ast import GROUPS
+from livery.skills.dsl.prompt import is_date
 
 if TYPE_CHECKING:
     import jsonschema
@@ -161,15 +162,7 @@ def _rule(field: Mapping[str, Any]) -> Json | None:
 
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises UserError where a schema is no JSON Schema of draft-07."""
-    import jsonschema
-
-    try:
-        jsonschema.Draft7Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        place = "/".join(map(str, error.absolute_path))
-        raise UserError(
-            f"No JSON Schema of draft-07: {error.message[:200]} at {place or 'its top'}."
-        ) from None
+    _validator(json.dumps(schema))
 
 
 # -- what a schema allows --------------------------------------------------------------------------
@@ -226,18 +219,37 @@ def find_faults(ast: Any, schema: Mapping[str, Any]) -> list[Fault]:
 
     A timeframe that ends before it begins, or names a day that there is not, is a fault too, which
     no JSON Schema can say.
+
+    Raises:
+        UserError: the schema is none of draft-07, or refers to what it does not hold.
     """
-    found = [_fault(error) for error in _leaves(_validator(json.dumps(schema)).iter_errors(ast))]
+    from referencing.exceptions import Unresolvable
+
+    errors = _validator(json.dumps(schema)).iter_errors(ast)
+    try:
+        found = [_fault(error) for error in _leaves(errors)]
+    except (Unresolvable, RecursionError) as error:
+        raise UserError(f"The JSON Schema cannot be followed: {shown(error)}.") from None
     if not found:
         found = _timeframe_faults(ast)
     return sorted(dict.fromkeys(found), key=lambda fault: KINDS.index(fault.kind))
 
 
 @functools.lru_cache(maxsize=64)
-def _validator(schema: str) -> jsonschema.Draft7Validator:
+def _validator(text: str) -> jsonschema.Draft7Validator:
     import jsonschema
+    from referencing import Registry
 
-    return jsonschema.Draft7Validator(json.loads(schema))
+    schema = json.loads(text)
+    try:
+        jsonschema.Draft7Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        place = "/".join(map(str, error.absolute_path))
+        raise UserError(
+            f"No JSON Schema of draft-07: {error.message[:200]} at {place or 'its top'}."
+        ) from None
+    # An empty registry: a reference to another address is an error, and fetches nothing.
+    return jsonschema.Draft7Validator(schema, registry=Registry())
 
 
 def _leaves(errors: Iterator[Any]) -> Iterator[Any]:
@@ -284,8 +296,6 @@ def _kind(error: Any, path: Sequence[str]) -> str:
 
 
 def _timeframe_faults(ast: Any) -> list[Fault]:
-    from livery.skills.dsl.prompt import is_date
-
     frame = _mapping(_mapping(ast).get("timeframe"))
     days = {side: frame[side] for side in ("start", "end") if frame.get(side)}
     for side, day in days.items():
