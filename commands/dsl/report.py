@@ -51,7 +51,7 @@ def write_report(
     Raises:
         UserError: a file that is named is not there or damaged, or the place cannot be written.
     """
-    from eval.dsl.comparison import HEADING, Evaluation, report
+    from eval.dsl.comparison import Evaluation, is_ours, report
     from eval.report.report import write_report as write_plots
     from livery.files import atomic_write, explain_os_errors, read_jsonl
     from livery.reading import read_object
@@ -66,7 +66,7 @@ def write_report(
     if Path(report_name).name != report_name:
         raise UserError(f"--report-name {shown(report_name)}: give a name, without a folder.")
     place = out_dir / f"{report_name}.md"
-    if place.is_file() and not place.read_bytes().startswith(HEADING.encode()):
+    if place.is_file() and not is_ours(place):
         raise UserError(f"{place}: is no report of Livery's, and is not replaced. Name another.")
     if named or (run / METRICS).is_file():
         text += _training(run)

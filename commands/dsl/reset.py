@@ -157,13 +157,10 @@ def _has(text: bytes, keys: tuple[str, ...]) -> bool:
 
 
 def _is_report(place: Path) -> bool:
-    from eval.dsl.comparison import HEADING
-    from eval.report.html import is_ours
-
-    if is_ours(place.with_suffix(".html")):
-        return True
+    from eval.dsl import comparison
+    from eval.report import html
 
     if place.suffix == ".json":
         return _is_object("evaluations", "paired")(place)
-    with place.open("rb") as file:
-        return file.readline().strip() == HEADING.encode()
+    of_page = place.suffix in (".md", ".html") and html.is_ours(place.with_suffix(".html"))
+    return of_page or comparison.is_ours(place)

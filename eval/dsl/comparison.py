@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eval.dsl.results import RATES
@@ -98,6 +99,12 @@ def report(runs: Sequence[Evaluation], paired: Json | None = None) -> str:
         who = f"Adapter `{run.summary['adapter']}` on" if run.summary["adapter"] else "Base"
         lines += ["", f"{who} {run.summary['model']}; {run.summary['cut_off']:,} cut off."]
     return "\n".join(lines) + "\n"
+
+
+def is_ours(place: Path) -> bool:
+    """Whether a file is such a report."""
+    with place.open("rb") as file:
+        return file.readline().strip() == HEADING.encode()
 
 
 def _failures(run: Evaluation) -> list[str]:

@@ -63,9 +63,11 @@ def test_training_and_evaluation_are_in_one_report(here: Path) -> None:
     assert "Loss over optimizer steps" in Path("reports/mine/report.html").read_text()
     told("--report-name", "mine", "--out-dir", "reports")
     told()
+    theirs = Path("outputs/reports/report/report.txt")
+    theirs.write_text("my notes on it")
     reset = CliRunner().invoke(cli, ["dsl", "reset", "--report", "--yes"])
-    assert " stays" not in reset.output
-    assert [path for path in Path("outputs/reports").rglob("*") if path.is_file()] == []
+    assert reset.output.count(" stays") == 1
+    assert [path for path in Path("outputs/reports").rglob("*") if path.is_file()] == [theirs]
 
 
 def test_files_are_named_and_what_is_not_there_is_told(here: Path) -> None:
