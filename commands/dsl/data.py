@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from commands.dsl.config import config_option
 from commands.dsl.evaluate import evaluate_command, pairs_command
+from commands.dsl.making import (
+    CATALOG_PLACE,
+    TEMPLATE_PLACE,
+    asking,
+    fitting,
+    shipped,
+    showing,
+    tell,
+)
 from commands.dsl.report import report_command
 from commands.dsl.reset import reset_command
 from commands.dsl.run import align_command, run_command
 from commands.teacher_options import Asked, teacher_options
-from livery.errors import counted, printable, shown
-from livery.progress import Progress
 
-if TYPE_CHECKING:
-    from datagen.dsl.source import Source
-    from datagen.dsl.stored import Done
-    from livery.teacher import Plan
-
-PROMPTS_PLACE = Path("data/domain_prompts.jsonl")
-CATALOG_PLACE = Path("data/operator_catalog.json")
-TEMPLATE_PLACE = Path("data/base_schema_template.json")
-
-_FAULTS = 5
 _FILE = click.Path(path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -146,12 +140,12 @@ def specs_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show, _asking(asked, offline, seed, "specs", as_json) as (source, place):
+    with showing() as show, asking(asked, offline, seed, "specs", as_json) as (source, place):
         done = stages.make_specs(
-            source, _shipped(prompts_path), place(schema_specs_out), examples=examples_per_schema,
+            source, shipped(prompts_path), place(schema_specs_out), examples=examples_per_schema,
             seed=seed, fresh=fresh, show=show,
         )  # fmt: skip
-        _tell([done], as_json)
+        tell([done], as_json)
 
 
 @dsl.command("schemas", short_help="d_02: a JSON Schema of each domain.")
@@ -178,9 +172,9 @@ def schemas_command(
 
     done = stages.make_schemas(
         schema_specs_out, final_schemas_out, fewest=min_operators, most=max_operators, seed=seed,
-        catalog=_shipped(operator_catalog), template=_shipped(base_template), fresh=fresh,
+        catalog=shipped(operator_catalog), template=shipped(base_template), fresh=fresh,
     )  # fmt: skip
-    _tell([done], as_json)
+    tell([done], as_json)
 
 
 @dsl.command("queries", short_help="d_03: queries for each schema.")
@@ -202,12 +196,12 @@ def queries_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show, _asking(asked, offline, seed, "queries", as_json) as (source, place):
+    with showing() as show, asking(asked, offline, seed, "queries", as_json) as (source, place):
         done = stages.make_queries(
             source, final_schemas_out, place(schema_queries_out), per_schema=per_schema_queries,
             seed=seed, fresh=fresh, show=show,
         )  # fmt: skip
-        _tell([done], as_json)
+        tell([done], as_json)
 
 
 @dsl.command("dataset", short_help="d_04: queries with their ASTs, right and wrong.")
@@ -237,14 +231,14 @@ def dataset_command(
     """
     from datagen.dsl import stages
 
-    with _shown() as show, _asking(asked, offline, seed, "asts", as_json) as (source, place):
+    with showing() as show, asking(asked, offline, seed, "asts", as_json) as (source, place):
         done = stages.make_dataset(
             source, final_schemas_out, schema_queries_out, place(dataset_out),
             positives=positives_per_schema, negative_ratio=negative_ratio, seed=seed,
             current_date=current_date, fresh=fresh, show=show, resume=resume,
             checkpoint=None if asked.dry_run else checkpoint_path,
         )  # fmt: skip
-        _tell([done], as_json)
+        tell([done], as_json)
 
 
 @dsl.command("corpus", short_help="d_05: prompts and completions to train on.")
@@ -266,9 +260,9 @@ def corpus_command(
 
     done = stages.make_corpus(
         dataset_out, training_corpus_out, include_invalid=include_invalid,
-        max_samples=max_samples, fits=_fits(tokenizer, max_seq_length), fresh=fresh,
+        max_samples=max_samples, fits=fitting(tokenizer, max_seq_length), fresh=fresh,
     )  # fmt: skip
-    _tell([done], as_json)
+    tell([done], as_json)
 
 
 @dsl.command("data", short_help="All five stages.")
@@ -299,8 +293,8 @@ def data_command(
     """
     from datagen.dsl import stages
 
-    fits = _fits(tokenizer, max_seq_length)
-    with _shown() as show, _asking(asked, offline, seed, "asts", as_json) as (source, place):
+    fits = fitting(tokenizer, max_seq_length)
+    with showing() as show, asking(asked, offline, seed, "asts", as_json) as (source, place):
         # The configuration's, which `config_option` has read.
         out = {
             name: place(Path(path))
@@ -311,12 +305,12 @@ def data_command(
         queries, dataset = out["schema_queries_out"], out["dataset_out"]
         done = [
             stages.make_specs(
-                source, _shipped(prompts_path), specs, examples=examples_per_schema, seed=seed,
+                source, shipped(prompts_path), specs, examples=examples_per_schema, seed=seed,
                 fresh=fresh, show=show,
             ),
             stages.make_schemas(
                 specs, schemas, fewest=min_operators, most=max_operators, seed=seed, fresh=fresh,
-                catalog=_shipped(CATALOG_PLACE), template=_shipped(TEMPLATE_PLACE),
+                catalog=shipped(CATALOG_PLACE), template=shipped(TEMPLATE_PLACE),
             ),
             stages.make_queries(
                 source, schemas, queries, per_schema=per_schema_queries, seed=seed, fresh=fresh,
@@ -332,104 +326,4 @@ def data_command(
                 max_samples=max_samples, fits=fits, fresh=fresh,
             ),
         ]  # fmt: skip
-        _tell(done, as_json)
-
-
-@contextlib.contextmanager
-def _asking(
-    asked: Asked, offline: bool, seed: int, last: str, as_json: bool
-) -> Generator[tuple[Source, Callable[[Path], Path]]]:
-    """(source, where an artefact is written). For --dry-run the block runs with a source that only
-    counts, into a folder that does not stay, and what it would take is printed.
-
-    Args:
-        last: the kind of job after which the block asks nothing more.
-    """
-    if offline and asked.dry_run:
-        raise click.UsageError("--dry-run is about a teacher; leave out --offline-fallback.")
-    from datagen.dsl.offline import Offline
-    from datagen.dsl.planning import Planned, Planning
-    from datagen.dsl.teacher import FromTeacher
-
-    if not asked.dry_run:
-        records = asked.teacher_records
-        yield Offline(seed) if offline else FromTeacher(asked.teacher(), records), lambda out: out
-        return
-    real = FromTeacher(asked.teacher(), asked.teacher_records, send=False)
-    planning = Planning(real, Offline(seed), last)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Planned):
-        yield planning, lambda out: Path(folder) / out.name
-    _tell_plans(planning.plans, as_json)
-
-
-def _tell_plans(plans: Sequence[tuple[str, Plan]], as_json: bool) -> None:
-    costs = [plan.cost for _, plan in plans]
-    total = None if None in costs else sum(cost or 0.0 for cost in costs)
-    if as_json:
-        stages = [{"stage": name, **plan.as_dict()} for name, plan in plans]
-        click.echo(json.dumps({"plans": stages, "cost": total}, indent=2, ensure_ascii=False))
-        return
-    for name, plan in plans:
-        click.echo(printable(f"[{name}]\n{plan.describe()}\n"))
-    priced = "" if total is None else f", cost about {total:,.2f}"
-    requests = counted(sum(len(plan.missing) for _, plan in plans), "request")
-    click.echo(f"{requests} in all{priced}; nothing was sent.")
-
-
-def _shipped(path: Path) -> Path:
-    """A file of the user's, or the one that comes with Livery under the described system's path."""
-    from datagen.dsl.specs import CATALOG, PROMPTS
-    from livery.skills.dsl import TEMPLATE
-
-    ours = {PROMPTS_PLACE: PROMPTS, CATALOG_PLACE: CATALOG, TEMPLATE_PLACE: TEMPLATE}
-    return path if path.is_file() else ours.get(path, path)
-
-
-def _fits(tokenizer: str | None, limit: int) -> Callable[[str, str], str] | None:
-    """(prompt, completion) -> why the two are too long together; None where nobody asked."""
-    if tokenizer is None:
-        return None
-    from livery.dataset.conversation import Dropped
-    from livery.dataset.load import judge
-    from livery.dataset.rows import read_row
-    from livery.dataset.template import load_chat
-
-    chat = load_chat(tokenizer)
-
-    def fits(prompt: str, completion: str) -> str:
-        row = read_row({"prompt": prompt, "completion": completion}, "row")
-        verdict = next(iter(judge([row], chat, max_length=limit)))
-        return verdict.reason if isinstance(verdict, Dropped) else ""
-
-    return fits
-
-
-@contextlib.contextmanager
-def _shown() -> Any:
-    """A `stages.Show` on the terminal."""
-    with contextlib.ExitStack() as stack:
-
-        def show(what: str, total: int) -> Callable[[int], None]:
-            return stack.enter_context(Progress(what, total, "jobs", after=2.0)).update
-
-        yield show
-
-
-def _tell(done: list[Done], as_json: bool) -> None:
-    if as_json:
-        stages = [
-            {"out": str(d.out), "rows": d.rows, "skipped": d.skipped, "faults": list(d.faults),
-             "counts": dict(d.counts or {})}
-            for d in done
-        ]  # fmt: skip
-        click.echo(json.dumps({"stages": stages}, indent=2, ensure_ascii=False))
-        return
-    for stage in done:
-        note = f" ({stage.skipped})" if stage.skipped else ""
-        kinds = ", ".join(f"{name} {count}" for name, count in (stage.counts or {}).items())
-        said = f": {kinds}" if kinds else ""
-        click.echo(f"{shown(stage.out)}  {counted(stage.rows, 'row')}{said}{note}")
-        for fault in stage.faults[:_FAULTS]:
-            click.echo(printable(f"left out: {fault}"), err=True)
-        if len(stage.faults) > _FAULTS:
-            click.echo(f"... and {len(stage.faults) - _FAULTS} more left out.", err=True)
+        tell(done, as_json)
