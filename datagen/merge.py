@@ -18,14 +18,14 @@ from typing import Any
 
 from datagen.check import check
 from datagen.folder import MANIFEST, read_manifest
-from datagen.review import approved_rows, asked_in
+from datagen.review import approved_rows
+from livery import reading
 from livery.dataset.conversation import RowError
 from livery.dataset.leaks import index, row_text
 from livery.dataset.rows import asked_and_answered, question, read_row
 from livery.errors import UserError, counted, shown
 from livery.files import sha256, write_json
 from livery.outputs import MARK, new_folder
-from livery.reading import read_jsonl
 from livery.skills import find
 
 COMMAND = "livery data merge"
@@ -104,15 +104,17 @@ def _training(path: Path) -> tuple[dict[str, tuple[int, str]], list[bytes]]:
     """({what is asked: (line, answer)}, the lines that are no blank)."""
     known: dict[str, tuple[int, str]] = {}
     lines: list[bytes] = []
-    for raw in path.read_bytes().splitlines():
-        if raw.strip():
-            lines.append(raw + b"\n")
-    for at, (number, row) in enumerate(read_jsonl(path)):
-        try:
-            asked, answer = asked_and_answered(read_row(row, f"{path}:{number}"))
-        except RowError as error:
-            raise UserError(str(error)) from None
-        known.setdefault(asked.strip(), (at, answer))
+    with reading.open_file(path) as file:
+        for number, raw in enumerate(reading.lines(file, path), start=1):
+            if not raw.strip():
+                continue
+            try:
+                row = read_row(reading.parse_row(raw, path, number), f"{path}:{number}")
+            except RowError as error:
+                raise UserError(str(error)) from None
+            asked, answer = asked_and_answered(row)
+            known.setdefault(asked.strip(), (len(lines), answer))
+            lines.append(raw.rstrip(b"\r\n") + b"\n")
     return known, lines
 
 
@@ -124,7 +126,7 @@ def _cases(data: Path, skill: str) -> list[tuple[str, str]]:
     files += sorted(folder.glob("*.jsonl")) if folder is not None else []
     found: list[tuple[str, str]] = []
     for path in files:
-        for number, row in read_jsonl(path) if path.is_file() else ():
+        for number, row in reading.read_jsonl(path) if path.is_file() else ():
             try:
                 text = question(read_row(row, f"{path}:{number}"))
             except RowError:  # a skill's own cases are no rows to train on
@@ -159,9 +161,10 @@ def _choose(
     gone: set[int] = set()
     for row in sorted(rows, key=lambda row: row["meta"]["at"]):
         name = row["meta"]["interaction"]
-        asked, answer = asked_and_answered(read_row(row, name))
+        parsed = read_row(row, name)
+        asked, answer = asked_and_answered(parsed)
         asked = asked.strip()
-        if (near := closed.closest(asked_in(row["messages"]))) is not None:
+        if (near := closed.closest(question(parsed))) is not None:
             where, text = cases[near[0]]
             merged.left_out.append(f"{name}: gives away {where}, {shown(text, 80)!r}.")
             continue

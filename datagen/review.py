@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 import getpass
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -183,11 +182,6 @@ def _row(one: Interaction, decision: Decision, answer: str) -> Row:
             "at": decision.at, "redactions": dict(one.redactions), "facts": dict(one.facts),
         },
     }  # fmt: skip
-
-
-def asked_in(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What the user says in a conversation, all of it."""
-    return "\n".join(str(turn["content"]) for turn in messages if turn["role"] == "user")
 
 
 def _user() -> str:

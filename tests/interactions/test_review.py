@@ -215,6 +215,18 @@ def test_merged_with_provenance_without_repeats_and_leaks(
     assert not Path("third").exists()
 
 
+def test_rows_of_the_data_stay_byte_for_byte_but_for_their_line_ends(log: Path) -> None:
+    cli.run(["data", "review", str(log), "--skill", "persona", "--approve-marked"])
+    first, second = Path("data/train.jsonl").read_bytes().splitlines()
+    first = first.replace(b", ", b",\r", 1)  # white space of JSON, and no line's end
+    Path("data/train.jsonl").write_bytes(first + b"\r\n\n" + second)
+    merge(log, "persona", "data", "out")
+    merged = Path("out/train.jsonl").read_bytes()
+    assert merged.startswith(first + b"\n" + second + b"\n{")
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert manifest["splits"]["train"]["rows"] == merged.count(b"\n")
+
+
 def test_what_the_check_refuses_writes_nothing(log: Path) -> None:
     cli.run(["data", "review", str(log), "--skill", "persona", "--approve-marked"])
     with Path("data/train.jsonl").open("a") as file:
