@@ -123,18 +123,24 @@ def one_at_a_time(place: Path, doing: str = "") -> Generator[None]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
+def atomic_write(
+    path: str | Path, mode: str = "wb", *, doing: str = "saving", private: bool = False
+) -> Generator[IO[Any]]:
     """Open a file beside `path`; rename it over `path` when the block ends well, else remove it.
 
     The data is flushed to the disk before the rename, so after a crash `path` holds either all of
     the old or all of the new bytes. A device or pipe (/dev/stdout) is written to as it is.
+
+    Args:
+        doing: told where the system refuses it.
+        private: the file is its owner's alone, whatever the umask.
 
     Raises:
         UserError: the disk is full, the folder may not be written, or `path` is a folder.
     """
     path = Path(path)
     encoding = None if "b" in mode else "utf-8"
-    with explain_os_errors(path, "saving"):
+    with explain_os_errors(path, doing):
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name a file.")
         if path.exists() and not path.is_file():
@@ -149,7 +155,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Generator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.chmod(fresh, 0o666 & ~_umask())
+                if not private:  # as it was made
+                    os.chmod(fresh, 0o666 & ~_umask())
                 os.replace(fresh, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -22,9 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from livery import temporary
 from livery.errors import UserError, shown
-from livery.files import explain_os_errors
+from livery.files import atomic_write, explain_os_errors
 from livery.interactions.redact import Redactor
 from livery.reading import open_file, parse_row
 
@@ -204,8 +203,9 @@ class Log:
             kept = [
                 line for line in kept if b'"interaction"' in line or _field(line, "id") in known
             ]
-            with explain_os_errors(path, "dropping what is old from the log"):
-                _replace(path, kept)
+            doing = "dropping what is old from the log"
+            with atomic_write(path, doing=doing, private=True) as file:
+                file.writelines(kept)
 
 
 def read(path: str | Path) -> Read:
@@ -283,20 +283,6 @@ def _opened(path: Path) -> Generator[int]:
         yield held
     finally:
         os.close(held)
-
-
-def _replace(path: Path, kept: Sequence[bytes]) -> None:
-    fresh, handle = temporary.new_file(path)  # of mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
