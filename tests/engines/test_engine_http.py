@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from livery.engines import http
 from livery.engines.engine import Decoding, Grammar, open_engine
 from livery.errors import UserError
 from tests import PATIENCE
+from tests.loopback import Quiet, serving
 from tests.test_fuzz import EXAMPLES, change_bytes, change_json
 
 Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, Any]]
@@ -35,7 +35,7 @@ def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server on a port of its own: yields (url, the bodies it was sent)."""
     seen: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append({"path": self.path, **body})
@@ -46,18 +46,8 @@ def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}/v1", seen
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield f"{address}/v1", seen
 
 
 def completion(text: str, reason: str = "stop") -> dict[str, Any]:

@@ -6,10 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from livery.teacher import Parameters, Question, Teacher
+from tests.loopback import Quiet, serving
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -78,7 +79,7 @@ def endpoint(answer: Answer | list[Any]) -> Iterator[tuple[str, list[dict[str, A
     seen: list[dict[str, Any]] = []
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -94,19 +95,8 @@ def endpoint(answer: Answer | list[Any]) -> Iterator[tuple[str, list[dict[str, A
                 said = status(200, said)
             said.write(self)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads = True
-    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}", seen
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield address, seen
 
 
 def question(name: str = "one", text: str = "Which colour, and how many?", **more: Any) -> Question:
