@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from commands.training import backends
-from commands.training import session as training
+from commands.training.data import describe_dropped, load_data
 from commands.training.output import describe_work
+from commands.training.session import fit_to_base
 from livery.config.layers import Config
 from livery.errors import printable
 from livery.training import trackers
@@ -28,15 +29,15 @@ def show(config: Config, *, as_json: bool) -> None:
         print_settings(config)
     settings, substitutions = backends.choose(config.settings)
     trackers.check(settings.report_to)
-    data = training.load_data(settings)
-    settings, fitted = training.fit_to_base(config, settings, data)
+    data = load_data(settings)
+    settings, fitted = fit_to_base(config, settings, data)
     plan = Plan.of(data.train.examples, settings)
     epoch = work(plan)
     steps = settings.max_steps or plan.total_steps(settings.epochs)
     notes = [
         *substitutions,
         *filter(None, [fitted]),
-        *training.describe_dropped(data, paired=settings.paired),
+        *describe_dropped(data, paired=settings.paired),
     ]
     ahead = backends.forecast(settings, plan.examples)
     if as_json:

@@ -30,7 +30,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainSettings:
 
 @pytest.fixture
 def batch(settings: TrainSettings) -> MicroBatch:
-    from commands.training.session import load_data
+    from commands.training.data import load_data
 
     rows = load_data(settings).train.examples
     return Plan(rows, 4, 1, settings.seed, True).step(0)[0]
@@ -111,6 +111,7 @@ def test_what_was_asked_for_is_what_is_measured_among(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from commands.training import session
+    from commands.training.data import load_data
 
     among: list[object] = []
 
@@ -120,7 +121,7 @@ def test_what_was_asked_for_is_what_is_measured_among(
 
     monkeypatch.setattr(fastest, "on_a_cpu", lambda _: True)
     monkeypatch.setattr(fastest, "fastest", note)
-    examples = session.load_data(settings).train.examples
+    examples = load_data(settings).train.examples
     asked = dataclasses.replace(settings, backend="torch", dtype="auto")
     found, _ = session.choose_fastest(asked, asked, examples, False, print)
     assert (found.backend, found.dtype) == ("torch", "bfloat16")

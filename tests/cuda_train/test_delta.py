@@ -96,7 +96,7 @@ def test_what_it_does_not_do_is_left_to_peft(lora: dict[str, Any]) -> None:
 def test_a_run_uses_it_and_its_self_check_would_see_it_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from commands.training.session import load_data
+    from commands.training.data import load_data
 
     settings = tiny_settings(tmp_path, backend="torch")
     settings = dataclasses.replace(settings, dtype="float32")

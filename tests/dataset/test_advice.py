@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.training.session import load_data
+from commands.training.data import load_data
 from livery.cli import run
 from livery.config.settings import TrainSettings
 from livery.config.values import Columns

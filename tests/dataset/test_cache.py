@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.training.session import describe_dropped, load_data
+from commands.training.data import describe_dropped, load_data
 from livery.config.settings import TemplateSettings, TrainSettings
 from livery.dataset import cache as caching
 from livery.dataset.cache import Cache, Kept, default_cache, load_cached
@@ -375,7 +375,7 @@ def test_training_and_a_dry_run_share_it_and_a_switch_turns_it_off(
     assert cache is not None
     assert cache.folder == tmp_path / "home" / "livery" / "encoded"
     eager = dataclasses.replace(cache, slow=0.0, small=0)
-    monkeypatch.setattr("commands.training.session.default_cache", lambda: eager)
+    monkeypatch.setattr("commands.training.data.default_cache", lambda: eager)
     for _ in range(2):
         data = load_data(wanted)
         assert plain(data.train) == plain(plain_data.train)

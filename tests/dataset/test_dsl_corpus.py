@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from commands.training.session import load_data
+from commands.training.data import load_data
 from livery.config.settings import TrainSettings
 from livery.config.values import Columns
 from livery.dataset.leaks import count_leaks, row_text

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.training.session import load_data
+from commands.training.data import load_data
 from datagen.check import check
 from livery.cli import run
 from livery.config.settings import TrainSettings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.training.session import describe_dropped, load_data
+from commands.training.data import describe_dropped, load_data
 from livery.config.settings import TrainSettings
 from livery.dataset import leaks
 from livery.dataset.selection import hold_out

@@ -611,7 +611,8 @@ def test_a_run_keeps_its_day_and_its_prompts_are_those_it_was_trained_on(tmp_pat
     import dataclasses
     import datetime
 
-    from commands.training.session import choose_prompts, fix_date, load_data
+    from commands.training.data import choose_prompts, load_data
+    from commands.training.session import fix_date
     from livery.adapter_origin import complete_options, read_origin
     from livery.config.settings import TrainSettings
 

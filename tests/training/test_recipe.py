@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.training import session
+from commands.training.data import load_data
 from livery.config.layers import resolve
 from livery.models import read_config
 from livery.paths import HOME
@@ -88,11 +89,9 @@ def test_a_run_takes_it_from_base_and_data(root: Path, tmp_path: Path):
     base = tiny_model("llama", root)
     assert count_parameters(read_tensors(base), read_config(base)) == pytest.approx(131e3, rel=0.3)
     config = resolve({"model": str(base), "data": str(tmp_path)}, environment={})
-    settings, note = session.fit_to_base(
-        config, config.settings, session.load_data(config.settings)
-    )
+    settings, note = session.fit_to_base(config, config.settings, load_data(config.settings))
     assert (settings.batch_size, settings.lora.rank, settings.learning_rate) == (8, 32, 1e-3)
     assert "250 rows" in note
     embedded = resolve({"data": str(tmp_path)}, environment={})
-    kept = session.fit_to_base(embedded, embedded.settings, session.load_data(embedded.settings))
+    kept = session.fit_to_base(embedded, embedded.settings, load_data(embedded.settings))
     assert kept == (embedded.settings, "")
