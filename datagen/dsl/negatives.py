@@ -1,6 +1,6 @@
 """Wrong ASTs: right ones with one thing changed, which they name.
 
-    negative(ast, schema, "wrong_operator", rng)      # an AST, or None where there is none
+    negative(ast, schema, "wrong_operator", rng)      # Negative, or None where there is none
 
 They are never trained on as answers: they are the rejected side of preference pairs, and tests of
 what a validator and a scorer find.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -25,9 +26,17 @@ _FOREIGN = ("equals", "not_equals", "contains", "starts_with", "gt", "gte", "lt"
             "regex", "in", "like")  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Negative:
+    """A wrong AST, and what is wrong with it, in one line for people."""
+
+    ast: Json
+    fault: str
+
+
 def negative(
     ast: Mapping[str, Any], schema: Mapping[str, Any], kind: str, rng: random.Random
-) -> Json | None:
+) -> Negative | None:
     """A copy of an AST with one fault of a kind; None where it has no place for one.
 
     A kind of SCHEMA_KINDS is invalid under the schema by that fault first; one of MEANING_KINDS is
@@ -38,14 +47,11 @@ def negative(
         return None
     faults = dsl.find_faults(changed, schema)
     if kind in SCHEMA_KINDS:
-        return changed if faults and faults[0].kind == kind else None
-    return None if dsl.same_meaning(changed, ast) else changed
-
-
-def what_is_wrong(ast: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """`validation_error` of a negative."""
-    faults = dsl.find_faults(ast, schema)
-    return str(faults[0]) if faults else "valid, but it means something else than the query"
+        fits = bool(faults) and faults[0].kind == kind
+    else:
+        fits = not dsl.same_meaning(changed, ast)
+    said = str(faults[0]) if faults else "valid, but it means something else than the query"
+    return Negative(changed, said) if fits else None
 
 
 def _step(ast: Json, rng: random.Random) -> Json | None:

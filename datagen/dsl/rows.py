@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from datagen.dsl.negatives import KINDS, negative, what_is_wrong
+from datagen.dsl.negatives import KINDS, negative
 from datagen.dsl.source import AstJob, Made, Source
 from datagen.dsl.specs import choose_operators
 from livery.errors import UserError
@@ -164,12 +164,12 @@ def _negatives(rows: Sequence[Json], count: int, rng: random.Random) -> Iterator
         tries += 1
         row = rng.choice(rows)
         wrong = negative(json.loads(row["ast_json"]), schema, kind, rng)
-        if wrong is None or (row["query"], text := dsl.render(wrong)) in seen:
+        if wrong is None or (row["query"], text := dsl.render(wrong.ast)) in seen:
             continue
         seen.add((row["query"], text))
         made += 1
         yield {**row, "ast_json": text, "is_valid": False,
-               "validation_error": what_is_wrong(wrong, schema), "error_type": kind}  # fmt: skip
+               "validation_error": wrong.fault, "error_type": kind}  # fmt: skip
 
 
 # -- d_05: corpus ----------------------------------------------------------------------------------

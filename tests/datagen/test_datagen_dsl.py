@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from datagen.dsl import generate, times
-from datagen.dsl.negatives import KINDS, MEANING_KINDS, SCHEMA_KINDS, negative, what_is_wrong
+from datagen.dsl.negatives import KINDS, MEANING_KINDS, SCHEMA_KINDS, negative
 from datagen.dsl.phrases import NUMBERS
 from datagen.dsl.specs import read_catalog
 from datagen.dsl.words import HELD_OUT_ENTITIES, HELD_OUT_KINDS
@@ -22,6 +22,7 @@ from livery.skills import dsl
 from tests import ROOT
 
 ROWS = 480
+NO_FAULT = "valid, but it means something else than the query"
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_months_at_the_ends_of_years() -> None:
 
 @pytest.fixture(scope="module")
 def made(splits: Any) -> dict[str, list[tuple[Any, Any, Any]]]:
-    """kind -> (wrong AST, right one, schema)."""
+    """kind -> (Negative, right AST, schema)."""
     found: defaultdict[str, list[tuple[Any, Any, Any]]] = defaultdict(list)
     for row in splits["train"][:120]:
         schema, ast = request_of(row).schema, ast_of(row)
@@ -223,8 +224,8 @@ def made(splits: Any) -> dict[str, list[tuple[Any, Any, Any]]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_negative_has_the_fault_that_it_names(kind: str, made: Any) -> None:
     assert len(made[kind]) >= 5
-    for wrong, right, schema in made[kind]:
-        faults = dsl.find_faults(wrong, schema)
+    for made_wrong, right, schema in made[kind]:
+        wrong, faults = made_wrong.ast, dsl.find_faults(made_wrong.ast, schema)
         assert dsl.canonical_text(wrong) != dsl.canonical_text(right)
         if kind in SCHEMA_KINDS:
             assert faults[0].kind == kind
@@ -238,7 +239,7 @@ def test_a_negative_has_the_fault_that_it_names(kind: str, made: Any) -> None:
             assert faults == []
             assert kind in MEANING_KINDS
             assert dsl.difference(wrong, right) == kind
-        assert what_is_wrong(wrong, schema)
+        assert made_wrong.fault == (str(faults[0]) if faults else NO_FAULT)
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def find_faults(ast: Any, schema: Mapping[str, Any]) -> list[Fault]:
     return sorted(dict.fromkeys(found), key=lambda fault: KINDS.index(fault.kind))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def _validator(text: str) -> jsonschema.Draft7Validator:
     import jsonschema
     from referencing import Registry
