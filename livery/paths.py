@@ -19,6 +19,10 @@ MADE_FROM = "made_from.json"
 TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 
+# Beside the results of an evaluation of a dsl student, whose own name the configuration gives.
+DSL_SUMMARY = "evaluation_summary.json"
+DSL_PARTIAL = "answers.partial.jsonl"
+
 
 def python_path() -> str:
     """PYTHONPATH for a process that is to run this very Livery, installed or not, whatever folder

@@ -22,10 +22,6 @@ Json = dict[str, Any]
 
 PLACE = Path("config/defaults.json")
 
-# Beside the results of an evaluation, whose own name the configuration gives.
-SUMMARY = "evaluation_summary.json"
-PARTIAL = "answers.partial.jsonl"
-
 
 def made_from(run: Path) -> Path:
     """Beside a run's folder: what `livery dsl run` made it from."""

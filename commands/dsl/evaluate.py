@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.dsl.config import PARTIAL, SUMMARY, read_defaults
+from commands.dsl.config import read_defaults
 from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
 from commands.teacher_options import RECORDS
 from livery.errors import counted, shown
-from livery.paths import finished_run
+from livery.paths import DSL_PARTIAL, DSL_SUMMARY, finished_run
 
 if TYPE_CHECKING:
     from eval.dsl.results import Judge
@@ -162,10 +162,10 @@ def evaluate_command(
     defaults = read_defaults(config)
     usual = Path(defaults["alignment"]["eval_results"])
     place = out_dir or usual.parent
-    results, told = eval_results or place / usual.name, eval_summary or place / SUMMARY
+    results, told = eval_results or place / usual.name, eval_summary or place / DSL_SUMMARY
     summary = _evaluate(
         dataset=dataset or Path(defaults["dataset_generation"]["dataset_out"]),
-        results=results, summary=told, checkpoint=checkpoint_path or place / PARTIAL, **given,
+        results=results, summary=told, checkpoint=checkpoint_path or place / DSL_PARTIAL, **given,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from commands.dsl.config import SUMMARY, read_defaults
+from commands.dsl.config import read_defaults
 from livery.errors import UserError, shown
 from livery.paths import METRICS
 
@@ -51,16 +51,13 @@ def write_report(
     Raises:
         UserError: a file that is named is not there or damaged, or the place cannot be written.
     """
-    from eval.dsl.comparison import Evaluation, is_ours, report
+    from eval.dsl.comparison import is_ours, read_evaluation, report
     from eval.report.report import write_report as write_plots
-    from livery.files import atomic_write, explain_os_errors, read_jsonl
-    from livery.reading import read_object
+    from livery.files import atomic_write, explain_os_errors
 
     defaults = read_defaults(config)
     results = eval_results or Path(defaults["alignment"]["eval_results"])
-    summary = eval_summary or results.parent / SUMMARY
-    rows = [row for _, row in read_jsonl(results)]
-    text = report([Evaluation("student", read_object(summary), rows)])
+    text = report([read_evaluation("student", results, eval_summary)])
     run = _run_of(training_metrics, run_config) or Path(defaults["training"]["output_dir"])
     named = training_metrics or run_config
     if Path(report_name).name != report_name:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from commands.dsl.config import PARTIAL, SUMMARY, made_from, read_defaults
+from commands.dsl.config import made_from, read_defaults
 from livery.errors import counted, shown
+from livery.paths import DSL_PARTIAL, DSL_SUMMARY
 
 PARTS = ("dataset", "evaluations", "training", "alignment", "report")
 
@@ -83,8 +84,8 @@ class _Found:
             usual = self.results.parent
             for place in (usual, *(usual / name for name in ("base", "valid", "aligned"))):
                 files += _ours(place / self.results.name, _is_row("judge", "raw_output"))
-                files += _ours(place / SUMMARY, _is_object("judge", "samples"))
-                files += _ours(place / PARTIAL, lambda _: True)
+                files += _ours(place / DSL_SUMMARY, _is_object("judge", "samples"))
+                files += _ours(place / DSL_PARTIAL, lambda _: True)
         if "alignment" in parts:
             files += _ours(Path(self.aligned["pairs_out"]), _is_row("chosen", "teacher_verdict"))
         for part, run in (("training", self.sft), ("alignment", self.dpo)):

@@ -7,16 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from commands.dsl.config import PLACE, SUMMARY, decides, is_ours, made_from, read_defaults
+from commands.dsl.config import PLACE, decides, is_ours, made_from, read_defaults
 from livery.errors import UserError, shown
 from livery.paths import finished_run
-
-if TYPE_CHECKING:
-    from eval.dsl.comparison import Evaluation
 
 _FILE = click.Path(path_type=Path)
 
@@ -72,16 +69,6 @@ def run_command(**given: Any) -> None:
       livery dsl run --model gpt-oss:120b --with-training --with-evals
     """
     _Run(**given).all()
-
-
-def read_evaluation(name: str, results: Path) -> Evaluation:
-    """What `livery dsl evaluate` left, by its results."""
-    from eval.dsl.comparison import Evaluation
-    from livery.files import read_jsonl
-    from livery.reading import read_object
-
-    rows = [row for _, row in read_jsonl(results)]
-    return Evaluation(name, read_object(results.with_name(SUMMARY)), rows)
 
 
 @click.command("align", short_help="Evaluate, make pairs of what is rejected, and DPO.")
@@ -225,7 +212,7 @@ class _Run:
         return place / self.results.name
 
     def _report(self, base: Path | None, before: Path, after: Path | None) -> None:
-        from eval.dsl.comparison import compare_rows, report
+        from eval.dsl.comparison import compare_rows, read_evaluation, report
         from livery.files import atomic_write, write_json
 
         named = {"base": base, "SFT": before, "DPO": after}

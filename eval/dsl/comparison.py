@@ -11,6 +11,9 @@ from eval.dsl.results import RATES
 from eval.report.markdown import code
 from eval.stats import compare
 from livery.errors import UserError
+from livery.files import read_jsonl
+from livery.paths import DSL_SUMMARY
+from livery.reading import read_object
 
 Json = dict[str, Any]
 
@@ -66,6 +69,31 @@ class Evaluation:
     name: str
     summary: Json
     rows: Sequence[Mapping[str, Any]]
+
+
+_SUMMARY = ("adapter", "cut_off", "dataset", "failures", "intervals", "judge", "model", "samples")
+_ROW = ("failure", "parse_error", "query", "raw_output", "schema_error", "target_canonical")
+
+
+def read_evaluation(name: str, results: Path, summary: Path | None = None) -> Evaluation:
+    """What `livery dsl evaluate` wrote; the summary is beside the results unless it is named.
+
+    Raises:
+        UserError: a file is not there, or not of such an evaluation.
+    """
+    rows: list[Json] = []
+    for line, row in read_jsonl(results):
+        _check(f"{results}:{line}", row, _ROW)
+        rows.append(row)
+    place = summary or results.with_name(DSL_SUMMARY)
+    found = read_object(place)
+    _check(place, found, _SUMMARY)
+    return Evaluation(name, found, rows)
+
+
+def _check(where: object, found: Mapping[str, Any], needed: Sequence[str]) -> None:
+    if missing := [key for key in needed if key not in found]:
+        raise UserError(f"{where}: no {missing[0]}; it is not of a dsl evaluation.")
 
 
 def report(runs: Sequence[Evaluation], paired: Json | None = None) -> str:

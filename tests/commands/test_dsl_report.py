@@ -78,6 +78,9 @@ def test_files_are_named_and_what_is_not_there_is_told(here: Path) -> None:
     other.write_text("{}")
     both = ["--training-metrics", str(one), "--run-config", str(other)]
     assert "of two runs" in told(*both, code=1)
+    other.write_text('{"samples": 1}\n')
+    assert "run_config.json: no adapter; it is not" in told("--eval-summary", str(other), code=1)
+    assert "run_config.json:1: no failure; it is" in told("--eval-results", str(other), code=1)
     Path("outputs/reports/report.md").write_text("# Mine\n")
     assert "is not replaced" in told(code=1)
     assert "without a folder" in told("--report-name", "../x", code=1)
