@@ -10,7 +10,7 @@ from typing import Any
 
 from eval import record
 from livery.errors import UserError, shown
-from livery.paths import METADATA, METRICS, RUN_CONFIG, SAMPLES
+from livery.paths import DSL_SUMMARY, METADATA, METRICS, RUN_CONFIG, SAMPLES
 from livery.reading import lines, open_file, parse_json, parse_row, read_object
 
 Row = dict[str, Any]
@@ -82,10 +82,10 @@ def read_run(folder: str | Path, evaluations: str | Path | None = None) -> RunDa
 
 
 def evaluation_files(folder: Path) -> list[Path]:
-    """Stored evaluations: the validation set's first, then others by name."""
-    return sorted(
-        folder.glob("evaluation*.json"), key=lambda path: (path.name != record.NAME, path)
-    )
+    """Stored evaluations: the validation set's first, then others by name. What `livery dsl
+    evaluate` may have written to the same folder is none of them."""
+    found = [path for path in folder.glob("evaluation*.json") if path.name != DSL_SUMMARY]
+    return sorted(found, key=lambda path: (path.name != record.NAME, path))
 
 
 def _samples(path: Path) -> tuple[Sample, ...]:

@@ -156,6 +156,12 @@ def test_both_say_what_they_must(run_folder: Path):
     assert "one question" in page
 
 
+def test_a_dsl_students_summary_in_the_folder_is_none_of_its_evaluations(run_folder: Path):
+    before = write_report(run_folder)[0].read_bytes()
+    write(run_folder / "evaluation_summary.json", {"samples": 1})
+    assert write_report(run_folder)[0].read_bytes() == before
+
+
 def test_markdown_stays_text(run_folder: Path):
     document = write_report(run_folder)[0].read_text(encoding="utf-8")
     outside = re.sub(r"(`+).+?\1", "", document)  # what stands in code spans is shown as it is
