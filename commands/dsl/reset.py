@@ -31,8 +31,8 @@ _ARTEFACTS = ("schema_specs_out", "final_schemas_out", "schema_queries_out", "da
 def reset_command(config: Path | None, everything: bool, yes: bool, **asked: bool) -> None:
     """List what Livery wrote of the parts that are named, ask, and delete it.
 
-    Files that Livery did not write, or that were edited since, stay, and are named. The teacher's
-    records stay too: they cost money.
+    Files that Livery did not write stay, and data that was edited since; both are named. The
+    teacher's records stay too: they cost money.
 
     \b
     Examples:
