@@ -11,9 +11,8 @@ from typing import Any
 
 from livery.dataset.leaks import Leak, Row, count_leaks, find_leaks, index, normalise
 from livery.errors import UserError, counted
-from livery.files import explain_os_errors, sha256, write_json, write_jsonl
+from livery.files import explain_os_errors, replace_together, sha256, write_json, write_jsonl
 from livery.reading import read_object
-from livery.temporary import Scratch
 
 __all__ = ["apportion", "count_leaks", "find_leaks", "index", "normalise", "refuse_leaks"]
 
@@ -65,7 +64,6 @@ def refuse_leaks(splits: Mapping[str, Sequence[Row]], names: Iterable[str] = ())
 
 
 MANIFEST = "manifest.json"
-_BEFORE = "replaces"  # in a manifest: split -> SHA-256 of what is being replaced
 _USUAL = ("train", "valid", "test")
 
 
@@ -108,7 +106,10 @@ def write_folder(
         )
     with explain_os_errors(out, "making data"):
         out.mkdir(parents=True, exist_ok=True)
-        with Scratch("data", beside=out / MANIFEST) as fresh:
+        # The manifest first: rows that are here without it are not taken for Livery's. Training
+        # rows last: without them nobody trains on a part.
+        files = sorted(map(_file, splits), key=lambda name: name == "train.jsonl")
+        with replace_together(out, *files, first=MANIFEST) as fresh:
             for name in splits:
                 write_jsonl(fresh / _file(name), splits[name])
             manifest = {
@@ -125,49 +126,21 @@ def write_folder(
                     for name in splits
                 },
             }
-            _exchange(out, fresh, manifest)
+            write_json(fresh / MANIFEST, manifest)
     return manifest
-
-
-def _exchange(out: Path, fresh: Path, manifest: dict[str, Any]) -> None:
-    """Give the splits in `fresh` their places: wherever this stops, `out` holds rows of one making,
-    known as Livery's, and train.jsonl only with all that belongs to it."""
-    before = _known(out)
-    names = sorted(map(_file, manifest["splits"]), key=lambda name: name == "train.jsonl")
-    # First: rows that are here without it are not taken for Livery's.
-    write_json(out / MANIFEST, {**manifest, _BEFORE: before} if before else manifest)
-    for name in reversed(names):
-        (out / name).unlink(missing_ok=True)
-    for name in names:
-        (fresh / name).replace(out / name)
-    if before:
-        write_json(out / MANIFEST, manifest)
-
-
-def _known(out: Path) -> dict[str, list[Any]]:
-    """Split -> SHA-256 of every file that Livery may have made of it, see `_exchange`."""
-    manifest = read_manifest(out)
-    splits, before = (manifest.get(key) for key in ("splits", _BEFORE))
-    found: dict[str, list[Any]] = {}
-    for name, facts in splits.items() if isinstance(splits, dict) else ():
-        found[name] = [facts.get("sha256")] if isinstance(facts, dict) else []
-    for name, hashes in before.items() if isinstance(before, dict) else ():
-        if isinstance(hashes, list):
-            known = found.setdefault(name, [])
-            known += [one for one in hashes if one not in known]
-    return found
 
 
 def edited(out: Path) -> list[str]:
     """Files of the manifest that hold something else than Livery wrote there."""
-    known = _known(out)
+    splits = read_manifest(out).get("splits")
+    known = splits if isinstance(splits, dict) else {}
     names = [*known, *(name for name in _USUAL if name not in known)]
     return [
         _file(name)
         for name in names
         if Path(_file(name)).name == _file(name)  # a name that leads elsewhere is none of ours
         and (out / _file(name)).is_file()
-        and sha256(out / _file(name)) not in known.get(name, ())
+        and sha256(out / _file(name)) != dict(known.get(name) or {}).get("sha256")
     ]
 
 
