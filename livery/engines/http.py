@@ -36,6 +36,7 @@ from livery.engines.engine import (
     Tools,
 )
 from livery.errors import UserError, shown
+from livery.json_schema import find_error
 from livery.progress import OnProgress
 from livery.reading import parse_json
 
@@ -285,8 +286,6 @@ def _response_format(grammar: Grammar) -> dict[str, Any]:
 
 def _invalid(grammar: Grammar, text: str) -> str:
     """What is wrong with an answer under its schema; "" for nothing."""
-    from livery.engines.schemas import find_error
-
     try:
         return find_error(grammar.text, parse_json(text, "it", finite=True))
     except UserError as error:

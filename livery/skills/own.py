@@ -9,6 +9,7 @@ from typing import Any
 
 from livery.engines.engine import Grammar
 from livery.errors import UserError, shown
+from livery.json_schema import find_errors, offline
 from livery.skills.contract import AnswerError, Message, Skill
 from livery.skills.module import OwnModule, short
 
@@ -93,10 +94,13 @@ def _validator(own: OwnModule, schema: dict[str, Any]) -> Callable[[Any], str]:
             f"{own.file}: JSON_SCHEMA is not a JSON Schema{f', at {where}' if where else ''}: "
             f"{shown(error.message)}."
         ) from None
-    check = kind(schema)
+    check = offline(kind, schema)
 
     def wrong(value: Any) -> str:
-        error = next(check.iter_errors(value), None)
+        try:
+            error = next(find_errors(check, value), None)
+        except UserError as fault:
+            raise UserError(f"{own.file}: JSON_SCHEMA: {fault}") from None
         if error is None:
             return ""
         where = "/".join(map(str, error.absolute_path))

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from livery.errors import UserError, sentence, shown
+from livery.json_schema import find_errors, offline
 from livery.reading import parse_json
 from livery.teacher.question import Fault, Question
 
@@ -25,8 +26,8 @@ def find_fault(question: Question, text: str) -> tuple[Any, Fault | None]:
         value = parse_json(text, "the answer", finite=True)
     except UserError as error:
         return None, Fault("invalid_json", sentence(shown(error, 500)))
-    validator = _validator(question.schema_text)
-    errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    found = find_errors(_validator(question.schema_text), value)
+    errors = sorted(found, key=lambda error: list(map(str, error.path)))
     if errors:
         deepest = [_deepest(error) for error in errors[:_TOLD]]
         told = [f"{shown(e.message, 300)} at {_place(e.absolute_path)}" for e in deepest]
@@ -51,10 +52,8 @@ def _place(path: Any) -> str:
 @functools.lru_cache(maxsize=256)
 def _validator(schema: str) -> Validator:
     import jsonschema.validators
-    import referencing
 
     found = json.loads(schema)
     kind: Any = jsonschema.validators.validator_for(found, jsonschema.Draft7Validator)
     kind.check_schema(found)
-    # An empty registry: a reference to another address is an error, and fetches nothing.
-    return kind(found, registry=referencing.Registry())
+    return offline(kind, found)

@@ -132,6 +132,17 @@ def test_the_documented_file_makes_data(write: Write, capsys: pytest.CaptureFixt
     exec(compile(code, "docs/your-own-skill.md", "exec"), {})
 
 
+def test_a_schema_that_refers_elsewhere_is_blamed_and_nothing_is_fetched(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", asked.append)
+    path = write('JSON_SCHEMA = {"$ref": "http://127.0.0.1:9/schema"}\nGRAMMAR = None\n')
+    with pytest.raises(UserError, match=r"\.py: JSON_SCHEMA: The JSON Schema cannot be followed"):
+        get_skill(str(path)).parse("1")
+    assert asked == []
+
+
 def test_the_documented_metrics_score(write: Write) -> None:
     path = write('JSON_SCHEMA = {"type": "object"}\n' + BLOCKS[1])
     scorer = get_scorer(str(path))

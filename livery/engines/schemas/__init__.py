@@ -5,8 +5,7 @@ found.text                             # the schema that llguidance compiles
 found.render({"value": 1, "name": ""})   # compact, its keys in the grammar's order
 """
 
-from livery.engines.schemas.document import find_error
 from livery.engines.schemas.faults import NoGrammar
 from livery.engines.schemas.grammar import SchemaGrammar, schema_grammar
 
-__all__ = ["NoGrammar", "SchemaGrammar", "find_error", "schema_grammar"]
+__all__ = ["NoGrammar", "SchemaGrammar", "schema_grammar"]

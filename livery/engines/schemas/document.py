@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -188,32 +187,3 @@ def _check(kind: Any, schema: Any) -> None:
         where = "/".join(map(str, error.absolute_path))
         place = f" at {shown(where)}" if where else ""
         raise UserError(f"This is not a JSON Schema{place}: {shown(error.message)}.") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _validator(text: str) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    schema = json.loads(text)
-    # An empty registry: a reference to another address is an error, and fetches nothing.
-    return validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
-
-
-def find_error(schema: str, value: Any) -> str:
-    """What is wrong with a document under the text of a JSON Schema; "" for nothing.
-
-    Raises:
-        UserError: the schema refers to what it does not hold.
-    """
-    from referencing.exceptions import Unresolvable
-
-    try:
-        error = next(_validator(schema).iter_errors(value), None)
-    except (Unresolvable, RecursionError) as error:
-        raise UserError(f"The JSON Schema cannot be followed: {shown(error)}.") from None
-    if error is None:
-        return ""
-    where = "/".join(map(str, error.absolute_path))
-    return shown(error.message) + (f" at {shown(where)}" if where else "")

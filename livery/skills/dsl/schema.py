@@ -16,15 +16,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from livery.errors import UserError, shown
+from livery.errors import UserError
+from livery.json_schema import find_errors, offline
 from livery.reading import read_object
 from livery.skills.dsl.ast import GROUPS
 from livery.skills.dsl.prompt import is_date
-
-if TYPE_CHECKING:
-    import jsonschema
 
 Json = dict[str, Any]
 
@@ -223,22 +221,16 @@ def find_faults(ast: Any, schema: Mapping[str, Any]) -> list[Fault]:
     Raises:
         UserError: the schema is none of draft-07, or refers to what it does not hold.
     """
-    from referencing.exceptions import Unresolvable
-
-    errors = _validator(json.dumps(schema)).iter_errors(ast)
-    try:
-        found = [_fault(error) for error in _leaves(errors)]
-    except (Unresolvable, RecursionError) as error:
-        raise UserError(f"The JSON Schema cannot be followed: {shown(error)}.") from None
+    errors = find_errors(_validator(json.dumps(schema)), ast)
+    found = [_fault(error) for error in _leaves(errors)]
     if not found:
         found = _timeframe_faults(ast)
     return sorted(dict.fromkeys(found), key=lambda fault: KINDS.index(fault.kind))
 
 
 @functools.lru_cache(maxsize=256)
-def _validator(text: str) -> jsonschema.Draft7Validator:
+def _validator(text: str) -> Any:
     import jsonschema
-    from referencing import Registry
 
     schema = json.loads(text)
     try:
@@ -248,8 +240,7 @@ def _validator(text: str) -> jsonschema.Draft7Validator:
         raise UserError(
             f"No JSON Schema of draft-07: {error.message[:200]} at {place or 'its top'}."
         ) from None
-    # An empty registry: a reference to another address is an error, and fetches nothing.
-    return jsonschema.Draft7Validator(schema, registry=Registry())
+    return offline(jsonschema.Draft7Validator, schema)
 
 
 def _leaves(errors: Iterator[Any]) -> Iterator[Any]:
