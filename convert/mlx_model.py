@@ -28,7 +28,7 @@ from livery.engines.mlx.load import (
 )
 from livery.errors import UserError, shown
 from livery.files import is_full_disk, read_json
-from livery.models import download_model, nested_parts, read_config, text_config
+from livery.models import download_model, nested_parts, quantization, read_config
 from livery.outputs import check_folder as check_free
 from livery.outputs import check_link, new_folder
 from livery.progress import OnProgress
@@ -106,16 +106,13 @@ def write_model(
 
 
 def _check_source(folder: Path) -> None:
-    config: Any = read_config(folder)
-    text = text_config(config)
-    for key in ("quantization", "quantization_config"):
-        found = text.get(key) or config.get(key)
-        if found:
-            method = found.get("quant_method", f"{found.get('bits', '?')} bits")
-            raise UserError(
-                f"{folder / 'config.json'}: the model is quantized already ({key}: {method}). "
-                "Convert the full-precision model; livery merge --dequantize makes one of some."
-            )
+    if (said := quantization(read_config(folder))) is not None:
+        key, found = said
+        method = found.get("quant_method", f"{found.get('bits', '?')} bits")
+        raise UserError(
+            f"{folder / 'config.json'}: the model is quantized already ({key}: {method}). "
+            "Convert the full-precision model; livery merge --dequantize makes one of some."
+        )
     base = load_base(folder)
     if not base.shapes:
         raise UserError(f"{folder}: holds no float weights (F32, F16, BF16) to convert.")

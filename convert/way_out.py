@@ -23,7 +23,7 @@ from convert.merge.extend import (
 from convert.merge.merge import check_parts, find_changes
 from livery.adapter import Adapter, Format
 from livery.errors import UserError
-from livery.models import nested_parts
+from livery.models import quantization
 from livery.weights import read_tensors
 
 Runtime = Literal["vllm", "llamacpp", "ollama", "mlx"]
@@ -55,10 +55,7 @@ def advice(
             f"Merged (livery merge) it runs in transformers, but {name} does not load what this "
             f"family becomes: for that {again}."
         )
-    config = base.config
-    keys = ("quantization", "quantization_config")
-    packed = any(place.get(key) for place in (config, *nested_parts(config)) for key in keys)
-    command = "livery merge --dequantize" if packed else "livery merge"
+    command = "livery merge --dequantize" if quantization(base.config) else "livery merge"
     return f"Merge the adapter into the base instead ({command}), or {again}."
 
 

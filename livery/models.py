@@ -32,6 +32,8 @@ _DOWNLOADED = (
     "*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jsonl", "*.jinja",
 )  # fmt: skip
 LONGEST_NAME = 4096  # characters of a base's name: no path on any system is longer
+# MLX's key of config.json, and transformers'.
+QUANTIZATION = ("quantization", "quantization_config")
 # Where a multimodal model's config.json keeps its language model's.
 NESTED = ("text_config", "language_config", "llm_config")
 
@@ -297,6 +299,13 @@ def nested_parts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The language model's configuration: the whole one, and over it a multimodal model's part."""
     return {**config, **dict(*nested_parts(config)[:1])}
+
+
+def quantization(config: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """(key, what it says) where a configuration or a part of it is of quantized weights."""
+    parts = (*nested_parts(config), config)
+    said = ((key, part.get(key)) for key in QUANTIZATION for part in parts)
+    return next(((key, value) for key, value in said if value), None)
 
 
 def _check_count(path: Path, key: str, value: Any, least: int, most: int) -> None:

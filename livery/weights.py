@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from livery.errors import UserError, shown
-from livery.models import CONFIG, nested_parts, text_config
+from livery.models import CONFIG, nested_parts, quantization, text_config
 from livery.reading import open_file, read_json
 from livery.safetensors_file import Entry, open_tensors
 from livery.temporary import Scratch
@@ -274,9 +274,7 @@ def check_weights(config: Mapping[str, Any], folder: Path) -> None:
 
 def _check_numbers(config: Mapping[str, Any], tensors: Mapping[str, Stored], folder: Path) -> None:
     """torch and MLX would compute with the integers as they are."""
-    parts = (config, *nested_parts(config))
-    said = any(part.get(key) for part in parts for key in ("quantization", "quantization_config"))
-    if said or any(_QUANTIZED.search(name) for name in tensors):
+    if quantization(config) or any(_QUANTIZED.search(name) for name in tensors):
         return
     whole = [name for name, stored in tensors.items()
              if name.endswith(".weight") and stored.tag in _WHOLE]  # fmt: skip

@@ -28,7 +28,7 @@ from convert.merge.merge import (
     odd_base,
 )
 from livery.errors import UserError
-from livery.models import nested_parts
+from livery.models import QUANTIZATION, nested_parts
 from livery.outputs import Input, new_folder
 from livery.progress import OnProgress
 from livery.reading import read_object
@@ -176,7 +176,7 @@ def _write_config(path: Path, dtype: str) -> None:
     """The base's config without its quantization, and with the dtype that was written."""
     config: Any = read_object(path)
     for part in (config, *nested_parts(config)):
-        for key in ("quantization", "quantization_config"):
+        for key in QUANTIZATION:
             part.pop(key, None)
         for key in ("torch_dtype", "dtype"):
             if key in part:
