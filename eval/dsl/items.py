@@ -72,10 +72,11 @@ def read_items(
         raise UserError(f"{dataset}: no row is of the split {split!r}; there are: {splits}.")
     items: list[Item] = []
     for place, (where, row) in enumerate(chosen, start=1):
-        if row.get("is_valid") is not False:
-            items.append(Item(scorer.read_case({"id": f"row-{place}", **row}, where)))
-        elif include_invalid:
-            items.append(_invalid(row, where, place))
+        wrong = row.get("is_valid") is False
+        if wrong and not include_invalid:
+            continue
+        case = scorer.read_case({"id": f"row-{place}", **row}, where, wrong=wrong)
+        items.append(Item(case, _what_is_wrong(row, case) if wrong else ""))
     items, refused = _unseen(items, train)
     if not items:
         raise UserError(
@@ -89,21 +90,12 @@ def read_items(
     return [items[at] for at in places], refused
 
 
-def _invalid(row: Mapping[str, Any], where: str, place: int) -> Item:
-    request, ast, _ = scorer.read_row(row, where)
-    faults = scorer.faults_of(ast, request.schema, where)
-    error = str(row.get("validation_error") or (faults[0] if faults else "marked as wrong"))
-    meta = {
-        "schema": request.schema,
-        "schema_id": str(row.get("schema_id") or ""),
-        "language": row.get("language") or "",
-        "current_date": request.current_date,
-    }
-    case = Case(
-        f"row-{place}", dsl.depth(ast), tuple(dsl.messages(request)), request.query, ast,
-        dsl.render(ast), where, meta=meta,
-    )  # fmt: skip
-    return Item(case, error)
+def _what_is_wrong(row: Mapping[str, Any], case: Case) -> str:
+    """Of a row that is marked as wrong."""
+    if said := row.get("validation_error"):
+        return str(said)
+    faults = dsl.find_faults(case.expected, case.meta["schema"])
+    return str(faults[0]) if faults else "marked as wrong"
 
 
 def _unseen(items: Sequence[Item], train: str | Path | None) -> tuple[list[Item], dict[str, int]]:

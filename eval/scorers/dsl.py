@@ -134,14 +134,17 @@ def breakdown(cases: Sequence[Case], results: Sequence[CaseResult]) -> dict[str,
 # -- reading cases ---------------------------------------------------------------------------------
 
 
-def read_case(row: Mapping[str, Any], where: str) -> Case:
+def read_case(row: Mapping[str, Any], where: str, *, wrong: bool = False) -> Case:
     """One case of a row in any of the forms.
 
+    Args:
+        wrong: its AST is marked as wrong, and may be invalid under its schema.
+
     Raises:
-        UserError: it cannot be read, or its AST is invalid under its schema.
+        UserError: it cannot be read, or its AST is invalid and may not be.
     """
     request, ast, more = read_row(row, where)
-    if faults := faults_of(ast, request.schema, where):
+    if (faults := faults_of(ast, request.schema, where)) and not wrong:
         raise UserError(f"{where}: the expected AST is invalid under its schema: {faults[0]}.")
     meta = row.get("meta")
     said: Mapping[str, Any] = {**row, **(meta if isinstance(meta, Mapping) else {}), **more}

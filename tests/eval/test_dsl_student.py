@@ -174,6 +174,7 @@ def test_the_split_that_was_held_out_is_taken_and_wrong_rows_when_asked(dataset:
     assert refused == {}
     items, _ = read_items(dataset, include_invalid=True)
     assert [item.target_error for item in items] == [*[""] * 4, "bad_enum"]
+    assert items[4].case.grammar == items[0].case.grammar is not None
     rows = judge_rows(items, answers(*[target(0)] * 5), Judge())
     assert (rows[4]["target_valid"], rows[4]["teacher_verdict"]) == (False, None)
     assert summarise(rows, RULE, {})["intervals"]["exact_match_rate"]["of"] == 4
