@@ -303,6 +303,26 @@ def write_jsonl(path: str | Path, rows: Any) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def read_kept(path: str | Path, head: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that a stopped run wrote line by line, behind the line `head`.
+
+    None where there is no file or it begins otherwise; a line that a kill cut off ends them.
+    """
+    if not Path(path).is_file():
+        return []
+    found: list[dict[str, Any]] = []
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                break
+            if not isinstance(row, dict) or (not found and row != head):
+                break
+            found.append(row)
+    return found[1:]
+
+
 def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -18,7 +18,7 @@ from datagen.dsl.source import Made
 from livery.errors import UserError
 from livery.files import (
     explain_os_errors,
-    read_jsonl,
+    read_kept,
     sha256,
     write_json,
     write_jsonl,
@@ -26,7 +26,6 @@ from livery.files import (
 from livery.reading import read_object
 
 Json = dict[str, Any]
-Tell = Callable[[str], None]
 
 MADE_FROM = "made_from.json"
 PRETTY = "pretty"
@@ -89,7 +88,7 @@ def _known(out: Path) -> Json:
     return read_object(place) if place.is_file() else {}
 
 
-def keep(out: Path, rows: Iterable[Mapping[str, Any]], key: str, *, whole: bool = True) -> None:
+def keep(out: Path, rows: Sequence[Mapping[str, Any]], key: str, *, whole: bool = True) -> None:
     """Write an artefact, its pretty copy, and what it was made from.
 
     Args:
@@ -100,9 +99,7 @@ def keep(out: Path, rows: Iterable[Mapping[str, Any]], key: str, *, whole: bool 
         write_jsonl(out, rows)
         facts = {"key": key if whole else "", "sha256": sha256(out)}
         write_json(out.parent / MADE_FROM, {**_known(out), out.name: facts})
-        first = [row for at, (_, row) in zip(range(PRETTY_ROWS), read_jsonl(out), strict=False)
-                 if at < PRETTY_ROWS]  # fmt: skip
-        write_json(out.parent / PRETTY / f"{out.stem}.json", first)
+        write_json(out.parent / PRETTY / f"{out.stem}.json", rows[:PRETTY_ROWS])
         if whole:
             partial(out).unlink(missing_ok=True)
 
@@ -128,17 +125,15 @@ def collect(
     Returns:
         What was made by the job's position, and the faults of those that failed.
     """
-    found = _read_partial(at, key)
-    found = {number: made for number, made in found.items() if number < len(jobs)}
+    head = {"key": key}
+    lines = [line for line in read_kept(at, head) if line["at"] < len(jobs)]
+    found = {line["at"]: Made(**line) for line in lines}
     waiting = [number for number in range(len(jobs)) if number not in found]
     faults: list[str] = []
     advance(len(found))
     with explain_os_errors(at, "keeping what is made"):
-        at.parent.mkdir(parents=True, exist_ok=True)
-        rewrite = not found
-        with at.open("w" if rewrite else "a", encoding="utf-8") as file:
-            if rewrite:
-                file.write(json.dumps({"key": key}) + "\n")
+        write_jsonl(at, [head, *lines])
+        with at.open("a", encoding="utf-8") as file:
             for made in ask([jobs[number] for number in waiting]):
                 number = waiting[made.at]
                 if made.row is None:
@@ -150,27 +145,3 @@ def collect(
                     file.flush()
                 advance(len(found) + len(faults))
     return found, faults
-
-
-def _read_partial(path: Path, key: str) -> dict[int, Made]:
-    """What a stopped run had; {} where it was made from something else. A line that was cut when
-    the run was killed is taken away."""
-    if not path.is_file():
-        return {}
-    whole = 0
-    found: dict[int, Made] = {}
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                entry = None
-            if not isinstance(entry, dict) or (not whole and entry.get("key") != key):
-                break
-            if whole:
-                found[entry["at"]] = Made(entry["at"], entry["row"], provenance=entry["provenance"])
-            whole += len(line)
-    if found:
-        with path.open("rb+") as file:
-            file.truncate(whole)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ from typing import Any
 from eval.dsl.items import Item
 from livery.engines.engine import Decoding, Engine, Prompt
 from livery.errors import UserError
-from livery.files import explain_os_errors, write_jsonl
+from livery.files import explain_os_errors, read_kept, write_jsonl
 
 # Of the longest target: a right answer may be put in more words, a lost one need not go on.
 ROOM, SPARE = 1.5, 32
@@ -136,18 +137,10 @@ def _key(
 def _read(path: Path, key: str) -> list[Answer]:
     """The answers of a checkpoint; none where it is of another evaluation. A last line that was
     not written whole is left out."""
-    try:
-        first, *lines = path.read_text(encoding="utf-8").split("\n")
-        if json.loads(first) != {"made_from": key}:
-            return []
-    except (FileNotFoundError, ValueError):
-        return []
     found: list[Answer] = []
-    for line in lines:
-        try:
-            found.append(Answer(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
+    with contextlib.suppress(TypeError):
+        for row in read_kept(path, {"made_from": key}):
+            found.append(Answer(**row))
     return found
 
 

@@ -22,7 +22,7 @@ from convert.adapters import formats
 from convert.base import load_base
 from livery import cli, faults, temporary
 from livery.errors import UserError
-from livery.files import atomic_directory, atomic_write
+from livery.files import atomic_directory, atomic_write, read_kept
 from tests import PATIENCE
 from tests.convert.convert_cases import peft_adapter
 from tests.tiny_models import tiny_model
@@ -372,3 +372,24 @@ def test_files_take_their_places_in_an_unfinished_folder(kind: str, tmp_path: Pa
         "    (fresh / 'b').write_text('1')\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path), kind], check=True, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (b'{"of":1}\n{"at":0}\n{"at":1}\n', [{"at": 0}, {"at": 1}]),
+        (b'{"of":1}\n{"at":0}\n{"at":1}', [{"at": 0}]),  # cut off, though it can be read
+        (b'{"of":1}\n{"at":0}\n{"a\n{"at":2}\n', [{"at": 0}]),
+        (b'{"of":1}\n\xff\n', []),
+        (b'{"of":2}\n{"at":0}\n', []),
+        (b"", []),
+        (None, []),
+    ],
+)
+def test_what_a_stopped_run_kept_is_read_up_to_a_cut(
+    tmp_path: Path, text: bytes | None, rows: list[Any]
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    if text is not None:
+        kept.write_bytes(text)
+    assert read_kept(kept, {"of": 1}) == rows
