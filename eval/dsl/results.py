@@ -21,6 +21,8 @@ Json = dict[str, Any]
 # What stands where no teacher was asked: a name that cannot be taken for one.
 RULE = "rule: valid under the schema, and the same AST as the target"
 
+CUT = "cut off after "  # how the error of an answer begins that reached its limit
+
 RATES = {
     "parsed_rate": "parsed",
     "schema_valid_rate": "schema_valid",
@@ -93,7 +95,7 @@ def _by_rule(item: Item, given: Answer) -> Json:
     case = item.case
     result = scorer.score_case(case, given.raw)
     ast, valid = result.got, bool(result.metrics["schema_valid"])
-    cut = "" if given.finished else f"cut off after {given.tokens:,} tokens; "
+    cut = "" if given.finished else f"{CUT}{given.tokens:,} tokens; "
     target_valid = not item.target_error
     return {
         "id": case.id,
@@ -152,7 +154,7 @@ def summarise(rows: Sequence[Json], judge: str, facts: Mapping[str, Any]) -> Jso
         "by_language": _groups(rows, lambda row: row["language"] or "unknown"),
         "by_depth": _groups(rows, lambda row: row["depth"]),
         "failures": dict(Counter(row["failure"] for row in rows if row["failure"]).most_common()),
-        "cut_off": sum("cut off" in (row["parse_error"] or "") for row in rows),
+        "cut_off": sum((row["parse_error"] or "").startswith(CUT) for row in rows),
         "teacher_errors": sum(bool(row["teacher_error"]) for row in rows),
         **facts,
     }

@@ -122,6 +122,9 @@ def test_an_answer_that_its_schema_forbids_is_told_why(dataset: Path) -> None:
     (fault,) = dsl.find_faults(wrong, items[0].case.meta["schema"])
     assert (one["schema_valid"], one["failure"]) == (False, "bad_enum")
     assert one["schema_error"] == str(fault)
+    twice = judge_rows(items, answers('{"cut off": 1, "cut off": 2}'), Judge())
+    assert "cut off" in twice[0]["parse_error"]
+    assert summarise(twice, RULE, {})["cut_off"] == 0, "the student's own words"
 
 
 def test_a_teacher_gives_its_own_ast_and_a_verdict(dataset: Path, tmp_path: Path) -> None:
