@@ -29,10 +29,9 @@ class Plan:
     Attributes:
         made_of: of every question, what decides its answer.
         found: answers on record, by the place of the question.
-        missing: places of the questions that are sent, each key once.
-        twins: by such a place, those of further questions with the same key.
+        twins: by the place of each question that is sent, those of further ones with its key.
         changed: why questions of names that have an answer are asked again, with how many.
-        prompt_tokens, completion_tokens: of the missing ones, estimated.
+        prompt_tokens, completion_tokens: of those that are sent, estimated.
         measured: the estimate rests on earlier answers of this model; otherwise answers count as
             long as they may be.
     """
@@ -40,12 +39,16 @@ class Plan:
     teacher: Teacher
     made_of: Sequence[Ingredients]
     found: Mapping[int, Found]
-    missing: Sequence[int]
     twins: Mapping[int, Sequence[int]]
     changed: Mapping[str, int]
     prompt_tokens: int
     completion_tokens: int
     measured: bool
+
+    @property
+    def missing(self) -> list[int]:
+        """Places of the questions that are sent, each key once."""
+        return list(self.twins)
 
     @property
     def cost(self) -> float | None:
@@ -136,7 +139,7 @@ def _plan(questions: Sequence[Question], teacher: Teacher, records: Records) -> 
     longest = (questions[at].parameters.max_tokens for at in twins)
     answers = round(averages[1] * len(twins)) if averages else sum(longest)
     return Plan(
-        teacher, made_of, found, list(twins), twins, changed,
+        teacher, made_of, found, twins, changed,
         round(letters / per_token), answers, measured=averages is not None,
     )  # fmt: skip
 
