@@ -21,10 +21,10 @@ from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries with exceptions of their own (safetensors, tokenizers, MLX) say of a full disk.
+# What libraries with exceptions of their own (safetensors, tokenizers, MLX, SQLite) say of it.
 _FULL_SAID = re.compile(
     r"no space left on device|disk quota exceeded|file too large|\(os error (28|122|27)\)"
-    r"|\[write\] unable to write",
+    r"|\[write\] unable to write|database or disk is full",
     re.I,
 )
 

@@ -145,7 +145,7 @@ class Records:
         try:
             yield
         except sqlite3.Error as error:
-            if says_full_disk(str(error)) or "disk is full" in str(error):
+            if says_full_disk(str(error)):
                 raise disk_full(self.path, "keeping an answer of the teacher") from error
             raise UserError(
                 f"{self.path}: cannot be used as the teacher's records ({shown(error)}). Choose "

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from livery.errors import UserError
-from livery.files import disk_full
 from livery.teacher import Parameters, ask, ask_each, make_plan
 from livery.teacher.records import Records
 from livery.teacher.wire import CAUSES
@@ -776,12 +775,15 @@ def test_a_record_that_cannot_be_written_ends_the_run_with_its_file(
 ):
     """A full disk, as SQLite says it: what the teacher says after that would be lost."""
 
-    def full(*_: Any) -> None:
-        raise disk_full(records, "keeping an answer of the teacher")
+    opened = Records._open
 
-    monkeypatch.setattr(Records, "keep", full)
+    def full(self: Records) -> None:
+        opened(self)
+        self._file.execute("pragma max_page_count = 1")  # as many as there are
+
+    monkeypatch.setattr(Records, "_open", full)
     many = [question(f"q{n}", str(n)) for n in range(50)]
-    with endpoint([chat(GOOD)]) as (url, seen):
+    with endpoint([chat(GOOD.replace(" ", " " * 5000))]) as (url, seen):
         with pytest.raises(UserError, match=r"records\.sqlite: the disk is full"):
             ask(many, teacher(url, concurrency=4), records)
         assert len(seen) <= 8
