@@ -16,6 +16,7 @@ from livery.errors import UserError
 from livery.training.backend import Backend
 from livery.training.plan import MicroBatch
 from livery.training.self_check import Settled, settle
+from tests.runs import moved
 from tests.tiny_models import VOCAB
 
 TOKENS = np.random.default_rng(5).integers(5, VOCAB, (1, 24))
@@ -102,7 +103,7 @@ def _guarded(run: Any) -> Outcome:
 
 def _train(backend: Backend) -> Settled:
     """One step of a random adapter, an evaluation and two answers."""
-    randomize(backend)
+    moved(backend)
     batch = draw()
     settled = settle(backend, batch)
     backend.train_step([batch], step=1, learning_rate=1e-4)
@@ -154,16 +155,6 @@ def _on_mlx(folder: Path, out: Path, lora: LoraSettings) -> Outcome:
         base=None if plain is None else float(np.abs(other - plain).max()),
         peft=float(np.abs(loaded - wanted).max()),
     )
-
-
-def randomize(backend: Any) -> None:
-    """An adapter that does something in every one of its tensors."""
-    state, rng = backend.get_state(), np.random.default_rng(1)
-    weights = {
-        name: value + rng.normal(0, 0.1, value.shape).astype(np.float32)
-        for name, value in state.weights.items()
-    }
-    backend.set_state(dataclasses.replace(state, weights=weights))
 
 
 def _export(settings: TrainSettings, backend: Any) -> dict[str, Any]:

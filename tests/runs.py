@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from livery.config.settings import LoraSettings, TrainSettings
@@ -86,6 +87,16 @@ def open_backend(name: str, settings: TrainSettings) -> Backend:
     from cuda_train.backend import TorchBackend
 
     return TorchBackend(settings)
+
+
+def moved(made: Backend, seed: int = 1, size: float = 0.1) -> None:
+    """Give it an adapter that does something in every one of its tensors."""
+    state, rng = made.get_state(), np.random.default_rng(seed)
+    weights = {
+        name: value + rng.normal(0, size, value.shape).astype(np.float32)
+        for name, value in state.weights.items()
+    }
+    made.set_state(dataclasses.replace(state, weights=weights))
 
 
 def run(

@@ -16,6 +16,7 @@ from cuda_train.route import LONGEST_TREE, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.torch import attention as torch_attention
 from livery.training.plan import MicroBatch, bucket
+from tests.runs import moved
 from tests.tiny_models import VOCAB, tiny_model
 
 FAMILIES = ("llama", "qwen3", "gemma2", "gemma3", "phi", "phi3", "mixtral")
@@ -31,12 +32,7 @@ def make(model: Path, *, attention: str | None = None, **changes: Any) -> TorchB
     """A backend whose adapter already does something, so that all its gradients matter."""
     settings = TrainSettings(model=str(model), **{"lora": LoraSettings(rank=4), **changes})
     backend = TorchBackend(settings, device="cpu", attention=attention)
-    state = backend.get_state()
-    rng = np.random.default_rng(1)
-    weights = {
-        k: v + rng.normal(0, 0.1, v.shape).astype(np.float32) for k, v in state.weights.items()
-    }
-    backend.set_state(dataclasses.replace(state, weights=weights))
+    moved(backend)
     return backend
 
 

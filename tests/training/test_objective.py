@@ -6,7 +6,6 @@ The seam is wide enough for DPO: a sigmoid of the difference of two rows' sums a
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from livery.config.settings import LoraSettings, TrainSettings
 from livery.training.numerics import SFT, Objective, Rows
 from livery.training.plan import MicroBatch, shard, split_batch
 from tests.mlx_train.mlx_exact import backend as mlx_backend
+from tests.runs import moved
 from tests.tiny_models import VOCAB, tiny_model
 
 BETA = 0.3
@@ -123,11 +123,7 @@ def test_pairs_on_torch(model: Path, monkeypatch: pytest.MonkeyPatch, case: Any)
 
     settings = TrainSettings(model=str(model), lora=LoraSettings(rank=4, alpha=8.0))
     made = TorchBackend(settings, device="cpu", objective=PAIRS)
-    state = made.get_state()
-    rng = np.random.default_rng(1)
-    weights = {k: v + rng.normal(0, 0.1, v.shape).astype(np.float32)
-               for k, v in state.weights.items()}  # fmt: skip
-    made.set_state(dataclasses.replace(state, weights=weights))
+    moved(made)
     batch, flat = pairs(), made.loss.flat
 
     def logprob(row: int) -> Any:

@@ -20,7 +20,7 @@ from livery.training.events import Evaluated, Metrics, Stepped
 from livery.training.numerics import Rows
 from livery.training.plan import MicroBatch, Plan, evaluation_batches, work
 from livery.training.preference import MARGIN, MEASURES, objective_of
-from tests.runs import notes, open_backend, run, tiny_settings
+from tests.runs import moved, notes, open_backend, run, tiny_settings
 from tests.tiny_models import tiny_model
 from tests.training.test_objective import apart, pairs, whole_row
 
@@ -126,11 +126,7 @@ def torch_backend(model: Path, case: dict[str, Any]) -> Any:
 
     lora = LoraSettings(rank=4, alpha=8.0)
     made = TorchBackend(TrainSettings(model=str(model), lora=lora, **case), device="cpu")
-    state = made.get_state()
-    rng = np.random.default_rng(1)
-    weights = {k: v + rng.normal(0, 0.1, v.shape).astype(np.float32)
-               for k, v in state.weights.items()}  # fmt: skip
-    made.set_state(dataclasses.replace(state, weights=weights))
+    moved(made)
     return made
 
 
@@ -370,16 +366,7 @@ def test_a_run_from_an_adapter_begins_with_ln_2_and_every_margin_0(
     """With the adapter switched off for a reference, neither would hold."""
     pytest.importorskip("mlx.core" if backend == "mlx" else "peft")
     asked = settings(tmp_path, max_steps=1, lora={"dropout": 0.0})
-    told: list[Any] = []
-
-    def started(made: Any) -> None:
-        state = made.get_state()
-        rng = np.random.default_rng(2)
-        made.set_state(dataclasses.replace(state, weights={
-            k: v + rng.normal(0, 0.2, v.shape).astype(np.float32) for k, v in state.weights.items()
-        }))  # fmt: skip
-
-    _, told = run(asked, backend, prepare=started)
+    _, told = run(asked, backend, prepare=lambda made: moved(made, 2, 0.2))
     first = next(event for event in told if isinstance(event, Evaluated))
     assert first.step == 0
     assert first.eval_loss == pytest.approx(math.log(2), abs=1e-6)

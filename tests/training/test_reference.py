@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from livery.errors import UserError
 from livery.training.backend import Backend
 from livery.training.events import CheckpointSaved, Evaluated
-from tests.runs import open_backend, run, tiny_settings
+from tests.runs import moved, open_backend, run, tiny_settings
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.slow
@@ -28,17 +27,9 @@ def settings(folder: Path, **changes: Any) -> Any:
     return tiny_settings(folder, **{**asked, **changes})
 
 
-def moved(seed: int) -> Any:
-    """An adapter that is not nothing, as a run's start."""
-
-    def prepare(made: Backend) -> None:
-        state = made.get_state()
-        rng = np.random.default_rng(seed)
-        made.set_state(dataclasses.replace(state, weights={
-            k: v + rng.normal(0, 0.1, v.shape).astype(np.float32) for k, v in state.weights.items()
-        }))  # fmt: skip
-
-    return prepare
+def start(seed: int) -> Callable[[Backend], None]:
+    """A run's start: an adapter that is not nothing."""
+    return lambda made: moved(made, seed)
 
 
 def stored(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
@@ -53,7 +44,7 @@ class Counting:
         self.seed, self.die_at, self.count = seed, die_at, 0
 
     def __call__(self, made: Any) -> None:
-        moved(self.seed)(made)
+        moved(made, self.seed)
         logprobs = made.logprobs
 
         def counted(batch: Any) -> Any:
@@ -66,11 +57,11 @@ class Counting:
 
 
 def test_it_is_the_adapter_the_run_starts_from(tmp_path: Path) -> None:
-    run(settings(tmp_path), prepare=moved(1))
+    run(settings(tmp_path), prepare=start(1))
     _, values = stored(tmp_path)
     made = open_backend("mlx", settings(tmp_path))
     bare = dict(stored_of(made, tmp_path))
-    moved(1)(made)
+    moved(made, 1)
     ours = dict(stored_of(made, tmp_path))
     assert len(values) == len(ours) == 100
     for key, value in values.items():
@@ -128,21 +119,21 @@ def test_it_survives_evaluation_and_resume_even_on_the_other_backend(
             raise Killed
 
     with pytest.raises(Killed):
-        run(settings(tmp_path), prepare=moved(1), callbacks=(stop,))
+        run(settings(tmp_path), prepare=start(1), callbacks=(stop,))
     before = stored(tmp_path)
     counting = Counting(2)
     _, told = run(settings(tmp_path), backend, prepare=counting, resume=True)
     assert stored(tmp_path) == before
     evaluations = sum(isinstance(event, Evaluated) for event in told)
     assert counting.count <= 3 * evaluations, "nothing but evaluations"
-    _, undisturbed = run(settings(tmp_path / "whole"), prepare=moved(1))
+    _, undisturbed = run(settings(tmp_path / "whole"), prepare=start(1))
     ends = [[e.eval_loss for e in each if isinstance(e, Evaluated)][-1]
             for each in (told, undisturbed)]  # fmt: skip
     assert ends[0] == pytest.approx(ends[1], rel=1e-4)
 
 
 def test_another_adapter_base_or_row_is_computed_anew(tmp_path: Path) -> None:
-    run(settings(tmp_path), prepare=moved(1))
+    run(settings(tmp_path), prepare=start(1))
     header, values = stored(tmp_path)
     counting = Counting(2)
     run(settings(tmp_path), prepare=counting, overwrite=True)
@@ -153,7 +144,7 @@ def test_another_adapter_base_or_row_is_computed_anew(tmp_path: Path) -> None:
     assert all(abs(others[key] - values[key]) > 1e-4 for key in values)
     path = tmp_path / "data" / "train.jsonl"
     path.write_text(path.read_text().replace("about 14 or", "about 15 or"))
-    run(settings(tmp_path), prepare=moved(2), overwrite=True)
+    run(settings(tmp_path), prepare=start(2), overwrite=True)
     assert len(stored(tmp_path)[1].keys() - others.keys()) == 2
 
 
@@ -163,12 +154,12 @@ def test_a_run_that_goes_on_never_takes_another_reference(tmp_path: Path) -> Non
             raise Killed
 
     with pytest.raises(Killed):
-        run(settings(tmp_path), prepare=moved(1), callbacks=(stop,))
+        run(settings(tmp_path), prepare=start(1), callbacks=(stop,))
     path = tmp_path / "run" / "reference.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # a line is lost
     with pytest.raises(UserError, match=r"not what the run started from.*--overwrite"):
-        run(settings(tmp_path), prepare=moved(2), resume=True)
-    run(settings(tmp_path), prepare=moved(1), resume=True)
+        run(settings(tmp_path), prepare=start(2), resume=True)
+    run(settings(tmp_path), prepare=start(1), resume=True)
 
 
 def test_a_file_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
