@@ -36,9 +36,8 @@ def adopt(config: Config) -> Config:
     shape = [n for n in config.values if n.startswith("lora.") and n != "lora.dropout"]
     if all(config.values[name].source == "default" for name in shape):
         if not record.is_file():
-            base = str(known["model"].value) if "model" in known else config.settings.model
-            if config.values["model"].source != "default":
-                base = config.settings.model
+            its_own = config.values["model"].source == "default" and "model" in known
+            base = str(known["model"].value) if its_own else config.settings.model
             known |= _shape(start, base)
         names += shape
     taken = {
@@ -56,10 +55,9 @@ def _shape(start: str, model: str) -> dict[str, Value]:
 
     adapter = read_adapter(start, load_base(model))
     first = next(iter(adapter.pairs.values()))
-    leaves = sorted({module.rpartition(".")[2] for module in adapter.pairs})
     shape = {
         "lora.rank": first.rank, "lora.alpha": float(first.alpha), "lora.rslora": first.rslora,
-        "lora.dora": adapter.dora, "lora.targets": tuple(leaves),
+        "lora.dora": adapter.dora, "lora.targets": tuple(_leaves(adapter)),
     }  # fmt: skip
     return {name: Value(value, "") for name, value in shape.items()}
 
@@ -102,6 +100,10 @@ def _flags_that_fit(adapter: Adapter, settings: TrainSettings, same_names: bool)
     if lora.dora != adapter.dora:
         flags.append(f"--fine-tune-type {'dora' if adapter.dora else 'lora'}")
     elif not same_names:
-        leaves = sorted({module.rpartition(".")[2] for module in adapter.pairs})
-        flags.append(f"--lora-targets {','.join(leaves)}")
+        flags.append(f"--lora-targets {','.join(_leaves(adapter))}")
     return flags
+
+
+def _leaves(adapter: Adapter) -> list[str]:
+    """The names of its modules, without where they are."""
+    return sorted({module.rpartition(".")[2] for module in adapter.pairs})
