@@ -101,17 +101,24 @@ def _training(reading: Reading, node: Node) -> None:
 
 def _alignment(reading: Reading, node: Node) -> None:
     """Its `alignment` section: the same keys, and where pairs and the first adapter are."""
-    _flat(reading, node, "alignment", _FLAT | _ALIGNED)
+    _flat(reading, node, "alignment", _FLAT | _ALIGNED, read_elsewhere=("eval_results",))
 
 
-def _flat(reading: Reading, node: Node, section: str, known: dict[str, Option]) -> None:
-    others = (*IGNORED_FLAG_KEYS, *IGNORED_KEYS, *(("eval_results",) * (known is not _FLAT)))
+def _flat(
+    reading: Reading,
+    node: Node,
+    section: str,
+    known: dict[str, Option],
+    read_elsewhere: tuple[str, ...] = (),
+) -> None:
     for key, child in _mapping(reading, node, section).items():
-        if key not in (*known, *others):
+        if key not in (*known, *IGNORED_FLAG_KEYS, *IGNORED_KEYS, *read_elsewhere):
             raise _unknown(reading, key, child, [*known], {}, f"{section}.")
-        if child.value is not None and key in known:
+        if child.value is None or key in read_elsewhere:
+            continue
+        if key in known:
             reading.add(known[key], child, f"{section}.{key}")
-        elif child.value is not None and key != "eval_results":
+        else:
             _say(reading, key, child, f"{section}.{key}")
 
 
