@@ -93,8 +93,8 @@ class Objective:
     def scored(self, batch: MicroBatch, logprobs: np.ndarray) -> np.ndarray:
         """(2 + len(measures),) float64: a micro-batch's loss, its count and its measures, as an
         evaluation adds them up."""
-        loss = float(self.loss(_in_numpy(batch, logprobs)))
-        return np.asarray([loss, self.count(batch), *self.measured(batch, logprobs)])
+        rows = _in_numpy(batch, logprobs)
+        return np.asarray([float(self.loss(rows)), self.count(batch), *self.measure(rows)])
 
 
 def _in_numpy(batch: MicroBatch, logprobs: np.ndarray) -> Rows:
