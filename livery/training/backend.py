@@ -145,3 +145,10 @@ class Backend(Protocol):
         """Peak bytes: on a GPU those that the framework held of it since loading (MLX counts its
         own arrays on a CPU, too); for torch on a CPU the whole process's resident memory."""
         ...
+
+
+def any_process(backend: Backend, flag: bool) -> bool:
+    """Whether `flag` holds in any of the processes that train together; all of them ask."""
+    if backend.world == 1:
+        return flag
+    return bool(backend.sum_over_processes(np.asarray([float(flag)]))[0])

@@ -14,14 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
 from livery.paths import METADATA, REFERENCE
 from livery.training import checkpoint, events, run_folder, threads
-from livery.training.backend import Backend, StepResult
+from livery.training.backend import Backend, StepResult, any_process
 from livery.training.checkpoint import RunProgress
 from livery.training.events import Event, Note
 from livery.training.job import Interrupts, Job, RunResult
@@ -84,7 +82,7 @@ class _Run:
         step = self._start()
         began = time.monotonic()
         with Interrupts() as interrupts:
-            while step < self.total and not self._should_stop_early():
+            while step < self.total and not self._why_stop():
                 step += 1
                 self._train_step(step)
                 last = step == self.total
@@ -94,7 +92,7 @@ class _Run:
                     self._save(step)
                 if not last:
                     self._watch_pace(step)
-                if self._any_process(interrupts.requested):
+                if any_process(self.backend, interrupts.requested):
                     self._save(step)
                     self._tell(events.Interrupted(step))
                     raise Interrupted(
@@ -200,7 +198,7 @@ class _Run:
     def _check_fast_path(self) -> None:
         """Compare the fast loss with the plain one on the run's first batch."""
         batch = shard(self.plan.step(0)[:1], 0, 1)[0]
-        settled = settle(self.backend, batch, self._any_process)
+        settled = settle(self.backend, batch)
         for text in settled.notes:
             self._tell(Note(text))
         self._tell(events.Checked(settled.result))
@@ -283,9 +281,6 @@ class _Run:
         self._warn(step, evaluated.figures)
         if best and self.settings.keep == "best":
             self._save(step)  # last: it says that all of this is on record
-
-    def _should_stop_early(self) -> bool:
-        return bool(self._why_stop())
 
     def _why_stop(self) -> str:
         """Why the run ends before its last step; "" where it does not."""
@@ -378,11 +373,6 @@ class _Run:
             "supervised_tokens_per_second": round(self.supervised_tokens / busy, 1),
             "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
         }
-
-    def _any_process(self, flag: bool) -> bool:
-        if self.backend.world == 1:
-            return flag
-        return bool(self.backend.sum_over_processes(np.asarray([float(flag)]))[0] > 0)
 
     @staticmethod
     def _due(every: int, step: int) -> bool:

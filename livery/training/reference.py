@@ -27,7 +27,7 @@ from livery.files import atomic_write
 from livery.paths import REFERENCE
 from livery.progress import Progress
 from livery.training import checkpoint, run_folder
-from livery.training.backend import Backend
+from livery.training.backend import Backend, any_process
 from livery.training.origin import base_digest
 from livery.training.plan import Example, MicroBatch, evaluation_batches
 
@@ -162,7 +162,7 @@ class _Store:
         world, rank = self.backend.world, self.backend.rank
         self._share([key for _, keys in work for key in keys])
         missing = [one for one in work if not all(key in self.known for key in one[1])]
-        if missing and self._any(self._other_adapter):
+        if missing and any_process(self.backend, self._other_adapter):
             raise UserError(
                 f"{self.path}: {len(missing)} micro-batches have no reference yet, and "
                 f"{settings.init_adapter or 'the first state'} is not what the run started from. "
@@ -199,8 +199,3 @@ class _Store:
         self.known = {
             n: v for n, (is_known, v) in zip(names, got.tolist(), strict=True) if is_known
         }
-
-    def _any(self, flag: bool) -> bool:
-        if self.backend.world == 1:
-            return flag
-        return bool(self.backend.sum_over_processes(np.asarray([float(flag)]))[0])

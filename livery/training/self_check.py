@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from livery.errors import UserError
-from livery.training.backend import Arrays, Backend, CheckResult
+from livery.training.backend import Arrays, Backend, CheckResult, any_process
 from livery.training.forecast import is_out_of_memory
 from livery.training.plan import MicroBatch
 
@@ -152,14 +152,11 @@ class Settled:
     notes: tuple[str, ...]
 
 
-def settle(
-    backend: Backend, batch: MicroBatch, anywhere: Callable[[bool], bool] = lambda no: no
-) -> Settled:
-    """Choose between the fast loss and the plain one, and tell the backend.
+def settle(backend: Backend, batch: MicroBatch) -> Settled:
+    """Choose between the fast loss and the plain one, for all processes, and tell the backend.
 
     Args:
         batch: of the run's first step.
-        anywhere: whether something holds in any of the run's processes.
 
     Raises:
         UserError: the plain loss does not hold either.
@@ -172,7 +169,7 @@ def settle(
     result = backend.self_check(batch)
     if result.note:
         notes.append(result.note)
-    if not anywhere(not result.ok):
+    if not any_process(backend, not result.ok):
         return Settled(result, applies, tuple(notes))
     if applies:
         reason = (
@@ -182,7 +179,7 @@ def settle(
         backend.use_plain(reason)
         notes.append(f"Training without the fast path: {reason}.")
         again = backend.self_check(batch)
-        if not anywhere(not again.ok):
+        if not any_process(backend, not again.ok):
             return Settled(result, False, tuple(notes))
         result = again
     raise UserError(

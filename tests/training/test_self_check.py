@@ -143,6 +143,7 @@ class _Fake:
     """A backend whose fast and plain losses hold or not."""
 
     name = "fake"
+    world = 1
 
     def __init__(self, fast: bool, plain: bool, applies: bool = True) -> None:
         self.fast, self.plain_ok, self.applies, self.plain = fast, plain, applies, ""
