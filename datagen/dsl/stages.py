@@ -26,7 +26,7 @@ from datagen.dsl.rows import (
 )
 from datagen.dsl.source import AstJob, QueryJob, Source, SpecJob
 from datagen.dsl.specs import CATALOG, read_catalog
-from datagen.dsl.stored import Done, collect, keep, key_of, made_before, partial
+from datagen.dsl.stored import Done, collect, keep, key_of, made_before, partial, refuse_foreign
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.reading import read_object
@@ -236,6 +236,9 @@ def make_dataset(
         current_date: of all rows; "" draws a day for each.
         checkpoint: where rows are kept until all are made; None takes a file beside `out`.
         resume: continue from what is kept there.
+
+    Raises:
+        UserError: an artefact is malformed, or `checkpoint` is a file that Livery did not make.
     """
     if current_date and not dsl.is_date(current_date):
         raise UserError(f"--current-date {current_date}: must be a day as YYYY-MM-DD.")
@@ -247,6 +250,7 @@ def make_dataset(
     listed = {row["schema_id"]: queries_in(row) for row in rows_of(queries, ("schema_id",))}
     known = [listed.get(row["schema_id"], [])[:positives] for row in rows]
     kept = checkpoint or partial(out)
+    refuse_foreign(kept)
     if not resume:
         kept.unlink(missing_ok=True)
     faults = _top_up(source, rows, known, positives, out, key, show)

@@ -109,6 +109,19 @@ def partial(out: Path) -> Path:
     return out.with_suffix(".partial.jsonl")
 
 
+def refuse_foreign(kept: Path) -> None:
+    """Raises UserError where a file holds anything but what `collect` keeps."""
+    if not kept.is_file():
+        return
+    with kept.open("rb") as file:
+        first = file.readline(200)
+    if first and not first.startswith(b'{"key": "'):
+        raise UserError(
+            f"{kept}: not made by Livery, and not replaced. Name another file with "
+            "--checkpoint-path."
+        )
+
+
 def collect(
     jobs: Sequence[Any],
     ask: Callable[[Sequence[Any]], Iterator[Made]],

@@ -200,6 +200,19 @@ def test_what_was_kept_for_other_inputs_is_not_used(pipe: Pipe) -> None:
     assert pipe.source.asked == 18
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_checkpoint_that_is_not_ours_is_not_replaced(pipe: Pipe, resume: bool) -> None:
+    pipe.d[4].unlink()
+    mine = pipe.root / "mine.jsonl"
+    mine.write_text('{"mine": 1}\n')
+    with pytest.raises(UserError, match=r"mine\.jsonl: not made by Livery.*--checkpoint-path"):
+        pipe.dataset(checkpoint=mine, resume=resume)
+    assert mine.read_text() == '{"mine": 1}\n'
+    mine.write_text("")
+    assert pipe.dataset(checkpoint=mine, resume=resume).rows == 27
+    assert not mine.exists()
+
+
 def test_a_job_that_fails_is_told_and_asked_again(pipe: Pipe) -> None:
     whole = pipe.d[4].read_bytes()
     pipe.d[4].unlink()
