@@ -51,18 +51,13 @@ def _condition_difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -
         return "missing_condition"
     if len(extra) > len(missing):
         return "extra_condition"
-    if _values(extra) == _values(missing) and _without(extra, "value") == _without(
-        missing, "value"
-    ):
+    same_rest = _without(extra, "value") == _without(missing, "value")
+    if same_rest and _only(extra, "value") == _only(missing, "value"):
         return "swapped_values"
     for key in ("field", "operator", "value"):
         if _without(extra, key) == _without(missing, key):
             return f"wrong_{key}"
     return "wrong_field" if _only(extra, "field") != _only(missing, "field") else "wrong_value"
-
-
-def _values(listed: Sequence[Mapping[str, str]]) -> list[str]:
-    return _only(listed, "value")
 
 
 def _only(listed: Sequence[Mapping[str, str]], key: str) -> list[str]:
