@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant("leaks: a case has too few signs", "livery/dataset/leaks.py", "math.ceil(NEAR * len(held)) + 1",
            "math.ceil(NEAR * len(held)) - 1", "tests/datagen/test_datagen_check.py"),
     Mutant("skills: tools of a case are not offered", "eval/runner.py",
-           "engine.prompt(case.messages, case.tools)", "engine.prompt(case.messages)",
+           "engine.prompt(messages, case.tools)", "engine.prompt(messages)",
            "tests/skills/test_own_skill.py -k conversations"),
     Mutant("skills: like families are split", "datagen/own.py", "parent[other] = root(family)", "pass",
            "tests/skills/test_own_skill.py -k give_each_other"),
@@ -194,7 +194,7 @@ MUTANTS = [
     Mutant("torch sums log-probabilities over columns", "cuda_train/loss.py", "-spread.sum(dim=1)",
            "-spread.sum(dim=0)", "tests/training/test_objective.py -k 'on_torch and tree'"),
     Mutant("a step is divided by tokens whatever its objective", "mlx_train/backend.py",
-           "sum(self._objective.count(batch) for", "sum(batch.supervised for",
+           "sum(self.objective.count(batch) for", "sum(batch.supervised for",
            "tests/training/test_objective.py -k 'on_mlx and whole'"),
     # -- the check before a run, and what it needs of memory
     Mutant("the self-check holds gradients alone", "livery/training/self_check.py",
