@@ -103,7 +103,7 @@ class _Found:
         return files, runs
 
     def _dataset(self) -> Iterator[Path]:
-        from datagen.dsl.stored import MADE_FROM, PRETTY, partial
+        from datagen.dsl.stored import MADE_FROM, PRETTY, partial, partial_queries
         from livery.files import sha256
         from livery.reading import read_object
 
@@ -113,7 +113,8 @@ class _Found:
             ours = list(_ours(out, lambda place, made=made: sha256(place) == made.get("sha256")))
             yield from ours
             if ours or not out.exists():
-                more = (out.parent / PRETTY / f"{out.stem}.json", partial(out))
+                pretty = out.parent / PRETTY / f"{out.stem}.json"
+                more = (pretty, partial(out), partial_queries(out))
                 yield from (place for place in more if place.is_file())
 
 

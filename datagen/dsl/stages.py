@@ -26,7 +26,16 @@ from datagen.dsl.rows import (
 )
 from datagen.dsl.source import AstJob, QueryJob, Source, SpecJob
 from datagen.dsl.specs import CATALOG, read_catalog
-from datagen.dsl.stored import Done, collect, keep, key_of, made_before, partial, refuse_foreign
+from datagen.dsl.stored import (
+    Done,
+    collect,
+    keep,
+    key_of,
+    made_before,
+    partial,
+    partial_queries,
+    refuse_foreign,
+)
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.reading import read_object
@@ -66,7 +75,8 @@ def rows_of(path: Path, needs: Sequence[str]) -> list[Json]:
 def _begin(out: Path, key: str, *, fresh: bool) -> Done | None:
     """What to return where nothing is to do."""
     if fresh:
-        partial(out).unlink(missing_ok=True)
+        for kept in (partial(out), partial_queries(out)):
+            kept.unlink(missing_ok=True)
         return None
     skipped = made_before(out, key)
     return Done(out, sum(1 for _ in read_jsonl(out)), skipped) if skipped else None
@@ -293,7 +303,7 @@ def _top_up(
         QueryJob(rows[at], positives - len(known[at]), tuple(q["query"] for q in known[at]))
         for at in short
     ]
-    place = out.with_suffix(".queries.partial.jsonl")
+    place = partial_queries(out)
     found, faults = collect(jobs, source.queries, place, key, show("more queries", len(jobs)))
     for number, made in found.items():
         known[short[number]] += queries_in(made.row or {})[: jobs[number].count]

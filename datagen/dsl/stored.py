@@ -109,6 +109,11 @@ def partial(out: Path) -> Path:
     return out.with_suffix(".partial.jsonl")
 
 
+def partial_queries(out: Path) -> Path:
+    """Where the rows' stage keeps the queries that it asks for itself."""
+    return out.with_suffix(".queries.partial.jsonl")
+
+
 def refuse_foreign(kept: Path) -> None:
     """Raises UserError where a file holds anything but what `collect` keeps."""
     if not kept.is_file():

@@ -75,6 +75,14 @@ def test_a_part_alone(here: Path, part: str, gone: set[str]) -> None:
     assert before - left() == gone
 
 
+def test_what_a_stopped_stage_left_goes_with_the_data(here: Path) -> None:
+    for name in ("d_03_schema_queries.partial", "d_04_dataset.partial",
+                 "d_04_dataset.queries.partial"):  # fmt: skip
+        Path(f"outputs/{name}.jsonl").write_text('{"key": "x"}\n')
+    told("reset", "--dataset", "--yes")
+    assert not [name for name in left() if "partial" in name]
+
+
 def test_what_others_wrote_stays_and_is_named(here: Path) -> None:
     edited = Path("outputs/d_04_dataset.jsonl")
     edited.write_text(edited.read_text() + "{}\n")
