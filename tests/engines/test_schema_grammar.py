@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from typing import Any
@@ -330,6 +331,11 @@ def test_keywords(schema: Any, valid: list[str], invalid: list[str]) -> None:
         # Only an endless document satisfies it.
         ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "", "#"),
         (False, "", "#"),
+        ({"properties": {"a": {"patternProperties": {"^x": {"type": "string"}}}}},
+         "patternProperties", "#/properties/a"),
+        ({"properties": {"a": {"enum": [10**400]}}}, "enum", "#/properties/a"),
+        ({"type": "number", "minimum": -math.inf, "maximum": 3}, "", "#"),
+        ({"enum": [1, 2], "multipleOf": math.inf}, "", "#"),
     ],
 )  # fmt: skip
 def test_a_schema_without_a_grammar_says_what_and_where(

@@ -372,8 +372,13 @@ def _merged(schemas: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @functools.lru_cache(maxsize=64)
 def _of_text(text: str) -> SchemaGrammar | NoGrammar:
+    schema = json.loads(text)
     try:
-        return SchemaGrammar(json.loads(text))
+        json.dumps(schema, allow_nan=False)
+    except ValueError:
+        return NoGrammar("", "#", "holds a number that is out of range")
+    try:
+        return SchemaGrammar(schema)
     except NoGrammar as error:
         return error
 

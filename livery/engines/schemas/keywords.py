@@ -155,6 +155,7 @@ def _values(keyword: str, value: Any) -> tuple[list[Scalar], list[Any]]:
 
 
 def _enum(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
+    cases.document.note("enum", outer.path)
     simple, structured = _values(keyword, value)
     options: list[Option] = [[one_of(simple)]] if simple else []
     options += [cases.document.constant(one) for one in structured]
@@ -445,6 +446,8 @@ def _members(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
         names = outer.schema["properties"]
         inside = {name: document.inside(outer, "properties", name) for name in names}
         return [cases.under(n, document.literal(one)) for n, one in inside.items()], []
+    if "patternProperties" in outer.schema:
+        document.note("patternProperties", outer.path)
     parts: list[list[tuple[str, tuple[Literal, ...]]]] = []
     for key in ("properties", "patternProperties"):
         names = outer.schema.get(key, {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +30,7 @@ def scalar(value: Any) -> Scalar | None:
     if isinstance(value, str):
         return ("string", value)
     if isinstance(value, int | float):
-        whole = math.isfinite(value) and value == int(value)
+        whole = isinstance(value, int) or value.is_integer()
         return ("integer", int(value)) if whole else ("fraction", value)
     return None
 
