@@ -49,14 +49,11 @@ class Cases:
 
     def __init__(self, document: Document):
         self.document = document
-        self.root: Key = self.key(document.literal(document.root))
+        self.root: Key = Key(document.literal(document.root))
         self._cases: dict[Key, tuple[State, ...]] = {}
         self._open: set[Key] = set()
         self._meaning: dict[Literal, tuple[list[Literal | Fact], list[Branch]]] = {}
         self._left = STEPS
-
-    def key(self, literals: Iterable[Literal]) -> Key:
-        return frozenset(literals)
 
     def spend(self, steps: int = 1) -> None:
         """Raises NoGrammar where the work goes beyond its limit."""
@@ -182,7 +179,7 @@ class Cases:
             values = self._finite(old) if old else None
             if values is None:
                 return adding("members", ObjectFacet(names=((name, literals),)))(state)
-            left = self._finite(self.key([*old, *literals]))
+            left = self._finite(Key([*old, *literals]))
             if left is None:
                 return adding("members", ObjectFacet(names=((name, literals),)))(state)
             if len(left) == len(values):
@@ -216,21 +213,21 @@ class Cases:
                 found += literals
         if any(self._refuses_name(literal, name) for literal in state.names):
             found.append(self.document.false)
-        return self.key(found)
+        return Key(found)
 
     def _refuses_name(self, literal: Literal, name: str) -> bool:
         constant = self.document.constant(name)
-        return self.empty(self.key([literal, *constant]))
+        return self.empty(Key([literal, *constant]))
 
     def other(self, state: State) -> Key:
         """What is asked of the values under names that no facet knows and no pattern fits."""
         if state.names and not self.free_names(state):
-            return self.key([self.document.false])
-        return self.key(literal for facet in state.members for literal in facet.rest)
+            return Key([self.document.false])
+        return Key(literal for facet in state.members for literal in facet.rest)
 
     def free_names(self, state: State) -> list[State]:
         """The ways to spell a name that nothing lists, where the schema asks something of names."""
-        spelled = self.cases(self.key(state.names))
+        spelled = self.cases(Key(state.names))
         return [s for s in spelled if s.values is None and "string" in s.types]
 
     def fitting(self, state: State, pattern: str) -> Key:
@@ -239,13 +236,13 @@ class Cases:
         for facet in state.members:
             fits = [literals for other, literals in facet.patterns if other == pattern]
             found += [x for literals in fits for x in literals] if fits else facet.rest
-        return self.key(found)
+        return Key(found)
 
     def known(self, state: State) -> list[str]:
         """The names of a case, in the order in which its facets name them."""
         found = [name for facet in state.members for name, _ in facet.names]
         found += [name for name, _ in state.fixed]
-        for state_of_name in self.cases(self.key(state.names)) if state.names else ():
+        for state_of_name in self.cases(Key(state.names)) if state.names else ():
             values = state_of_name.values or ()
             found += [value for kind, value in values if kind == "string"]
         return list(dict.fromkeys([*found, *state.required]))
@@ -257,7 +254,7 @@ class Cases:
         found: list[Literal] = []
         for facet in state.items:
             found += facet.prefix[at] if at < len(facet.prefix) else facet.rest
-        return self.key(found)
+        return Key(found)
 
     def prefix(self, state: State) -> int:
         """Items that have a schema of their own."""
@@ -384,7 +381,7 @@ class Cases:
         return self.document.subschemas[min(key)[0]].path if key else "#"
 
     def disjoint(self, first: Literal, second: Literal) -> bool:
-        return self.empty(self.key([first, second]))
+        return self.empty(Key([first, second]))
 
 
 def _of_facet(facet: ObjectFacet, name: str) -> list[Literal]:

@@ -378,7 +378,7 @@ def _items(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found:
         return [], []  # said under items
     prefix = _each(cases, outer, first) if _counts(cases, outer, first) else []
     rest: tuple[Literal, ...] = ()
-    if other in outer.schema and other in document.keywords:
+    if _counts(cases, outer, other):
         rest = document.literal(document.inside(outer, other))
     return [adding("items", ArrayFacet(tuple(prefix), rest))], []
 
