@@ -74,50 +74,45 @@ def train(config: Config, request: Request) -> RunResult:
         for callback in request.callbacks:
             callback(event)
 
-    reports = trackers.Reports(settings.report_to, lambda text: output(Note(text)))
+    def say(*texts: str) -> None:
+        for text in filter(None, texts):
+            output(Note(text))
+
+    reports = trackers.Reports(settings.report_to, say)
     with holding(folder, held=request.held), reports:
-        for note in (*config.notes, *substitutions):
-            output(Note(note))
+        say(*config.notes, *substitutions)
         if first_process():
             # Now rather than after the model was loaded.
             run_folder.claim(folder, resume=request.resume, overwrite=request.overwrite)
             check_inputs(settings, overwrite=request.overwrite)
         settings, date_note = fix_date(settings, resume=request.resume)
-        if date_note:
-            output(Note(date_note))
+        say(date_note)
         data = load_data(settings)
         settings, fitted = fit_to_base(config, settings, data)
-        if fitted:
-            output(Note(fitted))
+        say(fitted)
         prompt_kwargs, prompt_note = choose_prompts(data)
-        if prompt_note:
-            output(Note(prompt_note))
-        for note in describe_dropped(data, paired=settings.paired):
-            output(Note(note))
+        say(prompt_note, *describe_dropped(data, paired=settings.paired))
         settings, notes = choose_fastest(
-            settings, config.settings, data.train.examples, request.resume,
-            lambda text: output(Note(text)),
-        )  # fmt: skip
-        for note in notes:
-            output(Note(note))
-        if not request.resume and first_process() and (note := advise(settings)):
-            output(Note(note))
-        if first_process() and (note := check_base(settings, _first_row(data))):
-            output(Note(note))
+            settings, config.settings, data.train.examples, request.resume, say
+        )
+        say(*notes)
+        if not request.resume and first_process():
+            say(advise(settings))
+        if first_process():
+            say(check_base(settings, _first_row(data)))
         rows = (*data.train.examples, *data.valid.examples)
         check_lengths(settings, max((len(row.tokens) for row in rows), default=0))
         backend, notes = backends.load(settings, data.train.examples)
-        for note in notes:
-            output(Note(note))
+        say(*notes)
         if settings.init_adapter and not _is_past(settings, request):
             # A checkpoint that the run resumes from replaces it.
-            output(Note(start_from(settings.init_adapter, settings, backend)))
+            say(start_from(settings.init_adapter, settings, backend))
         told: set[str] = set()
 
         def tell(text: str) -> None:
             if text not in told:
                 told.add(text)
-                output(Note(text))
+                say(text)
 
         if first_process():
             for note in rehearse(settings, data.chat.tokenizer, backend.get_state()):
