@@ -31,22 +31,24 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @click.group(
     "dsl",
-    short_help="Make a dsl student's data, stage by stage.",
+    short_help="The pipeline of the skill dsl, from data to report.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def dsl() -> None:
-    """Make the data of the skill dsl: specs, schemas, queries, rows, a corpus (docs/dsl.md).
+    """The pipeline of the skill dsl: data in five stages, training, evaluation, pairs, DPO, report
+    (docs/dsl.md).
 
     \b
-    Each stage writes a file of JSON lines under outputs/, and a copy to look at under
-    outputs/pretty/. What is there and made from the same is not made again; a stage that was
-    stopped continues.
+    Each stage of the data writes a file of JSON lines under outputs/, and a copy to look at
+    under outputs/pretty/. What is there and made from the same is not made again; a stage that
+    was stopped continues.
 
     \b
     Examples:
       livery dsl data --offline-fallback
       livery dsl schemas --min-operators 5 --max-operators 7
       livery dsl dataset --offline-fallback --positives-per-schema 40
+      livery dsl run --with-training --with-evals --with-alignment --offline-fallback
     """
 
 
