@@ -53,6 +53,7 @@ def make_record(
         "device": "cpu", "dtype": "float32", "peak_memory": 12_000_000, "base_digest": "ab",
         "adapter_sha256": {}, "seconds": 3.0, "began": "2026-01-01T00:00:00+00:00",
         "decoding": {"max_tokens": 8, "temperature": 0.0, "seed": 0, "batch_size": 4},
+        "without_grammar": {},
         "machine": {"chip": "c", "cores": 2, "memory": 8e9, "system": "s", "python": "3"},
         "livery": "0.1.0", "command": "livery eval",
     }  # fmt: skip
