@@ -1,0 +1,1 @@
+"""Serving: jobs, an API and a page over Livery's own commands, run as processes."""

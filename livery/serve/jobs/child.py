@@ -1,0 +1,47 @@
+"""The wrapper of a step: runs a command, and writes down how it ended.
+
+    python -m livery.serve.jobs.child RECORD FD,FD LOG_START COMMAND…
+
+It is the leader of the step's session. The descriptors are locks, which it and the command hold as
+long as they live (see `livery.serve.jobs.process`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from livery.files import write_json
+from livery.serve.jobs.process import boot, oom_kills
+
+
+def main(arguments: list[str]) -> None:
+    record, descriptors, log_start, *command = arguments
+    locks = [int(word) for word in descriptors.split(",")]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Meant for the command, which gets its own copy. A handler and not SIG_IGN, which the
+        # command would inherit.
+        signal.signal(number, lambda *_: None)
+    facts: dict[str, Any] = {
+        "pid": os.getpid(), "host": socket.gethostname(), "boot": boot(),
+        "log_start": int(log_start), "started": time.time(),
+    }  # fmt: skip
+    write_json(record, facts)
+    before = oom_kills()
+    code = subprocess.Popen(command, pass_fds=locks).wait()
+    facts |= {"ended": time.time(), "oom": oom_kills() > before}
+    facts |= {"signal": -code} if code < 0 else {"code": code}
+    write_json(record, facts)
+    # What the command has left running, and this process with it: the locks are free after that.
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
+    main(sys.argv[1:])

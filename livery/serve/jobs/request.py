@@ -1,0 +1,233 @@
+"""What a job is asked to do: one frozen value, checked before anything is written or started."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from livery.config.layers import resolve
+from livery.config.options import Option
+from livery.config.settings import OPTIONS, PREFERENCE
+from livery.config.values import Choice, Columns, Names, Several, Switch, Variables
+from livery.errors import UserError, quoted, shown
+from livery.skills import skill_names
+
+STEPS = ("data", "train", "eval", "convert", "pack")
+ENGINES = ("mlx", "torch", "llamacpp")
+# What the job itself decides.
+_OURS = {"data": "data", "output_dir": "name", "backend": "backend"}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One adapter to be made.
+
+    Attributes:
+        skill: whose rows are made and scored: a name, or the path of a Python file.
+        data: a folder of rows in root/data, or a path, in place of the skill's own rows.
+        name: of the adapter's folder in root/adapters; by default the skill's or the data's.
+        steps: some of `STEPS`; by default all that there is something to do for.
+        settings: of training, by name ("max_steps", "lora.rank") or as mlx_config.yaml writes them.
+        backend: auto, mlx or torch.
+        engine: that evaluates; by default the one of the backend.
+        target: share of cases that must be right, else the job fails.
+        data_seed: of the skill's generator.
+        attempts: how often a step is started before a killed process fails the job.
+        overwrite: an older adapter of that name makes way, and is kept aside.
+
+    Raises:
+        UserError: naming the key that is unknown or out of bounds.
+    """
+
+    skill: str | None = None
+    data: str | None = None
+    name: str = ""
+    steps: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    backend: str = "auto"
+    engine: str | None = None
+    target: float | None = None
+    data_seed: int = 7
+    attempts: int = 5
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, wanted in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
+                raise UserError(f"{name} is {quoted(value)}, which is no {_WORDS[wanted]}.")
+        if not self.skill and not self.data:
+            raise UserError("A job needs a skill, or data to train on: give one of them.")
+        if self.skill and self.skill not in skill_names() and not self.skill.endswith(".py"):
+            raise UserError(_unknown("skill", self.skill, skill_names()))
+        object.__setattr__(self, "name", self.name or _default_name(self.skill, self.data))
+        check_name("name", self.name)
+        if self.data and not Path(self.data).is_absolute():
+            check_name("data", self.data)
+        self._check_steps()
+        object.__setattr__(self, "settings", read_settings(self.settings))
+        _one_of("backend", self.backend, ("auto", "mlx", "torch"))
+        if self.engine is not None:
+            _one_of("engine", self.engine, ENGINES)
+        if self.target is not None and not 0 <= self.target <= 1:
+            raise UserError(f"target is {self.target:g}; it must be a share from 0 to 1.")
+        if self.attempts < 1:
+            raise UserError(f"attempts is {self.attempts}; it must be at least 1.")
+        training_flags(self)  # two settings that contradict each other
+
+    def _check_steps(self) -> None:
+        able = tuple(
+            step for step in STEPS
+            if not (step == "data" and self.data) and (self.skill or step not in ("data", "eval"))
+        )  # fmt: skip
+        for step in self.steps:
+            _one_of("steps", step, STEPS)
+            if step not in able:
+                why = "the data is given" if self.skill else "no skill is named"
+                raise UserError(f"steps: {step} has nothing to do, because {why}; leave it out.")
+        chosen = self.steps or able
+        object.__setattr__(self, "steps", tuple(step for step in STEPS if step in chosen))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of what decides the result: two requests with the same one make the same
+        adapter from the same data."""
+        said = self.as_dict()
+        for key in ("name", "attempts", "overwrite"):
+            del said[key]
+        said["settings"] = {
+            name: value for name, value in said["settings"].items() if name not in _INDIFFERENT
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it; `read_request` is its inverse."""
+        return {**dataclasses.asdict(self), "steps": list(self.steps)}
+
+
+_TYPES: dict[str, Any] = {
+    "skill": str | None, "data": str | None, "name": str, "steps": tuple | list,
+    "settings": Mapping, "backend": str, "engine": str | None, "target": float | int | None,
+    "data_seed": int, "attempts": int, "overwrite": bool,
+}  # fmt: skip
+_WORDS: dict[Any, str] = {
+    str: "text", str | None: "text", int: "whole number", float | int | None: "number",
+    bool: "true or false", tuple | list: "list of steps", Mapping: "mapping of settings",
+}  # fmt: skip
+# Neither decides what comes out.
+_INDIFFERENT = {"threads", "report_to", "project_name", "save_every", "save_total", "check_base"}
+
+
+def read_request(said: Any) -> JobRequest:
+    """A request out of JSON.
+
+    Raises:
+        UserError: it is no object, or has a key that is unknown or a value out of bounds.
+    """
+    if not isinstance(said, Mapping):
+        raise UserError('A job is a JSON object, such as {"skill": "date-keys"}.')
+    known = [one.name for one in dataclasses.fields(JobRequest)]
+    for key in said:
+        if key not in known:
+            raise UserError(_unknown("key", key, known))
+    return JobRequest(**{str(key): value for key, value in said.items()})
+
+
+def read_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Training settings under their own names, as plain JSON.
+
+    Raises:
+        UserError: a key is unknown or the job's own, or a value is out of bounds.
+    """
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        option = _OPTIONS.get(key)
+        if option is None:
+            raise UserError(_unknown("setting", key, _OPTIONS))
+        if option.name in _OURS:
+            raise UserError(
+                f"settings: {key} is not set here; give the job's {_OURS[option.name]}."
+            )
+        if option.name in PREFERENCE:
+            raise UserError(f"settings: {key} is for pairs of answers, which a job does not train.")
+        try:
+            option.kind.read(value)
+            found[option.name] = json.loads(json.dumps(value, allow_nan=False))
+        except (ValueError, TypeError) as error:
+            said = error if type(error) is ValueError else "a JSON value"
+            raise UserError(f"settings: {shown(key)}: {quoted(value)} is not {said}.") from None
+    return dict(sorted(found.items()))
+
+
+def training_flags(request: JobRequest) -> list[str]:
+    """The settings as flags of `livery train`. They outrank every file and variable that the
+    process will find.
+
+    Raises:
+        UserError: two settings contradict each other.
+    """
+    read = {name: _OPTIONS[name].kind.read(value) for name, value in request.settings.items()}
+    resolve(read, environment={}, search=False)
+    flags = [f"--backend={request.backend}"]
+    for name, value in read.items():
+        option = _OPTIONS[name]
+        if isinstance(option.kind, Switch):
+            yes, _, no = option.flags[0].partition("/")
+            flags.append(yes if value else no)
+        else:
+            flags.append(f"{option.flags[0]}={_word(option, request.settings[name], value)}")
+    return flags
+
+
+def _word(option: Option, raw: Any, value: Any) -> str:
+    """A value as a shell would have it."""
+    if isinstance(option.kind, Names | Several | Columns):
+        return ",".join(value) or "none"
+    if isinstance(option.kind, Variables):
+        return json.dumps(value)
+    if isinstance(option.kind, Choice) and isinstance(raw, bool):
+        return "on" if raw else "off"
+    return str(raw)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises UserError where a name could lead out of its folder."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{what} is {quoted(name)}; take up to 100 letters, digits, dots, dashes and "
+            "underscores, the first of them a letter, digit or underscore."
+        )
+
+
+def _default_name(skill: str | None, data: str | None) -> str:
+    return Path(data or skill or "").name.removesuffix(".py").removesuffix(".jsonl")
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(_unknown(what, value, known))
+
+
+def _unknown(what: str, name: Any, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
+    return f"{what}: there is no {quoted(name)}. {hint}"
+
+
+def _by_key() -> dict[str, Option]:
+    found: dict[str, Option] = {}
+    for option in OPTIONS:
+        for key in (option.name, option.key, *option.also, option.parameter):
+            found.setdefault(key, option)
+    return found
+
+
+_OPTIONS = _by_key()
