@@ -14,7 +14,7 @@ while [ -L "$here" ]; do
 done
 CDPATH='' cd -P -- "$(dirname -- "$here")"
 . scripts/setup.sh
-set_up mlx,cuda,llamacpp,fasttext,shell,dev
+set_up mlx,cuda,llamacpp,fasttext,shell,serve,dev
 types() { .venv/bin/pyright --pythonpath .venv/bin/python "$@"; }
 changed() { # the packages' files that differ from main; on main, from the last commit
     local packages=(livery commands mlx_train cuda_train convert datagen eval base_model benchmarks)

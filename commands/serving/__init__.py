@@ -1,0 +1,1 @@
+"""`livery serve` and `livery jobs`: people and programs served, the extra `serve`."""

@@ -1,0 +1,1 @@
+"""The HTTP side: one router a resource, what every request must pass, and errors as problems."""

@@ -1,0 +1,61 @@
+"""The application: every router there is, the page at /, and what all requests pass through."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from livery import __version__
+from livery.serve.api import problems
+from livery.serve.api.security import Guard
+from livery.serve.api.services import Services
+from livery.serve.settings import ServeSettings
+
+PAGE = Path(__file__).resolve().parent.parent / "page"
+ROUTERS = (
+    "session", "documents", "machine", "runs", "adapters", "datasets", "evaluations", "jobs",
+    "queue", "improve", "chat", "skills", "finetune",
+)  # fmt: skip
+DESCRIPTION = """\
+Runs, jobs, adapters, datasets and evaluations of one folder, and answers of its adapters.
+
+Errors are RFC 9457 problem documents (`application/problem+json`). A server that is reached from
+other machines asks for its token: `Authorization: Bearer TOKEN`.
+"""
+
+
+def create_app(
+    settings: ServeSettings, *, jobs: Any = None, host: Any = None, page: Path = PAGE
+) -> FastAPI:
+    """The API and the page of one root.
+
+    Args:
+        jobs: `livery.serve.jobs.jobs.Jobs`; by default the one of the settings.
+        host: the engine host; without one, nothing answers prompts.
+        page: folder of the web page; served where it has an index.html.
+    """
+    app = FastAPI(
+        title="Livery",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+    )
+    app.state.livery = Services(settings, jobs, host)
+    problems.install(app)
+    for name in ROUTERS:
+        module = f"livery.serve.api.{name}"
+        if importlib.util.find_spec(module) is not None:
+            app.include_router(importlib.import_module(module).router)
+    public = {"/"}
+    if (page / "index.html").is_file():
+        public |= {f"/{file.relative_to(page)}" for file in page.rglob("*") if file.is_file()}
+        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+    app.add_middleware(Guard, settings=settings, public=public)
+    return app

@@ -1,0 +1,87 @@
+"""Errors as RFC 9457 problem documents: type, title, status, detail, and the key at fault."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from livery.errors import UserError, printable
+from livery.serve.errors import Refused
+
+log = logging.getLogger("livery.serve")
+MEDIA_TYPE = "application/problem+json"
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "key": {"type": "string"},
+    },
+}
+# What every operation may answer besides its own.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "The request was refused: a problem document.",
+        "content": {MEDIA_TYPE: {"schema": SCHEMA}},
+    }
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    key: str | None = None,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """A problem document as an answer."""
+    said = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": printable(detail),
+    }
+    if key is not None:
+        said["key"] = printable(key)
+    return JSONResponse(said | more, status, headers, MEDIA_TYPE)
+
+
+def of(error: Exception) -> JSONResponse:
+    """The problem that an exception means; what nobody foresaw tells nothing of the server."""
+    if isinstance(error, Refused):
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return problem(error.status, str(error), key=error.key, headers=headers, **error.more)
+    if isinstance(error, UserError):
+        return problem(400, str(error))
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+    log.error("a fault of Livery's own", exc_info=error)
+    return problem(500, "A fault of Livery's own; the server's log has the details.")
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of the application answered as a problem."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return of(error)
+
+    for kind in (UserError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, handle)
+
+
+def _invalid(error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return problem(422, f"{place or first['loc'][0]}: {first['msg']}.", key=place or None)

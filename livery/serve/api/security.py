@@ -1,0 +1,279 @@
+"""What every request must pass before a router sees it, and what every answer says to a browser.
+
+A page of another site can have a browser send requests to this machine, and a name of its own
+resolved to 127.0.0.1 (DNS rebinding). So a request must be for a name that is ours (Host), must not
+come from another origin (Origin, Sec-Fetch-Site), and beyond loopback must bring the token. Sizes,
+speeds and rates are bounded, by what arrives and not by what headers promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from livery.errors import quoted
+from livery.serve.api import problems
+from livery.serve.errors import Forbidden, Refused, TooLarge, TooMany, Unauthorized, Unavailable
+from livery.serve.settings import LOOPBACK, Limits, ServeSettings
+
+SESSION = "/api/session"
+UPLOAD = "/api/datasets"
+COOKIE = "livery_session"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?")
+_RANGE = re.compile(r"bytes=(\d{1,19}-\d{0,19}|-\d{1,19})")
+_CLIENTS = 4096  # whose rates are remembered
+
+
+class Misdirected(Refused):
+    """For a host that this server is not."""
+
+    status = 421
+
+
+class UnusableRange(Refused):
+    """Several ranges, or none that is understood."""
+
+    status = 416
+
+
+class Guard:
+    """The outermost layer of the application.
+
+    Args:
+        public: paths that are read without a token: the page's own files.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, public: Collection[str]) -> None:
+        self.app = app
+        self.settings = settings
+        self.public = frozenset(public)
+        self.hosts = allowed_hosts(settings)
+        limits = settings.limits
+        self.reads = Rates(limits.rate, limits.burst)
+        self.writes = Rates(limits.writes, limits.write_burst)
+        self.streams = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = _Answer(self, send)
+        try:
+            self.check(scope)
+            body = _Body(receive, self.settings.limits, _is_upload(scope), Headers(scope=scope))
+            await self.app(scope, body, answer)
+        except Exception as error:
+            if answer.started:
+                raise
+            await problems.of(error)(scope, receive, answer)
+        finally:
+            answer.ended()
+
+    def check(self, scope: Scope) -> None:
+        """Raises Refused where the request may not reach a router."""
+        headers = Headers(scope=scope)
+        host = self.check_host(headers)
+        self.check_origin(scope, headers, host)
+        client = (scope.get("client") or ("", 0))[0]
+        rates = self.reads if scope["method"] in _SAFE else self.writes
+        if not rates.take(client):
+            raise TooMany("Too many requests from this address. Wait a second and try again.")
+        self.check_token(scope, headers)
+        asked = headers.getlist("range")
+        if asked and (len(asked) > 1 or not _RANGE.fullmatch(asked[0].strip())):
+            raise UnusableRange("Ask for one range, as in bytes=0-999.", key="Range")
+
+    def check_host(self, headers: Headers) -> str:
+        """The Host header, which must have one of our names; the port is the user's affair."""
+        given = headers.getlist("host")
+        host = given[0].lower() if len(given) == 1 else ""
+        found = _HOST.fullmatch(host)
+        if not found or found["name"] not in self.hosts:
+            raise Misdirected(
+                f"This server is not {quoted(host)}. A server that is reached by another name is "
+                "started with --allow-host NAME.",
+                key="Host",
+            )
+        return host
+
+    def check_origin(self, scope: Scope, headers: Headers, host: str) -> None:
+        """Pages of other origins neither read nor change anything; programs send no Origin."""
+        origins = headers.getlist("origin")
+        if origins and (len(origins) > 1 or not _same_origin(origins[0], host)):
+            raise Forbidden("A page of another origin may not ask this server.", key="Origin")
+        site = headers.get("sec-fetch-site", "none")
+        if site in ("same-origin", "none"):
+            return
+        # A link on another site may open the page itself.
+        opened = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        if not (opened and scope["path"] in self.public):
+            raise Forbidden("A page of another site may not ask this server.", key="Sec-Fetch-Site")
+
+    def check_token(self, scope: Scope, headers: Headers) -> None:
+        """Everything but the page's own files needs the token, where there is one."""
+        if self.settings.token is None or scope["path"] == SESSION:
+            return
+        if scope["path"] in self.public and scope["method"] in _SAFE:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.settings.is_token(given.strip()):
+            return
+        if not given and is_session(self.settings, _cookie(headers)):
+            return
+        raise Unauthorized("This server asks for its token: Authorization: Bearer TOKEN.")
+
+
+class _Answer:
+    """`send`, with the headers that every answer has, and event streams counted."""
+
+    def __init__(self, guard: Guard, send: Send) -> None:
+        self.guard = guard
+        self.send = send
+        self.started = False
+        self.stream = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                if self.guard.streams >= self.guard.settings.limits.streams:
+                    raise Unavailable("Too many event streams are open. Close one and try again.")
+                self.guard.streams += 1
+                self.stream = True
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            self.started = True
+        await self.send(message)
+
+    def ended(self) -> None:
+        self.guard.streams -= self.stream
+
+
+class _Body:
+    """`receive`, which ends a body that is too long or comes too slowly."""
+
+    def __init__(self, receive: Receive, limits: Limits, upload: bool, headers: Headers) -> None:
+        self.receive = receive
+        self.limits = limits
+        self.upload = upload
+        self.most = limits.upload if upload else limits.body
+        self.got = 0
+        self.began = time.monotonic()
+        self.whole = False
+        promised = headers.get("content-length", "0")
+        # What is promised is believed only where it is too much.
+        if promised.isascii() and promised.isdigit() and int(promised[:20]) > self.most:
+            raise self.too_large()
+
+    async def __call__(self) -> Message:
+        if self.whole:
+            return await self.receive()
+        try:
+            message = await asyncio.wait_for(self.receive(), self.seconds())
+        except TimeoutError:
+            raise HTTPException(408, "The body of the request came too slowly.") from None
+        if message["type"] == "http.request":
+            self.got += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+            if self.got > self.most:
+                # FastAPI makes 400 of any other exception while it reads a body.
+                raise HTTPException(413, str(self.too_large()))
+        return message
+
+    def seconds(self) -> float:
+        """Until the next part must be here."""
+        passed = time.monotonic() - self.began
+        allowed = self.limits.body_seconds
+        if self.upload:
+            allowed += self.got / self.limits.upload_rate
+        return max(0.0, allowed - passed)
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"The request's body has more than {self.most:,} bytes.")
+
+
+class Rates:
+    """A bucket of permissions for each client, filled at `rate` a second up to `burst`."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str, now: float | None = None) -> bool:
+        """Take one permission, if there is one."""
+        now = time.monotonic() if now is None else now
+        left, then = self.buckets.pop(client, (float(self.burst), now))
+        left = min(float(self.burst), left + (now - then) * self.rate)
+        if len(self.buckets) >= _CLIENTS:
+            del self.buckets[next(iter(self.buckets))]  # the one that asked longest ago
+        self.buckets[client] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
+
+
+def allowed_hosts(settings: ServeSettings) -> frozenset[str]:
+    """The names that a request may be for: loopback's, the address listened on, and those given."""
+    own = settings.host.lower()
+    own = f"[{own}]" if ":" in own and not own.startswith("[") else own
+    wild = own in ("0.0.0.0", "[::]", "")
+    given = (name.lower() for name in settings.allowed_hosts)
+    return frozenset({*LOOPBACK, *given} | (set() if wild else {own}))
+
+
+def session_cookie(settings: ServeSettings) -> str:
+    """What the page's cookie holds instead of the token: it shows that the token was known."""
+    key = (settings.token or "").encode()
+    return hmac.new(key, b"livery serve session", hashlib.sha256).hexdigest()
+
+
+def is_session(settings: ServeSettings, given: str) -> bool:
+    """Whether a cookie is that of this server's token."""
+    expected = session_cookie(settings)
+    return settings.token is not None and hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _cookie(headers: Headers) -> str:
+    for part in ";".join(headers.getlist("cookie")).split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc == host
+
+
+def _is_upload(scope: dict[str, Any] | Scope) -> bool:
+    return scope["method"] == "POST" and scope["path"] == UPLOAD

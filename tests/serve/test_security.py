@@ -1,0 +1,143 @@
+"""What is sent by somebody who should not: each attack with the answer it gets, and beside it the
+honest request that passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from livery.errors import UserError
+from livery.serve.settings import ServeSettings
+from tests.serve.serving import TOKEN, Client, served, settings_of
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    settings = settings_of(tmp_path_factory.mktemp("open"), allowed_hosts=("my.lan",))
+    with served(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with served(settings_of(tmp_path_factory.mktemp("token"), token=TOKEN)) as client:
+        yield client
+
+
+# -- Host ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil.example:8765",
+        "localhost@evil.example", "localhost.", "", "[::1", "127.0.0.2", "0.0.0.0", "0x7f.1",
+        "localhost:80:80", "localhost/", "localhost evil",
+    ],
+)  # fmt: skip
+def test_a_request_for_another_host_is_refused(client: Client, host: str) -> None:
+    """A name of an attacker's that resolves to 127.0.0.1 (DNS rebinding) comes with that name."""
+    answer = client.get("/api/session", Host=host)
+    assert answer.status in (400, 421)
+    if answer.status == 421:
+        assert answer.json()["key"] == "Host"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1:9", "[::1]:8765", "LOCALHOST:1", "my.lan", "my.lan:443"]
+)
+def test_our_own_names_pass_at_any_port(client: Client, host: str) -> None:
+    assert client.get("/api/session", Host=host).status == 200
+
+
+# -- Origin --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://localhost:99999999999"},
+        {"Origin": "file://"},
+        {"Origin": "http://[::1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+        {"Origin": "http://localhost:8765", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_pages_of_other_origins_neither_read_nor_change(
+    client: Client, method: str, headers: dict[str, str]
+) -> None:
+    answer = client.ask(method, "/api/session", headers={"Host": "localhost:8765"} | headers)
+    assert answer.status == 403
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://localhost:8765"},
+        {"Origin": "https://LOCALHOST:8765", "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_our_own_page_and_programs_pass(client: Client, headers: dict[str, str]) -> None:
+    answer = client.ask("DELETE", "/api/session", headers={"Host": "localhost:8765"} | headers)
+    assert answer.status == 204
+
+
+# -- the token -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "my.lan", ""])
+def test_nothing_listens_beyond_this_machine_without_a_token(client: Client, host: str) -> None:
+    root = client.settings.root
+    with pytest.raises(UserError, match="--token-file"):
+        ServeSettings(root, host=host)
+    with pytest.raises(UserError, match="32 characters"):
+        ServeSettings(root, host=host, token="short")
+    assert ServeSettings(root, host=host, token=TOKEN).token == TOKEN
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer \u00e9"},
+        {"Cookie": f"livery_session={TOKEN}"},
+        {"Cookie": "livery_session="},
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/runs", "/openapi.json", "/docs", "/v1/models", "/nothing"])
+def test_without_the_token_nothing_is_told(
+    guarded: Client, path: str, headers: dict[str, str]
+) -> None:
+    answer = guarded.get(path, **headers)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_token_opens_and_so_does_the_cookie_it_buys(guarded: Client) -> None:
+    assert guarded.get("/openapi.json", Authorization=f"Bearer {TOKEN}").status == 200
+    assert guarded.post("/api/session", {"token": "wrong"}).status == 401
+    bought = guarded.post("/api/session", {"token": TOKEN})
+    assert bought.status == 204
+    cookie, *attributes = bought.headers["set-cookie"].split("; ")
+    assert {"httponly", "samesite=strict"} <= {a.lower() for a in attributes}
+    assert TOKEN not in cookie
+    assert guarded.get("/openapi.json", Cookie=cookie).status == 200
+    crossing = guarded.get("/openapi.json", Cookie=cookie, Sec_Fetch_Site="cross-site")
+    assert crossing.status == 403
