@@ -7,21 +7,22 @@
 A case is a row of `d_04` ({"schema_json", "query", "current_date", "ast_json"}), of the data that
 `livery data dsl` makes, of a corpus ({"prompt", "completion"}), or {"schema": {...}, "query",
 "current_date", "ast": {...}}. Rows that are marked as wrong answers are no cases; where some rows
-are of the split `test`, only those are.
+are of the split `test`, only those are. Rows of public sets are read too (`eval.dsl.outside`).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eval.cases import Case, CaseResult, place, read_cases
+from eval.dsl import outside
 from livery.engines.engine import Grammar
 from livery.engines.schemas import NoGrammar, schema_grammar
 from livery.errors import UserError
-from livery.files import read_jsonl
 from livery.skills import AnswerError, Metric, dsl
 from livery.skills.dsl import Request
 
@@ -55,24 +56,32 @@ def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
             two rows share an id, or there are no rows.
     """
     if isinstance(source, str | Path):
-        listed = [(f"{source}:{line}", row) for line, row in read_jsonl(source)]
+        listed = list(outside.listed(source))
     else:
         listed = [(f"row {at}", row) for at, row in enumerate(source, start=1)]
     wanted = [(where, row) for where, row in listed if row.get("is_valid") is not False]
     tested = [(where, row) for where, row in wanted if row.get("split") == "test"]
     chosen = tested or wanted
     places = iter(where for where, _ in chosen)
-    rows = (row for _, row in chosen)
-    return read_cases(rows, lambda row, _: read_case(row, next(places)), _EXAMPLE)
+    read_outside = outside.reader(source if isinstance(source, str | Path) else "")
+
+    def read(row: Mapping[str, Any], _: str) -> Case:
+        where = next(places)
+        found = read_outside(row, where)
+        return read_case(row, where) if found is None else _with_grammar(found)
+
+    return read_cases((row for _, row in chosen), read, _EXAMPLE)
 
 
 def is_taught(case: Case) -> bool:
     """Whether the right answer is an AST rather than a refusal."""
-    return "refusal" not in case.expected
+    return not isinstance(case.expected, Mapping) or "refusal" not in case.expected
 
 
 def score_case(case: Case, answer: str) -> CaseResult:
     """How one raw answer did on its case."""
+    if outside.is_outside(case):
+        return outside.score_case(case, answer)
     expected = case.expected
     try:
         got = dsl.parse(answer)
@@ -148,8 +157,7 @@ def read_case(row: Mapping[str, Any], where: str, *, wrong: bool = False) -> Cas
         raise UserError(f"{where}: the expected AST is invalid under its schema: {faults[0]}.")
     meta = row.get("meta")
     said: Mapping[str, Any] = {**row, **(meta if isinstance(meta, Mapping) else {}), **more}
-    grammar, lacking = _grammar(request.schema)
-    return Case(
+    case = Case(
         id=str(said.get("id") or place(where)),
         category=dsl.depth(ast),
         messages=tuple(dsl.messages(request)),
@@ -157,15 +165,14 @@ def read_case(row: Mapping[str, Any], where: str, *, wrong: bool = False) -> Cas
         expected=ast,
         expected_text=dsl.render(ast),
         where=where,
-        grammar=grammar,
         meta={
-            "no_grammar": lacking,
             "schema": request.schema,
             "schema_id": str(said.get("schema_id") or request.schema.get("$id") or ""),
             "language": said.get("language") or "",
             "current_date": request.current_date,
         },
     )
+    return _with_grammar(case)
 
 
 def faults_of(ast: Json, schema: Mapping[str, Any], where: str) -> list[dsl.Fault]:
@@ -176,14 +183,14 @@ def faults_of(ast: Json, schema: Mapping[str, Any], where: str) -> list[dsl.Faul
         raise UserError(f"{where}: {error}") from None
 
 
-def _grammar(schema: Mapping[str, Any]) -> tuple[Grammar | None, str]:
-    """(the grammar of a schema's ASTs, "") or (None, why it has none)."""
-    text = dsl.compact(schema)
+def _with_grammar(case: Case) -> Case:
+    """A case with the grammar of its schema's ASTs, or with why there is none."""
+    text = dsl.compact(case.meta["schema"])
     try:
         schema_grammar(text)
     except NoGrammar as error:
-        return None, str(error)
-    return Grammar("json_schema", text), ""
+        return replace(case, meta={**case.meta, "no_grammar": str(error)})
+    return replace(case, grammar=Grammar("json_schema", text), meta={**case.meta, "no_grammar": ""})
 
 
 def read_row(row: Mapping[str, Any], where: str) -> tuple[Request, Json, Json]:
