@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from livery.files import write_json
-from livery.serve.jobs.process import boot, oom_kills
+from livery.serve.jobs.process import boot, host, oom_kills
 
 
 def main(arguments: list[str]) -> None:
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> None:
         # command would inherit.
         signal.signal(number, lambda *_: None)
     facts: dict[str, Any] = {
-        "pid": os.getpid(), "host": socket.gethostname(), "boot": boot(),
+        "pid": os.getpid(), "host": host(), "boot": boot(),
         "log_start": int(log_start), "started": time.time(),
     }  # fmt: skip
     write_json(record, facts)

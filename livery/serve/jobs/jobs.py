@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -192,13 +193,21 @@ class Jobs:
         return self.get(job).log
 
     def cancel(self, job: str) -> Job:
-        """End a job and all its processes. One that has ended already stays as it is."""
+        """End a job and all its processes. One that has ended already stays as it is.
+
+        It returns when they have ended; where they run on another machine whose worker is gone, the
+        job is still active then, and is cancelled when one starts there.
+        """
         self.get(job)
-        if store.change(self.engine, job, {"wanted": "cancel"}, state=store.ACTIVE):
-            self._leave_queue(job)
-            process.end(self.layout, job)
-            done = {"state": store.CANCELLED, "ended": store.now()}
-            store.change(self.engine, job, done, state=store.ACTIVE, wanted="cancel")
+        store.change(self.engine, job, {"wanted": "cancel"}, state=store.ACTIVE)
+        patience = time.monotonic() + 2 * process.GRACE
+        while self.get(job).state in store.ACTIVE and time.monotonic() < patience:
+            # A worker that sees to the job ends it. Where none does, none can begin meanwhile.
+            with process.attending(self.layout, job) as alone:
+                if alone and process.end(self.layout, job):
+                    done = {"state": store.CANCELLED, "ended": store.now()}
+                    store.change(self.engine, job, done, state=store.ACTIVE, wanted="cancel")
+            time.sleep(process.POLL / 2)
         return self.get(job)
 
     def pause(self, job: str) -> Job:
@@ -209,14 +218,12 @@ class Jobs:
         Raises:
             UserError: it has ended.
         """
-        found = self.get(job)
-        if store.change(self.engine, job, {"wanted": "pause"}, state=store.RUNNING):
+        self.get(job)
+        if store.change(self.engine, job, {"wanted": "pause"}, state=store.RUNNING, wanted="run"):
             process.interrupt(self.layout, job)
-        elif store.change(
+        elif not store.change(
             self.engine, job, {"wanted": "pause", "state": store.PAUSED}, state=store.QUEUED
-        ):
-            self._leave_queue(job)
-        elif (found := self.get(job)).state != store.PAUSED:
+        ) and (found := self.get(job)).state not in (store.RUNNING, store.PAUSED):
             raise UserError(
                 f"Job {job} is {found.state}: only one that has not ended can be paused."
             )
@@ -238,6 +245,15 @@ class Jobs:
         """
         ended = (store.FAILED, store.CANCELLED)
         return self._again(job, ended, "retried", "only those that failed or were cancelled are")
+
+    def requeue(self, job: str, leg: int) -> bool:
+        """Give a job that waits for a workflow which is no more to the queue; whether it did."""
+        with store.changing(self.engine) as connection:
+            still = {"leg": leg, "state": (store.QUEUED, store.RUNNING)}
+            changed = store.change_in(connection, job, {"leg": leg + 1}, **still)
+            if changed:
+                self._enqueue(connection, job, leg + 1)
+        return changed
 
     def close(self) -> None:
         """Give the connections back."""
@@ -271,12 +287,6 @@ class Jobs:
             job,
             leg,
         )  # fmt: skip
-
-    def _leave_queue(self, job: str) -> None:
-        """Take a job off the queue; of one that a worker has, the worker sees what is wanted."""
-        row = store.get(self.engine, job)
-        if row is not None and row.state != store.RUNNING:
-            self.client.cancel_workflow(f"{job}-{row.leg}")
 
     def _check_places(self, request: JobRequest) -> None:
         folder = self.layout.adapter(request.name)

@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,7 +64,7 @@ class Try:
     @property
     def ours(self) -> bool:
         """Whether it runs, or ran, on this machine since it was started."""
-        return self.host == socket.gethostname() and self.boot == boot()
+        return self.host == host() and self.boot == boot()
 
 
 @contextlib.contextmanager
@@ -80,6 +80,15 @@ def taken(path: Path) -> Generator[int | None]:
             yield handle
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def attending(layout: Layout, job: str) -> Generator[bool]:
+    """Hold a job against every worker while the block runs; False where one sees to it."""
+    folder = layout.job(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    with taken(folder / "attend") as handle:
+        yield handle is not None
 
 
 def is_taken(path: Path) -> bool:
@@ -110,7 +119,7 @@ def tries(layout: Layout, job: str, leg: int | None = None, step: str | None = N
 
 def start(
     layout: Layout, job: str, name: str, command: Sequence[str], device: Path,
-    environment: Mapping[str, str],
+    environment: Mapping[str, str], claim: Callable[[], bool],
 ) -> subprocess.Popen[bytes] | None:  # fmt: skip
     """Start a step, unless a process of the job lives, this try was started before, or the device
     is taken by another job; None then.
@@ -118,11 +127,12 @@ def start(
     Args:
         name: of the try, "1-train-2".
         device: the lock of the device that it runs on.
+        claim: asked, with both locks held, whether it is still wanted.
     """
     folder = layout.job(job)
     record = folder / f"{name}.json"
     with taken(folder / "lock") as lock, taken(device) as held:
-        if lock is None or held is None or record.exists():
+        if lock is None or held is None or record.exists() or not claim():
             return None
         with layout.log(job).open("ab") as log:
             log.write(f"== {name}: {' '.join(command)}\n".encode())
@@ -179,6 +189,11 @@ def _signal(one: Try, number: signal.Signals) -> None:
     """To the whole process group, which is the step's own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(one.pid, number)
+
+
+def host() -> str:
+    """This machine's name."""
+    return socket.gethostname()
 
 
 @cache
