@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Use a new adapter in place of another, if it is better.",
     ),
     "run": ("commands.run:run", "Data, training, evaluation and report in one go."),
+    "jobs": ("commands.serving.jobs:jobs_command", "Make adapters in the background."),
     "serve": ("commands.serving.serve:serve_command", "Serve an API and a web page of one folder."),
 }
 

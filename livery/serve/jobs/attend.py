@@ -37,7 +37,8 @@ def attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             return _attend(jobs, job, leg, step, device)
         except LiveryError as error:  # a faulty file of the user's, a full disk
             cause = {"kind": "exit code", "detail": str(error), "last_lines": []}
-            return _settle(jobs, job, leg, store.FAILED, cause)
+            _settle(jobs, job, leg, store.FAILED, cause)
+            return STOPPED
 
 
 def finish(jobs: Jobs, job: str, leg: int) -> None:
@@ -63,34 +64,36 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             child.poll()  # or it stays behind as a zombie
         if row.wanted == "cancel":
             if process.end(layout, job):
-                return _settle(jobs, job, leg, store.CANCELLED)
+                _settle(jobs, job, leg, store.CANCELLED)
+                return STOPPED
         elif process.lives(layout, job):
             if row.wanted == "pause":
                 process.interrupt(layout, job)
         else:
-            made = process.tries(layout, job, leg, step)
-            over = _judge(jobs, jobs.get(job), leg, step, made, row.wanted)
-            if over is not None:
-                return over
+            made = [one for one in process.tries(layout, job) if one.step == step]
+            if any(one.code == 0 for one in made):  # in whatever leg
+                return DONE
+            made = [one for one in made if one.leg == leg]
+            if _is_over(jobs, jobs.get(job), leg, step, made, row.wanted):
+                return STOPPED
             child = _start(jobs, job, leg, step, len(made) + 1, device) or child
         time.sleep(process.POLL)
 
 
-def _judge(jobs: Jobs, job: Job, leg: int, step: str, made: list[Try], wanted: str) -> str | None:
-    """What came of the tries, none of which lives; None where another is due."""
+def _is_over(jobs: Jobs, job: Job, leg: int, step: str, made: list[Try], wanted: str) -> bool:
+    """Whether the leg ends here, after tries that failed and of which none lives."""
     last = made[-1] if made else None
-    if last is not None and last.code == 0:
-        return DONE
     failed = last is not None and last.ended is not None and not steps.worth_another(last)
     if wanted == "pause" and not failed:
-        return _settle(jobs, job.id, leg, store.PAUSED)
+        _settle(jobs, job.id, leg, store.PAUSED)
+        return True
     # A machine that was switched off has failed nothing.
     counted = [one for one in made if one.ended is not None or one.boot == process.boot()]
-    if last is not None and (failed or len(counted) >= job.attempts):
-        return _settle(
-            jobs, job.id, leg, store.FAILED, steps.cause(jobs.layout, job.id, step, last)
-        )
-    return None
+    if last is None or not (failed or len(counted) >= job.attempts):
+        return False
+    cause = steps.cause(jobs.layout, job.id, step, last)
+    _settle(jobs, job.id, leg, store.FAILED, cause)
+    return True
 
 
 def _start(
@@ -114,12 +117,13 @@ def _start(
     )  # fmt: skip
 
 
-def _settle(jobs: Jobs, job: str, leg: int, state: str, cause: dict[str, Any] | None = None) -> str:
+def _settle(
+    jobs: Jobs, job: str, leg: int, state: str, cause: dict[str, Any] | None = None
+) -> None:
     """Put on record how the leg ended."""
     ended = store.now() if state in store.ENDED else None
     values = {"state": state, "ended": ended, "cause": store.as_json(cause) if cause else None}
     store.change(jobs.engine, job, values, leg=leg, state=store.ACTIVE)
-    return STOPPED
 
 
 @contextmanager

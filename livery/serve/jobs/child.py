@@ -23,17 +23,21 @@ from livery.serve.jobs.process import boot, host, oom_kills
 def main(arguments: list[str]) -> None:
     record, descriptors, log_start, *command = arguments
     locks = [int(word) for word in descriptors.split(",")]
+    early: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Meant for the command, which gets its own copy. A handler and not SIG_IGN, which the
         # command would inherit.
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda number, _: early.append(number))
     facts: dict[str, Any] = {
         "pid": os.getpid(), "host": host(), "boot": boot(),
         "log_start": int(log_start), "started": time.time(),
     }  # fmt: skip
     write_json(record, facts)
     before = oom_kills()
-    code = subprocess.Popen(command, pass_fds=locks).wait()
+    process = subprocess.Popen(command, pass_fds=locks)
+    for number in early:  # came before there was a command to take it
+        process.send_signal(number)
+    code = process.wait()
     facts |= {"ended": time.time(), "oom": oom_kills() > before}
     facts |= {"signal": -code} if code < 0 else {"code": code}
     write_json(record, facts)

@@ -22,6 +22,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from livery.errors import UserError, quoted, shown
 from livery.files import explain_os_errors
 from livery.paths import RUN_CONFIG
+from livery.serve.errors import Conflict, NotFound
 from livery.serve.jobs import process, store
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.request import JobRequest, read_request
@@ -90,7 +91,7 @@ class Job:
         return said
 
 
-class NoSuchJob(UserError):
+class NoSuchJob(NotFound):
     """There is no job of that id."""
 
 
@@ -224,9 +225,7 @@ class Jobs:
         elif not store.change(
             self.engine, job, {"wanted": "pause", "state": store.PAUSED}, state=store.QUEUED
         ) and (found := self.get(job)).state not in (store.RUNNING, store.PAUSED):
-            raise UserError(
-                f"Job {job} is {found.state}: only one that has not ended can be paused."
-            )
+            raise Conflict(f"Job {job} is {found.state}: there is nothing to pause.")
         return self.get(job)
 
     def resume(self, job: str) -> Job:
@@ -272,7 +271,7 @@ class Jobs:
             if changed:
                 self._enqueue(connection, job, row.leg + 1)
         if not changed:
-            raise UserError(f"Job {job} is {found.state}, so it cannot be {doing}: {hint}.")
+            raise Conflict(f"Job {job} is {found.state}, so it cannot be {doing}: {hint}.")
         return self.get(job)
 
     def _enqueue(self, connection: Any, job: str, leg: int) -> None:
@@ -299,7 +298,7 @@ class Jobs:
                 raise UserError(f"{folder}: there is no such adapter, and the job trains none.")
         elif os.path.lexists(folder) and not request.overwrite:
             what = "holds a run" if (folder / RUN_CONFIG).exists() else "exists"
-            raise UserError(
+            raise Conflict(
                 f"{folder}: {what} already. Choose another name, or set overwrite to train in its "
                 "place; the older one is kept aside."
             )

@@ -51,7 +51,10 @@ class Try:
     """
 
     path: Path
+    leg: int
+    step: str
     number: int
+    started: float
     pid: int
     host: str
     boot: str
@@ -104,17 +107,15 @@ def lives(layout: Layout, job: str) -> bool:
     return is_taken(layout.job(job) / "lock")
 
 
-def tries(layout: Layout, job: str, leg: int | None = None, step: str | None = None) -> list[Try]:
-    """The starts of a step in a leg, or all of the job's, the oldest first."""
-    found: list[tuple[tuple[int, float, int], Try]] = []
+def tries(layout: Layout, job: str) -> list[Try]:
+    """What of the job's was ever started, the oldest first."""
+    found: list[Try] = []
     for path in layout.job(job).glob("*.json"):
         named = _RECORD.fullmatch(path.name)
-        if not named or (leg, step) not in ((None, None), (int(named[1]), named[2])):
-            continue
-        said = read_object(path)
-        one = Try(path, int(named[3]), **{k: said[k] for k in said if k != "started"})
-        found.append(((int(named[1]), said["started"], one.number), one))
-    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+        if named:
+            said = read_object(path)
+            found.append(Try(path, int(named[1]), named[2], int(named[3]), **said))
+    return sorted(found, key=lambda one: (one.leg, one.started, one.number))
 
 
 def start(

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError
 
 from livery.errors import UserError, shown
+from livery.serve.errors import Conflict
 
 # A queued job waits for a worker; of a running one a worker sees to the processes.
 QUEUED, RUNNING, PAUSED = "queued", "running", "paused"
@@ -153,7 +154,7 @@ def changing(engine: sa.Engine) -> Generator[sa.Connection]:
         ) from None
 
 
-class NameTaken(UserError):
+class NameTaken(Conflict):
     """Two jobs would write one folder."""
 
 

@@ -61,9 +61,11 @@ class Watchdog:
 
     def _lost(self) -> None:
         """Jobs that wait for a workflow which has ended, or was never begun, get another."""
-        for row in store.rows(self.jobs.engine, state=(store.QUEUED, store.RUNNING)):
-            found = self._workflows(workflow_ids=[f"{row.id}-{row.leg}"])
-            if (not found or found[0].status not in _OPEN) and self.jobs.requeue(row.id, row.leg):
+        waiting = store.rows(self.jobs.engine, state=(store.QUEUED, store.RUNNING))
+        ids = [f"{row.id}-{row.leg}" for row in waiting]
+        found = {one.workflow_id for one in self._workflows(workflow_ids=ids, status=list(_OPEN))}
+        for row in waiting:
+            if f"{row.id}-{row.leg}" not in found and self.jobs.requeue(row.id, row.leg):
                 self.say(f"{row.id}: queued again, because its workflow had ended without it")
 
     def _resume(self, workflow: str, why: str) -> None:

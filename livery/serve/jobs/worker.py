@@ -1,4 +1,4 @@
-"""A worker: a process that takes jobs off the queue, one at a time, and sees to each of their steps.
+"""A worker: a process that takes jobs off the queue, one at a time, and sees to their steps.
 
 `livery jobs worker` runs it. A worker serves one device of its machine, and a folder has one worker
 a device. It may be killed at any time: the steps' processes run on, and the next worker of any
@@ -37,6 +37,11 @@ def executor(device: str) -> str:
 def lives(layout: Layout, device: str = "auto") -> bool:
     """Whether this machine has a worker for the device."""
     return process.is_taken(layout.lock("worker", executor(device)))
+
+
+def any_lives(layout: Layout) -> bool:
+    """Whether any device, of any machine that shares the folder, has a worker."""
+    return any(process.is_taken(path) for path in layout.lock("worker", "").parent.glob("worker-*"))
 
 
 def start(root: Path, database: str | None = None, device: str = "auto") -> None:
