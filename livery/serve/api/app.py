@@ -47,7 +47,7 @@ def create_app(
         redoc_url=None,
         responses=problems.RESPONSES,
     )
-    app.state.livery = Services(settings, jobs, host)
+    app.state.livery = Services(settings, jobs or _jobs(settings), host)
     problems.install(app)
     for name in ROUTERS:
         module = f"livery.serve.api.{name}"
@@ -59,3 +59,9 @@ def create_app(
         app.mount("/", StaticFiles(directory=page, html=True), name="page")
     app.add_middleware(Guard, settings=settings, public=public)
     return app
+
+
+def _jobs(settings: ServeSettings) -> Any:
+    if importlib.util.find_spec("livery.serve.jobs.jobs") is None:
+        return None
+    return importlib.import_module("livery.serve.jobs.jobs").Jobs(settings.root, settings.database)

@@ -1,0 +1,81 @@
+"""Files as answers: whole or one range, as long as they were when they were asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from livery.serve.errors import NotFound
+
+_CHUNK = 256 << 10
+
+
+def send_file(
+    path: Path,
+    request: Request,
+    *,
+    media_type: str = "application/octet-stream",
+    filename: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A file, or the range of it that the request asks for.
+
+    What is appended while it is sent is not part of the answer.
+
+    Args:
+        filename: to save it as; without one a browser may show it.
+
+    Raises:
+        NotFound: the file has gone.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise NotFound("That file is not there.") from None
+    stat = os.fstat(handle)
+    mark = f"{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}"
+    sent = {
+        "accept-ranges": "bytes",
+        "etag": f'"{hashlib.sha256(mark.encode()).hexdigest()[:32]}"',
+        "last-modified": formatdate(stat.st_mtime, usegmt=True),
+        **(headers or {}),
+    }
+    if filename is not None:
+        sent["content-disposition"] = f"attachment; filename*=utf-8''{quote(filename, safe='')}"
+    size, first, last, status = stat.st_size, 0, stat.st_size - 1, 200
+    if (asked := _range(request, size, sent)) is not None:
+        first, last = asked
+        if first > last:
+            os.close(handle)
+            return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+        status = 206
+        sent["content-range"] = f"bytes {first}-{last}/{size}"
+    sent["content-length"] = str(last - first + 1)
+    return StreamingResponse(_read(handle, first, last), status, sent, media_type)
+
+
+def _range(request: Request, size: int, sent: Mapping[str, str]) -> tuple[int, int] | None:
+    """(first, last byte) of the range asked for, which `security.Guard` has found to be one."""
+    asked = request.headers.get("range")
+    condition = request.headers.get("if-range")
+    if asked is None or condition not in (None, sent["etag"], sent["last-modified"]):
+        return None
+    start, _, end = asked.strip().removeprefix("bytes=").partition("-")
+    if not start:
+        return max(0, size - int(end)), size - 1 if int(end) else -1
+    return int(start), min(int(end), size - 1) if end else size - 1
+
+
+def _read(handle: int, first: int, last: int) -> Iterator[bytes]:
+    with os.fdopen(handle, "rb") as file:
+        file.seek(first)
+        while first <= last and (chunk := file.read(min(_CHUNK, last - first + 1))):
+            first += len(chunk)
+            yield chunk
