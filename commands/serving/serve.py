@@ -60,8 +60,16 @@ NEEDED = ("fastapi", "uvicorn", "dbos")
     help="A host that jobs may send their result to; repeatable. By default none.",
 )
 @click.option(
+    "--models",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder whose base models requests may name by path; repeatable. Others go by name.",
+)
+@click.option(
     "--database",
     metavar="URL",
+    envvar="LIVERY_DATABASE",
+    show_envvar=True,
     help="PostgreSQL database of the jobs, for workers on several machines; by default SQLite.",
 )
 @click.option("--no-worker", is_flag=True, help="Start no worker: others take the jobs.")
@@ -73,6 +81,7 @@ def serve_command(
     token_file: Path | None,
     allowed_hosts: tuple[str, ...],
     callback_hosts: tuple[str, ...],
+    models: tuple[Path, ...],
     database: str | None,
     no_worker: bool,
     as_json: bool,
@@ -86,19 +95,25 @@ def serve_command(
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed. Install: {install('serve')}")
     from livery.serve.api.app import create_app
+    from livery.serve.jobs import worker
     from livery.serve.server import serve
     from livery.serve.settings import ServeSettings, read_token
 
     settings = ServeSettings(
         root=root, host=host, port=port,
         token=read_token(token_file) if token_file is not None else None,
-        allowed_hosts=allowed_hosts, callback_hosts=callback_hosts, database=database,
+        allowed_hosts=allowed_hosts, callback_hosts=callback_hosts,
+        models=models, database=database,
     )  # fmt: skip
 
+    app = create_app(settings)
+
     def ready(address: str) -> None:
+        if not no_worker and not worker.any_lives(app.state.livery.jobs.layout):
+            worker.start(settings.root, settings.database)
         if as_json:
             click.echo(json.dumps({"address": address, "root": str(settings.root)}))
         else:
             click.echo(f"Livery serves {settings.root} at {address}   (Ctrl-C ends it)")
 
-    serve(create_app(settings), settings, ready)
+    serve(app, settings, ready)

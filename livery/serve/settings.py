@@ -62,6 +62,7 @@ class ServeSettings:
         token: what every request must bring as `Authorization: Bearer`; None on loopback alone.
         allowed_hosts: names besides loopback's own that a request's Host may have.
         callback_hosts: names that a job's callback may be sent to; by default none.
+        models: folders whose bases a request may name by their path.
         database: URL of a PostgreSQL database for the jobs; by default SQLite in the root.
 
     Raises:
@@ -74,6 +75,7 @@ class ServeSettings:
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     callback_hosts: tuple[str, ...] = ()
+    models: tuple[Path, ...] = ()
     database: str | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -82,6 +84,7 @@ class ServeSettings:
         if not root.is_dir():
             raise UserError(f"{shown(root)}: is not a folder. Make it, or name another --root.")
         object.__setattr__(self, "root", root.resolve())
+        object.__setattr__(self, "models", tuple(folder.resolve() for folder in self.models))
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port {self.port}: a port is a number from 0 to 65535.")
         for name in (*self.allowed_hosts, *self.callback_hosts):

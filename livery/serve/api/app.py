@@ -14,6 +14,7 @@ from livery import __version__
 from livery.serve.api import problems
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
+from livery.serve.jobs.jobs import Jobs
 from livery.serve.settings import ServeSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "page"
@@ -47,7 +48,7 @@ def create_app(
         redoc_url=None,
         responses=problems.RESPONSES,
     )
-    app.state.livery = Services(settings, jobs or _jobs(settings), host)
+    app.state.livery = Services(settings, jobs or Jobs(settings.root, settings.database), host)
     problems.install(app)
     for name in ROUTERS:
         module = f"livery.serve.api.{name}"
@@ -59,9 +60,3 @@ def create_app(
         app.mount("/", StaticFiles(directory=page, html=True), name="page")
     app.add_middleware(Guard, settings=settings, public=public)
     return app
-
-
-def _jobs(settings: ServeSettings) -> Any:
-    if importlib.util.find_spec("livery.serve.jobs.jobs") is None:
-        return None
-    return importlib.import_module("livery.serve.jobs.jobs").Jobs(settings.root, settings.database)
