@@ -325,6 +325,8 @@ class _Run:
             if repaired:
                 raise TroubleError(fault.cause, fault.message, text=reply.text)
             repaired = True
+            if fault.cause == "wrong_schema":
+                self._habits.learn_of_answer(tally.form, question)
             tally.note(fault.cause, fault.message, reply.text)
             messages = [*question.messages, *_repair(reply.text, fault)]
 
@@ -340,7 +342,7 @@ class _Run:
         retries = 0
         while True:
             await self._quiet()
-            form, limit_name = self._habits.form(question.sent_text), self._habits.limit
+            form, limit_name = self._habits.form(question.schema_text), self._habits.limit
             tally.form = FORMS[form]
             tally.requests += 1
             body = request_body(
@@ -354,7 +356,7 @@ class _Run:
                 )
                 reply = read_reply(self.teacher.api, found)
             except TroubleError as trouble:
-                if self._habits.learn(trouble, form, question.sent_text, limit_name):
+                if self._habits.learn(trouble, form, question, limit_name):
                     continue
                 nobody = trouble.cause == "unreachable" and not self._answered
                 if not trouble.again or nobody or self.stopped or retries >= self.teacher.retries:

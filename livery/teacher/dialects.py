@@ -1,8 +1,10 @@
 """The two interfaces: what a question looks like in each, and how its answer is read.
 
 OpenAI-compatible endpoints and Ollama's native interface. Structured output is asked for in the
-strictest form that the endpoint takes: a JSON Schema, else any JSON object, else plain text. What
-comes back is validated in any case: several servers take a schema and do not hold to it.
+strictest form that the endpoint takes: the JSON Schema, else that schema rewritten without the
+keywords that few servers compile (if/then, oneOf, not), else any JSON object, else plain text. What
+comes back is validated under the schema itself in any case: several servers take one and do not
+hold to it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from livery.teacher.question import Messages, Question, characters
 from livery.teacher.settings import Teacher
 from livery.teacher.wire import TroubleError
 
-FORMS = ("json_schema", "json_object", "text")  # the strictest first
+FORMS = ("json_schema", "rewritten_schema", "json_object", "text")  # the strictest first
 
 # Words by which endpoints name what they do not take of a request.
 _ABOUT_FORM = ("response_format", "json_schema", "json schema", "json_object", "grammar",
@@ -45,7 +47,7 @@ class Habits:
     def form(self, schema: str) -> int:
         return self.forms.get(schema, 0)
 
-    def learn(self, trouble: TroubleError, form: int, schema: str, limit: str) -> bool:
+    def learn(self, trouble: TroubleError, form: int, question: Question, limit: str) -> bool:
         """Whether a refused request may be put in another way, which is then the one to take."""
         text = trouble.text.lower()
         if trouble.status in (400, 422) and _LIMITS[1] in text and limit == _LIMITS[0]:
@@ -53,9 +55,19 @@ class Habits:
             return True
         about_form = trouble.status in (400, 422, 500, 501) and any(w in text for w in _ABOUT_FORM)
         if about_form and form + 1 < len(FORMS):
-            self.forms[schema] = max(self.form(schema), form + 1)
+            rewrites = form == 0 and question.rewritten is not None
+            self._take(question, 1 if rewrites else max(form + 1, 2))
             return True
         return False
+
+    def learn_of_answer(self, form: str, question: Question) -> None:
+        """After an answer that the schema does not allow: an endpoint that took the schema leaves
+        out what it does not know of it (llama.cpp does), and is asked for its equivalent."""
+        if form == FORMS[0] and question.rewritten is not None:
+            self._take(question, 1)
+
+    def _take(self, question: Question, form: int) -> None:
+        self.forms[question.schema_text] = max(self.form(question.schema_text), form)
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,11 @@ def request_body(
         limit_name: for openai, the name of the limit.
         context: for ollama, tokens of prompt and answer together.
     """
-    wanted, schema = question.parameters, question.sent or question.schema
+    wanted, schema = question.parameters, None
+    if FORMS[form] == "json_schema":
+        schema = question.schema
+    elif FORMS[form] == "rewritten_schema":
+        schema = question.rewritten
     body: dict[str, Any] = {"model": teacher.model, "messages": [dict(m) for m in messages]}
     sampling: dict[str, Any] = {"temperature": wanted.temperature}
     if wanted.top_p is not None:
@@ -97,14 +113,14 @@ def request_body(
         sampling["seed"] = wanted.seed
     if teacher.api == "ollama":
         if FORMS[form] != "text":
-            body["format"] = schema if FORMS[form] == "json_schema" else "json"
+            body["format"] = "json" if schema is None else schema
         if wanted.effort is not None:
             body["think"] = wanted.effort
         # Newer versions then refuse what does not fit; older ones cut it, which `cut_of` finds.
         body |= {"stream": False, "truncate": False, "shift": False}
         body["options"] = {**sampling, "num_ctx": context, "num_predict": limit}
         return body
-    if FORMS[form] == "json_schema":
+    if schema is not None:
         named = {"name": "answer", "strict": True, "schema": schema}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     elif FORMS[form] == "json_object":

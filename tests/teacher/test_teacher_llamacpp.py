@@ -49,6 +49,23 @@ def test_a_real_server_is_asked_and_holds_to_the_schema(url: str, tmp_path: Path
     assert result.provenance["prompt_tokens"] > 0
 
 
+def test_a_real_server_that_leaves_out_of_a_schema_what_it_does_not_know_gets_its_equivalent(
+    url: str, tmp_path: Path
+):
+    """Of alternatives that only require names, llama.cpp makes a grammar of any JSON value."""
+    either = {
+        "type": "object",
+        "properties": {"red": {"enum": [1]}, "green": {"enum": [1]}},
+        "additionalProperties": False,
+        "oneOf": [{"required": ["red"]}, {"required": ["green"]}],
+    }
+    one = question(schema=either, parameters=Parameters(max_tokens=200))
+    [result] = ask([one], teacher(url), tmp_path / "teacher" / "r.sqlite")
+    assert result.value in ({"red": 1}, {"green": 1})
+    assert result.provenance["format"] == "rewritten_schema"
+    assert result.provenance["repaired"] is True
+
+
 def test_a_real_server_refuses_a_prompt_that_is_too_long(url: str, tmp_path: Path):
     long = question(text="word and another, " * 600)
     [result] = ask([long], teacher(url), tmp_path / "teacher" / "r.sqlite")

@@ -178,14 +178,8 @@ def query_question(
     )
 
 
-def ast_question(
-    request: Request, schema_id: str, sent: Mapping[str, Any] | None = None
-) -> Question:
-    """Asks for the AST of a query.
-
-    Args:
-        sent: a schema that says the same in a form that more endpoints hold an answer to.
-    """
+def ast_question(request: Request, schema_id: str) -> Question:
+    """Asks for the AST of a query."""
 
     def check(ast: Any) -> str:
         return "; ".join(map(str, find_faults(ast, request.schema)[:_TOLD]))
@@ -196,7 +190,6 @@ def ast_question(
         request.schema,
         Parameters(max_tokens=1536),
         check,
-        sent,
     )
 
 
