@@ -17,6 +17,7 @@ from livery.config.options import Option
 from livery.config.settings import OPTIONS, PREFERENCE
 from livery.config.values import Choice, Columns, Names, Several, Switch, Variables
 from livery.errors import UserError, quoted, shown
+from livery.serve.errors import Refused
 from livery.skills import skill_names
 
 STEPS = ("data", "train", "eval", "convert", "pack")
@@ -122,6 +123,8 @@ _WORDS: dict[Any, str] = {
     str: "text", str | None: "text", int: "whole number", float | int | None: "number",
     bool: "true or false", tuple | list: "list of steps", Mapping: "mapping of settings",
 }  # fmt: skip
+# Settings that may be paths; relative ones start in the root folder, where a job's commands run.
+_PATHS = ("model", "valid_data", "init_adapter", "chat_template")
 # Neither decides what comes out.
 _INDIFFERENT = {"threads", "report_to", "project_name", "save_every", "save_total", "check_base"}
 
@@ -165,6 +168,31 @@ def read_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             said = error if type(error) is ValueError else "a JSON value"
             raise UserError(f"settings: {shown(key)}: {quoted(value)} is not {said}.") from None
     return dict(sorted(found.items()))
+
+
+def confined(request: JobRequest, root: Path) -> None:
+    """Raises Refused where a request that came over the network names a path outside `root`."""
+    if request.skill and request.skill not in skill_names():
+        raise Refused("A skill is given by its name here, not as a file.", key="skill")
+    if request.data and Path(request.data).is_absolute():
+        raise Refused("data is given by its name here, not as a path.", key="data")
+    top = root.resolve()
+    for name in _PATHS:
+        said = request.settings.get(name)
+        if said is None:
+            continue
+        parts = Path(str(said)).parts
+        place = (top / str(said)).resolve()
+        if (
+            "\\" in str(said)
+            or ".." in parts
+            or parts[0][0] in "/~"
+            or not place.is_relative_to(top)
+        ):
+            raise Refused(
+                f"settings: {name} is {quoted(said)}, which is outside this server's folder.",
+                key=name,
+            )
 
 
 def training_flags(request: JobRequest) -> list[str]:

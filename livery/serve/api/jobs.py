@@ -1,0 +1,113 @@
+"""Jobs over HTTP: queue, look at, cancel, pause, resume, retry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from livery.serve.api.services import Livery
+from livery.serve.errors import Unavailable
+from livery.serve.jobs.jobs import Jobs, State
+from livery.serve.jobs.request import JobRequest, confined, read_request
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+
+class NewJob(BaseModel):
+    """A job as `livery jobs submit` has it; what is left out has the same defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+    skill: str | None = Field(None, description="A skill by its name.")
+    data: str | None = Field(None, description="A dataset of this server by its name.")
+    name: str = Field("", description="Of the adapter; by default the skill's or the data's.")
+    steps: list[str] = Field([], description="Some of data, train, eval, convert, pack.")
+    settings: dict[str, Any] = Field({}, description="Settings of training: GET /api/options.")
+    backend: str = "auto"
+    engine: str | None = None
+    target: float | None = Field(None, description="Share of cases that must be right.")
+    data_seed: int = 7
+    attempts: int = Field(5, ge=1, le=1000)
+    overwrite: bool = False
+
+
+@router.get("")
+def list_jobs(
+    livery: Livery,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[float | None, Query(description="`created` of the last one shown.")] = None,
+    state: State | None = None,
+) -> dict[str, Any]:
+    """Jobs, the newest first."""
+    where: dict[str, Any] = {"state": state} if state else {}
+    found = _jobs(livery).list(limit, before, **where)
+    return {"jobs": [job.as_dict() for job in found]}
+
+
+@router.post("", status_code=201)
+def submit_job(
+    new: NewJob,
+    livery: Livery,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> dict[str, Any]:
+    """Queue a job. A second request with the same Idempotency-Key is answered with the first's."""
+    request = _read(new, livery.settings.root)
+    key = f"api:{idempotency_key}" if idempotency_key else None
+    job = _jobs(livery).submit(request, key=key)
+    response.headers["Location"] = f"/api/jobs/{job.id}"
+    return job.as_dict()
+
+
+@router.get("/{job}")
+def get_job(job: str, livery: Livery) -> dict[str, Any]:
+    """A job: where it is, and why it failed."""
+    return _jobs(livery).get(job).as_dict()
+
+
+@router.post("/{job}/cancel")
+def cancel_job(job: str, livery: Livery) -> dict[str, Any]:
+    """End a job and all its processes; answered when they have ended."""
+    return _jobs(livery).cancel(job).as_dict()
+
+
+@router.post("/{job}/pause")
+def pause_job(job: str, livery: Livery) -> dict[str, Any]:
+    """Stop a job at its next checkpoint; it is "running" until then."""
+    return _jobs(livery).pause(job).as_dict()
+
+
+@router.post("/{job}/resume")
+def resume_job(job: str, livery: Livery) -> dict[str, Any]:
+    """Continue a paused job."""
+    return _jobs(livery).resume(job).as_dict()
+
+
+@router.post("/{job}/retry")
+def retry_job(job: str, livery: Livery) -> dict[str, Any]:
+    """Start a job again that failed or was cancelled, at the step where it stopped."""
+    return _jobs(livery).retry(job).as_dict()
+
+
+@router.get("/{job}/log", response_class=PlainTextResponse)
+def job_log(job: str, livery: Livery) -> Response:
+    """What the job's processes have printed, as plain text; takes a Range."""
+    place = _jobs(livery).log(job)
+    if not place.is_file():
+        return PlainTextResponse("")
+    return FileResponse(place, media_type="text/plain; charset=utf-8")
+
+
+def _read(new: NewJob, root: Path) -> JobRequest:
+    request = read_request(new.model_dump())
+    confined(request, root)
+    return request
+
+
+def _jobs(livery: Livery) -> Jobs:
+    if livery.jobs is None:
+        raise Unavailable("This server was started without jobs.")
+    return livery.jobs
