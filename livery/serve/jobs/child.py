@@ -19,6 +19,9 @@ from typing import Any
 from livery.files import write_json
 from livery.serve.jobs.process import boot, host, oom_kills
 
+# What the kernel killed up to two of these seconds before the command's end may have been it.
+_WINDOW = 15.0
+
 
 def main(arguments: list[str]) -> None:
     record, descriptors, log_start, *command = arguments
@@ -33,11 +36,16 @@ def main(arguments: list[str]) -> None:
         "log_start": int(log_start), "started": time.time(),
     }  # fmt: skip
     write_json(record, facts)
-    before = oom_kills()
+    before = now = oom_kills()
     process = subprocess.Popen(command, pass_fds=locks)
     for number in early:  # came before there was a command to take it
         process.send_signal(number)
-    code = process.wait()
+    while True:
+        try:
+            code = process.wait(_WINDOW)
+            break
+        except subprocess.TimeoutExpired:
+            before, now = now, oom_kills()  # long ago is somebody else's
     facts |= {"ended": time.time(), "oom": oom_kills() > before}
     facts |= {"signal": -code} if code < 0 else {"code": code}
     write_json(record, facts)

@@ -294,7 +294,7 @@ class Jobs:
             if not place.exists():
                 raise UserError(f"{place}: there is no such data.")
         if "train" not in request.steps:
-            if not folder.is_dir():
+            if request.steps != ("data",) and not folder.is_dir():
                 raise UserError(f"{folder}: there is no such adapter, and the job trains none.")
         elif os.path.lexists(folder) and not request.overwrite:
             what = "holds a run" if (folder / RUN_CONFIG).exists() else "exists"

@@ -131,6 +131,7 @@ def start(
         claim: asked, with both locks held, whether it is still wanted.
     """
     folder = layout.job(job)
+    folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{name}.json"
     with taken(folder / "lock") as lock, taken(device) as held:
         if lock is None or held is None or record.exists() or not claim():
@@ -158,7 +159,7 @@ def interrupt(layout: Layout, job: str) -> None:
             _signal(one, signal.SIGINT)
 
 
-def end(layout: Layout, job: str, grace: float = GRACE) -> bool:
+def end(layout: Layout, job: str) -> bool:
     """End the job's processes, and wait until they have ended.
 
     Returns:
@@ -172,7 +173,7 @@ def end(layout: Layout, job: str, grace: float = GRACE) -> bool:
         if one is not None and asked != one.path:
             asked = one.path
             _signal(one, signal.SIGTERM)
-        elif one is not None and time.monotonic() - began > grace:
+        elif one is not None and time.monotonic() - began > GRACE:
             _signal(one, signal.SIGKILL)
         time.sleep(POLL / 2)
     return True
@@ -212,25 +213,9 @@ def boot() -> str:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory: in our control group, or on the
-    whole machine where that is not known; 0 where neither is."""
-    for path in (*_groups(), Path("/proc/vmstat")):
-        with contextlib.suppress(OSError):
-            found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
-            if found:
-                return int(found[1])
-    return 0
-
-
-def _groups() -> list[Path]:
-    top = Path("/sys/fs/cgroup")
+    """How many processes the kernel has killed for want of memory, in a control group or on the
+    whole machine; 0 where the system does not count them."""
     with contextlib.suppress(OSError):
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        places = [line.split(":", 2) for line in lines]
-        return [
-            top / place.lstrip("/") / "memory.events" if not kinds
-            else top / "memory" / place.lstrip("/") / "memory.oom_control"
-            for _, kinds, place in places
-            if kinds in ("", "memory")
-        ]  # fmt: skip
-    return []
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
