@@ -93,7 +93,8 @@ def run(
     Without a SKILL it is date-keys. A stage whose result exists, made from the same bytes, is
     skipped; an interrupted run continues where it stopped when you give the same command again.
     With --data it trains on your own rows and generates none. Without --model the base is the
-    embedded one on a CPU, and smollm2-135m on a GPU if it is here or can be fetched.
+    embedded one on a CPU, and smollm2-135m on a GPU if it is here or can be fetched. The embedded
+    one was made for date-keys: for the other skills, name a real one.
 
     With the flags of the last example livery run dsl is livery dsl run, and has its options.
 
@@ -102,7 +103,7 @@ def run(
       livery run date-keys
       livery run date-keys --model mlx-community/gemma-3-270m-it-bf16 --output-dir adapters/gemma
       livery run date-keys --max-steps 200 --fresh
-      livery run actions --target 0.9 --target critical_tag=0
+      livery run actions --model smollm2-135m --target 0.9 --target critical_tag=0
       livery run dsl --offline-fallback --with-training --with-evals --with-alignment
     """
     from commands.training.session import holding
@@ -116,8 +117,9 @@ def run(
     config, own_data, note = configure_base(
         found.name, given_flags(flags), config_file, gpu_for, fresh=fresh
     )
-    if note:
-        click.echo(printable(f"note: {note}"), err=True)
+    for said in (note, default_base.caution(found.name, config.settings.model)):
+        if said:
+            click.echo(printable(f"note: {said}"), err=True)
     summary = _Summary(found.name, config, own_data=own_data, as_json=as_json)
     with holding(Path(config.settings.output_dir)):
         _stages(

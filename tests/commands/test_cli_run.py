@@ -227,3 +227,29 @@ def test_a_stored_evaluation_is_held_to_the_targets_of_now() -> None:
     assert missed(held).startswith("parsed is 100.0 %")
     assert with_targets(found, {"unheard_of": 0.0})["passed"] is False
     assert found["target"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["actions"], "does not learn actions: 14.9 % right"),
+        (["state", "--model", "base_model"], "state was never measured on it"),
+        (["persona"], "persona was never measured on it"),
+        (["date-keys"], ""),
+        (["actions", "--model", "tiny"], ""),
+    ],
+)
+def test_a_base_that_is_not_for_a_skill_is_told_first_with_the_remedy(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["run", *words, "--device", "cpu", "--data", "nowhere"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    notes = [line for line in told if "embedded base" in line]
+    assert len(notes) == bool(said)
+    if said:
+        assert said in notes[0]
+        assert notes[0].startswith("note: ")
+        assert notes[0].endswith("add --model smollm2-135m.")
+        assert told[0] == notes[0]
