@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,28 +17,25 @@ from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.process import Try, tries
 from livery.serve.jobs.request import JobRequest
-from tests import PATIENCE
+from tests import PATIENCE, ROOT
 
-# A user's skill whose data cannot be made before a file is there.
+# The skill of docs/your-own-skill.md.
+REMOTE = re.findall(
+    r"```python\n(.+?)```", (ROOT / "docs/your-own-skill.md").read_text("utf-8"), flags=re.DOTALL
+)[0]
+# The same, whose data cannot be made before a file is there.
 GATED = """
 import time
 from pathlib import Path
 
-GATE, CAME = Path({gate!r}), Path({came!r})
-SYSTEM_PROMPT = "Say yes or no."
-GRAMMAR = 'start: "yes" | "no"'
-TRAIN_ROWS = 8
+open_rows = generate
 
 
 def generate(rng):
-    CAME.touch()
-    while not GATE.exists():
+    Path({came!r}).touch()
+    while not Path({gate!r}).exists():
         time.sleep(0.02)
-    while True:
-        answer = rng.choice(["yes", "no"])
-        number = rng.randrange(10**6)
-        yield {{"text": f"{{answer}} {{number}}", "answer": answer, "category": answer,
-               "family": str(number % 9)}}
+    return open_rows(rng)
 """
 
 
@@ -47,7 +45,7 @@ class Gate:
     def __init__(self, folder: Path, name: str) -> None:
         self.skill = folder / f"{name}.py"
         self.gate, self.came = folder / f"{name}.gate", folder / f"{name}.came"
-        self.skill.write_text(GATED.format(gate=str(self.gate), came=str(self.came)))
+        self.skill.write_text(REMOTE + GATED.format(gate=str(self.gate), came=str(self.came)))
 
     def request(self, **more: object) -> JobRequest:
         return JobRequest(skill=str(self.skill), steps=("data",), **more)  # type: ignore[arg-type]

@@ -54,7 +54,8 @@ def test_settings_become_flags_that_the_command_reads_alike() -> None:
 
     settings = {
         "bf16": False, "lora.rslora": True, "lora.targets": ["q_proj", "v_proj"], "report_to": [],
-        "columns": {"prompt": ["q", "r"]}, "chat_template_kwargs": {"x": 1}, "lora.dora": "dora",
+        "columns": {"prompt": "q", "completion": "a"}, "lora.dora": "dora",
+        "chat_template_kwargs": {"x": 1},
         "compile": True, "learning_rate": 1e-5, "template_date": "2025-01-31",
     }  # fmt: skip
     by_flag = {flag: option for option in OPTIONS for flag in option.flags[0].split("/")}

@@ -16,7 +16,7 @@ from livery.config.layers import resolve
 from livery.config.options import Option
 from livery.config.settings import OPTIONS, PREFERENCE
 from livery.config.values import Choice, Columns, Names, Several, Switch, Variables
-from livery.errors import UserError, quoted, shown
+from livery.errors import UserError, quoted, sentence, shown
 from livery.serve.errors import Refused
 from livery.skills import skill_names
 
@@ -167,7 +167,9 @@ def read_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             found[option.name] = json.loads(json.dumps(value, allow_nan=False))
         except (ValueError, TypeError) as error:
             said = error if type(error) is ValueError else "a JSON value"
-            raise UserError(f"settings: {shown(key)}: {quoted(value)} is not {said}.") from None
+            raise UserError(
+                sentence(f"settings: {shown(key)}: {quoted(value)} is not {said}")
+            ) from None
     return dict(sorted(found.items()))
 
 
