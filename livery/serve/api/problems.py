@@ -58,6 +58,8 @@ def problem(
 
 def of(error: Exception) -> JSONResponse:
     """The problem that an exception means; what nobody foresaw tells nothing of the server."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # of a task that an answer was made in
     if isinstance(error, Refused):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return problem(error.status, str(error), key=error.key, headers=headers, **error.more)

@@ -1,0 +1,337 @@
+"""Requests that are made to read what is elsewhere, to fill memory, or to hold the server up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from livery.serve.api.security import Rates
+from livery.serve.errors import NotFound
+from livery.serve.settings import Limits, inside, is_name
+from tests import PATIENCE
+from tests.serve.run_folders import make_run
+from tests.serve.serving import Client, served, settings_of
+from tests.serve.test_adapters import make_adapter
+
+SECRET = "the-secret-beside-the-root"
+# Small enough to be reached in a moment. Waiting is tried with servers of its own, so that no other
+# test depends on how fast this machine is.
+LIMITS = replace(
+    Limits(), body=10_000, upload=50_000, streams=2, rate=1e6, burst=10**6, writes=1e6,
+    write_burst=10**6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    top = tmp_path_factory.mktemp("attacked")
+    (top / "secret.json").write_text(json.dumps({"secret": SECRET}))
+    (top / "secret.jsonl").write_text(json.dumps({"secret": SECRET}) + "\n")
+    outside = top / "adapters-outside"
+    outside.mkdir()
+    (outside / "run_config.json").write_text(json.dumps({"secret": SECRET}))
+    settings = settings_of(top / "root", limits=LIMITS)
+    make_run(settings.root, "run")
+    make_adapter(settings.root, "adapter", "peft")
+    (settings.data / "rows").mkdir()
+    (settings.data / "rows" / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (settings.adapters / "link").symlink_to(outside)
+    (settings.data / "link").symlink_to(top)
+    (settings.data / "file.jsonl").symlink_to(top / "secret.jsonl")
+    (settings.data / "inner").mkdir()
+    (settings.data / "inner" / "train.jsonl").symlink_to(top / "secret.jsonl")
+    with served(settings) as client:
+        yield client
+
+
+def raw(client: Client, sent: bytes) -> bytes:
+    """What a connection answers to bytes, until it is closed."""
+    with socket.create_connection((client.host, client.port), timeout=PATIENCE) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while chunk := connection.recv(1 << 16):
+            answer += chunk
+        return answer
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+NAMES = [
+    "..", ".", "../secret.json", "../../secret.json", "..%2fsecret.json", "%2e%2e%2fsecret.json",
+    "..%2f..%2fsecret.json", "%2e%2e", "..%5c..%5csecret.json", "....//secret.json", "%ff", "run.",
+    "%252e%252e%252f", "/etc/passwd", "%2fetc%2fpasswd", "~root", "link", "file.jsonl", "inner",
+    "%00", "run%00", "run%0a", "run%23/../secret.json", "run%3f", "run;x", "..;/secret.json",
+    "-run", "%c0%ae%c0%ae", "%e2%80%a5", "sha256:../../secret.json", "sha256%3a" + "a" * 64,
+    "a" * 5000, "con", "{{7*7}}", "${7*7}", "%24%7b7*7%7d", "<script>alert(1)<%2fscript>",
+    "%27%20or%201=1--",
+]  # fmt: skip
+
+
+def routes(client: Client) -> list[str]:
+    """The paths that can be read and have a name in them."""
+    paths = client.get("/openapi.json").json()["paths"]
+    return [path for path, operations in paths.items() if "{" in path and "get" in operations]
+
+
+@pytest.mark.slow
+def test_no_name_in_a_path_leads_out(client: Client) -> None:
+    tried = 0
+    for path in routes(client):
+        for name in NAMES:
+            for rest in ("run", name):
+                target = path
+                for i in range(path.count("{")):
+                    start, end = target.index("{"), target.index("}")
+                    target = target[:start] + (name if i == 0 else rest) + target[end + 1 :]
+                sent = quote(target, safe="/%{}$<>;:'~*=-")
+                answer = client.get(sent + "?follow=false&form=peft")
+                assert SECRET.encode() not in answer.body, sent
+                assert b"root:" not in answer.body, sent
+                assert b"49" not in answer.body or b"7*7" in answer.body, sent
+                assert answer.status < 500 or "chat" in path, (sent, answer.text)
+                tried += 1
+    assert tried > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_in_a_query_leads_out(client: Client, name: str) -> None:
+    sent = quote(name, safe="%")
+    for path in (
+        f"/api/datasets/rows/rows?split={sent}",
+        f"/api/datasets/rows/export?split={sent}",
+        f"/api/datasets/rows/export?format={sent}",
+        f"/api/runs?before={sent}",
+        f"/api/runs/run/events?follow=false&after={sent}",
+        f"/api/adapters/adapter/export?form={sent}",
+        f"/api/adapters/adapter/export?form=ollama&from={sent}",
+    ):
+        answer = client.get(path)
+        assert answer.status < 500, path
+        assert SECRET.encode() not in answer.body, path
+    if not is_name(name):  # else it is checked, in a process
+        upload = client.ask("POST", f"/api/datasets?name={sent}&filename=a.jsonl", b"{}\n")
+        assert upload.status in (400, 422)
+    if not name.endswith((".json", ".jsonl")):
+        upload = client.ask("POST", f"/api/datasets?name=x&filename={sent}", b"{}\n")
+        assert upload.status in (400, 422)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"skill": "/tmp/x.py"}, {"skill": "x.py"}, {"skill": "../x.py"}, {"data": "/etc"},
+        {"data": "../.."}, {"data": "link"}, {"skill": "date-keys", "name": "../x"},
+        {"skill": "date-keys", "settings": {"model": "/etc"}},
+        {"skill": "date-keys", "settings": {"model": "../../secret.json"}},
+        {"skill": "date-keys", "settings": {"init_adapter": "/etc"}},
+        {"skill": "date-keys", "settings": {"valid_data": "../secret.jsonl"}},
+        {"skill": "date-keys", "settings": {"chat_template": "~/x"}},
+        {"skill": "date-keys", "settings": {"output_dir": "/tmp/x"}},
+        {"skill": "date-keys", "name": "$(id)"}, {"skill": "date-keys; id"},
+        {"skill": "date-keys", "settings": {"--help": 1}},
+        {"skill": "date-keys", "backend": "torch; id"}, {"skill": "date-keys", "engine": "`id`"},
+        {"skill": "--help"}, {"skill": "date-keys", "name": "--help"},
+    ],
+)  # fmt: skip
+def test_no_job_runs_or_reads_what_is_elsewhere(client: Client, said: dict[str, Any]) -> None:
+    answer = client.post("/api/jobs", said)
+    assert answer.status in (400, 403, 404, 409, 422), answer.text
+    assert client.get("/api/jobs").json()["jobs"] == []
+
+
+def test_inside_is_inside(tmp_path: Path) -> None:
+    (tmp_path / "root" / "a").mkdir(parents=True)
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root" / "b").symlink_to(tmp_path / "root2")  # begins with the same letters
+    (tmp_path / "root" / "c").symlink_to("a")
+    assert inside(tmp_path / "root", "a") == (tmp_path / "root" / "a").resolve()
+    assert inside(tmp_path / "root", "c") == (tmp_path / "root" / "a").resolve()
+    for name in ("b", "..", ".", "", "a/..", "a\0", "a ", "é"):
+        with pytest.raises(NotFound):
+            inside(tmp_path / "root", name)
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}${7*7}\u202e\r\nSet-Cookie: a=b"
+
+
+def test_names_and_texts_are_data_and_never_markup(client: Client) -> None:
+    folder = make_run(client.settings.root, "hostile", model=HOSTILE, data=HOSTILE)
+    (folder / "samples.jsonl").write_text(
+        json.dumps({"step": 1, "prompt": HOSTILE, "expected": "", "answer": HOSTILE}) + "\n"
+    )
+    make_run(client.settings.root, "<img src=x onerror=alert(1)>")
+    for path in (
+        "/api/runs", "/api/runs/hostile", "/api/runs/hostile/samples",
+        "/api/runs/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
+    ):  # fmt: skip
+        answer = client.get(path)
+        assert answer.headers["content-type"] in ("application/json", "application/problem+json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert "set-cookie" not in answer.headers
+    listed = client.get("/api/runs").json()["runs"]
+    assert {run["model"] for run in listed if run["name"] == "hostile"} == {HOSTILE}
+    assert all("<" not in run["name"] for run in listed)
+    stream = client.get("/api/runs/hostile/events?follow=false").text
+    assert "\r\nSet-Cookie" not in stream
+
+
+def test_a_fault_tells_nothing_of_the_server(client: Client) -> None:
+    config = client.settings.adapters / "broken" / "run_config.json"
+    config.parent.mkdir()
+    config.write_text("{")
+    for path in ("/api/runs/broken", "/api/nothing", "/api/runs/nothing", "/api/jobs/nothing"):
+        answer = client.get(path)
+        assert str(client.settings.root) not in answer.text or path == "/api/runs/broken"
+        assert "Traceback" not in answer.text
+        assert "server" not in answer.headers
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def chunked(path: str, size: int) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    part = b"1000\r\n" + b" " * 4096 + b"\r\n"
+    return head.encode() + part * (size // 4096) + b"0\r\n\r\n"
+
+
+def test_bodies_are_bounded_by_what_arrives(client: Client) -> None:
+    promised = client.ask("POST", "/api/jobs", b"", {"Content-Length": str(10**12)})
+    assert promised.status == 413
+    assert client.ask("POST", "/api/jobs", b" " * 10_001).status == 413
+    assert client.ask("POST", "/api/session", {"token": "x" * 4000}).status == 204
+    # Without a length; the server may close before all is sent.
+    for path, size in (
+        ("/api/jobs", 12_288),
+        ("/api/datasets?name=big&filename=a.jsonl", 61_440),
+        ("/api/session", 12_288),
+    ):
+        assert raw(client, chunked(path, size)).startswith(b"HTTP/1.1 413"), path
+    assert not (client.settings.data / "big").exists()
+    assert raw(client, chunked("/api/session", 8192)).startswith(b"HTTP/1.1 4")  # read, and no JSON
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 9000, b'{"a":' * 1800, b"1" * 9000, b"NaN", b'{"skill": 1e999}', b"\xff\xfe",
+        b'{"settings": {"lora.rank": ' + b"9" * 8000 + b"}}", b'"\\ud800"', b"", b"null", b"{}",
+        b"[]",
+    ],
+)  # fmt: skip
+def test_json_that_is_no_request(client: Client, body: bytes) -> None:
+    for path in ("/api/jobs", "/api/session", "/api/adapters/adapter/forms"):
+        answer = client.ask("POST", path, body, {"Content-Type": "application/json"})
+        assert 400 <= answer.status < 500, (path, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_long_headers_are_refused(client: Client) -> None:
+    sent = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # before all of it was sent
+        assert raw(client, sent).startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=0-0,1-1", "bytes=" + ",".join(f"{i}-" for i in range(1000)), "bytes=a-b", "bytes=-",
+        "lines=0-1", "bytes=0-1, 2-3", "bytes=" + "9" * 400 + "-", "bytes=5-2", "bytes=-0",
+        "bytes= 0-1", "bytes=0-\u00b2", "bytes=99999999-",
+    ],
+)  # fmt: skip
+def test_one_range_that_is_there(client: Client, asked: str) -> None:
+    sent = {"Range": asked.encode("latin-1").decode("latin-1")}
+    answer = client.get("/api/datasets/rows/export", **sent)
+    assert answer.status == 416
+    assert len(answer.body) < 1000
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_headers_that_do_not_come_end_the_connection(tmp_path: Path) -> None:
+    with served(settings_of(tmp_path, limits=replace(Limits(), header_seconds=0.3))) as client:
+        assert raw(client, b"") == b""
+        assert raw(client, b"GET /api/runs HTT") == b""
+        assert raw(client, b"GET /api/runs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") == b""
+        # And those of a second request on the same connection.
+        whole = b"GET /api/session HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert raw(client, whole + b"GET /api/session HTT").count(b"HTTP/1.1 200") <= 1
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    limits = replace(Limits(), body_seconds=0.3, upload_rate=1 << 30)
+    with served(settings_of(tmp_path, limits=limits)) as client:
+        for path in ("/api/jobs", "/api/datasets?name=slow&filename=a.jsonl"):
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                "Content-Length: 100\r\nConnection: close\r\n\r\n{"
+            )
+            assert raw(client, head.encode()).startswith(b"HTTP/1.1 408")
+        assert not any(client.settings.uploads.glob("*"))
+
+
+def test_streams_are_counted(client: Client) -> None:
+    sent = b"GET /api/runs/run/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    opened = [socket.create_connection((client.host, client.port)) for _ in range(2)]
+    for connection in opened:
+        connection.settimeout(PATIENCE)
+        connection.sendall(sent)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    assert client.get("/api/runs/run/events").status == 503
+    for connection in opened:
+        connection.close()
+    until = time.monotonic() + PATIENCE
+    while client.get("/api/runs/run/events?follow=false").status == 503:
+        assert time.monotonic() < until  # the server notices that they are gone
+
+
+def test_who_asks_too_often_waits() -> None:
+    rates = Rates(rate=2.0, burst=3)
+    assert [rates.take("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert rates.take("b", 0.0)
+    assert [rates.take("a", 1.0) for _ in range(3)] == [True, True, False]
+    for i in range(10_000):
+        rates.take(str(i), 2.0)
+    assert len(rates.buckets) < 5000
+
+
+def test_too_many_requests_are_told_so(tmp_path: Path) -> None:
+    few = replace(Limits(), rate=1e-9, burst=2, writes=1e-9, write_burst=1)
+    with served(settings_of(tmp_path, limits=few)) as client:
+        assert [client.get("/api/session").status for _ in range(3)] == [200, 200, 429]
+        assert [client.ask("DELETE", "/api/session").status for _ in range(2)] == [204, 429]
+
+
+# -- code ------------------------------------------------------------------------------------------
+
+
+def test_nothing_here_unpickles() -> None:
+    """The workflows' library would by default (`livery.serve.jobs.jobs.json_serializer`)."""
+    import livery.serve as package
+
+    folder = Path(str(package.__file__)).parent
+    sources = [path.read_text() for path in folder.rglob("*.py")]
+    assert len(sources) > 20
+    assert not any("import pickle" in text or "pickle.load" in text for text in sources)
+    assert not any("shell=True" in text or "os.system" in text for text in sources)
