@@ -6,8 +6,6 @@ of them is called.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +18,9 @@ if TYPE_CHECKING:
 
 def gguf_conversions() -> ToGguf:
     """What the llama.cpp engine takes as its option `to_gguf`."""
-    from livery.engines.llamacpp.files import ToGguf
+    from livery.engines.llamacpp.files import ToGguf, converter_version
 
-    return ToGguf(_model, _adapter, _find, _version())
+    return ToGguf(_model, _adapter, _find, converter_version())
 
 
 def _model(folder: Path, out: Path, kind: str) -> None:
@@ -49,14 +47,3 @@ def _find(model: str) -> Path:
             "runs a GGUF file, or one made of a model folder that lies here."
         )
     return folder
-
-
-@functools.cache
-def _version() -> str:
-    """Digest of the converter's code: a model made by older code is made again."""
-    import convert
-
-    total = hashlib.sha256()
-    for file in sorted(Path(str(convert.__file__)).parent.rglob("*.py")):
-        total.update(file.read_bytes())
-    return total.hexdigest()

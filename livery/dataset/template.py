@@ -124,7 +124,10 @@ class ChatTemplate:
         return text
 
     def prompt(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Token ids of the turns and of what opens the answer, for an engine.
 
@@ -134,8 +137,8 @@ class ChatTemplate:
         """
         self.require("prompt")
         try:
-            text = self.render(messages, generate=True, tools=tools)
-            unheard = bool(tools) and text == self.render(messages, generate=True)
+            text = self.render(messages, generate=True, tools=tools, kwargs=kwargs)
+            unheard = bool(tools) and text == self.render(messages, generate=True, kwargs=kwargs)
         except Refused as error:
             raise UserError(
                 sentence(f"The chat template refuses this conversation: {error}")

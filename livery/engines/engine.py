@@ -79,6 +79,14 @@ class NoRoom(UserError):
     """Prompt and answer are longer than the model, or its runtime, can take."""
 
 
+class EngineDied(UserError):
+    """The process that an engine computes in has ended; the message holds its last words."""
+
+
+class Enough(Exception):
+    """Raised by an `OnText`: the answer ends here, with what was written so far."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A conversation that waits for its answer.
@@ -179,7 +187,8 @@ class Engine(Protocol):
         ...
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
-        """Answer one prompt, handing on its text piece by piece."""
+        """Answer one prompt, handing on its text piece by piece; `Enough` from `on_text` ends it
+        there, unfinished."""
         ...
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:
@@ -221,13 +230,25 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
         UserError: an unknown engine, or one whose packages are not installed (the message names
             the extra).
     """
-    if name not in _ENGINES:
-        raise UserError(f"No engine is called '{name}'. Choose one of: {', '.join(_ENGINES)}.")
+    module = engine_module(name)
     if name != "http":
         model = resolve_name(model)
+    engine: Engine = module.open(model, adapter, **options)
+    return engine
+
+
+def engine_module(name: str) -> Any:
+    """The module of the engine called `name`.
+
+    Raises:
+        UserError: an unknown engine, or one whose packages are not installed (the message names
+            the extra).
+    """
+    if name not in _ENGINES:
+        raise UserError(f"No engine is called '{name}'. Choose one of: {', '.join(_ENGINES)}.")
     module_name, extra = _ENGINES[name]
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if extra is None or missing.split(".")[0] == "livery":
@@ -236,5 +257,3 @@ def open_engine(name: str, model: str, adapter: str | None = None, **options: An
             f"The {name} engine needs the package '{missing}', which is not installed. "
             f"Install it with: pip install 'livery[{extra}]'"
         ) from None
-    engine: Engine = module.open(model, adapter, **options)
-    return engine

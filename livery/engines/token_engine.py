@@ -10,7 +10,8 @@ batch; prompts of like length are decoded together, and answers that have ended 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     Conversation,
     Decoding,
+    Enough,
     Facts,
     Generation,
     OnText,
@@ -76,6 +78,7 @@ class TokenEngine:
 
     Attributes:
         runtime: what computes.
+        chat: how it is prompted.
         tokenizer: of the adapter where it brings its own, else of the base.
     """
 
@@ -92,7 +95,7 @@ class TokenEngine:
         model, adapter: their names, for reports.
         """
         self.runtime, self.tokenizer = runtime, chat.tokenizer
-        self._chat, self._stop = chat, tuple(stop)
+        self.chat, self._stop = chat, tuple(stop)
         self._model, self._adapter, self._on = model, adapter, adapter is not None
         self._masks: TokenMasks | None = None
 
@@ -108,9 +111,15 @@ class TokenEngine:
             raise UserError("There is no adapter to switch on; open the engine with one.")
         self._on = on
 
-    def prompt(self, messages: Conversation, tools: Tools = ()) -> Prompt:
-        """See Engine."""
-        return Prompt(tuple(messages), tuple(self._chat.prompt(messages, tools)), tuple(tools))
+    def prompt(
+        self,
+        messages: Conversation,
+        tools: Tools = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """See Engine; `kwargs` are variables of the template, before those it was opened with."""
+        tokens = self.chat.prompt(messages, tools, kwargs)
+        return Prompt(tuple(messages), tuple(tokens), tuple(tools))
 
     def text_prompt(self) -> Prompt:
         """See Engine: the token that a text begins with, else the one it ends with."""
@@ -140,8 +149,8 @@ class TokenEngine:
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
         self.runtime.check_room(len(prompt.tokens), decoding.max_tokens)
+        began, shown = time.monotonic(), 0
         tokens: list[int] = []
-        shown = 0
 
         def show(text: str) -> None:
             nonlocal shown
@@ -156,8 +165,12 @@ class TokenEngine:
             if not text.endswith("\ufffd"):
                 show(text)
 
-        answer = self._answer([prompt], [0], decoding, None, on_token)[0]
-        show(answer.text)
+        try:
+            answer = self._answer([prompt], [0], decoding, None, on_token)[0]
+            show(answer.text)
+        except Enough:
+            text, seconds = self._text(tokens), time.monotonic() - began
+            return Generation(tuple(tokens), text, False, seconds, len(tokens))
         return answer
 
     def logprobs(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from commands.engine_files import gguf_conversions
-from livery.engines.engine import Decoding, Grammar, Prompt, open_engine
+from livery.engines.engine import Decoding, Enough, Grammar, Prompt, open_engine
 from livery.errors import UserError
 from livery.skills import date_keys
 from tests import PATIENCE
@@ -159,6 +160,59 @@ def test_switched_off_the_base_answers(name: str, dora: bool, root: Path, tmp_pa
     again = engine.generate(prompts, decoding)
     assert [a.tokens for a in again] == [a.tokens for a in tuned]
     assert [a.tokens for a in again] != answered
+
+
+@pytest.mark.parametrize("name", ADAPTER)
+def test_adapters_take_turns_on_one_base(name: str, root: Path, tmp_path: Path) -> None:
+    """Each answers as if it had a base of its own, in whatever order they are asked."""
+    pytest.importorskip(NEEDS[name])
+    base = tiny_model("llama", root)
+    first = ADAPTER[name](base, tmp_path / "first")
+    targets = ["q_proj", "down_proj"]
+    keys = {"keys": ["self_attn.q_proj", "mlp.down_proj"]}
+    second = ADAPTER[name](
+        base, tmp_path / "second", dora=True,
+        **(keys if name == "mlx" else {"target_modules": targets}),
+    )  # fmt: skip
+    prompts = [opened(name, base).prompt(conversation(text)) for text in COMMANDS[:3]]
+    decoding = Decoding(max_tokens=12)
+
+    def answers(engine: Any) -> list[tuple[int, ...]]:
+        return [answer.tokens for answer in engine.generate(prompts, decoding)]
+
+    alone = {None: answers(opened(name, base)), first: answers(opened(name, base, first)),
+             second: answers(opened(name, base, second))}  # fmt: skip
+    assert len({str(found) for found in alone.values()}) == 3
+    module = importlib.import_module(f"livery.engines.{name}.engine")
+    loaded = module.load_base(base, **({"device": "cpu"} if name == "torch" else {}))
+    engines: dict[Path | None, Any] = {}
+    for adapter in (first, None, second, first, second, None):
+        for engine in engines.values():
+            engine.use_adapter(False)
+        if adapter not in engines:
+            engines[adapter] = module.on_base(loaded, str(base), adapter and str(adapter))
+        engines[adapter].use_adapter(adapter is not None)
+        assert answers(engines[adapter]) == alone[adapter]
+
+
+@pytest.mark.parametrize("name", ADAPTER)
+def test_who_has_heard_enough_ends_an_answer(name: str, root: Path) -> None:
+    pytest.importorskip(NEEDS[name])
+    engine = opened(name, tiny_model("llama", root))
+    prompt = engine.prompt(conversation(COMMANDS[0]))
+    [whole] = engine.generate([prompt], Decoding(max_tokens=32))
+    heard: list[str] = []
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        if len(heard) == 3:
+            raise Enough
+
+    found = engine.stream(prompt, Decoding(max_tokens=32), hear)
+    assert not found.finished
+    assert found.text == "".join(heard)
+    assert len(found.tokens) == found.count < whole.count
+    assert found.tokens == whole.tokens[: found.count]
 
 
 def test_engines_answer_alike_with_one_adapter(root: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from livery.errors import UserError, quoted, shown
 from livery.gguf_base.folder import is_gguf, quantization_of
-from livery.paths import cache_folder
+from livery.paths import HOME, cache_folder
 from livery.reading import read_object
 from livery.temporary import Scratch
 
@@ -37,6 +37,15 @@ class ToGguf:
     adapter: Callable[[Path, Path, Path | None], None]
     find: Callable[[str], Path]
     version: str
+
+
+def converter_version() -> str:
+    """Digest of the converter's code, `ToGguf.version`: a model made by older code is made
+    again."""
+    total = hashlib.sha256()
+    for file in sorted((HOME / "convert").rglob("*.py")):
+        total.update(file.read_bytes())
+    return total.hexdigest()
 
 
 def is_file(model: str) -> bool:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from livery.engines.engine import EngineDied
 from livery.errors import UserError
 from livery.paths import python_path
 
@@ -154,7 +155,7 @@ class LlamaProcess:
         except (BrokenPipeError, ValueError):
             line = ""
         if not line:
-            raise UserError(self._last_words())
+            raise EngineDied(self._last_words())
         found = json.loads(line)
         if "error" in found:
             raise UserError(f"{self._files}: llama.cpp refuses the request: {found['error']}.")

@@ -41,7 +41,20 @@ def open(
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    base = load_base(model, dtype=dtype, quantize=quantize)
+    return on_base(load_base(model, dtype=dtype, quantize=quantize), model, adapter, template)
+
+
+def on_base(
+    base: Base, model: str, adapter: str | None, template: TemplateSettings | None = None
+) -> TokenEngine:
+    """One more engine on a base that is loaded.
+
+    The engines of a base share its modules: of their adapters one at most may be on, and none while
+    another is opened.
+
+    Raises:
+        UserError: whatever is wrong with tokenizer or adapter.
+    """
     chat = load_chat(own_tokenizer(adapter) or base.path, template)
     runtime = MLXRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
     return TokenEngine(runtime, chat, end_tokens(chat, base.config, base.path), model, adapter)

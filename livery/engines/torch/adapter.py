@@ -1,7 +1,7 @@
 """A PEFT adapter on a transformers model that can be switched off and on again, exactly.
 
-Off means PEFT's modules hand straight through to the base's own, so the untuned answers are those
-of a model that never saw the adapter.
+Off means the base's very own modules, so the untuned answers are those of a model that never saw
+the adapter, and another adapter can be put on.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from livery.errors import UserError, counted
 
 
 class SwitchedAdapter:
-    """An adapter that is on a model.
+    """The modules that an adapter replaced, and what it replaced them with.
 
     Attributes:
-        model: transformers' module, PEFT's modules in it.
-        on: whether it acts.
+        model: transformers' module, the adapter's or the base's own modules in it.
+        on: whether the adapter acts.
     """
 
-    def __init__(self, peft_model: Any) -> None:
-        self._tuner = peft_model.base_model
-        self.model: Any = peft_model.get_base_model()
+    def __init__(self, model: Any, base: dict[str, Any], tuned: dict[str, Any]) -> None:
+        self.model, self._base, self._tuned = model, base, tuned
         self.on = True
 
     def use(self, on: bool) -> None:
-        """Let it act (True), or the base alone (False)."""
-        if on:
-            self._tuner.enable_adapter_layers()
-        else:
-            self._tuner.disable_adapter_layers()
-        self.on = on
+        """Put the adapter's modules in place (True) or the base's own (False)."""
+        if on != self.on:
+            for name, module in (self._tuned if on else self._base).items():
+                parent, _, last = name.rpartition(".")
+                setattr(self.model.get_submodule(parent), last, module)
+            self.on = on
 
 
 def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
@@ -48,6 +47,7 @@ def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
 
     config, weights = adapter_files(adapter, "peft")
     folder = weights.parent
+    before = dict(model.named_modules(remove_duplicate=False))
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -72,7 +72,13 @@ def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
                 f"{text.partition(':')[2].strip()[:300]}"
             )
     loaded.eval()
-    return SwitchedAdapter(loaded)
+    network: Any = loaded.get_base_model()
+    after = dict(network.named_modules(remove_duplicate=False))
+    tuned = {n: m for n, m in after.items() if n in before and m is not before[n]}
+    # PEFT leaves its configuration on the model, and would take the next adapter for a second one.
+    if hasattr(network, "peft_config"):
+        del network.peft_config
+    return SwitchedAdapter(network, {name: before[name] for name in tuned}, tuned)
 
 
 def _refuse_missing(loaded: Any, weights: Path) -> None:

@@ -41,6 +41,20 @@ def open(
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
     base = load_base(model, device=device, dtype=dtype, quantize=quantize)
+    return on_base(base, model, adapter, template)
+
+
+def on_base(
+    base: TorchBase, model: str, adapter: str | None, template: TemplateSettings | None = None
+) -> TokenEngine:
+    """One more engine on a base that is loaded.
+
+    The engines of a base share its modules: of their adapters one at most may be on, and none while
+    another is opened.
+
+    Raises:
+        UserError: whatever is wrong with tokenizer or adapter.
+    """
     chat = load_chat(own_tokenizer(adapter) or model, template)
     runtime = TorchRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
     stop = end_tokens(chat, runtime.model.config.to_dict(), Path(model).expanduser())
