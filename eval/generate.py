@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eval.asking import OWN_OPTIONS, Asking, find_asking
-from eval.record import plain
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.dataset.conversation import RowError
 from livery.dataset.turns import read_tools
@@ -25,6 +24,7 @@ from livery.engines.engine import (
 )
 from livery.engines.schemas import schema_grammar
 from livery.errors import UserError
+from livery.files import plain
 from livery.reading import parse_json, read_json
 from livery.skills import AnswerError, Skill, get_skill
 

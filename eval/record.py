@@ -7,7 +7,6 @@ the bytes that were evaluated, so a later one of the same weights can be compare
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from eval import stats as metrics_of
 from eval.cases import Case, CaseResult
 from eval.runner import ArmRun
 from eval.stats import compare, wilson
-from livery.errors import UserError, quoted, shown
-from livery.files import read_json, sha256
+from livery.errors import UserError, quoted
+from livery.files import plain, read_json, sha256
 from livery.skills import CORRECT, PARSED, Metric
 
 FORMAT = 1
@@ -241,16 +240,6 @@ def _prompt(case: Case, system: str) -> dict[str, Any]:
         "messages": None if alone else list(case.messages),
         "tools": list(case.tools) or None,
     }
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it; one that JSON lacks (a set, a date, an object) as Python shows it."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return shown(repr(value))
 
 
 def _answer(run: ArmRun, index: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from livery import temporary
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
@@ -287,6 +288,16 @@ def _flush(folder: Path) -> None:
                 os.fsync(file)
             finally:
                 os.close(file)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; one that JSON lacks (a set, a date, an object) as Python shows it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return shown(repr(value))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -64,6 +64,9 @@ class ServeSettings:
         callback_hosts: names that a job's callback may be sent to; by default none.
         models: folders whose bases a request may name by their path.
         database: URL of a PostgreSQL database for the jobs; by default SQLite in the root.
+        engine: what answers: "auto" (what this machine has), "mlx", "torch" or "llamacpp".
+        model: the base of every answer; None takes the one that an adapter was trained on.
+        log: the file that questions and answers are appended to, redacted; None keeps none.
 
     Raises:
         UserError: it would listen beyond this machine without a token, or a value is malformed.
@@ -77,6 +80,9 @@ class ServeSettings:
     callback_hosts: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
     database: str | None = None
+    engine: str = "auto"
+    model: str | None = None
+    log: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -128,6 +134,11 @@ class ServeSettings:
     def logs(self) -> Path:
         """A log for each job."""
         return self.state / "logs"
+
+    @property
+    def engine_log(self) -> Path:
+        """What the process of the engine prints."""
+        return self.logs / "engine.log"
 
     @property
     def uploads(self) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from livery import __version__
+from livery.serve.answers.host import Host, HostSettings
 from livery.serve.api import problems
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
@@ -37,13 +40,22 @@ def create_app(
 
     Args:
         jobs: `livery.serve.jobs.jobs.Jobs`; by default the one of the settings.
-        host: the engine host; without one, nothing answers prompts.
+        host: the engine host; by default the one of the settings.
         page: folder of the web page; served where it has an index.html.
     """
+    if host is None:
+        host = Host(HostSettings(settings.engine_log, settings.engine, settings.model))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        await host.close()
+
     app = FastAPI(
         title="Livery",
         version=__version__,
         description=DESCRIPTION,
+        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         responses=problems.RESPONSES,

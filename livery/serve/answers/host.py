@@ -1,0 +1,250 @@
+"""The process that the engine runs in, seen from the server: started at the first question, ended
+after some idle time, and started again where it died.
+
+    host = Host(HostSettings(log=Path("engine.log")))
+    async for piece in (asked := host.ask(question)):      # NoAnswer or Busy
+        ...
+    asked.answer
+
+Questions wait in order; who stops listening stops the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from livery.paths import python_path
+from livery.serve.answers.question import Answer, Busy, NoAnswer, Question
+
+LONGEST_LINE = 64 << 20  # bytes of one line of the child
+_LAST_LINES = 6
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """How a server answers.
+
+    Attributes:
+        log: the file that the process writes to, overwritten at each start.
+        engine: "auto", "mlx", "torch" or "llamacpp".
+        model: the base for every question; None takes each adapter's own.
+        idle: seconds without a question after which the process is ended.
+        waiting: questions that may wait beside the one that is answered.
+    """
+
+    log: Path
+    engine: str = "auto"
+    model: str | None = None
+    idle: float = 600.0
+    waiting: int = 64
+
+
+class Asked:
+    """A question on its way: iterate over the pieces of its text.
+
+    Attributes:
+        answer: when the pieces have ended.
+    """
+
+    def __init__(self, host: Host, number: int, question: Question) -> None:
+        self._host, self.number, self.question = host, number, question
+        self.events: asyncio.Queue[str | Answer | NoAnswer] = asyncio.Queue()
+        self.answer: Answer | None = None
+        self.gone = False
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Raises NoAnswer where there is no answer, or no more of it."""
+        try:
+            while self.answer is None:
+                event = await self.events.get()
+                if isinstance(event, NoAnswer):
+                    raise event
+                if isinstance(event, Answer):
+                    self.answer = event
+                else:
+                    yield event
+        finally:
+            self.stop()
+
+    async def whole(self) -> Answer:
+        """The answer without its pieces."""
+        async for _ in self:
+            pass
+        assert self.answer is not None
+        return self.answer
+
+    def stop(self) -> None:
+        """Nobody wants it any more."""
+        if self.answer is None and not self.gone:
+            self.gone = True
+            self._host.stop(self)
+
+
+class Host:
+    """The engine of a server. For one event loop."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self.settings = settings
+        self._waiting: deque[Asked] = deque()
+        self._current: Asked | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._count = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, where one is running."""
+        alive = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process and alive else None
+
+    @property
+    def load(self) -> int:
+        """Questions that are answered or wait."""
+        return len(self._waiting) + (self._current is not None)
+
+    def ask(self, question: Question) -> Asked:
+        """Put a question at the end of the line.
+
+        Raises:
+            Busy: the line is full.
+        """
+        if len(self._waiting) >= self.settings.waiting:
+            raise Busy
+        self._count += 1
+        asked = Asked(self, self._count, question)
+        self._waiting.append(asked)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        self._wake.set()
+        return asked
+
+    def stop(self, asked: Asked) -> None:
+        """Take a question out of the line, or end its answer."""
+        if asked in self._waiting:
+            self._waiting.remove(asked)
+        elif asked is self._current and self._process is not None:
+            self._write({"stop": asked.number})
+
+    async def close(self) -> None:
+        """End the process; what waits is refused."""
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        for asked in (*filter(None, [self._current]), *self._waiting):
+            asked.events.put_nowait(NoAnswer("engine", "The server is being stopped."))
+        self._waiting.clear()
+        self._current = None
+        await self._end()
+
+    async def _work(self) -> None:
+        """Answer what waits, until nothing came for a while."""
+        while True:
+            self._wake.clear()
+            if not self._waiting:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self.settings.idle)
+                except TimeoutError:
+                    await self._end()
+                    if not self._waiting:
+                        return
+                continue
+            self._current = asked = self._waiting.popleft()
+            try:
+                asked.events.put_nowait(await self._answered(asked))
+            except NoAnswer as refused:
+                asked.events.put_nowait(refused)
+            except Exception as error:  # whoever asked must hear of it, and the line go on
+                asked.events.put_nowait(NoAnswer("engine", f"{type(error).__name__}: {error}"))
+                await self._end()
+            self._current = None
+
+    async def _answered(self, asked: Asked) -> Answer:
+        process = await self._started()
+        self._write({"id": asked.number, "ask": asked.question.as_json()})
+        if asked.gone:
+            self._write({"stop": asked.number})
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            said: dict[str, Any] = json.loads(line)
+            if said["id"] != asked.number:
+                continue
+            if "text" in said:
+                asked.events.put_nowait(said["text"])
+            elif "answer" in said:
+                return Answer(**said["answer"])
+            else:
+                refused = said["refused"]
+                if refused["why"] == "engine":
+                    await self._end()
+                    message = f"The engine failed and will be started anew: {refused['message']}"
+                    raise NoAnswer("engine", message)
+                raise NoAnswer(refused["why"], refused["message"], refused["param"])
+        raise NoAnswer("engine", await self._last_words(process))
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        self.settings.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.settings.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "livery.serve.answers.child", self.settings.engine,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=LONGEST_LINE,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": python_path()},
+            )  # fmt: skip
+        return self._process
+
+    def _write(self, value: dict[str, Any]) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError, RuntimeError):  # it died; its output tells
+                process.stdin.write(json.dumps(value).encode() + b"\n")
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):  # llama.cpp's own process with it
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    async def _last_words(self, process: asyncio.subprocess.Process) -> str:
+        code = await process.wait()
+        await self._end()
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        likely = " The system may have run out of memory." if code == -signal.SIGKILL else ""
+        said = "\n".join(_tail(self.settings.log, _LAST_LINES)) or "nothing"
+        return (
+            f"The engine's process ended ({how}) and will be started anew.{likely} Its last output:"
+            f"\n{said}"
+        )
+
+
+def _tail(path: Path, count: int) -> list[str]:
+    """The last lines of a file that say anything."""
+    try:
+        with path.open("rb") as file:
+            _back(file, 1 << 14)
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [line.rstrip() for line in lines if line.strip()][-count:]
+
+
+def _back(file: IO[bytes], size: int) -> None:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - size))

@@ -1,0 +1,227 @@
+"""OpenAI's interface to this server's adapters: /v1/models and /v1/chat/completions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from livery.errors import UserError
+from livery.interactions import Log
+from livery.serve.answers import models, openai
+from livery.serve.answers.completion import Completion
+from livery.serve.answers.finish import finish
+from livery.serve.answers.host import Asked
+from livery.serve.answers.openai import BadRequest, ChatRequest
+from livery.serve.answers.question import Answer, Busy, NoAnswer
+from livery.serve.api.problems import problem
+from livery.serve.api.services import Livery, Services
+from livery.serve.errors import NotFound, Refused
+from livery.skills import skill_names
+
+router = APIRouter(prefix="/v1", tags=["answers"])
+
+RETRY_AFTER = 2  # seconds, where the line is full
+
+
+@router.get("/models")
+def list_models(livery: Livery) -> dict[str, Any]:
+    """The names that `model` may have: `base`, and each adapter."""
+    rows = [_model(models.Model(models.BASE))]
+    rows += [_model(models.Model(p.name, p)) for p in models.adapters(livery.settings.adapters)]
+    return {"object": "list", "data": rows}
+
+
+@router.get("/models/{name}")
+def get_model(name: str, livery: Livery) -> dict[str, Any]:
+    """One of them; also `NAME:base`, the base that an adapter was trained on."""
+    return _model(models.find_model(livery.settings.adapters, name))
+
+
+def _model(model: models.Model) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": model.name, "object": "model", "created": 0, "owned_by": "livery"}
+    if model.adapter is not None:
+        row["created"] = int(model.adapter.stat().st_mtime)
+        row["livery"] = {"skill": model.skill, "base": f"{model.adapter.name}:{models.BASE}"}
+    return row
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One request on its way.
+
+    Attributes:
+        request, model: what is asked of whom.
+        asked: of the engine.
+        finish: the skill that finishes the answer; "" for none.
+        completion: how it is written.
+    """
+
+    request: ChatRequest
+    model: models.Model
+    asked: Asked
+    finish: str
+    completion: Completion
+
+
+@router.post(
+    "/chat/completions",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": openai.request_schema()}},
+        }
+    },
+)
+async def complete_chat(request: Request, livery: Livery) -> Response:
+    """Answer a conversation, as OpenAI's interface does; docs/serving.md has the differences."""
+    try:
+        chat = await run_in_threadpool(_ask_of, livery, await request.body())
+        chat = _started(livery, *chat)
+    except (BadRequest, NotFound, Refused) as error:
+        return _refused(error)
+    except Busy:
+        return _error(
+            429, "As many questions wait as may. Ask again soon.", "rate_limit_error",
+            code="queue_full", headers={"Retry-After": str(RETRY_AFTER)},
+        )  # fmt: skip
+    watching = asyncio.create_task(_watch(request, chat.asked))
+    pieces = aiter(chat.asked)
+    try:
+        # What can be refused is refused before the first piece, and so with a status of its own.
+        first = await anext(pieces, None)
+        if chat.request.stream:
+            return StreamingResponse(
+                _events(livery, chat, first, pieces, watching), media_type="text/event-stream"
+            )
+        async for _ in pieces:
+            pass
+        answer = chat.asked.answer
+        assert answer is not None
+        extras = await run_in_threadpool(_extras, livery, chat, answer)
+        watching.cancel()
+        return JSONResponse(chat.completion.whole(answer, extras))
+    except NoAnswer as error:
+        watching.cancel()
+        return _no_answer(error)
+    except BaseException:
+        watching.cancel()
+        chat.asked.stop()
+        raise
+
+
+def _ask_of(livery: Services, body: bytes) -> tuple[ChatRequest, models.Model, Any, str]:
+    """(request, model, question, skill that finishes)."""
+    if livery.host is None:
+        raise Refused("This server answers no prompts.")
+    request = openai.read_request(body)
+    model = models.find_model(livery.settings.adapters, request.model)
+    question = openai.question_of(request, model, livery.host.settings.model)
+    skill = request.livery.finish if request.livery else None
+    if skill:
+        skill = openai.own_skill(skill, model, "livery.finish")
+        if skill not in skill_names():
+            known = ", ".join(skill_names())
+            raise BadRequest(f"livery.finish: no such skill; there are: {known}.", "livery.finish")
+    return request, model, question, skill or ""
+
+
+def _started(
+    livery: Services, request: ChatRequest, model: models.Model, question: Any, skill: str
+) -> Chat:
+    return Chat(request, model, livery.host.ask(question), skill, Completion(request))
+
+
+async def _events(
+    livery: Services, chat: Chat, first: str | None, pieces: AsyncIterator[str],
+    watching: asyncio.Task[None],
+) -> AsyncIterator[str]:  # fmt: skip
+    """The answer as server-sent events."""
+    try:
+        yield _event(chat.completion.first())
+        if first is not None:
+            yield _event(chat.completion.piece(first))
+            async for piece in pieces:
+                yield _event(chat.completion.piece(piece))
+        assert chat.asked.answer is not None
+        extras = await run_in_threadpool(_extras, livery, chat, chat.asked.answer)
+        for chunk in chat.completion.last(chat.asked.answer, extras):
+            yield _event(chunk)
+        yield "data: [DONE]\n\n"
+    except NoAnswer as error:
+        yield _event(json.loads(bytes(_no_answer(error).body)))
+    finally:
+        watching.cancel()
+        chat.asked.stop()
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+async def _watch(request: Request, asked: Asked) -> None:
+    """Stop the answer of a client that goes away."""
+    with contextlib.suppress(Exception):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    asked.stop()
+
+
+def _extras(livery: Services, chat: Chat, answer: Answer) -> dict[str, Any]:
+    """What stands beside an answer: who gave it, what a skill makes of it, its number in the log.
+
+    The answer is there: whatever goes wrong here is told, and does not take it away.
+    """
+    question, facts = chat.asked.question, {**answer.engine}
+    facts["adapter"] = chat.model.adapter.name if chat.model.adapter and chat.model.tuned else None
+    extras: dict[str, Any] = {"engine": facts, "seconds": round(answer.seconds, 4)}
+    if chat.finish:
+        address = chat.request.livery.address if chat.request.livery else None
+        try:
+            extras["finished"] = finish(chat.finish, answer.text, question.messages, address)
+        except (UserError, ValueError) as error:
+            extras["finished"] = {"skill": chat.finish, "error": str(error)}
+    if livery.settings.log is not None:
+        try:
+            extras["interaction"] = Log(livery.settings.log).record(
+                list(question.messages), answer.text, skill=chat.model.skill,
+                finished=answer.reason != "length", adapter=facts["adapter"],
+                model=facts["model"],
+            )  # fmt: skip
+        except UserError as error:
+            extras["not_logged"] = str(error)
+    return extras
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+_STATUS = {"request": 400, "model": 409, "engine": 503}
+
+
+def _refused(error: BadRequest | Refused) -> JSONResponse:
+    if isinstance(error, BadRequest):
+        return _error(400, str(error), "invalid_request_error", error.param)
+    code = "model_not_found" if error.status == 404 else None
+    return _error(error.status, str(error), "invalid_request_error", error.key or "", code)
+
+
+def _no_answer(error: NoAnswer) -> JSONResponse:
+    kind = "server_error" if error.why == "engine" else "invalid_request_error"
+    code = {"model": "model_not_usable", "engine": "engine_failed"}.get(error.why)
+    return _error(_STATUS[error.why], str(error), kind, error.param, code)
+
+
+def _error(
+    status: int, message: str, kind: str, param: str = "", code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:  # fmt: skip
+    """A problem document that holds OpenAI's error too."""
+    said = {"message": message, "type": kind, "param": param or None, "code": code}
+    return problem(status, message, key=param or None, headers=headers, error=said)

@@ -1,0 +1,98 @@
+"""Skills as services: the keys of a command, and how dangerous a command or an answer is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from livery.errors import UserError, quoted
+from livery.serve.answers import hybrid, models
+from livery.serve.answers.finish import guarded
+from livery.serve.answers.question import Busy, NoAnswer
+from livery.serve.api.problems import problem
+from livery.serve.api.services import Livery
+from livery.serve.errors import NotFound, TooMany, Unavailable
+from livery.skills import get_skill, skill_names
+
+router = APIRouter(prefix="/v1", tags=["skills"])
+
+LONGEST_TEXT, LONGEST_COMMAND = 4_000, 65_536  # characters
+Name = Annotated[str, Field(max_length=128)]
+
+
+class Command(BaseModel):
+    """A command whose date keys are wanted; adapter and classifier are found where not named."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+    adapter: Name | None = None
+    fasttext: Name | None = None
+
+
+class ToJudge(BaseModel):
+    """A shell command, or an assistant's answer with the turns before it."""
+
+    model_config = ConfigDict(extra="forbid")
+    command: Annotated[str, Field(max_length=LONGEST_COMMAND)] | None = None
+    answer: Annotated[str, Field(max_length=LONGEST_COMMAND)] | None = None
+    shell: Literal["auto", "bash", "powershell"] = "auto"
+    asked: Annotated[str, Field(max_length=LONGEST_COMMAND)] | None = None
+    said: Annotated[str, Field(max_length=LONGEST_COMMAND)] = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> ToJudge:
+        if (self.command is None) == (self.answer is None):
+            raise ValueError("give either a command or an answer")
+        if self.command is not None and (self.asked is not None or self.said):
+            raise ValueError("asked and said belong to an answer")
+        return self
+
+
+@router.get("/adapters/{skill}")
+def get_vocabulary(skill: str, livery: Livery) -> dict[str, Any]:
+    """What a program must know of a skill's answers: date-keys, actions."""
+    found = get_skill(skill).vocabulary if skill in skill_names() else None
+    if found is None:
+        raise NotFound(f"There is no vocabulary of {quoted(skill)}.", key="skill")
+    places = models.adapters(livery.settings.adapters)
+    return found(any(models.skill_of(place) == skill for place in places))
+
+
+@router.post("/date-keys", response_model=hybrid.Found)
+async def find_date_keys(command: Command, livery: Livery) -> hybrid.Found | JSONResponse:
+    """The date and time keys of a command, and whether FastText or the adapter found them."""
+
+    def start() -> tuple[hybrid.Hybrid, hybrid.Found | None]:
+        folder = livery.settings.adapters
+        made = hybrid.Hybrid(
+            hybrid.find_adapter(folder, command.adapter),
+            hybrid.find_fasttext(folder, command.fasttext),
+        )
+        kept: hybrid.Classifiers = livery.shared.setdefault("classifiers", hybrid.Classifiers())
+        return made, made.sure(command.text, kept)
+
+    made, found = await run_in_threadpool(start)
+    try:
+        return found or await made.ask(command.text, livery.host)
+    except Busy:
+        raise TooMany("As many questions wait as may. Ask again soon.") from None
+    except NoAnswer as error:
+        return problem(503, str(error))
+
+
+@router.post("/guard")
+def judge(asked: ToJudge) -> JSONResponse:
+    """How dangerous a command is and why, or what becomes of each tag of an answer."""
+    from livery.skills.actions.guard import classify, guard
+
+    try:
+        if asked.command is not None:
+            return JSONResponse(classify(asked.command, asked.shell).as_dict())
+        found = guard(asked.answer or "", asked=asked.asked, said=asked.said, shell=asked.shell)
+        return JSONResponse(guarded(found))
+    except UserError as error:  # the extra is not installed
+        raise Unavailable(str(error)) from None
