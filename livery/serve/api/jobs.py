@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery
 from livery.serve.errors import Unavailable
 from livery.serve.jobs.jobs import Jobs, State
 from livery.serve.jobs.request import JobRequest, confined, read_request
+from livery.serve.settings import ServeSettings
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -55,7 +56,7 @@ def submit_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> dict[str, Any]:
     """Queue a job. A second request with the same Idempotency-Key is answered with the first's."""
-    request = _read(new, livery.settings.root)
+    request = _read(new, livery.settings)
     key = f"api:{idempotency_key}" if idempotency_key else None
     job = _jobs(livery).submit(request, key=key)
     response.headers["Location"] = f"/api/jobs/{job.id}"
@@ -93,17 +94,17 @@ def retry_job(job: str, livery: Livery) -> dict[str, Any]:
 
 
 @router.get("/{job}/log", response_class=PlainTextResponse)
-def job_log(job: str, livery: Livery) -> Response:
+def job_log(job: str, livery: Livery, request: Request) -> Response:
     """What the job's processes have printed, as plain text; takes a Range."""
     place = _jobs(livery).log(job)
     if not place.is_file():
         return PlainTextResponse("")
-    return FileResponse(place, media_type="text/plain; charset=utf-8")
+    return send_file(place, request, media_type="text/plain; charset=utf-8")
 
 
-def _read(new: NewJob, root: Path) -> JobRequest:
+def _read(new: NewJob, settings: ServeSettings) -> JobRequest:
     request = read_request(new.model_dump())
-    confined(request, root)
+    confined(request, settings.root, settings.models)
     return request
 
 

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from livery.config.options import Option
 from livery.config.settings import OPTIONS, PREFERENCE
 from livery.config.values import Choice, Columns, Names, Several, Switch, Variables
 from livery.errors import UserError, quoted, sentence, shown
+from livery.models import EMBEDDED
+from livery.paths import HOME
 from livery.serve.errors import Refused
 from livery.skills import skill_names
 
@@ -173,29 +175,38 @@ def read_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def confined(request: JobRequest, root: Path) -> None:
-    """Raises Refused where a request that came over the network names a path outside `root`."""
+def confined(request: JobRequest, root: Path, models: Sequence[Path] = ()) -> None:
+    """Raises Refused where a request that came over the network names a path outside `root`.
+
+    On the command line a skill may be a Python file and data any path: whoever types it owns the
+    machine. Over the network the same request could run any file and read any folder.
+
+    Args:
+        models: folders whose bases may be named by path.
+    """
     if request.skill and request.skill not in skill_names():
         raise Refused("A skill is given by its name here, not as a file.", key="skill")
-    if request.data and Path(request.data).is_absolute():
-        raise Refused("data is given by its name here, not as a path.", key="data")
     top = root.resolve()
+    if request.data and not _is_below(top / "data" / request.data, [top]):
+        raise Refused("data is given by its name here, not as a path.", key="data")
+    allowed = [top, HOME / EMBEDDED, *(folder.resolve() for folder in models)]
     for name in _PATHS:
         said = request.settings.get(name)
         if said is None:
             continue
-        parts = Path(str(said)).parts
-        place = (top / str(said)).resolve()
-        if (
-            "\\" in str(said)
-            or ".." in parts
-            or parts[0][0] in "/~"
-            or not place.is_relative_to(top)
-        ):
+        text = str(said)
+        odd = "\\" in text or text.startswith("~") or ".." in Path(text).parts
+        if odd or not _is_below(top / text, allowed):
             raise Refused(
                 f"settings: {name} is {quoted(said)}, which is outside this server's folder.",
                 key=name,
             )
+
+
+def _is_below(place: Path, folders: Sequence[Path]) -> bool:
+    """Whether a path, followed to its end, is one of the folders or in one."""
+    found = place.resolve()
+    return any(found.is_relative_to(folder) for folder in folders)
 
 
 def training_flags(request: JobRequest) -> list[str]:
