@@ -113,10 +113,10 @@ def faster_way(settings: TrainSettings, *, gpu: bool, bfloat16: bool, both: bool
         return ""
     return (
         "On this processor torch in bfloat16 takes about half the time of MLX, which trains in "
-        "float32 on a CPU, and torch is not installed. To have it (about 1 GB, without CUDA): "
-        f"{shlex.quote(sys.executable)} -m pip install torch peft --extra-index-url "
-        "https://download.pytorch.org/whl/cpu; then the same command measures both and uses the "
-        "faster one."
+        "float32 on a CPU, and torch is not installed. To have it: "
+        f"{shlex.quote(sys.executable)} -m pip install torch peft (about 1 GB with --index-url and "
+        "PyTorch's own index of CPU builds, which its page Get Started names; more without); then "
+        "the same command measures both and uses the faster one."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class OwnScorer:
         self.SKILL = skill_of(own)
         self.CATEGORIES: tuple[str, ...] = tuple(own.get("CATEGORIES", ()))
         self.METRICS: tuple[Metric, ...] = tuple(own.get("METRICS", ()))
+        if own.get("look_over") is not None:
+            self.look_over = self._look_over  # `eval.weak` asks whether a scorer has one
 
     def cases(self, source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
         """Cases of rows as generate() yields them, or as training data hold them: what comes
@@ -68,6 +70,16 @@ class OwnScorer:
             case.id, case.category, correct, True, value, answer, "" if correct else error,
             metrics=metrics,
         )  # fmt: skip
+
+    def _look_over(self, messages: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
+        doing = f"look_over(messages, {short(answer)})"
+        found = self._own.call("look_over", [dict(turn) for turn in messages], answer, doing=doing)
+        if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+            raise UserError(
+                f"{self._own.line('look_over')}: look_over() returned {short(found)}; it must "
+                "return a list of what is wrong, each a text."
+            )
+        return list(found)
 
     def _scored(self, case: Case, value: Any) -> tuple[bool, str, dict[str, bool | float]]:
         """(correct, what is wrong, metrics)."""

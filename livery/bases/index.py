@@ -3,8 +3,8 @@
 pip begins anew with whatever a killed process, a full disk or a lost network cut off, so the index
 is asked here: its page of the package by the simple API (PEP 503, and PEP 691 where it answers in
 JSON), and the file by HTTP ranges (RFC 9110, 14). Which index, behind which proxy and with which
-certificates, is what pip's own configuration says. What only pip itself can do (passwords, client
-certificates, folders of wheels) is left to it: see `Configured.plain`.
+certificates, is what pip's own configuration says: no index is named here. What only pip itself can
+do (passwords, client certificates, folders of wheels) is left to it: see `Configured.plain`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import html.parser
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -32,7 +33,6 @@ from typing import Any
 from livery.files import is_full_disk
 from livery.progress import Progress
 
-PYPI = "https://pypi.org/simple"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _PATIENCE = 10.0  # seconds until an index that says nothing is taken for out of reach
 _TRIES = 5  # in a row that bring nothing more, until a download is given up
@@ -66,28 +66,64 @@ class Configured:
         cert: a bundle or folder of certificates to trust; "" for the system's.
     """
 
-    indexes: tuple[str, ...] = (PYPI,)
+    indexes: tuple[str, ...] = ()
     plain: bool = True
     proxy: str = ""
     cert: str = ""
 
 
 def configured() -> Configured:
-    """As pip's files and variables say; PyPI where there is no pip."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
-            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=60, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return Configured()
-    return read_configuration(done.stdout)
+    """As pip's files and variables say, and its own index where they name none; without any pip,
+    what PIP_INDEX_URL says."""
+    listed = _ask_pip("config", "list")
+    named = "index-url" in _settings(listed)
+    return read_configuration(
+        listed, "" if named else default_index(_ask_pip("download", "--help"))
+    )
 
 
-def read_configuration(listed: str) -> Configured:
-    """From what `pip config list` prints: a line `SECTION.KEY='VALUE'` each. Later sections win:
-    all of pip's, the command's own, the environment."""
+def _ask_pip(*words: str) -> str:
+    """What pip prints: this Python's, or the one that `venv` would put into a new environment."""
+    spec = importlib.util.find_spec("ensurepip")  # some systems' Pythons come without
+    origin = Path(spec.origin) if spec and spec.origin else None
+    bundled = origin.parent.joinpath("_bundled").glob("pip-*.whl") if origin else ()
+    for pip in (["-m", "pip"], *([f"{wheel}/pip"] for wheel in bundled)):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [sys.executable, *pip, "--disable-pip-version-check", *words],
+                stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
+                timeout=60, check=False, env={**os.environ, "COLUMNS": "1000"},
+            )  # fmt: skip
+            if done.returncode == 0:
+                return done.stdout
+    return ""
+
+
+def default_index(told: str) -> str:
+    """The index that pip takes where nobody names one, by what its --help says of the option."""
+    option = re.search(r"--index-url\b.*?\(default\s+(\S+)\)", told, re.DOTALL)
+    return option[1] if option else os.environ.get("PIP_INDEX_URL", "")
+
+
+def read_configuration(listed: str, default: str) -> Configured:
+    """From what `pip config list` prints.
+
+    Args:
+        default: the index where none is listed; "" for none.
+    """
+    found = _settings(listed)
+    own = found.get("index-url", default)
+    named = [*([own] if own else ()), *found.get("extra-index-url", "").split()]
+    if found.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        named = []
+    asked = [url for url in named if url.startswith(("http://", "https://")) and "@" not in url]
+    plain = len(asked) == len(named) > 0 and not any(found.get(key) for key in _PIPS_OWN)
+    return Configured(tuple(asked), plain, found.get("proxy", ""), found.get("cert", ""))
+
+
+def _settings(listed: str) -> dict[str, str]:
+    """From lines `SECTION.KEY='VALUE'`. Later sections win: all of pip's, the command's own, the
+    environment."""
     found: dict[str, str] = {}
     for section in ("global", "download", ":env:"):
         for line in listed.splitlines():
@@ -95,11 +131,7 @@ def read_configuration(listed: str) -> Configured:
             if match:
                 with contextlib.suppress(ValueError, SyntaxError):
                     found[match[1].replace("_", "-")] = str(ast.literal_eval(match[2])).strip()
-    own, more = found.get("index-url", PYPI), found.get("extra-index-url", "").split()
-    named = [] if found.get("no-index", "").lower() in ("1", "true", "yes", "on") else [own, *more]
-    asked = [url for url in named if url.startswith(("http://", "https://")) and "@" not in url]
-    plain = len(asked) == len(named) > 0 and not any(found.get(key) for key in _PIPS_OWN)
-    return Configured(tuple(asked), plain, found.get("proxy", ""), found.get("cert", ""))
+    return found
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ SIGNATURES = {
     "render": "render(value)",
     "messages": "messages(text)",
     "grammar": "grammar(case)",
+    "look_over": "look_over(messages, answer)",
 }
 FUNCTIONS = tuple(SIGNATURES)
 CONSTANTS: dict[str, tuple[type, ...]] = {

@@ -193,7 +193,12 @@ def test_quantized_weights_on_a_cpu_are_warned_of_before(
 @pytest.mark.parametrize(
     ("backend", "dtype", "both", "words"),
     [
-        ("mlx", "auto", False, ("half the time of MLX", "pip install torch", "whl/cpu")),
+        (
+            "mlx",
+            "auto",
+            False,
+            ("half the time of MLX", "pip install torch", "index of CPU builds"),
+        ),
         ("mlx", "auto", True, ()),  # measured
         ("torch", "auto", False, ()),  # its dtypes are measured, too
         ("torch", "bfloat16", False, ()),

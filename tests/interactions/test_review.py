@@ -27,6 +27,27 @@ def weak(skill: str, messages: Any, answer: str, **more: Any) -> str:
     return "; ".join(finder(skill)(one))
 
 
+def test_a_skill_in_a_file_looks_answers_over_by_its_own_function(tmp_path: Path) -> None:
+    file = tmp_path / "shouts.py"
+    file.write_text(
+        "def look_over(messages, answer):\n"
+        "    asked = messages[-1]['content']\n"
+        "    return ['repeats the question'] if asked in answer else []\n",
+        encoding="utf-8",
+    )
+    asked = [{"role": "user", "content": "Which river?"}]
+    assert weak(str(file), asked, "The Po.") == ""
+    assert weak(str(file), asked, "Which river? The Po.") == "repeats the question"
+    file.write_text("def look_over(messages, answer):\n    return 'none'\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"shouts.py:1: look_over\(\) returned 'none'; it must"):
+        weak(str(file), asked, "The Po.")
+    file.write_text("def look_over(answer):\n    return []\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"called as look_over\(messages, answer\)"):
+        weak(str(file), asked, "The Po.")
+    file.write_text("NAME = 'shouts'\n", encoding="utf-8")
+    assert weak(str(file), asked, "Which river? The Po.") == ""
+
+
 def test_what_is_weak_is_found_without_knowing_the_right_answer() -> None:
     asked = persona.messages("Which river runs through Turin?", address="madam")
     assert weak("persona", asked, "That is the Po, madam.") == ""

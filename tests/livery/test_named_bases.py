@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from livery.bases import named as named_bases
-from livery.bases.index import PYPI, Configured, read_configuration
+from livery.bases.index import Configured, configured, default_index, read_configuration
 from livery.bases.named import Named
 from livery.cli import cli
 from livery.errors import UserError
@@ -196,26 +196,58 @@ def test_a_disk_that_fills_up_keeps_what_came(made: Made, served: Served):
     assert download_model("tiny-base") == find_base("tiny-base")
 
 
+PIPS = "https://index.example/simple"
+
+
 @pytest.mark.parametrize(
     ("listed", "found"),
     [
-        ("", Configured()),
+        ("", Configured((PIPS,))),
         ("global.index-url='https://a/simple'\n:env:.index-url='https://b/simple/'\n",
          Configured(("https://b/simple/",))),
         ("global.index-url='https://a'\ndownload.index-url='https://c'\n", Configured(("https://c",))),
         ("global.extra-index-url='https://x/s\\nhttps://y/s'\n",
-         Configured((PYPI, "https://x/s", "https://y/s"))),
+         Configured((PIPS, "https://x/s", "https://y/s"))),
         # What only pip can do is left to pip.
         ("global.index-url='https://me:secret@a/simple'\n", Configured((), plain=False)),
-        (":env:.find-links='/wheels'\n", Configured((PYPI,), plain=False)),
+        (":env:.find-links='/wheels'\n", Configured((PIPS,), plain=False)),
         (":env:.no-index='1'\n", Configured((), plain=False)),
-        ("global.extra-index-url='file:///here'\n", Configured((PYPI,), plain=False)),
+        ("global.extra-index-url='file:///here'\n", Configured((PIPS,), plain=False)),
         ("global.proxy='http://p:3128'\nglobal.cert='/c.pem'\nuser.junk\n",
-         Configured(proxy="http://p:3128", cert="/c.pem")),
+         Configured((PIPS,), proxy="http://p:3128", cert="/c.pem")),
     ],
 )  # fmt: skip
 def test_where_packages_come_from_is_what_pip_is_told(listed: str, found: Configured):
-    assert read_configuration(listed) == found
+    assert read_configuration(listed, PIPS) == found
+
+
+def test_without_pip_and_settings_there_is_no_index_to_ask():
+    assert read_configuration("", "") == Configured((), plain=False)
+
+
+def test_the_default_index_is_pips_own_word():
+    told = """
+  -i, --index-url <url>       Base URL of the Python Package Index (default
+                              https://index.example/simple). This should point
+                              to a repository.
+  --extra-index-url <url>     Extra URLs of package indexes (default none).
+"""
+    assert default_index(told) == "https://index.example/simple"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("here", [True, False])
+def test_pip_is_asked_and_where_there_is_none_the_one_that_python_brings(
+    here: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    if not here:  # a module of the name that is no pip, before the real one
+        (tmp_path / "pip.py").write_text("raise SystemExit(1)", encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    found = configured()
+    assert len(found.indexes) == 1
+    assert found.indexes[0].startswith("https://")
 
 
 @pytest.mark.slow
