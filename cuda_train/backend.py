@@ -111,6 +111,7 @@ class TorchBackend:
         if settings.attention in ("auto", "flex") and place.type == "cuda":
             self.largest_tree = flex.largest_tree(examples, settings, self.loss.route)
         self._steps = 0
+        self._holes = memory.Holes(self.device)
 
     # -- the loss ----------------------------------------------------------------------------
 
@@ -146,6 +147,7 @@ class TorchBackend:
             if np.isfinite(norm):
                 self._optimizer.step(learning_rate, step)
         self._steps = step
+        self._holes.after_step()
         return StepResult(loss_sum, count, norm, found.measures)
 
     def threads(self) -> int:
@@ -165,6 +167,7 @@ class TorchBackend:
         with torch.no_grad(), self.dropout_at(None), explained(self.forecast):
             for part, route in self.loss.parts(numbered):  # which may deal rows out
                 found[list(part.rows)] = self.loss.row_logprobs(part, route).cpu().numpy()
+        self._holes.after_step()
         return found
 
     def sum_over_processes(self, values: np.ndarray) -> np.ndarray:

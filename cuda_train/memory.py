@@ -13,11 +13,14 @@ from cuda_train.route import shape_of
 from livery.config.settings import TrainSettings
 from livery.engines.torch.load import choose_dtype, find_device
 from livery.machine import free_swap, memory
-from livery.resident import peak_resident
+from livery.resident import give_back, peak_resident, resident
 from livery.training import forecast as forecasts
 from livery.training.footprint import Estimate
 from livery.training.forecast import Device, Forecast
 from livery.training.plan import Example, MicroBatch
+
+# Bytes held beyond those that live on, against what one step takes, from which the heap is cleaned.
+SLACK = 1.25
 
 
 def count_parameters(model: Any) -> int:
@@ -41,6 +44,34 @@ def forget_peak(device: torch.device) -> None:
     """Reset what `peak` counts."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+class Holes:
+    """Keeps the heap of a run on a CPU from growing with every new shape.
+
+    Arrays come and go in other sizes from micro-batch to micro-batch, and the holes that they leave
+    stay resident: a run on schemas of some 1,000 tokens went from 4.3 to 10.9 GB in 70 steps. To
+    give the pages back costs time, so it is done only where the process holds a quarter more than a
+    step takes of a heap that has just been cleaned.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.applies = device.type == "cpu"
+        self.live = 0  # bytes resident right after cleaning
+        self.taken = 0  # the most that one step took beyond them
+        self.cleaned = False
+
+    def after_step(self) -> None:
+        """To be called where nothing of a step is alive any more."""
+        if not self.applies:
+            return
+        now = resident()
+        if self.cleaned:
+            self.taken = max(self.taken, now - self.live)
+        self.cleaned = now > self.live + SLACK * self.taken
+        if self.cleaned:
+            give_back()
+            self.live = resident()
 
 
 def forecast(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from cuda_train.route import Shape, shape_of
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from livery.models import EMBEDDED
+from livery.resident import resident
 from livery.training.footprint import BYTES, read_sizes
 from livery.training.forecast import Forecast, first_epoch
 from livery.training.plan import Example
@@ -307,3 +309,26 @@ def test_the_allocator_is_settled_before_torch_is_there() -> None:
             check=True, cwd=ROOT,
         )  # fmt: skip
         assert done.stdout.strip() == said
+
+
+def test_holes_of_the_heap_are_given_back():
+    """Blocks below malloc's threshold for mappings, with living ones between them, so that glibc
+    itself gives nothing back when the others are freed."""
+    if sys.platform != "linux" or "glibc" not in " ".join(platform.libc_ver()):
+        pytest.skip("only glibc has malloc_trim")
+    holes = memory.Holes(torch.device("cpu"))
+    holes.after_step()
+    small = [b"x" * 100_000 for _ in range(300)]
+    holes.after_step()  # what a step takes
+    before = resident()
+    blocks = [b"x" * 100_000 for _ in range(4000)]
+    kept = blocks[::20] + blocks[-1:]
+    del blocks
+    full = resident()
+    assert full - before > 300_000_000
+    holes.after_step()
+    assert resident() < before + 150_000_000
+    assert all(block[0] == ord("x") for block in kept + small)
+    of_a_gpu = memory.Holes(torch.device("meta"))
+    of_a_gpu.after_step()
+    assert not of_a_gpu.live
