@@ -1,0 +1,210 @@
+"""The modules of the described system's training page: datasets that are switched on and off, seen
+by section, approved, and exported together.
+
+A module is a dataset. What is exported is a dataset too: aios_combined of all modules, aios_base of
+those that a generator made, MODULE_train of one, user_approved of what somebody approved.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from livery.errors import quoted
+from livery.files import write_json
+from livery.serve import datasets
+from livery.serve.datasets import Row, Status
+from livery.serve.errors import Conflict, NotFound
+from livery.serve.runs import facts
+from livery.serve.settings import ServeSettings
+
+COMBINED, BASE, APPROVED = "aios_combined", "aios_base", "user_approved"
+_MADE = ".exported"  # in a dataset that an export wrote and the next one may replace
+_SECTION = ("section", "scenario", "category", "kind")
+_switching = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Module:
+    """A dataset as the data browser has it: rows by split, and how many have which status."""
+
+    name: str
+    enabled: bool
+    skill: str | None
+    rows: dict[str, int]
+    review: dict[str, int]
+    problem: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of one kind within a module."""
+
+    name: str
+    rows: int
+    review: dict[str, int]
+
+
+def modules(settings: ServeSettings) -> list[Module]:
+    """Every dataset but those that an export made."""
+    return [
+        _module(settings, name) for name in datasets.names(settings)
+        if not (settings.data / name / _MADE).exists()
+    ]  # fmt: skip
+
+
+def module(settings: ServeSettings, name: str) -> Module:
+    """One of them. Raises NotFound."""
+    return _module(settings, name)
+
+
+def enable(settings: ServeSettings, name: str, enabled: bool) -> Module:
+    """Switch a module on or off: whether the next export and training have its rows."""
+    found = _module(settings, name)
+    with _switching:
+        write_json(_switches(settings), facts(_switches(settings)) | {found.name: enabled})
+    return _module(settings, name)
+
+
+def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
+    """The kinds of rows that a module has, by what their metadata say."""
+    found: dict[str, Counter[str]] = {}
+    for row in _all(settings, name, split):
+        found.setdefault(section_of(row.row), Counter())[row.status] += 1
+    return [
+        Section(kind, sum(counts.values()), dict(sorted(counts.items())))
+        for kind, counts in sorted(found.items())
+    ]
+
+
+def section_of(row: Mapping[str, Any]) -> str:
+    """What kind of row it is: `metadata.section`, else `meta.scenario` and the like; "" unknown."""
+    for key in ("metadata", "meta"):
+        said = row.get(key)
+        for name in _SECTION if isinstance(said, dict) else ():
+            if isinstance(kind := said.get(name), str) and kind:
+                return kind
+    return str(row["category"]) if isinstance(row.get("category"), str) else ""
+
+
+def approve(
+    settings: ServeSettings,
+    name: str,
+    split: str,
+    *,
+    section: str | None = None,
+    ids: Collection[str] | None = None,
+    status: Status = "approved",
+) -> int:
+    """Approve the rows of a section, those of some digests, or all that are new."""
+    if section is not None and ids is None:
+        ids = [row.id for row in _all(settings, name, split) if section_of(row.row) == section]
+        if not ids:
+            raise NotFound(f"{name} has no section {quoted(section)}.", key="section")
+    return datasets.set_status(settings, name, split, status, ids=ids)
+
+
+def unified(
+    settings: ServeSettings, split: str, offset: int, limit: int
+) -> tuple[list[tuple[str, Row]], int]:
+    """(module and row, of all modules that are on one after the other; how many rows there are)."""
+    found: list[tuple[str, Row]] = []
+    total = 0
+    for one in modules(settings):
+        count = one.rows.get(split, 0)
+        if one.enabled and count:
+            first = max(0, offset - total)
+            if first < count and len(found) < limit:
+                some, _ = datasets.rows(
+                    settings, one.name, split, offset=first, limit=limit - len(found)
+                )
+                found += [(one.name, row) for row in some]
+            total += count
+    return found, total
+
+
+def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict[str, int]]:
+    """(the dataset that was written, rows by split).
+
+    Args:
+        which: "base" for the modules that a generator made, a module, or "approved" for the rows
+            that somebody approved; by default all modules that are on. Rejected rows stay out.
+
+    Raises:
+        NotFound: there is no such module.
+        Conflict: there is nothing to export, or a dataset of that name that no export made.
+    """
+    on = [one for one in modules(settings) if one.enabled and not one.problem]
+    keep: tuple[Status, ...] = ("new", "approved")
+    approved: tuple[Status, ...] = ("approved",)
+    if which is None:
+        name = COMBINED
+    elif which == "base":
+        name, on = BASE, [one for one in on if one.skill]
+    elif which == "approved":
+        name, keep = APPROVED, approved
+    else:
+        name, on = f"{which}_train", [_module(settings, which)]
+    place = settings.data / name
+    if place.exists() and not (place / _MADE).exists():
+        raise Conflict(f"There is a dataset named {name} that was not exported. Rename it.")
+    written: Counter[str] = Counter()
+
+    def fill(folder: Any) -> None:
+        part = folder / ".part"
+        for one in on:
+            for split in one.rows:
+                written[split] += datasets.write_rows(settings, one.name, split, part, keep)
+                with (folder / f"{split}.jsonl").open("ab") as out, part.open("rb") as rows:
+                    shutil.copyfileobj(rows, out)
+                part.unlink()
+        if not written["train"]:
+            raise Conflict("No module that is on has rows to train on.")
+        for split in [split for split, rows in written.items() if not rows]:
+            (folder / f"{split}.jsonl").unlink()
+        (folder / _MADE).touch()
+
+    _replace(settings, name, fill)
+    return name, {split: rows for split, rows in written.items() if rows}
+
+
+def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) -> None:
+    """A dataset in place of the one that an export made; the old one stays until then."""
+    place = settings.data / name
+    fresh = f"{name}.fresh"
+    with _switching:
+        shutil.rmtree(settings.data / fresh, ignore_errors=True)  # of an export that was killed
+        made = datasets.add(settings, fresh, fill)
+        old = settings.uploads / f"{name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            os.rename(place, old)
+        os.rename(made, place)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _module(settings: ServeSettings, name: str) -> Module:
+    found = datasets.describe(settings, name)
+    rows = {split: len(datasets.lines_of(settings, name, split)) for split in found.splits}
+    return Module(
+        name=name,
+        enabled=bool(facts(_switches(settings)).get(name, True)),
+        skill=found.skill,
+        rows=rows,
+        review=found.review,
+        problem=found.problem,
+    )
+
+
+def _all(settings: ServeSettings, name: str, split: str) -> list[Row]:
+    lines = datasets.lines_of(settings, name, split)
+    return datasets.rows(settings, name, split, limit=max(1, len(lines)))[0]
+
+
+def _switches(settings: ServeSettings) -> Any:
+    return settings.state / "modules.json"
