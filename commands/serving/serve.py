@@ -60,6 +60,14 @@ NEEDED = ("fastapi", "uvicorn", "dbos")
     help="A host that jobs may send their result to; repeatable. By default none.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "mlx", "torch", "llamacpp"]),
+    default="auto",
+    show_default=True,
+    help="What answers prompts; auto takes what this machine has.",
+)
+@click.option("--model", help="The base of every answer; by default each adapter's own.")
+@click.option(
     "--models",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -81,6 +89,8 @@ def serve_command(
     token_file: Path | None,
     allowed_hosts: tuple[str, ...],
     callback_hosts: tuple[str, ...],
+    engine: str,
+    model: str | None,
     models: tuple[Path, ...],
     database: str | None,
     no_worker: bool,
@@ -103,7 +113,7 @@ def serve_command(
         root=root, host=host, port=port,
         token=read_token(token_file) if token_file is not None else None,
         allowed_hosts=allowed_hosts, callback_hosts=callback_hosts,
-        models=models, database=database,
+        models=models, engine=engine, model=model, database=database,
     )  # fmt: skip
 
     app = create_app(settings)

@@ -85,10 +85,11 @@ def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
 def section_of(row: Mapping[str, Any]) -> str:
     """What kind of row it is: `metadata.section`, else `meta.scenario` and the like; "" unknown."""
     for key in ("metadata", "meta"):
-        said = row.get(key)
-        for name in _SECTION if isinstance(said, dict) else ():
-            if isinstance(kind := said.get(name), str) and kind:
-                return kind
+        said: Any = row.get(key)
+        if isinstance(said, dict):
+            for name in _SECTION:
+                if isinstance(kind := said.get(name), str) and kind:
+                    return kind
     return str(row["category"]) if isinstance(row.get("category"), str) else ""
 
 

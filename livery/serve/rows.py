@@ -32,7 +32,7 @@ from livery.serve.settings import is_name
 _MEMORY = 4 << 30
 _SECONDS = 300
 _CHUNK = 1 << 18
-_ABOUT = ("manifest.json", "readme.md", "license", "license.txt")  # may lie beside rows
+_ABOUT = ("manifest", "readme", "license")  # may lie beside rows, whatever their endings
 
 
 def main(words: list[str]) -> None:
@@ -113,7 +113,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     parts = name.split("/")
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    known = Path(name).suffix.lower() in FORMATS or parts[-1].lower() in _ABOUT
+    known = Path(name).suffix.lower() in FORMATS or Path(name).stem.lower() in _ABOUT
     if len(parts) > 4 or not all(map(is_name, parts)):
         raise UserError(f"The zip holds {quoted(name)}, which is no plain file name.")
     if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
