@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from commands.improve import merge_command, review_command
+from commands.options import ROWS
 from livery import skills
 from livery.config.flags import given_flags, option_flags
 from livery.errors import counted, printable, shown
@@ -105,7 +106,7 @@ def _skill_command(name: str) -> click.Command:
     @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same bytes.")
     @click.option(
         "--count",
-        type=click.IntRange(min=1),
+        type=ROWS,
         help=f"Training rows.  [default: {generator.TRAIN_ROWS}]",
     )
     @click.option(

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+# How many rows to make: as many as are held in memory, not as many as somebody can type.
+ROWS = click.IntRange(1, 1_000_000)
 as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 new_folder = click.option(
     "--out",

@@ -22,6 +22,7 @@ from commands.dsl.making import (
 from commands.dsl.report import report_command
 from commands.dsl.reset import reset_command
 from commands.dsl.run import align_command, run_command
+from commands.options import ROWS
 from commands.teacher_options import Asked, teacher_options
 
 _FILE = click.Path(path_type=Path)
@@ -89,7 +90,7 @@ _common = _several(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 _examples = click.option(
-    "--examples-per-schema", type=click.IntRange(0), required=True,
+    "--examples-per-schema", type=click.IntRange(0, 10_000), required=True,
     help="Example queries in each spec.",
 )  # fmt: skip
 _operators = _several(
@@ -98,13 +99,13 @@ _operators = _several(
     click.option("--max-operators", type=click.IntRange(1), required=True, help="Most of them."),
 )  # fmt: skip
 _per_schema = click.option(
-    "--per-schema", "per_schema_queries", type=click.IntRange(1), required=True,
+    "--per-schema", "per_schema_queries", type=ROWS, required=True,
     help="Queries for each schema.",
 )  # fmt: skip
 _rows = _several(
     click.option(
         "--positives-per-schema", "--samples-per-schema", "positives_per_schema",
-        type=click.IntRange(1), required=True, help="Right rows of each schema.",
+        type=ROWS, required=True, help="Right rows of each schema.",
     ),
     click.option("--negative-ratio", type=click.FloatRange(0, 10), required=True,
                  help="Wrong rows for each right one."),

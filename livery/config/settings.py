@@ -190,7 +190,7 @@ class TrainSettings:
     )  # fmt: skip
     """None means by epochs."""
     epochs: float = setting(
-        3.0, Number(above=True), "Passes over the training data.",
+        3.0, Number(above=True, maximum=10_000), "Passes over the training data.",
         flags=("--epochs", "--num-epochs"), also=("num_epochs", "num_train_epochs"),
         decides="result",
     )  # fmt: skip

@@ -57,6 +57,7 @@ def dsl(inputs: Inputs, stage: str) -> list[str]:
         config.write_text(json.dumps({"dataset_generation": places}), encoding="utf-8")
         words = ["dsl", "data", "--config", str(config), "--prompts", str(prompts), *DSL]
         assert cli.run(words) == 0
+        assert cli.run(["data", "dsl", "--out", str(folder / "others"), "--count", "3"]) == 0
     offline, few, per_schema, positives = DSL[:1], DSL[1:3], DSL[3:5], DSL[5:]
     return {
         "specs": ["--prompts", str(prompts), "--out", "OUT", *offline, *few],
@@ -66,7 +67,7 @@ def dsl(inputs: Inputs, stage: str) -> list[str]:
                     *positives],
         "corpus": ["--dataset", rows, "--out", "OUT"],
         "data": ["--prompts", str(prompts), *DSL],
-        "evaluate": ["--dataset", rows, "--train-data", str(inputs.rows), "--judge", "rule",
+        "evaluate": ["--dataset", rows, "--train-data", str(folder / "others"), "--judge", "rule",
                      "--limit", "1", "--out-dir", "OUT", *HTTP],
     }[stage]  # fmt: skip
 
@@ -103,7 +104,7 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
         f"data {skill}": lambda _: ["--out", "OUT", "--count", "3"]
         for skill in ("actions", "date-keys", "dsl", "persona", "state")
     },
-    "data review": lambda i: [interactions(i), "--skill", "persona", "--all", "--json"],
+    "data review": lambda i: [interactions(i), "--skill", "persona", "--all", "--again", "--json"],
     "data merge": lambda i: [
         interactions(i), "--skill", "persona", "--data", str(i.run.parent / "persona"),
         "--out", "OUT",
@@ -250,3 +251,25 @@ def test_what_a_note_quotes(
     monkeypatch.chdir(tmp_path)
     line = [*LINES[name](inputs), "--backend", "mlx", "--device", "a\x1b[31m\u202e"]
     run([name, *line])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"data {skill} --out OUT --count", "1<=x<=1000000")
+        for skill in ("actions", "date-keys", "dsl", "persona", "state")
+    ]
+    + [
+        ("dsl specs --offline-fallback --examples-per-schema", "0<=x<=10000"),
+        ("dsl queries --offline-fallback --per-schema", "1<=x<=1000000"),
+        ("dsl dataset --offline-fallback --positives-per-schema", "1<=x<=1000000"),
+        ("train --dry-run --output-dir OUT --epochs", "at most 10000"),
+    ],
+)
+def test_how_much_is_made_has_an_end(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.run([*words.split(), "9" * 30]) in (1, 2)
+    assert said in capsys.readouterr().err.replace("\n", " ")
