@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from livery import temporary
 from livery.errors import UserError, shown
+from livery.reading import lines, parse_row
 from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
@@ -321,14 +322,12 @@ def read_kept(path: str | Path, head: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if not Path(path).is_file():
         return []
+    path = Path(path)
     found: list[dict[str, Any]] = []
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                break
-            if not isinstance(row, dict) or (not found and row != head):
+    with open(path, "rb") as file, contextlib.suppress(UserError):
+        for number, line in enumerate(lines(file, path), start=1):
+            row = parse_row(line, path, number, finite=False)
+            if not line.endswith(b"\n") or (not found and row != head):
                 break
             found.append(row)
     return found[1:]

@@ -22,6 +22,7 @@ from typing import Any
 from livery import __version__
 from livery.errors import UserError, shown
 from livery.files import atomic_directory, obstacle
+from livery.reading import LARGEST_TEXT, open_file, parse_row, read_object
 
 MARK = ".livery.json"
 _SYSTEMS_OWN = (".DS_Store",)
@@ -152,6 +153,28 @@ def of_kind(suffix: str, magic: bytes) -> Callable[[Path], bool]:
                 return file.read(len(magic)) == magic
         except OSError:
             return False
+
+    return found
+
+
+def holds(*keys: str, alone: bool = False) -> Callable[[Path], bool]:
+    """Whether a file is a JSON object with these keys, or JSON lines whose first row has them.
+
+    Args:
+        alone: and no others.
+    """
+
+    def found(path: Path) -> bool:
+        try:
+            with open_file(path) as file:
+                first = file.readline(LARGEST_TEXT)
+            try:
+                value = parse_row(first, path, 1)
+            except UserError:  # an object on several lines
+                value = read_object(path, limit=LARGEST_TEXT)
+        except UserError:
+            return False
+        return value.keys() == set(keys) if alone else value.keys() >= set(keys)
 
     return found
 

@@ -3,19 +3,22 @@
 As a program (`python -m tests.runs FOLDER BACKEND key=value …`) it trains in a process of its own,
 which tests kill. `kills=[N, …]` has it killed as often, each time when it is about to change the
 run's files for the Nth time, and resumed, in processes forked from one that has loaded everything;
-`"step N"` among them kills it where it has said so.
+`"step N"` among them kills it where it has said so, `"update N"` within its Nth update of the
+weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -143,22 +146,55 @@ def notes(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Note)]
 
 
-def die_at(count: int, folder: Path) -> None:
-    """Kill this process before its `count`th change of a file below `folder`."""
-    left = count
+def die_at(kill: int | str, folder: Path) -> None:
+    """Kill this process before its `kill`th change of a file below `folder`, or before a file of
+    that name takes its place there."""
+    left = kill if isinstance(kill, int) else 1
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
         if event not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"):
             return
         reads = event == "open" and not (arguments[2] & (os.O_WRONLY | os.O_RDWR))
-        if reads or not str(arguments[0]).startswith(str(folder)):
+        if reads or not str(Path(str(arguments[0])).absolute()).startswith(str(folder)):
+            return
+        if isinstance(kill, str) and not (
+            event == "os.rename" and Path(str(arguments[1])).name == kill
+        ):
             return
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+
+
+def die_within(function: Callable[..., Any], count: int) -> None:
+    """Kill this process in the middle of the `count`th call of a function."""
+    code = function.__code__
+    lines = sorted({line for _, _, line in code.co_lines() if line})
+    middle, left = lines[len(lines) // 2], count
+
+    def each(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if event == "line" and frame.f_lineno == middle:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return each
+
+    sys.settrace(lambda frame, *_: each if frame.f_code is code else None)
+
+
+def optimizer_step(backend: str) -> Callable[..., Any]:
+    """What moves the weights once a step."""
+    if backend == "mlx":
+        from mlx_train.adamw import AdamW
+
+        return AdamW.update
+    from cuda_train.optim import AdamW as TorchAdamW
+
+    return inspect.unwrap(TorchAdamW.step)  # within torch.no_grad()
 
 
 def main() -> int:
@@ -177,7 +213,8 @@ def main() -> int:
 
 def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int | str) -> int:
     """`one` in a child, killed at its `kill`th change or line; returns the child's exit status."""
-    for module in ("mlx.core", "mlx_lm", "transformers"):
+    of_backend = ("mlx.core", "mlx_lm") if backend == "mlx" else ("torch", "cuda_train.backend")
+    for module in (*of_backend, "transformers"):
         importlib.import_module(module)  # once, for all children
     child = os.fork()
     if child:
@@ -186,6 +223,8 @@ def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int | str)
     try:
         if isinstance(kill, int) and kill:
             die_at(kill, folder / "run")
+        elif isinstance(kill, str) and kill.startswith("update "):
+            die_within(optimizer_step(backend), int(kill.split()[1]))
         resume = (folder / "run" / "run_config.json").exists()
         code = one(folder, backend, {**changes, "resume": resume}, str(kill))
     finally:

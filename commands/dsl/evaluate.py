@@ -283,7 +283,10 @@ def make_pairs(
     from eval.dsl.pairs import build_pairs
     from livery.errors import UserError
     from livery.files import explain_os_errors, read_jsonl, write_jsonl
+    from livery.outputs import check_file, holds
 
+    ours = holds("prompt", "chosen", "rejected", "teacher_verdict")
+    check_file(out, overwrite=True, inputs=[source], ours=ours, what="pairs of livery dsl")
     rows = [(f"{source}:{line}", row) for line, row in read_jsonl(source)]
     pairs, without = build_pairs(rows, only_rejected=only_rejected, most=most)
     if not pairs:

@@ -51,7 +51,7 @@ def write_report(
     Raises:
         UserError: a file that is named is not there or damaged, or the place cannot be written.
     """
-    from eval.dsl.comparison import is_ours, read_evaluation, report
+    from eval.dsl.comparison import check_report, read_evaluation, report
     from eval.report.report import write_report as write_plots
     from livery.files import atomic_write, explain_os_errors
 
@@ -63,8 +63,7 @@ def write_report(
     if Path(report_name).name != report_name:
         raise UserError(f"--report-name {shown(report_name)}: give a name, without a folder.")
     place = out_dir / f"{report_name}.md"
-    if place.is_file() and not is_ours(place):
-        raise UserError(f"{place}: is no report of Livery's, and is not replaced. Name another.")
+    check_report(place)
     if named or (run / METRICS).is_file():
         text += _training(run)
         with explain_os_errors(out_dir, "writing the plots"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from commands.dsl.config import made_from, read_defaults
 from livery.errors import counted, shown
+from livery.outputs import holds
 from livery.paths import DSL_PARTIAL, DSL_SUMMARY
 
 PARTS = ("dataset", "evaluations", "training", "alignment", "report")
@@ -83,15 +83,15 @@ class _Found:
         if "evaluations" in parts:
             usual = self.results.parent
             for place in (usual, *(usual / name for name in ("base", "valid", "aligned"))):
-                files += _ours(place / self.results.name, _is_row("judge", "raw_output"))
-                files += _ours(place / DSL_SUMMARY, _is_object("judge", "samples"))
-                files += _ours(place / DSL_PARTIAL, lambda _: True)
+                files += _ours(place / self.results.name, holds("judge", "raw_output"))
+                files += _ours(place / DSL_SUMMARY, holds("judge", "samples"))
+                files += _ours(place / DSL_PARTIAL, holds("made_from", alone=True))
         if "alignment" in parts:
-            files += _ours(Path(self.aligned["pairs_out"]), _is_row("chosen", "teacher_verdict"))
+            files += _ours(Path(self.aligned["pairs_out"]), holds("chosen", "teacher_verdict"))
         for part, run in (("training", self.sft), ("alignment", self.dpo)):
             if part in parts:
                 runs += _runs(run)
-                files += _ours(made_from(run), _is_object("made_from"))
+                files += _ours(made_from(run), holds("made_from", alone=True))
         if "report" in parts:
             places = [
                 *self.results.parent.glob("report.*"),
@@ -109,8 +109,9 @@ class _Found:
 
         for out in self.artefacts:
             log = out.parent / MADE_FROM
-            made = read_object(log).get(out.name, {}) if log.is_file() else {}
-            ours = list(_ours(out, lambda place, made=made: sha256(place) == made.get("sha256")))
+            made = read_object(log).get(out.name) if log.is_file() else None
+            known = made.get("sha256") if isinstance(made, dict) else None
+            ours = list(_ours(out, lambda place, known=known: sha256(place) == known))
             yield from ours
             if ours or not out.exists():
                 pretty = out.parent / PRETTY / f"{out.stem}.json"
@@ -135,34 +136,11 @@ def _runs(folder: Path) -> Iterator[Path]:
         click.echo(f"note: {shown(folder)} stays: it holds no run of Livery's.", err=True)
 
 
-def _is_object(*keys: str) -> Callable[[Path], bool]:
-    def found(place: Path) -> bool:
-        return _has(place.read_bytes(), keys)
-
-    return found
-
-
-def _is_row(*keys: str) -> Callable[[Path], bool]:
-    def found(place: Path) -> bool:
-        with place.open("rb") as file:
-            return _has(file.readline(), keys)
-
-    return found
-
-
-def _has(text: bytes, keys: tuple[str, ...]) -> bool:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and all(key in value for key in keys)
-
-
 def _is_report(place: Path) -> bool:
     from eval.dsl import comparison
     from eval.report import html
 
     if place.suffix == ".json":
-        return _is_object("evaluations", "paired")(place)
+        return holds("evaluations", "paired")(place)
     of_page = place.suffix in (".md", ".html") and html.is_ours(place.with_suffix(".html"))
     return of_page or comparison.is_ours(place)

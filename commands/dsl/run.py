@@ -125,6 +125,8 @@ class _Run:
                 f"note: {PLACE} says where files are; its sections training and alignment decide "
                 f"where --config {PLACE} names it.", err=True,
             )  # fmt: skip
+        if given["with_evals"] or given["with_alignment"]:
+            self._check_report()
         self._do("dataset", ["dsl", "data", *self.config, *self._asked(), *given["data_arg"]])
         if given["with_training"]:
             self._train("training", self.sft, self.corpus, [
@@ -211,9 +213,22 @@ class _Run:
         self._do(name, command)
         return place / self.results.name
 
+    def _check_report(self) -> None:
+        """Raises UserError where the report would replace what is none."""
+        from eval.dsl.comparison import check_report
+        from livery.outputs import check_file, holds
+
+        check_report(self.evals / "report.md")
+        check_file(
+            self.evals / "report.json", overwrite=True, ours=holds("evaluations", "paired"),
+            what="such a report of Livery's",
+        )  # fmt: skip
+
     def _report(self, base: Path | None, before: Path, after: Path | None) -> None:
         from eval.dsl.comparison import compare_rows, read_evaluation, report
         from livery.files import atomic_write, write_json
+
+        self._check_report()  # it may have come meanwhile
 
         named = {"base": base, "SFT": before, "DPO": after}
         runs = [read_evaluation(name, results) for name, results in named.items() if results]

@@ -28,13 +28,14 @@ from datagen.dsl.source import AstJob, QueryJob, Source, SpecJob
 from datagen.dsl.specs import CATALOG, read_catalog
 from datagen.dsl.stored import (
     Done,
+    check_kept,
+    check_out,
     collect,
     keep,
     key_of,
     made_before,
     partial,
     partial_queries,
-    refuse_foreign,
 )
 from livery.errors import UserError
 from livery.files import read_jsonl
@@ -72,8 +73,13 @@ def rows_of(path: Path, needs: Sequence[str]) -> list[Json]:
     return found
 
 
-def _begin(out: Path, key: str, *, fresh: bool) -> Done | None:
-    """What to return where nothing is to do."""
+def _begin(out: Path, key: str, inputs: Sequence[Path], *, fresh: bool) -> Done | None:
+    """What to return where nothing is to do.
+
+    Raises:
+        UserError: what is at `out` may not be replaced.
+    """
+    check_out(out, inputs)
     if fresh:
         for kept in (partial(out), partial_queries(out)):
             kept.unlink(missing_ok=True)
@@ -105,7 +111,7 @@ def make_specs(
     asked = rows_of(prompts, ("domain",))
     key = key_of([prompts], examples=examples, seed=seed, source=source.name, held_out=held_out,
                  version=VERSION)  # fmt: skip
-    if (done := _begin(out, key, fresh=fresh)) is not None:
+    if (done := _begin(out, key, [prompts], fresh=fresh)) is not None:
         return done
     named = [{**row, "schema_id": _id_of(row, at)} for at, row in enumerate(asked, start=1)]
     _refuse_twins(prompts, named)
@@ -174,7 +180,7 @@ def make_schemas(
         raise UserError(f"--min-operators {fewest} is more than --max-operators {most}.")
     rows = rows_of(specs, ("schema_id", "fields"))
     key = key_of([specs, catalog, template], fewest=fewest, most=most, seed=seed, version=VERSION)
-    if (done := _begin(out, key, fresh=fresh)) is not None:
+    if (done := _begin(out, key, [specs, catalog, template], fresh=fresh)) is not None:
         return done
     for at, row in enumerate(rows, start=1):
         if fault := spec_fault(row):
@@ -201,7 +207,7 @@ def make_queries(
     """Queries for each schema."""
     rows = rows_of(schemas, ("schema_id", "fields", "operators"))
     key = key_of([schemas], per_schema=per_schema, seed=seed, source=source.name, version=VERSION)
-    if (done := _begin(out, key, fresh=fresh)) is not None:
+    if (done := _begin(out, key, [schemas], fresh=fresh)) is not None:
         return done
     jobs = [QueryJob(row, per_schema) for row in rows]
     counter = show("queries", len(jobs))
@@ -255,12 +261,12 @@ def make_dataset(
     rows = rows_of(schemas, ("schema_id", "fields", "operators"))
     key = key_of([schemas, queries], positives=positives, negative_ratio=negative_ratio, seed=seed,
                  current_date=current_date, source=source.name, version=VERSION)  # fmt: skip
-    if (done := _begin(out, key, fresh=fresh)) is not None:
+    if (done := _begin(out, key, [schemas, queries], fresh=fresh)) is not None:
         return done
     listed = {row["schema_id"]: queries_in(row) for row in rows_of(queries, ("schema_id",))}
     known = [listed.get(row["schema_id"], [])[:positives] for row in rows]
     kept = checkpoint or partial(out)
-    refuse_foreign(kept)
+    check_kept(kept, [schemas, queries])
     if not resume:
         kept.unlink(missing_ok=True)
     faults = _top_up(source, rows, known, positives, out, key, show)
@@ -335,7 +341,10 @@ def make_corpus(
     rows = rows_of(dataset, ("schema_id", "schema_json", "query", "ast_json"))
     key = key_of([dataset], include_invalid=include_invalid, max_samples=max_samples,
                  fits=fits is not None, version=VERSION)  # fmt: skip
-    if fits is None and (done := _begin(out, key, fresh=fresh)) is not None:
+    done = _begin(out, key, [dataset], fresh=fresh)
+    if (
+        done is not None and fits is None
+    ):  # what fits depends on a tokenizer, which may have changed
         return done
     kept = [
         row for row in rows

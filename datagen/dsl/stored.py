@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.dsl.source import Made
+from livery import outputs
 from livery.errors import UserError
 from livery.files import (
     explain_os_errors,
@@ -58,20 +59,23 @@ def key_of(inputs: Iterable[Path], **parameters: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def check_out(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises UserError where an artefact would replace what no stage made, or what is read."""
+    outputs.check_file(
+        out, overwrite=True, inputs=inputs, what="an artefact of livery dsl",
+        ours=lambda path: isinstance(_known(path).get(path.name), dict),
+    )  # fmt: skip
+
+
 def made_before(out: Path, key: str) -> str:
-    """Why `out` need not be made; "" where it must.
+    """Why `out`, which a stage made, need not be made again; "" where it must.
 
     Raises:
-        UserError: a file is there that was edited and whose inputs changed too.
+        UserError: it was edited, and its inputs changed too.
     """
     if not out.is_file():
         return ""
-    known = _known(out).get(out.name)
-    if not isinstance(known, dict):
-        raise UserError(
-            f"{out}: not made by Livery, and not replaced. Add --fresh to replace it, or name "
-            "another file with --out."
-        )
+    known = _known(out).get(out.name, {})
     edited = known.get("sha256") != sha256(out)
     if known.get("key") == key:
         return "edited by hand, used as it is" if edited else "made before"
@@ -114,17 +118,12 @@ def partial_queries(out: Path) -> Path:
     return out.with_suffix(".queries.partial.jsonl")
 
 
-def refuse_foreign(kept: Path) -> None:
+def check_kept(kept: Path, inputs: Iterable[Path]) -> None:
     """Raises UserError where a file holds anything but what `collect` keeps."""
-    if not kept.is_file():
-        return
-    with kept.open("rb") as file:
-        first = file.readline(200)
-    if first and not first.startswith(b'{"key": "'):
-        raise UserError(
-            f"{kept}: not made by Livery, and not replaced. Name another file with "
-            "--checkpoint-path."
-        )
+    outputs.check_file(
+        kept, overwrite=True, inputs=inputs, ours=outputs.holds("key", alone=True),
+        what="a checkpoint of livery dsl (--checkpoint-path)",
+    )  # fmt: skip
 
 
 def collect(
@@ -144,7 +143,11 @@ def collect(
         What was made by the job's position, and the faults of those that failed.
     """
     head = {"key": key}
-    lines = [line for line in read_kept(at, head) if line["at"] < len(jobs)]
+    lines = [
+        line for line in read_kept(at, head)
+        if line.keys() == {"at", "row", "provenance"} and line["at"] in range(len(jobs))
+        and isinstance(line["row"], dict) and isinstance(line["provenance"], dict | None)
+    ]  # fmt: skip
     found = {line["at"]: Made(**line) for line in lines}
     waiting = [number for number in range(len(jobs)) if number not in found]
     faults: list[str] = []

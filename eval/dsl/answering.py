@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -34,6 +33,10 @@ class Answer:
     raw: str
     finished: bool
     tokens: int
+
+
+# What a line of a checkpoint holds.
+_ANSWER = {"raw": str, "finished": bool, "tokens": int}
 
 
 def longest_answer(engine: Engine, items: Sequence[Item]) -> int:
@@ -138,9 +141,10 @@ def _read(path: Path, key: str) -> list[Answer]:
     """The answers of a checkpoint; none where it is of another evaluation. A last line that was
     not written whole is left out."""
     found: list[Answer] = []
-    with contextlib.suppress(TypeError):
-        for row in read_kept(path, {"made_from": key}):
-            found.append(Answer(**row))
+    for row in read_kept(path, {"made_from": key}):
+        if {name: type(value) for name, value in row.items()} != _ANSWER:
+            break
+        found.append(Answer(**row))
     return found
 
 

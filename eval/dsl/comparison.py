@@ -10,6 +10,7 @@ from typing import Any
 from eval.dsl.results import RATES
 from eval.report.markdown import code
 from eval.stats import compare
+from livery import outputs
 from livery.errors import UserError
 from livery.files import read_jsonl
 from livery.paths import DSL_SUMMARY
@@ -132,7 +133,13 @@ def report(runs: Sequence[Evaluation], paired: Json | None = None) -> str:
 def is_ours(place: Path) -> bool:
     """Whether a file is such a report."""
     with place.open("rb") as file:
-        return file.readline().strip() == HEADING.encode()
+        return file.readline(200).strip() == HEADING.encode()
+
+
+def check_report(place: Path) -> None:
+    """Raises UserError where a report may not be written: something else is there."""
+    what = "such a report of Livery's"
+    outputs.check_file(place, overwrite=True, ours=is_ours, what=what)
 
 
 def _failures(run: Evaluation) -> list[str]:

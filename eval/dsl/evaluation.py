@@ -14,14 +14,13 @@ from eval.dsl import answering
 from eval.dsl.items import describe, read_items
 from eval.dsl.results import Judge, judge_rows, summarise
 from eval.record import adapter_hashes
+from livery import outputs
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.engines import threads
 from livery.engines.engine import Decoding, open_engine
-from livery.errors import UserError
 from livery.files import explain_os_errors, sha256, write_json, write_jsonl
 from livery.models import name_model
 from livery.progress import Progress
-from livery.reading import read_json
 
 Json = dict[str, Any]
 
@@ -66,8 +65,14 @@ def run(request: Request, tell: Callable[[str], None] = lambda text: None) -> Js
     """
     from livery.training.origin import base_digest
 
-    for place in (request.results, request.summary):
-        _check_place(place, request.dataset)
+    what = "an evaluation of a dsl student"
+    for place, ours in (
+        (request.results, outputs.holds("raw_output", "judge")),
+        (request.summary, outputs.holds("parsed_rate", "judge")),
+        (request.checkpoint, outputs.holds("made_from", alone=True)),
+    ):
+        inputs = (request.dataset, request.train_data)
+        outputs.check_file(place, overwrite=True, inputs=inputs, ours=ours, what=what)
     folder = None if request.engine == "http" else request.adapter
     origin = read_origin(folder)
     train = request.train_data or origin.train_data
@@ -126,22 +131,3 @@ def run(request: Request, tell: Callable[[str], None] = lambda text: None) -> Js
         write_jsonl(request.results, rows)
         write_json(request.summary, summary)
     return summary
-
-
-def _check_place(place: Path, dataset: Path) -> None:
-    """Raises UserError where something else would be replaced."""
-    if place.is_dir():
-        raise UserError(f"{place}: is a folder; name a file.")
-    if not place.exists():
-        return
-    if place.resolve() == dataset.resolve():
-        raise UserError(f"{place}: is the dataset that is read; write somewhere else.")
-    if place.suffix == ".json":
-        found = read_json(place)
-        ours = isinstance(found, dict) and "parsed_rate" in found
-    else:
-        with place.open(encoding="utf-8", errors="replace") as file:
-            first = file.readline()
-        ours = not first.strip() or '"raw_output"' in first
-    if not ours:
-        raise UserError(f"{place}: is no evaluation of a dsl student; write somewhere else.")

@@ -11,6 +11,7 @@ import datetime
 import difflib
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from livery.dataset.columns import read_columns
 from livery.errors import UserError
 
 _TRUE = {"true", "yes", "on", "1"}
+_COUNTED = "below 2**63"  # what lists, files and arrays count to
 _FALSE = {"false", "no", "off", "0"}
 
 
@@ -49,7 +51,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number of at least `minimum`; 1e3 and "1000" are whole numbers too."""
+    """A whole number of at least `minimum` that a machine can count to; 1e3 and "1000" are whole
+    numbers too."""
 
     minimum: int = 0
     metavar: str = "N"
@@ -61,11 +64,15 @@ class Integer:
     def check(self, name: str, value: Any) -> None:
         if not value >= self.minimum:
             raise _out_of_bounds(name, value, self.bounds)
+        if value > sys.maxsize:
+            raise _out_of_bounds(name, value, _COUNTED)
 
     def read(self, raw: Any) -> int:
         number = _number(raw)
         if number is None or number != int(number) or number < self.minimum:
             raise ValueError(f"a whole number of {self.bounds}")
+        if number >= sys.maxsize:
+            raise ValueError(f"a whole number {_COUNTED}")
         return int(number)
 
 

@@ -84,6 +84,21 @@ def test_other_skills_have_no_pipeline(
     assert "livery run dsl has it" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("name", ["report.md", "report.json"])
+def test_a_report_of_somebody_elses_is_refused_before_anything_is_made(
+    here: Path, name: str
+) -> None:
+    theirs = here / "outputs" / "student_runs" / "eval" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=f"{name}: is not such a report of Livery's"):
+        run_command.main([OFFLINE, "--with-evals"], standalone_mode=False)
+    assert theirs.read_text() == '{"mine": 1}'
+    assert [path for path in Path("outputs").rglob("*") if path.is_file()] == [
+        theirs.relative_to(here)
+    ]
+
+
 def test_the_descriptions_script_names_are_the_same_commands(here: Path) -> None:
     script = HOME / "scripts" / "generate_domain_specs.py"
     command = [sys.executable, str(script), OFFLINE, "--examples-per-schema", "1", "--json"]

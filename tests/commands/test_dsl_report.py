@@ -82,7 +82,7 @@ def test_files_are_named_and_what_is_not_there_is_told(here: Path) -> None:
     assert "run_config.json: no adapter; it is not" in told("--eval-summary", str(other), code=1)
     assert "run_config.json:1: no failure; it is" in told("--eval-results", str(other), code=1)
     Path("outputs/reports/report.md").write_text("# Mine\n")
-    assert "is not replaced" in told(code=1)
+    assert "is not such a report" in told(code=1)
     assert "without a folder" in told("--report-name", "../x", code=1)
 
 

@@ -57,6 +57,26 @@ def test_everything_that_livery_wrote_is_listed_asked_for_and_deleted(here: Path
     assert "nothing to delete" in told("reset", "--all", "--yes")
 
 
+def test_what_cannot_be_read_stays(here: Path) -> None:
+    """Whatever somebody put at our places, it is no reason to fall over."""
+    bomb = b"[" * 100_000
+    for name, text in (
+        ("outputs/student_runs/eval/report.json", bomb),
+        ("outputs/student_runs/eval/evaluation_results.jsonl", b"\xff\xfe\0"),
+        ("outputs/student_runs/alignment/dpo_pairs.jsonl", b"1" * 5_000),
+        ("outputs/student_runs/eval/answers.partial.jsonl", b'{"mine": 1}\n'),
+        ("outputs/made_from.json", b'{"d_04_dataset.jsonl": [], "d_05_training_corpus.jsonl": 1}'),
+    ):
+        Path(name).write_bytes(text)
+    told("reset", "--all", "--yes")
+    assert left() >= {
+        "outputs/student_runs/eval/report.json", "outputs/d_04_dataset.jsonl",
+        "outputs/student_runs/eval/evaluation_results.jsonl",
+        "outputs/student_runs/alignment/dpo_pairs.jsonl",
+        "outputs/student_runs/eval/answers.partial.jsonl",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("part", "gone"),
     [

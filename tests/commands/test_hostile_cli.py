@@ -273,3 +273,13 @@ def test_how_much_is_made_has_an_end(
     monkeypatch.chdir(tmp_path)
     assert cli.run([*words.split(), "9" * 30]) in (1, 2)
     assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["max-samples", "batch-size", "grad-accum", "seed", "lora-rank"])
+def test_numbers_that_nothing_counts_to(
+    name: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", *LINES["train"](inputs), f"--{name}", "9" * 30]) in (1, 2)
+    assert "a whole number below 2**63" in capsys.readouterr().err

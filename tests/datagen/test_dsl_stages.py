@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -143,13 +144,65 @@ def test_an_edited_artefact_is_used_and_never_replaced_unasked(pipe: Pipe) -> No
     assert pipe.specs(fresh=True).rows == 2
 
 
-def test_a_file_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
-    pipe.d[1].parent.mkdir()
-    pipe.d[1].write_text('{"mine": 1}\n')
-    with pytest.raises(UserError, match="not made by Livery"):
-        pipe.specs()
-    assert pipe.d[1].read_text() == '{"mine": 1}\n'
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_file_that_is_not_ours_is_not_replaced(pipe: Pipe, fresh: bool) -> None:
+    mine = pipe.root / "mine.jsonl"
+    mine.write_text('{"mine": 1}\n')
+    for number, stage, more in (
+        (1, pipe.specs, {}), (2, pipe.schemas, {}), (3, pipe.queries, {}), (4, pipe.dataset, {}),
+        (5, pipe.corpus, {}), (5, pipe.corpus, {"fits": lambda prompt, completion: ""}),
+    ):  # fmt: skip
+        own, pipe.d[number] = pipe.d[number], mine
+        with pytest.raises(UserError, match=r"mine\.jsonl: is not an artefact of livery dsl"):
+            stage(fresh=fresh, **more)
+        pipe.d[number] = own
+    assert mine.read_text() == '{"mine": 1}\n'
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_no_stage_writes_over_what_it_reads(pipe: Pipe, fresh: bool) -> None:
+    before = {number: path.read_bytes() for number, path in pipe.d.items()}
+    for number, stage, more in (
+        (2, pipe.schemas, {}), (3, pipe.queries, {}), (4, pipe.dataset, {}), (5, pipe.corpus, {}),
+        (5, pipe.corpus, {"fits": lambda prompt, completion: ""}),
+    ):  # fmt: skip
+        own, pipe.d[number] = pipe.d[number], pipe.d[number - 1]
+        with pytest.raises(UserError, match="is what the command reads"):
+            stage(fresh=fresh, **more)
+        pipe.d[number] = own
+    assert {number: path.read_bytes() for number, path in pipe.d.items()} == before
+
+
+def test_no_stage_begins_where_it_cannot_write(pipe: Pipe) -> None:
+    """A device without end, a pipe that nobody reads, a folder: before anybody is asked."""
+    pipe.source = Failing(stop=0)
+    os.mkfifo(pipe.root / "pipe")
+    for place in (Path("/dev/zero"), Path("/dev/full"), pipe.root / "pipe", pipe.root):
+        pipe.d[4] = place
+        with pytest.raises(UserError, match=r"is not an artefact|is a folder"):
+            pipe.dataset()
+        pipe.d[4] = pipe.root / "d_04.jsonl"
+        with pytest.raises(UserError, match=r"is not a checkpoint|is a folder"):
+            pipe.dataset(checkpoint=place)
+    assert pipe.source.asked == 0
+
+
+def test_damaged_lines_of_a_stopped_run_are_made_again(pipe: Pipe) -> None:
+    whole = pipe.d[4].read_bytes()
+    pipe.source = Failing(stop=7)
+    with pytest.raises(KeyboardInterrupt):
+        pipe.dataset(fresh=True)
+    kept = partial(pipe.d[4])
+    good = kept.read_bytes()
+    for line in ('{"row": {}}', '{"at": "1", "row": {}, "provenance": {}}', '{"at": 3}',
+                 '{"at": 1, "row": [], "provenance": {}}', '{"at": -1, "row": {}}',
+                 '{"at": 99, "row": {}, "provenance": {}}', "[" * 100_000, "\\ud800", "1" * 5000,
+                 '{"at": 2, "row": {"x": "\\ud83d"}, "provenance": {}}'):  # fmt: skip
+        kept.write_bytes(good + line.encode() + b"\n")
+        pipe.d[4].unlink(missing_ok=True)
+        pipe.source = Failing()
+        assert pipe.dataset().rows == 27, line
+        assert pipe.d[4].read_bytes() == whole, line
 
 
 class Failing(Offline):
@@ -204,10 +257,10 @@ def test_what_was_kept_for_other_inputs_is_not_used(pipe: Pipe) -> None:
 def test_a_checkpoint_that_is_not_ours_is_not_replaced(pipe: Pipe, resume: bool) -> None:
     pipe.d[4].unlink()
     mine = pipe.root / "mine.jsonl"
-    mine.write_text('{"mine": 1}\n')
-    with pytest.raises(UserError, match=r"mine\.jsonl: not made by Livery.*--checkpoint-path"):
+    mine.write_text('{"key": "k", "mine": 1}\n')
+    with pytest.raises(UserError, match=r"mine\.jsonl: is not a checkpoint.*--checkpoint-path"):
         pipe.dataset(checkpoint=mine, resume=resume)
-    assert mine.read_text() == '{"mine": 1}\n'
+    assert mine.read_text() == '{"key": "k", "mine": 1}\n'
     mine.write_text("")
     assert pipe.dataset(checkpoint=mine, resume=resume).rows == 27
     assert not mine.exists()

@@ -319,10 +319,17 @@ def test_the_commands_write_the_described_files(
     source = str(out / "evaluation_results.jsonl")
     assert cli.run(["dsl", "pairs", "--eval-results", source, "--out", str(pairs)]) == 0
     assert len(pairs.read_text().splitlines()) == 4
-    # Another file is never replaced.
-    assert cli.run([*command, "--eval-summary", str(dataset)]) == 1
-    assert cli.run([*command, "--eval-results", str(pairs)]) == 1
-    assert "write somewhere else" in capsys.readouterr().err
+    # Another file is never replaced, and a device not read.
+    before = {path: path.read_bytes() for path in (dataset, pairs, Path(source))}
+    for flag in ("--eval-summary", "--eval-results", "--checkpoint-path"):
+        for place in (dataset, pairs, Path("/dev/zero")):
+            assert cli.run([*command, flag, str(place)]) == 1
+            said = capsys.readouterr().err
+            assert "is not an evaluation" in said or "is what the command reads" in said, said
+    for place in (dataset, Path(source), Path("/dev/zero")):
+        assert cli.run(["dsl", "pairs", "--eval-results", source, "--out", str(place)]) == 1
+    assert "is not pairs of livery dsl" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
     # Constrained, every answer is an AST of its schema.
     command[command.index("6")] = "250"
     held = ["--constrained", "--temperature", "2", "--max-samples", "1", "--json"]

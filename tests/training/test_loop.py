@@ -34,9 +34,9 @@ def final(folder: Path) -> bytes:
     return (folder / "run" / "final.safetensors").read_bytes()
 
 
-def spawn(folder: Path, *pairs: str) -> subprocess.Popen[str]:
+def spawn(folder: Path, *pairs: str, backend: str = "mlx") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.runs", str(folder), "mlx", *pairs],
+        [sys.executable, "-m", "tests.runs", str(folder), backend, *pairs],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
 
@@ -219,6 +219,29 @@ def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
             steady(lines(tmp_path / folder / "run" / name)) for folder in ("killed", "whole")
         )
         assert ours == theirs, steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["mlx", "torch"])
+def test_killed_within_an_update_of_the_weights_it_ends_in_the_same_bytes(
+    tmp_path: Path, backend: str
+) -> None:
+    """Half of an update is in memory alone: weights decayed and not yet moved, moments mixed."""
+    options = ["max_steps=8", "save_every=2", "warmup_steps=1", "samples=0"]
+    whole = spawn(tmp_path / "whole", *options, "kills=[]", backend=backend)
+    assert whole.wait() == 0, whole.communicate()
+    kills = ["update 4", "update 1", "update 3"]  # of each process, in steps 4, 3 and 5
+    killed = spawn(tmp_path / "killed", *options, f"kills={json.dumps(kills)}", backend=backend)
+    said, err = killed.communicate()
+    assert killed.returncode == 0, err
+    steps = [int(line.split()[1]) for line in said.splitlines() if line.startswith("step ")]
+    assert steps == [1, 2, 3, 3, 4, *range(5, 9)]
+    assert final(tmp_path / "killed") == final(tmp_path / "whole")
+    ours, theirs = (
+        steady(lines(tmp_path / folder / "run" / "training_metrics.jsonl"))
+        for folder in ("killed", "whole")
+    )
+    assert ours == theirs
 
 
 @pytest.mark.slow
