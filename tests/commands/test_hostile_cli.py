@@ -10,6 +10,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import click
 import pytest
 
 from livery import cli, faults
+from tests import PATIENCE, ROOT
 from tests.hostile import Inputs, make, values
 
 # Values that each option is tried with where time is short.
@@ -139,6 +142,14 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
     "dsl pairs": lambda _: ["--eval-results", "nowhere", "--out", "OUT"],
     "dsl report": lambda _: ["--eval-results", "nowhere"],
     "dsl reset": lambda _: ["--report", "--yes"],
+    "jobs submit": lambda _: ["date-keys", "--root", "."],
+    "jobs list": lambda _: ["--root", "."],
+    **{
+        f"jobs {what}": lambda _: ["3f9a0c61d2b84e57", "--root", "."]
+        for what in ("show", "log", "cancel", "pause", "resume", "retry")
+    },
+    "jobs worker": lambda _: ["--drain", "--root", "."],
+    "serve": lambda _: ["--host", "0.0.0.0", "--no-worker"],  # without a token it ends at once
     "promote": lambda _: ["date-keys", "nowhere", "--over", "elsewhere"],
     "run": lambda i: [
         "date-keys", "--model", "nowhere", "--data", str(i.rows), "--output-dir", "OUT",
@@ -206,11 +217,21 @@ def changes(name: str, line: list[str]) -> Iterator[Callable[[str], list[str]]]:
                 if flag in rest:
                     del rest[rest.index(flag) : rest.index(flag) + 2]
             flag = max(option.opts, key=len)
-            yield lambda value, flag=flag, rest=rest: [*rest, f"{flag}={value}"]
+            root = flag == "--root"  # the jobs of a folder are written into it: never into /
+            yield lambda value, flag=flag, rest=rest, root=root: [
+                *rest, f"{flag}={'.' if root and value == '/' else value}"
+            ]  # fmt: skip
 
 
 def run(words: list[str]) -> None:
-    """Run one line in this process, as `livery.cli.main` would."""
+    """Run one line in this process, as `livery.cli.main` would, or in one that it may end."""
+    if words[:2] == ["jobs", "worker"]:
+        done = subprocess.run(
+            [sys.executable, "-m", "livery", *words], check=False, capture_output=True, text=True,
+            timeout=PATIENCE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        check(words, done.returncode, done.stdout, done.stderr)
+        return
     out, err = io.StringIO(), io.StringIO()
     began = time.process_time()
     refused: OSError | None = None
@@ -223,12 +244,17 @@ def run(words: list[str]) -> None:
         except OSError as error:
             refused = error
     assert refused is None or faults.understood(refused), words
-    assert code in (0, 1, 2, 3, *((10, 20, 30) if words[0] == "guard" else ())), words
     assert time.process_time() - began < 20, words
-    said = out.getvalue() + err.getvalue()
+    check(words, code, out.getvalue(), err.getvalue())
+
+
+def check(words: list[str], code: int | str | None, out: str, err: str) -> None:
+    """The exit code is one of ours, and what was said a message."""
+    assert code in (0, 1, 2, 3, *((10, 20, 30) if words[0] == "guard" else ())), words
+    said = out + err
     assert "Traceback" not in said, words
     assert all(c.isprintable() or c in "\n\t\xa0" for c in said), (words, said[-300:])
-    assert len(err.getvalue()) < 12_000, words
+    assert len(err) < 12_000, words
 
 
 @pytest.mark.parametrize("number", ["4097", "9" * 30, "9" * 5000])
