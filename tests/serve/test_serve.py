@@ -1,0 +1,122 @@
+"""`livery serve` as people start it, the page at /, and names that lead to paths."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("fastapi")
+
+from commands.serving.serve import serve_command
+from livery.errors import UserError
+from livery.serve.settings import ServeSettings, read_token
+from tests import PATIENCE
+from tests.serve.serving import TOKEN, served, settings_of
+
+
+@contextmanager
+def started(root: Path, *words: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+    """A server in a process of its own, without a worker; what it says once it answers."""
+    command = ["serve", "--root", str(root), "--port", "0", "--no-worker", "--json", *words]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "livery", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline()), process
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.slow
+def test_a_server_says_where_it_is_and_has_its_root_alone(tmp_path: Path) -> None:
+    with started(tmp_path) as (said, process):
+        assert said["root"] == str(tmp_path)
+        with urllib.request.urlopen(f"{said['address']}/api/runs") as answer:
+            assert json.load(answer) == {"runs": [], "before": None}
+        told = json.loads((tmp_path / ".livery" / "serve.lock").read_text())
+        assert told == {"address": said["address"], "pid": process.pid}
+        second = subprocess.run(
+            [sys.executable, "-m", "livery", "serve", "--root", str(tmp_path), "--port", "0"],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert second.stderr.startswith(f"Error: {tmp_path}: another server has this folder")
+        assert second.stderr.count("\n") == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "0.0.0.0"], "--token-file"),
+        (["--host", "::"], "--token-file"),
+        (["--port", "70000"], "from 0 to 65535"),
+        (["--root", "nowhere"], "is not a folder"),
+        (["--token-file", "nowhere"], "nowhere"),
+        (["--allow-host", "http://x/"], "is not a host"),
+        (["--host", "203.0.113.7", "--token-file", "token"], "cannot listen here"),
+    ],
+)
+def test_what_cannot_be_served_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text(TOKEN)
+    result = CliRunner().invoke(serve_command, [*words, "--no-worker"])
+    assert isinstance(result.exception, UserError)
+    assert told in str(result.exception)
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("commands.serving.serve.NEEDED", ("fastapi", "no_such_package"))
+    result = CliRunner().invoke(serve_command, ["--root", str(tmp_path)])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("no_such_package not installed. Install: ")
+
+
+def test_a_token_is_long_and_without_spaces(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"  {TOKEN}\n")
+    assert read_token(tmp_path / "token") == TOKEN
+    for token in ("short", "a" * 31, "a " * 32, "ü" * 40, ""):
+        with pytest.raises(UserError, match="32 characters"):
+            ServeSettings(tmp_path, token=token)
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def test_the_page_is_served_without_the_token_and_nothing_beside_it(tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    (page / "vendor").mkdir(parents=True)
+    (page / "index.html").write_text("<!doctype html><title>Livery</title>")
+    (page / "vendor" / "a.js").write_text("export {}")
+    (tmp_path / "secret.js").write_text("secret")
+    (page / "link.js").symlink_to(tmp_path / "secret.js")
+    with served(settings_of(tmp_path / "root", token=TOKEN), page=page) as client:
+        for path, kind in (("/", "text/html"), ("/vendor/a.js", "text/javascript")):
+            answer = client.get(path)
+            assert answer.status == 200
+            assert answer.headers["content-type"].startswith(kind)
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+        followed = client.get("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
+        assert followed.status == 200  # a link to it
+        assert client.get("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
+        for path in ("/../secret.js", "/%2e%2e/secret.js", "/vendor/../../secret.js", "/link.js"):
+            assert b"secret" not in client.get(path, Authorization=f"Bearer {TOKEN}").body
+        assert client.get("/api/runs").status == 401
