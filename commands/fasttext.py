@@ -145,6 +145,8 @@ def train_command(
         click.echo(f"Training on {len(rows):,} rows, then quantizing; under a minute.", err=True)
         record = fast.train(rows, fresh, settings, verbose=not as_json)
         record["data"] = {"path": str(file), "sha256": sha256(file)}
+        if version := data_version(file, record["data"]["sha256"]):
+            record["data"]["version"] = version
         fast.write_record(fresh, record)
         asked = hybrid.answer(cases, fast.Classifier.load(fresh))
         found = calibrate([a.confidence for a in asked], [a.fast for a in asked], error_rate)
@@ -240,7 +242,7 @@ def eval_command(
     from livery.outputs import check_file, of_kind
     from livery.progress import Progress
     from livery.skills.date_keys.extract import open_adapter
-    from livery.skills.date_keys.fasttext import Classifier
+    from livery.skills.date_keys.fasttext import Classifier, describe
 
     if output_json:
         check_file(output_json, overwrite=True, inputs=(data, folder),
@@ -287,6 +289,7 @@ def eval_command(
     if as_json:
         click.echo(json.dumps(record, ensure_ascii=False))
     else:
+        click.echo(f"FastText: {describe(classifier.record)}")
         click.echo(hybrid.table(found))
         for name, facts in found.items():
             click.echo(_promise(name, facts, classifier.record))
@@ -313,6 +316,17 @@ def _promise(name: str, facts: dict[str, Any], record: dict[str, Any]) -> str:
     promised = f"; promised at most {calibration['rate']:.1%}" if calibration else ""
     note = " (it was calibrated on this set)" if facts["calibrated_on"] else ""
     return f"{shown(name)}: {had}{share}{promised}{note}."
+
+
+def data_version(file: Path, digest: str) -> str:
+    """Of the generator of these very rows, by the manifest beside them; "" where none says."""
+    from datagen.folder import read_manifest
+
+    manifest = read_manifest(file.parent)
+    splits = manifest.get("splits")
+    rows = splits.get(file.stem) if isinstance(splits, dict) else None
+    made = isinstance(rows, dict) and rows.get("sha256") == digest
+    return str(manifest.get("version", "")) if made else ""
 
 
 def _rows_file(data: str) -> Path:

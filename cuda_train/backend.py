@@ -20,8 +20,9 @@ from cuda_train.ranks import join
 from cuda_train.route import shape_of
 from livery.config.settings import TrainSettings
 from livery.dataset.template import load_chat
+from livery.engines.answers import decode
 from livery.engines.folders import end_tokens
-from livery.engines.torch.decode import Decoder, decode, make_decoder
+from livery.engines.torch.decode import Decoder, make_decoder
 from livery.engines.torch.load import (
     TorchBase,
     find_device,

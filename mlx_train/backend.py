@@ -14,6 +14,7 @@ from mlx_lm.utils import get_total_parameters
 
 from livery.config.settings import TrainSettings
 from livery.dataset.template import load_chat
+from livery.engines.answers import decode
 from livery.engines.folders import end_tokens
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
@@ -274,9 +275,7 @@ class MlxBackend:
         try:
             if self._decoder is None:
                 self._decoder = mlx_decode.decoder(self.model)
-            answers = mlx_decode.decode(
-                self._decoder, prompts, max_tokens=max_tokens, stop=self._stop
-            )
+            answers = decode(self._decoder, prompts, max_tokens=max_tokens, stop=self._stop)
         finally:
             self.model.train()
             _trim_cache()

@@ -1,7 +1,8 @@
 """How a batch of prompts becomes answers, a token a row at a time, whatever the framework.
 
-A framework brings `Rows` (arrays of logits, and how the model continues); `Sampler` says what the
-grammar, the temperature and the seed make of them; `answer_rows` is the loop of every decoder.
+A framework brings a `Decoder` (which prompts run together, and how) and its `Rows` (arrays of
+logits, and how the model continues); `Sampler` says what the grammar, the temperature and the seed
+make of them; `decode` is the loop over both.
 
 A sampled token is the one with the largest sum of logit / temperature and Gumbel noise, which is a
 draw from the softmax. The noise is a hash of the token's id, the seed, the prompt's row and the
@@ -12,7 +13,7 @@ alike to the last digits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -123,6 +124,22 @@ class Rows(Protocol):
         ...
 
 
+class Decoder(Protocol):
+    """A model in one framework, with what is known about running several prompts at once."""
+
+    def groups(self, prompts: Sequence[Sequence[int]]) -> Iterable[Sequence[int]]:
+        """The places of prompts that run together; every place in one group."""
+        ...
+
+    def start(self, prompts: Sequence[Sequence[int]], prefix: Any) -> Rows:
+        """Run these prompts, what they share once.
+
+        Args:
+            prefix: tokens that they begin with and that have been run; None for none.
+        """
+        ...
+
+
 class Sampler:
     """How the next token of each row of a batch is chosen, and the row's clock.
 
@@ -204,24 +221,44 @@ class Sampler:
         }
 
 
-def answer_rows(
+def decode(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    stop: Collection[int],
+    prefix: Any = None,
+    sampler: Sampler | None = None,
+    on_token: OnToken | None = None,
+) -> list[Answer]:
+    """Answer every prompt.
+
+    Args:
+        prompts: token ids, none empty.
+        max_tokens: longest answer.
+        stop: tokens that end an answer.
+        prefix: what the framework's `run_prefix` gave, where these prompts begin like those of
+            other calls; what they share beyond it is run once here.
+        sampler: chooses the tokens; the likeliest where it is None.
+        on_token: hears of every token but the end token.
+    """
+    answers = [Answer() for _ in prompts]
+    for rows in decoder.groups(prompts):
+        state = decoder.start([prompts[row] for row in rows], prefix)
+        _answer(state, rows, answers, max_tokens, stop, sampler, on_token)
+    return answers
+
+
+def _answer(
     state: Rows,
     rows: Sequence[int],
     answers: Sequence[Answer],
-    *,
     max_tokens: int,
     stop: Collection[int],
     sampler: Sampler | None,
     on_token: OnToken | None,
 ) -> None:
-    """Fill in the answers of `rows`, which are in `state`; rows that have ended leave it.
-
-    Args:
-        answers: of the whole batch, by row.
-        stop: tokens that end an answer.
-        sampler: chooses the tokens; the likeliest where it is None.
-        on_token: hears of every token but the end token.
-    """
+    """Fill in the answers of `rows`, which are in `state`; rows that have ended leave it."""
     active = list(rows)
     for step in range(max_tokens):
         so_far = [answers[row].tokens for row in active]

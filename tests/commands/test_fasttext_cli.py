@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from commands.fasttext import data_version
 from datagen.make import make_data
 from livery import cli
+from livery.files import sha256
 from tests import ROOT
 
 pytest.importorskip("fasttext")
@@ -48,6 +50,7 @@ def test_the_record_says_where_it_all_comes_from(place: Path) -> None:
     record = json.loads((place / "model" / "fasttext.json").read_text())
     manifest = json.loads((place / "data" / "manifest.json").read_text())
     assert record["data"]["sha256"] == manifest["splits"]["train"]["sha256"]
+    assert record["data"]["version"] == manifest["version"]
     assert record["calibrated_on"]["set"] == "validation"
     found = record["calibration"]
     assert found["rate"] == 0.4
@@ -57,11 +60,24 @@ def test_the_record_says_where_it_all_comes_from(place: Path) -> None:
     assert {"at_T", "in_N_minutes", "none", "tomorrow"} < set(record["labels"])
 
 
+def test_rows_that_were_changed_have_no_version(tmp_path: Path) -> None:
+    make_data("date-keys", tmp_path, 7, 50)
+    file = tmp_path / "train.jsonl"
+    said = json.loads((tmp_path / "manifest.json").read_text())
+    assert data_version(file, sha256(file)) == said["version"]
+    file.write_text(file.read_text().splitlines()[0] + "\n")
+    assert data_version(file, sha256(file)) == ""
+    (tmp_path / "manifest.json").unlink()
+    assert data_version(file, sha256(file)) == ""
+
+
 @pytest.mark.slow
 def test_fasttext_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fasttext", "eval", "--fasttext", str(place / "model")]
     assert cli.run(arguments) == 0
     shown = capsys.readouterr()
+    version = json.loads((place / "data" / "manifest.json").read_text())["version"]
+    assert f"FastText: 1,500 rows of data version {version}, " in shown.out
     assert "| validation (233) | fasttext |" in shown.out
     assert "adapter" not in shown.out
     assert "second" not in shown.out + shown.err, "a set that is looked at once"

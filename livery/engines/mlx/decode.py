@@ -7,7 +7,7 @@ have ended leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from livery.engines.answers import (
-    Answer,
-    OnToken,
-    Sampler,
-    answer_rows,
-    common_prefix,
-    gumbel,
-    nucleus,
-)
+from livery.engines.answers import common_prefix, gumbel, nucleus
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx.head import Head, find_head, largest
 
@@ -43,6 +35,18 @@ class Decoder:
     head: Head | None
     own_positions: bool
 
+    def groups(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """See `livery.engines.answers.Decoder`."""
+        together: dict[int, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            together.setdefault(0 if self.own_positions else len(prompt), []).append(row)
+        return [*together.values()]
+
+    def start(self, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> _Rows:
+        """See `livery.engines.answers.Decoder`."""
+        logits, caches = prefill(self, prompts, prefix)
+        return _Rows(self.model, caches, logits)
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -61,49 +65,6 @@ def decoder(model: nn.Module) -> Decoder:
     """Find out, by trying on a few tokens, how `model` can be decoded in batches."""
     head = find_head(model)
     return Decoder(model, head, _takes_own_positions(model))
-
-
-def decode(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_tokens: int,
-    stop: Collection[int],
-    prefix: Prefix | None = None,
-    sampler: Sampler | None = None,
-    on_token: OnToken | None = None,
-) -> list[Answer]:
-    """Answer every prompt.
-
-    Args:
-        prompts: token ids, none empty.
-        max_tokens: longest answer.
-        stop: tokens that end an answer.
-        prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
-            share beyond it is run once here.
-        sampler: chooses the tokens; the likeliest where it is None.
-        on_token: hears of every token.
-    """
-    answers = [Answer() for _ in prompts]
-    for rows in _groups(decoder, prompts):
-        logits, caches = prefill(decoder, [prompts[row] for row in rows], prefix)
-        state = _Rows(decoder.model, caches, logits)
-        answer_rows(
-            state, rows, answers, max_tokens=max_tokens, stop=stop, sampler=sampler,
-            on_token=on_token,
-        )  # fmt: skip
-    return answers
-
-
-def _groups(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    if decoder.own_positions:
-        if prompts:
-            yield list(range(len(prompts)))
-        return
-    by_length: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        by_length.setdefault(len(prompt), []).append(row)
-    yield from by_length.values()
 
 
 @dataclass
@@ -154,7 +115,7 @@ def run_prefix(decoder: Decoder, tokens: Sequence[int], after: Prefix | None = N
 def prefill(
     decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix | None = None
 ) -> tuple[mx.array, list[Any]]:
-    """Run the prompts: (logits of the token after each (B, vocab), caches to go on from)."""
+    """Run prompts: (logits of the token after each (B, vocab), caches to go on from)."""
     shared = max(common_prefix(prompts), prefix.length if prefix else 0)
     whole = run_prefix(decoder, prompts[0][prefix.length if prefix else 0 : shared], prefix)
     caches = mlx_cache.share(whole.caches, len(prompts))

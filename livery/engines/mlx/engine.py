@@ -11,7 +11,7 @@ import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, OnToken, Sampler
+from livery.engines.answers import Answer, OnToken, Sampler, decode
 from livery.engines.engine import Facts, NoRoom
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.mlx import cache as mlx_cache
@@ -99,7 +99,7 @@ class MLXRuntime:
         on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
-        return mlx_decode.decode(
+        return decode(
             self._decoder(), prompts, max_tokens=sampler.decoding.max_tokens, stop=stop,
             prefix=prefix, sampler=sampler, on_token=on_token,
         )  # fmt: skip

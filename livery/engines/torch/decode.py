@@ -9,22 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from livery.engines.answers import (
-    Answer,
-    OnToken,
-    Sampler,
-    answer_rows,
-    common_prefix,
-    gumbel,
-    nucleus,
-)
+from livery.engines.answers import common_prefix, gumbel, nucleus
 from livery.engines.torch.attention import Attention, read_attention
 from livery.training.self_check import FAMILY_ERRORS
 
@@ -40,6 +32,40 @@ class Decoder:
     model: Any
     attention: Attention
     cached: bool = True
+
+    def groups(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """See `livery.engines.answers.Decoder`. Rows that no mask can keep apart, or that padding
+        would disturb, go one by one."""
+        rows = [*range(len(prompts))]
+        if self.attention.refuses:
+            return [[row] for row in rows]
+        return [rows] if rows else []
+
+    def start(self, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> _Rows:
+        """See `livery.engines.answers.Decoder`."""
+        from transformers import DynamicCache
+
+        count, device = len(prompts), self.model.device
+        known = len(prefix.tokens) if prefix else 0
+        shared = max(known, common_prefix(prompts))
+        if self.attention.refuses:  # one row, on the cache that the model's config asks for
+            shared, cache = 0, DynamicCache(config=self.model.config) if self.cached else None
+        elif shared:
+            prefix = run_prefix(self, prompts[0][known:shared], prefix)
+            cache = prefix.share(count)
+        else:
+            cache = DynamicCache()
+        before = torch.arange(shared, device=device)
+        width = max(len(prompt) for prompt in prompts) - shared
+        suffixes = torch.zeros(count, width, dtype=torch.long, device=device)
+        positions = torch.full((count, width), -1, device=device)
+        for row, prompt in enumerate(prompts):
+            rest = list(prompt[shared:])
+            suffixes[row, width - len(rest) :] = torch.tensor(rest, device=device)
+            positions[row, width - len(rest) :] = torch.arange(shared, len(prompt), device=device)
+        positions = torch.cat([before[None].expand(count, -1), positions], dim=1)
+        logits = _forward(self, suffixes, positions, cache)[:, -1]
+        return _Rows(self, cache, suffixes, positions, logits)
 
 
 def make_decoder(model: Any) -> Decoder:
@@ -65,11 +91,10 @@ def _holds(decoder: Decoder) -> bool:
     """Whether the logits of two short rows, a token decoded, are those of the whole rows."""
     rows, new = ([1, 2, 3, 4, 5], [1, 2, 6]), 7
     model = decoder.model
-    groups = [[row] for row in rows] if decoder.attention.refuses else [list(rows)]
     try:
         found: list[torch.Tensor] = []
-        for group in groups:
-            state = _prefill(decoder, group, None)
+        for group in decoder.groups(rows):
+            state = decoder.start([rows[row] for row in group], None)
             state.advance([new] * len(group))
             found += list(state.logits)
     except FAMILY_ERRORS as error:
@@ -102,7 +127,6 @@ class Prefix:
         return cache
 
 
-@torch.no_grad()
 def run_prefix(decoder: Decoder, tokens: Sequence[int], before: Prefix | None = None) -> Prefix:
     """Run `tokens` (behind `before`, where there is one) at batch 1."""
     from transformers import DynamicCache
@@ -116,41 +140,6 @@ def run_prefix(decoder: Decoder, tokens: Sequence[int], before: Prefix | None = 
         new = torch.tensor([list(tokens)], device=decoder.model.device)
         _forward(decoder, new, positions, cache)
     return Prefix(whole, cache)
-
-
-@torch.no_grad()
-def decode(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_tokens: int,
-    stop: Collection[int],
-    prefix: Prefix | None = None,
-    sampler: Sampler | None = None,
-    on_token: OnToken | None = None,
-) -> list[Answer]:
-    """Answer every prompt.
-
-    Args:
-        prompts: token ids, none empty.
-        max_tokens: longest answer.
-        stop: tokens that end an answer.
-        prefix: from `run_prefix`, where these prompts begin like those of other calls; what they
-            share beyond it is run once here.
-        sampler: chooses the tokens; the likeliest where it is None.
-        on_token: hears of every token.
-    """
-    answers = [Answer() for _ in prompts]
-    # Rows that no mask can keep apart, or that padding would disturb, go one by one.
-    alone = bool(decoder.attention.refuses)
-    groups = [[row] for row in range(len(prompts))] if alone else [list(range(len(prompts)))]
-    for rows in groups if prompts else []:
-        state = _prefill(decoder, [prompts[row] for row in rows], None if alone else prefix)
-        answer_rows(
-            state, rows, answers, max_tokens=max_tokens, stop=stop, sampler=sampler,
-            on_token=on_token,
-        )  # fmt: skip
-    return answers
 
 
 @dataclass
@@ -209,33 +198,6 @@ class _Rows:
         self.logits = _forward(self.decoder, now, self.positions, self.cache)[:, -1]
 
 
-def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> _Rows:
-    from transformers import DynamicCache
-
-    count, device = len(prompts), decoder.model.device
-    known = len(prefix.tokens) if prefix else 0
-    shared = max(known, common_prefix(prompts))
-    if decoder.attention.refuses:  # one row, on the cache that the model's config asks for
-        shared, cache = 0, DynamicCache(config=decoder.model.config) if decoder.cached else None
-    elif shared:
-        prefix = run_prefix(decoder, prompts[0][known:shared], prefix)
-        cache = prefix.share(count)
-    else:
-        cache = DynamicCache()
-    before = torch.arange(shared, device=device)
-    width = max(len(prompt) for prompt in prompts) - shared
-    suffixes = torch.zeros(count, width, dtype=torch.long, device=device)
-    positions = torch.full((count, width), -1, device=device)
-    for row, prompt in enumerate(prompts):
-        rest = list(prompt[shared:])
-        suffixes[row, width - len(rest) :] = torch.tensor(rest, device=device)
-        positions[row, width - len(rest) :] = torch.arange(shared, len(prompt), device=device)
-    positions = torch.cat([before[None].expand(count, -1), positions], dim=1)
-    logits = _forward(decoder, suffixes, positions, cache)[:, -1]
-    return _Rows(decoder, cache, suffixes, positions, logits)
-
-
-@torch.no_grad()
 def last_logits(
     decoder: Decoder, tokens: Sequence[int], count: int, prefix: Prefix | None
 ) -> torch.Tensor:
@@ -252,6 +214,7 @@ def last_logits(
     return _forward(decoder, new, positions, cache, count)[0]
 
 
+@torch.no_grad()
 def _forward(
     decoder: Decoder, tokens: torch.Tensor, positions: torch.Tensor, cache: Any, last: int = 1
 ) -> torch.Tensor:

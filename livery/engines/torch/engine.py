@@ -12,7 +12,7 @@ import torch
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, OnToken, Sampler
+from livery.engines.answers import Answer, OnToken, Sampler, decode
 from livery.engines.engine import Facts
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.token_engine import TokenEngine
@@ -98,7 +98,7 @@ class TorchRuntime:
         on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
-        return torch_decode.decode(
+        return decode(
             self._decoder, prompts, max_tokens=sampler.decoding.max_tokens, stop=stop,
             prefix=prefix, sampler=sampler, on_token=on_token,
         )  # fmt: skip

@@ -272,8 +272,10 @@ def _keys(labels: Sequence[str], moments: Sequence[Moment]) -> tuple[list[str], 
 
 
 def describe(record: dict[str, Any]) -> str:
-    """One line for people: rows, labels, size."""
+    """One line for people: rows and the version of their generator, labels, size."""
+    version = record.get("data", {}).get("version")
+    of = f" of data version {shown(version)}" if version else ""
     return (
-        f"{record['rows']:,} rows, {len(record['labels'])} labels, "
+        f"{record['rows']:,} rows{of}, {len(record['labels'])} labels, "
         f"{record['bytes'] / 1e6:.1f} MB, seed {shown(record['settings']['seed'])}"
     )
