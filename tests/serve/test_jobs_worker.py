@@ -20,9 +20,9 @@ from livery.files import sha256
 from livery.paths import METADATA
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
-from livery.serve.jobs.request import JobRequest
+from livery.serve.jobs.request import STEPS, JobRequest
 from livery.serve.jobs.worker import executor
-from tests.runs import write_data
+from livery.training import checkpoint
 from tests.serve.jobs_run import (
     REMOTE,
     Gate,
@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "steps_per_eval": 20, "warmup_steps": 2, "learning_rate": 1e-2, "check_base": "no",
     "threads": 1, "samples": 0,
 }  # fmt: skip
+EVALUATED = ("evaluation.json", "report.md", "report.html")
 
 
 @pytest.fixture
@@ -58,15 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_model("llama", tmp_path_factory.mktemp("model")))
 
 
-def training(root: Path, model: str, **more: Any) -> JobRequest:
-    if not (root / "data" / "rows").exists():
-        write_data(root / "data" / "rows")
-    return JobRequest(
-        data="rows", name="tiny", backend="torch", settings={**SETTINGS, "model": model}, **more
-    )
-
-
-def made(jobs: Jobs, name: str = "tiny") -> dict[str, str]:
+def made(jobs: Jobs, name: str = "remote") -> dict[str, str]:
     """Hashes of what a run makes; its times and memory apart, which no two runs share."""
     folder = jobs.layout.adapter(name)
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -87,61 +80,71 @@ def ends(jobs: Jobs, job: str) -> dict[str, list[int | None]]:
     return found
 
 
-def test_the_whole_chain(jobs: Jobs, model: str, tmp_path: Path) -> None:
-    """A skill's data, training, evaluation, conversion and zip."""
-    skill = tmp_path / "remote.py"
+def request(folder: Path, model: str, *steps: str, **more: Any) -> JobRequest:
+    """An adapter of the skill of the documentation, on a tiny model."""
+    skill = folder / "remote.py"
     skill.write_text(REMOTE)
-    settings = {**SETTINGS, "max_steps": 4, "model": model}
-    job = jobs.submit(JobRequest(skill=str(skill), backend="torch", settings=settings, target=0.0))
+    settings = {**SETTINGS, "model": model}
+    return JobRequest(skill=str(skill), steps=steps, backend="torch", settings=settings, **more)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, model: str) -> Jobs:
+    """One job of all steps, undisturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    jobs = Jobs(folder / "root")
+    jobs.submit(request(folder, model, target=0.0))
     with working(jobs, "auto", "--drain") as worker:
         worker.wait()
-    found = jobs.get(job.id)
-    assert found.state == "done", found.log.read_text()
-    assert ends(jobs, job.id) == {
-        step: [0] for step in ("data", "train", "eval", "convert", "pack")
-    }
-    assert found.started is not None
-    assert found.ended is not None
+    return jobs
+
+
+def test_the_whole_chain(calm: Jobs) -> None:
+    (job,) = calm.list()
+    assert job.state == "done", job.log.read_text()
+    assert ends(calm, job.id) == {step: [0] for step in STEPS}
+    assert job.started is not None
+    assert job.ended is not None
     for name in ("adapter_model.safetensors", "mlx/adapters.safetensors", "gguf/adapter.gguf",
                  "evaluation.json", "report.html"):  # fmt: skip
-        assert (found.run_folder / name).is_file(), name
-    assert found.artefact.is_file()
+        assert (job.run_folder / name).is_file(), name
+    assert job.artefact.is_file()
 
 
-def test_kills_of_worker_trainer_and_both_leave_the_same_bytes(tmp_path: Path, model: str) -> None:
-    """Each at a moment of its own; benchmarks/jobs.py kills twenty times each, at random ones."""
-    calm, hit = Jobs(tmp_path / "calm"), Jobs(tmp_path / "hit")
-    for jobs in (calm, hit):
-        jobs.submit(training(jobs.layout.root, model, attempts=9))
-    (job,) = (one.id for one in hit.list())
-    with working(calm, "auto", "--drain") as worker:
+def test_whatever_is_killed_or_paused_the_bytes_are_the_same(
+    jobs: Jobs, calm: Jobs, model: str, tmp_path: Path
+) -> None:
+    """Worker and trainer, trainer alone, worker alone, and a pause, each after a checkpoint;
+    benchmarks/jobs.py kills each of them twenty times, at random moments."""
+    steps = [step for step in STEPS if step != "eval"]
+    job = jobs.submit(request(tmp_path, model, *steps, attempts=9)).id
+
+    def reached(step: int) -> None:
+        run = jobs.layout.adapter("remote")
+        wait_for(lambda: max(checkpoint.steps(run), default=0) >= step)
+
+    with working(jobs):
+        reached(6)
+    kill(jobs.layout, job)
+    with working(jobs):
+        reached(18)
+        kill(jobs.layout, job)
+        reached(30)
+        jobs.pause(job)
+        wait_until(jobs, job, "paused", "done", "failed")
+        assert not process.lives(jobs.layout, job)
+        jobs.resume(job)
+        reached(42)
+    with working(jobs, "auto", "--drain") as worker:
         worker.wait()
-
-    def reached(step: int) -> bool:
-        return (hit.layout.adapter("tiny") / f"checkpoints/step-{step:06d}").exists()
-
-    def trained() -> int:
-        return len(ends(hit, job).get("train", []))
-
-    worker = worker_of(hit)
-    wait_for(lambda: reached(6))
-    worker.kill()
-    worker.wait()
-    assert kill(hit.layout, job) or hit.get(job).step != "train"
-    worker = worker_of(hit)
-    wait_for(lambda: trained() == 2 or hit.get(job).step != "train")
-    kill(hit.layout, job)
-    wait_for(lambda: reached(18) or hit.get(job).step != "train")
-    worker.kill()
-    worker.wait()
-    with working(hit, "auto", "--drain") as worker:
-        worker.wait()
-    assert hit.get(job).state == "done", hit.log(job).read_text()
-    assert made(hit) == made(calm)
-    assert {step: codes.count(0) for step, codes in ends(hit, job).items()} == {
-        "train": 1, "convert": 1, "pack": 1
-    }  # fmt: skip
-    assert ends(hit, job)["train"].count(-signal.SIGKILL) >= 1
+    said = jobs.log(job).read_text()
+    assert jobs.get(job).state == "done", said
+    assert made(jobs) == {name: told for name, told in made(calm).items() if name not in EVALUATED}
+    found = ends(jobs, job)
+    assert {step: codes.count(0) for step, codes in found.items()} == dict.fromkeys(steps, 1)
+    assert found["train"][-1] == 0  # and before that, whatever came in time:
+    assert set(found["train"][:-1]) <= {-signal.SIGKILL, 130}
+    assert said.count("step 0: eval_loss") == 1  # nothing began anew
 
 
 def test_a_worker_that_was_killed_finds_its_step_again(jobs: Jobs, tmp_path: Path) -> None:
@@ -223,25 +226,6 @@ def test_a_job_whose_workflow_is_lost_gets_another(jobs: Jobs, tmp_path: Path) -
         worker.wait()
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
-
-
-def test_a_paused_trainer_continues_from_its_checkpoint(jobs: Jobs, model: str) -> None:
-    settings = {**SETTINGS, "model": model, "max_steps": 400}
-    write_data(jobs.layout.root / "data" / "rows")
-    job = jobs.submit(
-        JobRequest(data="rows", name="tiny", backend="torch", settings=settings, steps=("train",))
-    ).id
-    with working(jobs):
-        wait_for(lambda: (jobs.layout.adapter("tiny") / "checkpoints/step-000012").exists())
-        jobs.pause(job)
-        assert wait_until(jobs, job, "paused", "failed", "done").state == "paused"
-        assert not process.lives(jobs.layout, job)
-        jobs.resume(job)
-        assert wait_until(jobs, job, "failed", "done").state == "done"
-    assert ends(jobs, job) == {"train": [130, 0]}
-    said = jobs.log(job).read_text()
-    assert "Resuming from step" in said
-    assert "step 0:" not in said.split("Resuming from step")[1]
 
 
 def test_one_worker_a_device(jobs: Jobs) -> None:

@@ -1,0 +1,192 @@
+"""Jobs under random kills: `python -m benchmarks.jobs [--kills 20] [--seed 0] [--json FILE]`.
+
+A job makes an adapter of a tiny model: data, training, conversion, packing. The same job is then
+made again while one part at a time is killed (SIGKILL) at random moments, as often as is asked for:
+the worker, the trainer, and both at once. It ends well if the adapter has the bytes of the
+undisturbed job, every step ended well exactly once, and no two processes of the job overlapped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from livery.files import sha256, write_json
+from livery.paths import METADATA, python_path
+from livery.serve.jobs import process
+from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.request import JobRequest
+
+PARTS = ("worker", "trainer", "both")
+STEPS = ("data", "train", "convert", "pack")
+SKILL = """
+SYSTEM_PROMPT = "Name the number that is meant."
+WORDS = ("one", "two", "three", "four", "five", "six")
+WORDINGS = ("what is {}", "tell me {} please", "i would like {} of them", "give the digit of {}")
+TRAIN_ROWS = 40
+
+
+def generate(rng):
+    while True:
+        word, wording = rng.choice(WORDS), rng.choice(WORDINGS)
+        start = rng.choice(("", "ok ", "so ", "well "))
+        yield {"text": start + wording.format(word), "answer": str(WORDS.index(word) + 1),
+               "category": word, "family": wording}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=400, help="optimizer steps of the training")
+    parser.add_argument("--backend", default="torch", choices=["mlx", "torch"])
+    parser.add_argument("--json", dest="file", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="livery-jobs-") as place:
+        found = measure(Path(place), options)
+    for part, row in found.items():
+        print(f"{part:<8} {row['kills']:>3} kills  {row['seconds']:>6.0f} s  "
+              f"{row['tries']:>3} tries  {'the same bytes' if row['same'] else 'OTHER BYTES'}, "
+              f"{'nothing twice' if row['once'] else 'SOMETHING TWICE'}")  # fmt: skip
+    if options.file:
+        write_json(options.file, found)
+    sys.exit(0 if all(row["same"] and row["once"] for row in found.values()) else 1)
+
+
+def measure(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    from tests.tiny_models import tiny_model
+
+    skill = place / "numbers.py"
+    skill.write_text(SKILL)
+    settings = {
+        "model": str(tiny_model("llama", place / "models")), "dtype": "float32", "lora.rank": 4,
+        "max_steps": options.steps, "batch_size": 4, "save_every": 5, "steps_per_eval": 50,
+        "warmup_steps": 2, "samples": 0, "threads": 1, "check_base": "no",
+    }  # fmt: skip
+    request = JobRequest(
+        skill=str(skill), steps=STEPS, backend=options.backend, settings=settings,
+        attempts=10 * options.kills + 10,
+    )  # fmt: skip
+    calm = Jobs(place / "calm")
+    one(calm, request, lambda _: None, 0, random.Random(0))
+    undisturbed = calm.list()[0]
+    if undisturbed.state != "done":
+        sys.exit(f"The undisturbed job is {undisturbed.state}: {undisturbed.cause}")
+    expected = made(calm)
+    found: dict[str, dict[str, Any]] = {}
+    for number, part in enumerate(PARTS):
+        jobs = Jobs(place / part)
+        draw = random.Random(options.seed * len(PARTS) + number)
+        began = time.monotonic()
+        kills = one(jobs, request, KILLS[part], options.kills, draw)
+        (job,) = jobs.list()
+        found[part] = {
+            "kills": kills, "seconds": round(time.monotonic() - began, 1), "state": job.state,
+            "tries": len(process.tries(jobs.layout, job.id)),
+            "same": job.state == "done" and made(jobs) == expected, "once": once(jobs, job.id),
+        }  # fmt: skip
+        print(f"{part}: {json.dumps(found[part])}", file=sys.stderr, flush=True)
+    return found
+
+
+class Hit:
+    """A folder with its worker, which is started again whenever it is killed."""
+
+    def __init__(self, jobs: Jobs, job: str) -> None:
+        self.jobs, self.job = jobs, job
+        self.worker = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with (self.jobs.layout.root / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "livery", "jobs", "worker", "--root",
+                 str(self.jobs.layout.root)],
+                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": python_path()},
+            )  # fmt: skip
+
+    def kill_worker(self) -> bool:
+        self.worker.kill()
+        self.worker.wait()
+        return True
+
+    def kill_step(self) -> bool:
+        """The command of the step, not its wrapper: whether one was there."""
+        tries = process.tries(self.jobs.layout, self.job)
+        if not tries or tries[-1].ended is not None:
+            return False
+        said = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(tries[-1].pid)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        for word in said.stdout.split():
+            try:
+                os.kill(int(word), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            return True
+        return False
+
+
+KILLS: dict[str, Callable[[Hit], Any]] = {
+    "worker": Hit.kill_worker,
+    "trainer": Hit.kill_step,
+    "both": lambda hit: (hit.kill_worker(), hit.kill_step())[1],
+}
+
+
+def one(
+    jobs: Jobs, request: JobRequest, kill: Callable[[Hit], Any], kills: int, draw: random.Random
+) -> int:
+    """Make one job to its end; how many kills hit something."""
+    job = jobs.submit(request).id
+    hit, done = Hit(jobs, job), 0
+    try:
+        while jobs.get(job).state in ("queued", "running"):
+            time.sleep(draw.uniform(0.0, 9.0) if done < kills else 0.2)
+            if done < kills and jobs.get(job).state in ("queued", "running"):
+                done += bool(kill(hit))
+            if hit.worker.poll() is not None:
+                hit.worker = hit.start()
+    finally:
+        hit.kill_worker()
+    return done
+
+
+def made(jobs: Jobs) -> dict[str, str]:
+    """Hashes of the adapter's files; times and memory apart, which no two runs share."""
+    folder = jobs.layout.adapter("numbers")
+    return {
+        str(path.relative_to(folder)): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (METADATA, "README.md", "training_metrics.jsonl")
+    }
+
+
+def once(jobs: Jobs, job: str) -> bool:
+    """Whether each step ended well once, one after the other, and no metric was logged twice."""
+    tries = process.tries(jobs.layout, job)
+    well = [one.step for one in tries if one.code == 0]
+    apart = all(
+        before.ended is None or before.ended <= after.started
+        for before, after in itertools.pairwise(tries)
+    )
+    lines = (jobs.layout.adapter("numbers") / "training_metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    steps = [(row["step"], "eval_loss" in row) for row in rows]
+    return well == list(STEPS) and apart and len(steps) == len(set(steps))
+
+
+if __name__ == "__main__":
+    main()
