@@ -23,6 +23,7 @@ from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import STEPS, JobRequest
 from livery.serve.jobs.worker import executor
 from livery.training import checkpoint
+from tests import PATIENCE
 from tests.serve.jobs_run import (
     REMOTE,
     Gate,
@@ -95,7 +96,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, model: str) -> Jobs:
     jobs = Jobs(folder / "root")
     jobs.submit(request(folder, model, target=0.0))
     with working(jobs, "auto", "--drain") as worker:
-        worker.wait()
+        worker.wait(PATIENCE)
     return jobs
 
 
@@ -136,7 +137,7 @@ def test_whatever_is_killed_or_paused_the_bytes_are_the_same(
         jobs.resume(job)
         reached(42)
     with working(jobs, "auto", "--drain") as worker:
-        worker.wait()
+        worker.wait(PATIENCE)
     said = jobs.log(job).read_text()
     assert jobs.get(job).state == "done", said
     assert made(jobs) == {name: told for name, told in made(calm).items() if name not in EVALUATED}
@@ -158,7 +159,7 @@ def test_a_worker_that_was_killed_finds_its_step_again(jobs: Jobs, tmp_path: Pat
         wait_for(lambda: process.is_taken(jobs.layout.job(job) / "attend"))
         assert running(jobs.layout, job) == one
         gate.open()
-        worker.wait()
+        worker.wait(PATIENCE)
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
 
@@ -173,7 +174,7 @@ def test_a_job_of_a_worker_that_never_comes_back_is_taken_over(jobs: Jobs, tmp_p
     with working(jobs, "auto", "--drain") as worker:
         wait_for(lambda: status(jobs, job) == ("PENDING", executor("auto")))
         gate.open()
-        worker.wait()
+        worker.wait(PATIENCE)
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
 
@@ -223,7 +224,7 @@ def test_a_job_whose_workflow_is_lost_gets_another(jobs: Jobs, tmp_path: Path) -
     job = jobs.submit(gate.request()).id
     jobs.client.delete_workflow(f"{job}-1")
     with working(jobs, "auto", "--drain") as worker:
-        worker.wait()
+        worker.wait(PATIENCE)
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
 
@@ -231,7 +232,7 @@ def test_a_job_whose_workflow_is_lost_gets_another(jobs: Jobs, tmp_path: Path) -
 def test_one_worker_a_device(jobs: Jobs) -> None:
     with process.taken(jobs.layout.lock("worker", executor("cpu"))):
         worker = worker_of(jobs, "cpu")
-        assert worker.wait() == 1
+        assert worker.wait(PATIENCE) == 1
     assert "has a worker for the device cpu" in (jobs.layout.root / "worker-cpu.log").read_text()
 
 
@@ -277,7 +278,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait()
+        server.wait(PATIENCE)
         shutil.rmtree(home)
 
 
