@@ -34,6 +34,7 @@ def test_a_request_is_what_its_json_says() -> None:
     assert said.steps == ("data", "train", "eval", "convert", "pack")
     assert said.settings == {"lora.rank": 4, "max_steps": "500"}
     assert read_request(said.as_dict()) == said
+    assert JobRequest(name="there", steps=("convert",)).as_dict()["skill"] is None
     own = JobRequest(data="mine")
     assert (own.name, own.steps) == ("mine", ("train", "convert", "pack"))
     assert request(data="mine").steps == ("train", "eval", "convert", "pack")
@@ -90,7 +91,10 @@ def test_settings_become_flags_that_the_command_reads_alike() -> None:
         ({"steps": ["trian"]}, "Did you mean train?"),
         ({"data": "mine", "steps": ["data"]}, "the data is given"),
         ({"skill": None, "data": "mine", "steps": ["eval"]}, "no skill"),
+        ({"steps": [["train"]]}, "name some of: data, train"),
         ({"skill": None}, "a skill, or data"),
+        ({"skill": None, "steps": ["convert"]}, "a skill, or data"),
+        ({"skill": None, "steps": ["convert", "train"], "name": "x"}, "a skill, or data"),
         ({"attempts": 0}, "attempts"),
         ({"attempts": True}, "attempts"),
         ({"target": 2}, "target"),

@@ -67,6 +67,8 @@ class JobRequest:
             value = getattr(self, name)
             if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
                 raise UserError(f"{name} is {quoted(value)}, which is no {_WORDS[wanted]}.")
+        if not all(isinstance(step, str) for step in self.steps):
+            raise UserError(f"steps is {quoted(self.steps)}; name some of: {', '.join(STEPS)}.")
         forms = bool(self.steps) and {*self.steps} <= {"convert", "pack"}  # of an adapter there is
         if not self.skill and not self.data and not (forms and self.name):
             raise UserError("A job needs a skill, or data to train on: give one of them.")
