@@ -1,0 +1,157 @@
+"""What the engine's process does, in this one: adapters that take turns, and calls of tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livery.engines.engine import Decoding, Generation, Prompt
+from livery.engines.token_engine import TokenEngine
+from livery.serve.answers.child import Answers
+from livery.serve.answers.engines import KEPT, PACKAGES, Engines
+from livery.serve.answers.question import Answer, NoAnswer, Question
+from tests.engines.asked import COMMANDS, conversation
+from tests.engines.libraries import ADAPTER
+from tests.tiny_models import tiny_model
+
+
+def add_adapter(name: str, base: Path, folder: Path, **changes: Any) -> str:
+    """An adapter in the form that an engine takes, which says what its base is."""
+    ADAPTER[name](base, folder, **changes)
+    record = {"settings": {"model": str(base), "data": "", "quantize": None}}
+    (folder / "run_config.json").write_text(json.dumps(record))
+    return str(folder)
+
+
+def ask(answers: Answers, adapter: str | None, tuned: bool = True, **more: Any) -> Answer:
+    question = Question((*conversation(COMMANDS[0]),), adapter, tuned, max_tokens=12, **more)
+    return answers.answer(question, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize("name", ["mlx", "torch"])
+def test_the_base_is_loaded_once_for_all_of_its_adapters(
+    name: str, root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(PACKAGES[name])
+    base = tiny_model("llama", root)
+    keys = {"keys": ["mlp.down_proj"]} if name == "mlx" else {"target_modules": ["down_proj"]}
+    first = add_adapter(name, base, tmp_path / "first")
+    second = add_adapter(name, base, tmp_path / "second", **keys)
+    answers = Answers(name)
+    asked = [(first, True), (first, False), (second, True), (first, True), (second, False),
+             (second, True)]  # fmt: skip
+    found = [ask(answers, adapter, tuned).text for adapter, tuned in asked]
+    assert answers.engines is not None
+    assert answers.engines.loads == 1
+    alone = {which: ask(Answers(name), *which).text for which in set(asked)}
+    assert found == [alone[which] for which in asked]
+    assert len(set(alone.values())) == 3
+    # The base alone is the same base; another base takes its place.
+    assert ask(answers, None, model=str(base)).text == alone[first, False]
+    assert answers.engines.loads == 1
+    ask(answers, None, model=str(tiny_model("llama", root, seed=4)))
+    assert answers.engines.loads == 2
+
+
+def test_a_bounded_number_of_adapters_is_kept(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    base = tiny_model("llama", root)
+    engines = Engines("mlx")
+    opened = [
+        engines.get(Question((), add_adapter("mlx", base, tmp_path / str(at))))
+        for at in range(KEPT + 1)
+    ]
+    again = [engines.get(Question((), str(tmp_path / str(at)))) for at in (KEPT, 1, 0)]
+    assert again[:2] == [opened[KEPT], opened[1]]
+    assert again[2] is not opened[0]
+    assert engines.loads == 1
+
+
+def test_an_adapter_that_changes_the_base_itself_leaves_no_trace(
+    root: Path, tmp_path: Path
+) -> None:
+    """PEFT writes trained biases into the base's own layers, where no switch reaches them."""
+    pytest.importorskip("peft")
+    base = tiny_model("qwen2", root)
+    plain = add_adapter("torch", base, tmp_path / "plain")
+    biased = add_adapter("torch", base, tmp_path / "biased", bias="all")
+    answers = Answers("torch")
+    expected = ask(answers, plain).text
+    ask(answers, biased)
+    assert ask(answers, plain).text == expected
+    assert answers.engines is not None
+    assert answers.engines.loads == 3
+
+
+@pytest.mark.slow
+def test_llama_cpp_gets_its_files_made(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("peft")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = tiny_model("llama", root)
+    adapter = add_adapter("torch", base, tmp_path / "one")
+    answers, torch = Answers("llamacpp"), Answers("torch")
+    for tuned in (True, False, True):
+        assert ask(answers, adapter, tuned).text == ask(torch, adapter, tuned).text
+    assert answers.engines is not None
+    assert answers.engines.loads == 1
+
+
+# -- calls of tools --------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>"
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALL = {"name": "weather", "arguments": {"place": "Oslo"}}
+SAID = f"Let me see.\n<tool_call>\n{json.dumps(CALL)}\n</tool_call>"
+
+
+@pytest.mark.parametrize("tools", [(TOOL,), ()])
+def test_a_call_of_a_tool_is_taken_out_of_the_text(
+    tools: tuple[dict[str, Any], ...], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No tiny model calls tools, so its words are put in its mouth; all else is real."""
+    pytest.importorskip("mlx_lm")
+    base = tiny_model("llama", root)
+
+    def stream(self: TokenEngine, prompt: Prompt, decoding: Decoding, on_text: Any) -> Generation:
+        assert ("weather" in self.tokenizer.decode(prompt.tokens)) == bool(tools)
+        for at in range(0, len(SAID), 5):
+            on_text(SAID[at : at + 5])
+        return Generation((), SAID, True, 0.1, 9)
+
+    monkeypatch.setattr(TokenEngine, "stream", stream)
+    question = Question(
+        (*conversation("Weather in Oslo?"),), add_adapter("mlx", base, tmp_path / "one"),
+        tools=tools,
+    )  # fmt: skip
+    record = json.loads((tmp_path / "one" / "run_config.json").read_text())
+    (tmp_path / "template.jinja").write_text(TEMPLATE)
+    record["settings"]["chat_template"] = str(tmp_path / "template.jinja")
+    (tmp_path / "one" / "run_config.json").write_text(json.dumps(record))
+    shown: list[str] = []
+    found = Answers("mlx").answer(question, shown.append, lambda: False)
+    if tools:
+        assert (found.text, found.calls, found.reason) == ("Let me see.", [CALL], "tool_calls")
+        assert "".join(shown).rstrip() == "Let me see."
+    else:
+        assert (found.text, found.calls, found.reason) == (SAID, [], "stop")
+        assert "".join(shown) == SAID
+
+
+def test_tools_that_a_template_does_not_offer_are_refused(root: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    question = Question((*conversation("x"),), model=str(tiny_model("llama", root)), tools=(TOOL,))
+    with pytest.raises(NoAnswer, match="does not offer tools") as error:
+        Answers("mlx").answer(question, lambda _: None, lambda: False)
+    assert error.value.why == "request"
