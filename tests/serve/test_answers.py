@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,39 @@ def test_an_adapter_that_changes_the_base_itself_leaves_no_trace(
     assert ask(answers, plain).text == expected
     assert answers.engines is not None
     assert answers.engines.loads == 3
+
+
+def test_an_adapter_that_was_put_on_half_leaves_no_trace(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    import mlx.core as mx
+
+    base = tiny_model("llama", root)
+    whole = add_adapter("mlx", base, tmp_path / "whole")
+    part = add_adapter("mlx", base, tmp_path / "part", keys=["mlp.down_proj"])
+    weights: Any = mx.load(f"{part}/adapters.safetensors")
+    del weights[min(weights)]
+    mx.save_safetensors(f"{part}/adapters.safetensors", weights)
+    answers = Answers("mlx")
+    expected = [ask(answers, whole, tuned).text for tuned in (True, False)]
+    with pytest.raises(NoAnswer, match="lacks 1 of the") as error:
+        ask(answers, part)
+    assert error.value.why == "model"
+    assert [ask(answers, whole, tuned).text for tuned in (True, False)] == expected
+
+
+def test_an_adapter_that_was_trained_anew_is_opened_anew(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    base = tiny_model("llama", root)
+    adapter = add_adapter("mlx", base, tmp_path / "one")
+    answers = Answers("mlx")
+    before = ask(answers, adapter).text
+    shutil.rmtree(adapter)
+    add_adapter("mlx", base, tmp_path / "one", keys=["mlp.down_proj"])
+    after = ask(answers, adapter).text
+    assert after != before
+    assert after == ask(Answers("mlx"), adapter).text
+    assert answers.engines is not None
+    assert answers.engines.loads == 1
 
 
 @pytest.mark.slow
