@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from livery.errors import UserError
 from livery.serve.answers.host import Host
-from livery.serve.answers.models import adapters, find_model, skill_of
+from livery.serve.answers.models import all_models, find_model
 from livery.serve.answers.question import NoAnswer, Question
 from livery.serve.errors import Conflict
-from livery.serve.settings import inside, is_name
+from livery.serve.settings import ServeSettings, inside, is_name
 from livery.skills import date_keys
 from livery.skills.date_keys.fasttext import MODEL, RECORD, Classifier, Prediction
 
@@ -63,24 +63,27 @@ class Classifiers:
             return self._kept[key]
 
 
-def find_adapter(folder: Path, name: str | None = None) -> Path | None:
+def find_adapter(settings: ServeSettings, name: str | None = None) -> Path | None:
     """The adapter that is asked: of this name, else "date-keys", else the first of this skill.
 
     Raises:
         NotFound: there is none of this name.
     """
     if name is not None:
-        return find_model(folder, name).adapter
-    found = {place.name: place for place in adapters(folder)}
-    return found.get(SKILL) or next((p for p in found.values() if skill_of(p) == SKILL), None)
+        return find_model(settings, name).adapter
+    found = [model for model in all_models(settings) if model.adapter is not None]
+    own = [model for model in found if model.name == SKILL]
+    chosen = next(iter(own), None) or next((m for m in found if m.skill == SKILL), None)
+    return chosen.adapter if chosen else None
 
 
-def find_fasttext(folder: Path, name: str | None = None) -> Path | None:
+def find_fasttext(settings: ServeSettings, name: str | None = None) -> Path | None:
     """The classifier that is asked: of this name, else "date-keys-fasttext", else the first.
 
     Raises:
         NotFound: there is none of this name.
     """
+    folder = settings.adapters
     if name is not None:
         return inside(folder, name, RECORD, what="FastText model").parent
     places = sorted(folder.iterdir()) if folder.is_dir() else []

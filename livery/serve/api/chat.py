@@ -34,15 +34,14 @@ RETRY_AFTER = 2  # seconds, where the line is full
 @router.get("/models")
 def list_models(livery: Livery) -> dict[str, Any]:
     """The names that `model` may have: `base`, and each adapter."""
-    rows = [_model(models.Model(models.BASE))]
-    rows += [_model(models.Model(p.name, p)) for p in models.adapters(livery.settings.adapters)]
+    rows = [_model(model) for model in models.all_models(livery.settings)]
     return {"object": "list", "data": rows}
 
 
 @router.get("/models/{name}")
 def get_model(name: str, livery: Livery) -> dict[str, Any]:
     """One of them; also `NAME:base`, the base that an adapter was trained on."""
-    return _model(models.find_model(livery.settings.adapters, name))
+    return _model(models.find_model(livery.settings, name))
 
 
 def _model(model: models.Model) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def _ask_of(livery: Services, body: bytes) -> tuple[ChatRequest, models.Model, A
     if livery.host is None:
         raise Refused("This server answers no prompts.")
     request = openai.read_request(body)
-    model = models.find_model(livery.settings.adapters, request.model)
+    model = models.find_model(livery.settings, request.model)
     question = openai.question_of(request, model, livery.host.settings.model)
     skill = request.livery.finish if request.livery else None
     if skill:

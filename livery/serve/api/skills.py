@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from livery.errors import UserError, quoted
-from livery.serve.answers import hybrid, models
+from livery.serve.answers import hybrid
 from livery.serve.answers.finish import guarded
+from livery.serve.answers.models import all_models
 from livery.serve.answers.question import Busy, NoAnswer
 from livery.serve.api.problems import problem
 from livery.serve.api.services import Livery
@@ -58,8 +59,7 @@ def get_vocabulary(skill: str, livery: Livery) -> dict[str, Any]:
     found = get_skill(skill).vocabulary if skill in skill_names() else None
     if found is None:
         raise NotFound(f"There is no vocabulary of {quoted(skill)}.", key="skill")
-    places = models.adapters(livery.settings.adapters)
-    return found(any(models.skill_of(place) == skill for place in places))
+    return found(any(model.skill == skill for model in all_models(livery.settings)))
 
 
 @router.post("/date-keys", response_model=hybrid.Found)
@@ -67,10 +67,9 @@ async def find_date_keys(command: Command, livery: Livery) -> hybrid.Found | JSO
     """The date and time keys of a command, and whether FastText or the adapter found them."""
 
     def start() -> tuple[hybrid.Hybrid, hybrid.Found | None]:
-        folder = livery.settings.adapters
         made = hybrid.Hybrid(
-            hybrid.find_adapter(folder, command.adapter),
-            hybrid.find_fasttext(folder, command.fasttext),
+            hybrid.find_adapter(livery.settings, command.adapter),
+            hybrid.find_fasttext(livery.settings, command.fasttext),
         )
         kept: hybrid.Classifiers = livery.shared.setdefault("classifiers", hybrid.Classifiers())
         return made, made.sure(command.text, kept)
