@@ -399,6 +399,7 @@ def test_a_client_that_goes_away_stops_its_answer(server: Server) -> None:
     assert server.host.pid == pid
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_started_again(server: Server) -> None:
     expected = server.chat().json()["choices"]
     pid = server.host.pid
@@ -444,6 +445,7 @@ def waiting(server: Server) -> Generator[Callable[[], http.client.HTTPResponse]]
         connection.close()
 
 
+@pytest.mark.slow
 def test_an_idle_engine_is_ended_and_comes_back(folder: Path) -> None:
     with serving(folder, idle=0.05) as server:
         assert server.host.pid is None
