@@ -20,7 +20,7 @@ from livery.training.forecast import Device, Forecast
 from livery.training.plan import Example, MicroBatch
 
 # Bytes held beyond those that live on, against what one step takes, from which the heap is cleaned.
-SLACK = 1.25
+SLACK = 1.1
 
 
 def count_parameters(model: Any) -> int:
@@ -51,7 +51,7 @@ class Holes:
 
     Arrays come and go in other sizes from micro-batch to micro-batch, and the holes that they leave
     stay resident: a run on schemas of some 1,000 tokens went from 4.3 to 10.9 GB in 70 steps. To
-    give the pages back costs time, so it is done only where the process holds a quarter more than a
+    give the pages back costs time, so it is done only where the process holds a tenth more than a
     step takes of a heap that has just been cleaned.
     """
 
