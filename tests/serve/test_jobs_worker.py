@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -227,6 +228,19 @@ def test_a_job_whose_workflow_is_lost_gets_another(jobs: Jobs, tmp_path: Path) -
         worker.wait(PATIENCE)
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
+
+
+def test_jobs_wait_in_the_order_in_which_they_came(jobs: Jobs, tmp_path: Path) -> None:
+    gates = [Gate(tmp_path, name) for name in ("c", "a", "b")]
+    for gate in gates:
+        gate.open()
+    order = [jobs.submit(gate.request()).id for gate in gates]
+    with working(jobs, "auto", "--drain") as worker:
+        worker.wait(PATIENCE)
+    times = [process.tries(jobs.layout, job)[0] for job in order]
+    for before, after in itertools.pairwise(times):
+        assert before.ended is not None
+        assert before.ended <= after.started
 
 
 def test_one_worker_a_device(jobs: Jobs) -> None:

@@ -7,12 +7,14 @@ device finds them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.watchdog import Watchdog
 
 Say = Callable[[str], None]
+DATABASE = "LIVERY_DATABASE"
 
 
 def executor(device: str) -> str:
@@ -50,13 +53,15 @@ def start(root: Path, database: str | None = None, device: str = "auto") -> None
     layout.make()
     if lives(layout, device):
         return
-    url = {"LIVERY_DATABASE": database} if database else {}
+    # By a variable, because a URL has a password, and everybody can read the words of a command.
+    variables = {name: value for name, value in os.environ.items() if name != DATABASE}
+    variables |= {DATABASE: database} if database else {}
     with (layout.private / "logs" / "worker.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "livery", "jobs", "worker", f"--root={layout.root}",
              f"--device={device}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            cwd=layout.root, env={**os.environ, "PYTHONPATH": python_path(), **url},
+            cwd=layout.root, env={**variables, "PYTHONPATH": python_path()},
         )  # fmt: skip
 
 
@@ -70,9 +75,7 @@ def work(jobs: Jobs, device: str, *, drain: bool = False, say: Say = print) -> N
     Raises:
         UserError: the folder has a worker for this device.
     """
-    with process.taken(jobs.layout.lock("worker", executor(device))) as handle:
-        if handle is None:
-            raise UserError(f"{jobs.layout.root}: has a worker for the device {device} already.")
+    with _only(jobs.layout, device):
         watchdog = _launch(jobs, device, say)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,11 +83,24 @@ def work(jobs: Jobs, device: str, *, drain: bool = False, say: Say = print) -> N
         say(f"Worker {executor(device)} serves {jobs.layout.root}. Ctrl-C stops it; jobs run on.")
         while not stop.wait(watchdog.period):
             watchdog.look()
-            if drain and not jobs.list(1, state=(store.QUEUED, store.RUNNING)):
+            left = drain and jobs.list(1, state=(store.QUEUED, store.RUNNING))
+            if drain and not left and not watchdog.running:
                 break
         sys.stdout.flush()
         # The threads that wait for steps would keep the process, and have nothing to save.
         os._exit(0)
+
+
+@contextlib.contextmanager
+def _only(layout: Layout, device: str) -> Generator[None]:
+    """Hold the device's lock. Who only looks whether it is held holds it for a moment, too."""
+    for _ in range(10):
+        with process.taken(layout.lock("worker", executor(device))) as handle:
+            if handle is not None:
+                yield
+                return
+        time.sleep(process.POLL)
+    raise UserError(f"{layout.root}: has a worker for the device {device} already.")
 
 
 def _launch(jobs: Jobs, device: str, say: Say) -> Watchdog:
