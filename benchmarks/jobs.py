@@ -152,7 +152,9 @@ KILLS: dict[str, Callable[[Hit], Any]] = {
 LONGEST = {"worker": 0.3, "trainer": 1.0, "both": 1.0}
 
 
-def one(jobs: Jobs, request: JobRequest, part: str, kills: int, draw: random.Random) -> int:
+def one(
+    jobs: Jobs, request: JobRequest, part: str, kills: int, longest: float, draw: random.Random
+) -> int:
     """Make one job to its end; how many kills hit something."""
     job = jobs.submit(request).id
     hit, done = Hit(jobs, job), 0
