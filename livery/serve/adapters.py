@@ -21,7 +21,7 @@ from livery.paths import METADATA, RUN_CONFIG
 from livery.serve import evaluations, runs
 from livery.serve.commands import livery as run_livery
 from livery.serve.errors import Conflict, NotFound, Refused
-from livery.serve.runs import facts, known
+from livery.serve.known import facts, known
 from livery.serve.settings import ServeSettings, inside
 
 Form = Literal["peft", "mlx", "gguf", "zip", "ollama"]
@@ -75,9 +75,10 @@ class WholeAdapter(Adapter):
     evaluations: list[evaluations.Summary]
 
 
-def names(settings: ServeSettings) -> list[str]:
-    """Adapters of which at least one form is there."""
-    return [folder.name for folder in runs.adapters(settings) if _present(folder)]
+def every(settings: ServeSettings) -> list[Adapter]:
+    """Adapters of which at least one form is there, by name."""
+    found = (describe(settings, folder) for folder in runs.adapters(settings))
+    return [one for one in found if one.forms.keys() - {"zip"}]
 
 
 def find(settings: ServeSettings, name: str) -> Path:
@@ -90,6 +91,16 @@ def find(settings: ServeSettings, name: str) -> Path:
 
 def describe(settings: ServeSettings, folder: Path) -> Adapter:
     """An adapter at a glance."""
+    files = [f"{folder}/{name}" for name in (*_kinds(), RUN_CONFIG, "mlx", "gguf")]
+    packed = f"{settings.adapters}/{folder.name}.zip"
+    return known.of(
+        ("adapter", folder),
+        [folder, *files, packed, settings.data],
+        lambda: _described(settings, folder),
+    )
+
+
+def _described(settings: ServeSettings, folder: Path) -> Adapter:
     config = facts(folder / "adapter_config.json")
     asked = facts(folder / RUN_CONFIG).get("settings")
     forms = {form: _bytes(folder, files) for form, files in _NEEDED.items() if _has(folder, files)}

@@ -26,7 +26,7 @@ from livery.files import atomic_write, explain_os_errors, write_json
 from livery.reading import parse_row
 from livery.serve.commands import run
 from livery.serve.errors import Conflict, NotFound
-from livery.serve.runs import facts, known
+from livery.serve.known import facts, known
 from livery.serve.settings import ServeSettings, inside, is_name
 
 Status = Literal["new", "approved", "rejected"]

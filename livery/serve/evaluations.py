@@ -11,7 +11,7 @@ from typing import Any
 from livery.errors import UserError
 from livery.reading import read_object
 from livery.serve.errors import NotFound
-from livery.serve.runs import known
+from livery.serve.known import known
 from livery.serve.settings import inside, is_name
 
 _LARGEST = 256 << 20

@@ -20,7 +20,7 @@ from livery.files import write_json
 from livery.serve import datasets
 from livery.serve.datasets import Row, Status
 from livery.serve.errors import Conflict, NotFound
-from livery.serve.runs import facts
+from livery.serve.known import facts
 from livery.serve.settings import ServeSettings
 
 COMBINED, BASE, APPROVED = "aios_combined", "aios_base", "user_approved"

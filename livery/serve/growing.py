@@ -24,6 +24,7 @@ from typing import Any
 
 from livery.errors import UserError
 from livery.reading import parse_row
+from livery.serve.known import Mark, mark
 
 LONGEST = 4 << 20  # bytes of a line; longer ones are left out
 _STEP = re.compile(rb'"step":\s*(\d{1,12})\b')
@@ -44,6 +45,7 @@ class GrowingLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._seen: Mark = None
         self._reset(0)
 
     def _reset(self, inode: int) -> None:
@@ -60,6 +62,9 @@ class GrowingLines:
     def refresh(self) -> GrowingLines:
         """Read what was added; begin again where the file was replaced."""
         with self._lock:
+            if (seen := mark(self.path)) is not None and seen == self._seen:
+                return self
+            self._seen = seen
             try:
                 with self.path.open("rb") as file:
                     found = os.fstat(file.fileno())

@@ -10,22 +10,19 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from livery.errors import UserError
 from livery.paths import LOCK, METADATA, METRICS, RUN_CONFIG
-from livery.reading import read_object
 from livery.serve.errors import NotFound
 from livery.serve.growing import GrowingLines, lines_of
+from livery.serve.known import facts, known, mark
 from livery.serve.settings import ServeSettings, inside, is_name
 
 RunState = Literal["queued", "running", "paused", "failed", "cancelled", "stopped", "done"]
-T = TypeVar("T")
 _STEP = re.compile(r"step-(\d{6,12})")
-_LARGEST = 4 << 20  # bytes of a file of facts
 
 
 @dataclass(frozen=True)
@@ -72,48 +69,12 @@ class Checkpoint:
     best: bool
 
 
-class Known:
-    """What was read of files, by path, until they change."""
-
-    def __init__(self, most: int = 4096) -> None:
-        self._found: dict[tuple[str, Path], tuple[tuple[int, int, int], Any]] = {}
-        self._most = most
-
-    def __call__(self, kind: str, path: Path, read: Callable[[Path], T], default: T) -> T:
-        """`read(path)`, or what it gave before; `default` where there is no such file or it cannot
-        be read."""
-        try:
-            stat = path.stat()
-        except OSError:
-            return default
-        mark = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        known = self._found.get((kind, path))
-        if known is not None and known[0] == mark:
-            return known[1]
-        try:
-            value = read(path)
-        except UserError:
-            value = default
-        if len(self._found) >= self._most:
-            self._found.clear()
-        self._found[kind, path] = (mark, value)
-        return value
-
-
-known = Known()
-
-
-def facts(path: Path) -> dict[str, Any]:
-    """A small JSON file of ours; {} where there is none."""
-    return known("facts", path, lambda p: read_object(p, limit=_LARGEST), {})
-
-
 def folders(settings: ServeSettings) -> list[Path]:
     """The runs' folders, newest first."""
     found: list[tuple[int, str, Path]] = []
     for folder in adapters(settings):
-        with contextlib.suppress(OSError):
-            found.append(((folder / RUN_CONFIG).stat().st_mtime_ns, folder.name, folder))
+        if seen := mark(f"{folder}/{RUN_CONFIG}"):
+            found.append((seen[2], folder.name, folder))
     return [folder for _, _, folder in sorted(found, reverse=True)]
 
 
@@ -139,7 +100,19 @@ def describe(settings: ServeSettings, folder: Path, job: Any = None) -> Run:
     Args:
         job: the newest of its name, if there is one (`livery.serve.jobs.jobs.Job`).
     """
-    config, done = facts(folder / RUN_CONFIG), facts(folder / METADATA)
+    if mark(f"{folder}/{LOCK}") is not None:  # somebody may hold it
+        return _described(settings, folder, job)
+    files = [f"{folder}/{name}" for name in (RUN_CONFIG, METADATA, METRICS)]
+    return known.of(
+        ("run", folder),
+        [*files, settings.data],
+        lambda: _described(settings, folder, job),
+        None if job is None else (job.id, job.state),
+    )
+
+
+def _described(settings: ServeSettings, folder: Path, job: Any) -> Run:
+    config = facts(folder / RUN_CONFIG)
     asked = _mapping(config.get("settings"))
     log = lines_of(folder / METRICS)
     newest, evaluated = log.last(), log.last(evaluation=True)
@@ -149,7 +122,7 @@ def describe(settings: ServeSettings, folder: Path, job: Any = None) -> Run:
     best = min(log.losses, key=lambda one: one[1], default=None)
     rate = _number(newest.get("tokens_per_second"))
     peak = _number(newest.get("peak_memory_mb"))
-    started = _written(folder / RUN_CONFIG)
+    started, ended = _written(folder / RUN_CONFIG), _written(folder / METADATA)
     return Run(
         name=folder.name,
         state=state,
@@ -159,11 +132,7 @@ def describe(settings: ServeSettings, folder: Path, job: Any = None) -> Run:
         eval_loss=_number(evaluated.get("eval_loss")),
         best=None if best is None else {"step": best[0], "eval_loss": best[1]},
         started=started,
-        ended=_written(folder / METADATA)
-        if done
-        else None
-        if state == "running"
-        else log.changed or started,
+        ended=None if state == "running" else ended or log.changed or started,
         seconds_left=_left(config, step, steps, rate) if state == "running" else None,
         tokens_per_second=rate,
         peak_memory=None if not peak else peak * 1e6,
@@ -220,8 +189,13 @@ def metrics(folder: Path) -> GrowingLines:
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """The checkpoints that a run keeps, the newest first."""
-    found: list[Checkpoint] = []
     best = _best_step(folder)
+    place = folder / "checkpoints"
+    return known.of(("checkpoints", folder), [place], lambda: _checkpoints(folder, best), best)
+
+
+def _checkpoints(folder: Path, best: int | None) -> list[Checkpoint]:
+    found: list[Checkpoint] = []
     for step in checkpoint_steps(folder):
         place = folder / "checkpoints" / f"step-{step:06d}"
         with contextlib.suppress(OSError):

@@ -51,10 +51,7 @@ Folder = Annotated[Path, Depends(find_adapter)]
 @router.get("")
 def list_adapters(livery: Livery) -> AdapterList:
     """Every adapter in the root's adapters folder."""
-    settings = livery.settings
-    return AdapterList(
-        [adapters.describe(settings, settings.adapters / name) for name in adapters.names(settings)]
-    )
+    return AdapterList(adapters.every(livery.settings))
 
 
 @router.get("/{name}")

@@ -19,6 +19,7 @@ from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery, Services
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.growing import lines_of
+from livery.serve.known import facts
 from livery.serve.runs import Checkpoint, Run
 from livery.serve.watching import Watcher, beginning
 
@@ -116,7 +117,7 @@ def one_run(folder: Folder, livery: Livery) -> WholeRun:
     run = runs.describe(livery.settings, folder, newest_job(livery, folder.name))
     return WholeRun(
         **vars(run),
-        config=runs.facts(folder / RUN_CONFIG),
+        config=facts(folder / RUN_CONFIG),
         evaluations=evaluations.of_adapter(folder),
     )
 
