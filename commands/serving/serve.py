@@ -68,6 +68,11 @@ NEEDED = ("fastapi", "uvicorn", "dbos")
 )
 @click.option("--model", help="The base of every answer; by default each adapter's own.")
 @click.option(
+    "--log", type=click.Path(path_type=Path), metavar="FILE", envvar="LIVERY_LOG",
+    help="Append each question to /v1/chat/completions and its answer to this file, redacted "
+    "(docs/improving.md). The variable LIVERY_LOG names it too.",
+)  # fmt: skip
+@click.option(
     "--models",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -91,6 +96,7 @@ def serve_command(
     callback_hosts: tuple[str, ...],
     engine: str,
     model: str | None,
+    log: Path | None,
     models: tuple[Path, ...],
     database: str | None,
     no_worker: bool,
@@ -104,16 +110,20 @@ def serve_command(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed. Install: {install('serve')}")
+    from livery.interactions import Log
     from livery.serve.api.app import create_app
     from livery.serve.jobs import worker
     from livery.serve.server import serve
     from livery.serve.settings import ServeSettings, read_token
 
+    if log is not None:
+        Log(log).check()  # before anybody asks
+
     settings = ServeSettings(
         root=root, host=host, port=port,
         token=read_token(token_file) if token_file is not None else None,
         allowed_hosts=allowed_hosts, callback_hosts=callback_hosts,
-        models=models, engine=engine, model=model, database=database,
+        models=models, engine=engine, model=model, log=log, database=database,
     )  # fmt: skip
 
     app = create_app(settings)

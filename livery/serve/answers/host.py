@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ class HostSettings:
     Attributes:
         log: the file that the process writes to, overwritten at each start.
         engine: "auto", "mlx", "torch" or "llamacpp".
-        model: the base for every question; None takes each adapter's own.
+        model: the base for questions that name none; None takes each adapter's own.
         idle: seconds without a question after which the process is ended.
         waiting: questions that may wait beside the one that is answered.
     """
@@ -122,7 +123,8 @@ class Host:
         if len(self._waiting) >= self.settings.waiting:
             raise Busy
         self._count += 1
-        asked = Asked(self, self._count, question)
+        model = question.model or self.settings.model
+        asked = Asked(self, self._count, dataclasses.replace(question, model=model))
         self._waiting.append(asked)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())

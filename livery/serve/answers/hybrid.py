@@ -129,8 +129,8 @@ class Hybrid:
         """
         if self.adapter is not None and host is not None:
             question = Question(
-                tuple(date_keys.messages(text)), str(self.adapter), model=host.settings.model,
-                max_tokens=TOKENS, format=dict(_FORMAT),
+                tuple(date_keys.messages(text)), str(self.adapter), max_tokens=TOKENS,
+                format=dict(_FORMAT),
             )  # fmt: skip
             try:
                 answer = await host.ask(question).whole()

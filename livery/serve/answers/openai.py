@@ -214,11 +214,8 @@ def _refuse(error: ValidationError) -> NoReturn:
     raise BadRequest(f"{shown(place) or 'The body'}: {found['msg']}.", place)
 
 
-def question_of(request: ChatRequest, model: Model, base: str | None) -> Question:
+def question_of(request: ChatRequest, model: Model) -> Question:
     """What is asked of the engine.
-
-    Args:
-        base: the server's.
 
     Raises:
         BadRequest: messages or tools are not understood, or fields contradict each other.
@@ -248,7 +245,6 @@ def question_of(request: ChatRequest, model: Model, base: str | None) -> Questio
         messages=tuple(turn.message for turn in turns),
         adapter=str(model.adapter) if model.adapter else None,
         tuned=model.tuned,
-        model=base,
         tools=tools,
         max_tokens=next(iter(most), None) or TOKENS,
         temperature=request.temperature,

@@ -122,7 +122,7 @@ def _ask_of(livery: Services, body: bytes) -> tuple[ChatRequest, models.Model, A
         raise Refused("This server answers no prompts.")
     request = openai.read_request(body)
     model = models.find_model(livery.settings, request.model)
-    question = openai.question_of(request, model, livery.host.settings.model)
+    question = openai.question_of(request, model)
     skill = request.livery.finish if request.livery else None
     if skill:
         skill = openai.own_skill(skill, model, "livery.finish")
