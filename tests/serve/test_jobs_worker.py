@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-import pwd
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import sqlalchemy as sa
 
 pytest.importorskip("dbos", reason="needs the extra serve")
 
+from livery.errors import UserError
 from livery.files import sha256
 from livery.paths import METADATA
 from livery.serve.jobs import process
@@ -35,6 +32,7 @@ from tests.serve.jobs_run import (
     worker_of,
     working,
 )
+from tests.serve.postgres import Postgres, running_postgres
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -252,53 +250,17 @@ def test_one_worker_a_device(jobs: Jobs) -> None:
 
 # -- Postgres ----------------------------------------------------------------------------------
 
-BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that was made for the test, on a socket in its own folder."""
-    initdb = shutil.which("initdb") or (str(BIN / "initdb") if BIN else None)
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed here (initdb)")
-    home = Path("/tmp") / f"livery-pg-{os.getpid()}"  # a socket's path is short
-    home.mkdir(mode=0o700)
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:  # which Postgres refuses to run as
-        nobody = pwd.getpwnam("nobody")
-        os.chown(home, nobody.pw_uid, nobody.pw_gid)
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    place, plain = home / "db", {"env": {**os.environ, "HOME": str(home)}, "cwd": home, **user}
-    subprocess.run(
-        [initdb, "-D", str(place), "-U", "livery", "-A", "trust", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, **plain,
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [str(Path(initdb).with_name("postgres")), "-D", str(place), "-k", str(home),
-         "-c", "listen_addresses=", "-c", "fsync=off"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **plain,
-    )  # fmt: skip
-    url = f"postgresql://livery@/postgres?host={home}"
-
-    def answers() -> bool:
-        try:
-            sa.create_engine(url.replace(":", "+psycopg:", 1)).connect().close()
-        except sa.exc.OperationalError:
-            return False
-        return True
-
-    try:
-        wait_for(answers)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(PATIENCE)
-        shutil.rmtree(home)
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
 
 
-def test_two_workers_on_postgres(postgres: str, tmp_path: Path) -> None:
+def test_two_workers_on_postgres(postgres: Postgres, tmp_path: Path) -> None:
     """Each takes a job; one is killed, and the other takes over what it had."""
-    jobs = Jobs(tmp_path / "root", postgres)
+    url = postgres.database("two")
+    jobs = Jobs(tmp_path / "root", url)
     gates = [Gate(tmp_path, name) for name in ("first", "second")]
     one, two = (jobs.submit(gate.request()).id for gate in gates)
     with working(jobs, "cpu"):
@@ -312,10 +274,28 @@ def test_two_workers_on_postgres(postgres: str, tmp_path: Path) -> None:
             gate.open()
         for job in (one, two):
             assert wait_until(jobs, job, "done", "failed").state == "done"
-        assert status(jobs, orphan) == ("SUCCESS", executor("cpu"))
+        wait_for(lambda: status(jobs, orphan) == ("SUCCESS", executor("cpu")))
     assert ends(jobs, one) == ends(jobs, two) == {"data": [0]}
-    with pytest.raises(Exception, match="another folder"):
-        Jobs(tmp_path / "other", postgres)
+    with pytest.raises(UserError, match="another folder"):
+        Jobs(tmp_path / "other", url)
+
+
+def test_a_database_that_was_away_loses_no_job(postgres: Postgres, tmp_path: Path) -> None:
+    """It goes without a word while a step runs, and comes back when the step has ended."""
+    jobs = Jobs(tmp_path / "root", postgres.database("away"))
+    gate = Gate(tmp_path, "one")
+    job = jobs.submit(gate.request()).id
+    with working(jobs) as worker:
+        gate.wait()
+        postgres.stop(signal.SIGQUIT)
+        gate.open()
+        wait_for(lambda: not process.lives(jobs.layout, job))
+        log = jobs.layout.root / "worker-auto.log"
+        wait_for(lambda: "The database cannot be reached" in log.read_text())
+        postgres.start()
+        assert wait_until(jobs, job, "done", "failed").state == "done"
+        assert worker.poll() is None
+    assert ends(jobs, job) == {"data": [0]}
 
 
 def status(jobs: Jobs, job: str) -> tuple[str, str]:

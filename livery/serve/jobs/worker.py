@@ -122,7 +122,7 @@ def _launch(jobs: Jobs, device: str, say: Say) -> Watchdog:
 
     config: Any = {
         "name": APPLICATION, "application_version": VERSION, "executor_id": executor(device),
-        "system_database_url": jobs.url, "serializer": json_serializer(), "log_level": "WARNING",
+        "system_database_url": jobs.url, "serializer": json_serializer(), "log_level": "ERROR",
         "notification_listener_polling_interval_sec": 1.0,
     }  # fmt: skip
     DBOS(config=config)
