@@ -11,7 +11,9 @@ attention still runs on the packed row, without padding and with the prefix once
 Suffixes run as a batch under torch's kernel, each behind a copy of the prefix. Where they are
 short, those copies are most of the memory, and the kernel's backward pass in bfloat16 most of the
 time: there the scores and their gradients are written out as matrix products, a few heads and rows
-at a time, and nothing is copied. The derivative is FlashAttention's (Dao et al. 2022, appendix
+at a time, and nothing is copied. A prefix that is too long for that runs a stretch after the other,
+each behind what came before as a suffix is, so that memory grows with its length and not with the
+square of it. The derivative is FlashAttention's (Dao et al. 2022, appendix
 B.4): with p = exp(s - lse) and D = rowsum(dO * O), it is dS = p * (dO V^T - D).
 
 This is for CPUs. On a GPU, `cuda_train.flex` does the same in one kernel.
@@ -26,7 +28,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from cuda_train.tree import suffix_mask
 from livery.engines.torch.attention import TREE_ATTENTION
 from livery.training.plan import MicroBatch
 
@@ -46,37 +47,44 @@ class Branches:
         padded: (B, S) int64, the place of each row's j-th input; the row's first where it has none.
         behind: (N - P,) int64, where each place behind the prefix stands in the B * S of `padded`.
         ends: B + 1 numbers, the places behind the prefix before each row, and all of them.
-        allowed: (P + S, P + S) bool, which positions attend to which in a row by itself.
-        windowed: `allowed` hides some of what came before.
+        window: positions that a token sees, itself among them; None where it sees all before it.
     """
 
     prefix: int
     padded: torch.Tensor
     behind: torch.Tensor
     ends: tuple[int, ...]
-    allowed: torch.Tensor
-    windowed: bool
+    window: int | None
+
+    def allowed(self, query: slice, key: slice) -> torch.Tensor:
+        """(n, t) bool: which of these positions attend to which of those, in a row by itself."""
+        device = self.padded.device
+        queries = torch.arange(query.start, query.stop, device=device)[:, None]
+        distance = queries - torch.arange(key.start, key.stop, device=device)[None]
+        return distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
 
 
 def branch_mask(batch: MicroBatch, window: int | None, device: torch.device) -> torch.Tensor:
     """What stands for a mask: (1, 1, P + S, P + S) bool, with its `Branches` on it.
 
     transformers hands a tensor of four dimensions to the attention of each layer as it is. Any
-    other attention would find that its shape fits no row of N places, and say so.
+    other attention would find that its shape fits no row of N places, and say so. It is one number
+    in memory.
     """
     start, width = len(batch.prefix), int(batch.lengths.max())
     ends = np.cumsum(batch.lengths)
     columns = np.arange(width)[None]
     real = columns < batch.lengths[:, None]
     padded = start + (ends - batch.lengths)[:, None] + np.where(real, columns, 0)
-    mask = cast(Any, suffix_mask(0, start + width, window, device))
+    places = start + width
+    mask = cast(Any, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device))
+    mask = mask.expand(1, 1, places, places)
     mask.branches = Branches(
         start,
         torch.from_numpy(padded.astype(np.int64)).to(device),
         torch.from_numpy(np.flatnonzero(real)).to(device),
         (0, *ends.tolist()),
-        mask[0, 0],
-        window is not None and window < start + width,
+        window if window is not None and window < places else None,
     )
     return mask
 
@@ -147,8 +155,9 @@ def _batched(
         kernel: (B, heads, T, d) three times and a mask, None for all that came before ->
             (B, T, heads, d).
     """
-    start, allowed = branches.prefix, branches.allowed
+    start = branches.prefix
     rows, width = branches.padded.shape
+    before, behind = slice(0, start), slice(start, start + width)
 
     def suffixes(packed: torch.Tensor) -> torch.Tensor:  # (1, heads, N, d) -> (B, heads, S, d)
         taken = packed[0].index_select(1, branches.padded.view(-1))
@@ -158,20 +167,21 @@ def _batched(
         first = packed[:, :, :start].expand(rows, -1, -1, -1)
         return torch.cat([first, suffixes(packed)], dim=2)
 
-    plain = not branches.windowed
-    mask = None if plain and not start else allowed[start:][None, None]
+    plain = branches.window is None
+    everything = slice(0, behind.stop)
+    mask = None if plain and not start else branches.allowed(behind, everything)[None, None]
     found = kernel(suffixes(query), whole(key), whole(value), mask=mask)
     found = found.flatten(0, 1)[branches.behind][None]
     if not start:
         return found
-    mask = None if plain else allowed[:start, :start][None, None]
+    mask = None if plain else branches.allowed(before, before)[None, None]
     first = kernel(query[:, :, :start], key[:, :, :start], value[:, :, :start], mask=mask)
     return torch.cat([first, found], dim=1)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of a tree, or its prefix as a row of its own, in some of the heads.
+    """Rows of a tree, or a stretch of its prefix as a row of its own, in some of the heads.
 
     Inside, arrays are (k, b, n, e): k heads of keys, b rows, n inputs of a row in each head of
     queries that shares a head of keys.
@@ -181,9 +191,9 @@ class _Part:
         real: (r,) int64, those of the b * s that are no padding; None for all.
         span: the r places, which follow one another.
         heads: of keys.
-        own, shared: (s, s) and (s, P) bool, what is hidden within the row and before it; None for
-            nothing.
-        before: P, or 0 for the prefix itself.
+        own, shared: (s, s) and (s, before) bool, what is hidden within the row and before it;
+            None for nothing.
+        before: places that all of it sees: P, or for a stretch of the prefix those before it.
     """
 
     places: torch.Tensor
@@ -210,7 +220,7 @@ class _Part:
         return rows.permute(2, 0, 3, 1, 4).flatten(2, 3)
 
     def prefix(self, packed: torch.Tensor) -> torch.Tensor:
-        """(k, 1, P, e) of keys or values (N, heads, e)."""
+        """(k, 1, before, e) of keys or values (N, heads, e)."""
         return packed[: self.before, self.heads].transpose(0, 1)[:, None]
 
     def add(self, packed: torch.Tensor, rows: torch.Tensor, keys: int) -> None:
@@ -240,13 +250,22 @@ def parts_of(branches: Branches, keys: int, shared_by: int) -> Iterator[_Part]:
         keys: heads of keys.
         shared_by: heads of queries for each.
     """
-    start, hidden = branches.prefix, ~branches.allowed
+    start = branches.prefix
     rows, width = branches.padded.shape
-    if start:
-        place = torch.arange(start, device=hidden.device)[None]
-        for heads in _slices(keys, SCORES // (shared_by * start**2)):
-            yield _Part(place, None, slice(start), heads, hidden[:start, :start], None, 0)
-    own, shared = hidden[start:, start:], hidden[start:, :start] if branches.windowed else None
+
+    def hidden(query: slice, stop: int) -> torch.Tensor | None:
+        """Of what stands before `stop`."""
+        seen = branches.window is None or not stop
+        return None if seen else ~branches.allowed(query, slice(0, stop))
+
+    whole = shared_by * start**2 <= SCORES
+    for stretch in _slices(start, start if whole else SCORES // (shared_by * start)):
+        place = torch.arange(stretch.start, stretch.stop, device=branches.padded.device)[None]
+        own, shared = ~branches.allowed(stretch, stretch), hidden(stretch, stretch.start)
+        for heads in _slices(keys, SCORES // (shared_by * place.shape[1] * stretch.stop)):
+            yield _Part(place, None, stretch, heads, own, shared, stretch.start)
+    behind = slice(start, start + width)
+    own, shared = ~branches.allowed(behind, behind), hidden(behind, start)
     each = shared_by * width * (start + width)
     for some in _slices(rows, SCORES // each):
         places = branches.padded[some]

@@ -81,23 +81,39 @@ def test_it_is_the_masked_attention(
         assert far(one, other) < 1e-12
 
 
+@pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("scores", [1, 60, 200])
-def test_in_parts_it_is_the_same(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_parts_it_is_the_same(
+    scores: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = draw(9, [4, 1, 6, 3, 6])
     qkv = tensors(batch, torch.float64, value=5)  # values of another width than keys
-    whole = by_branch(batch, 5, qkv)
+    whole = by_branch(batch, window, qkv)
     wanted = gradients(whole, qkv)
     made: list[Any] = []
     monkeypatch.setattr(branches, "SCORES", scores)
     monkeypatch.setattr(
         branches, "parts_of", lambda *a, of=branches.parts_of: made.extend(of(*a)) or iter(made)
     )
-    got = by_branch(batch, 5, qkv)
+    got = by_branch(batch, window, qkv)
     assert len(made) > 2  # else nothing was in parts
+    # A stretch of the prefix sees what came before it, and holds no more scores than it may.
+    stretches = [part for part in made if part.real is None]
+    assert len({part.before for part in stretches}) > (2 if scores < 200 else 0)
+    sizes = [part.places.shape[1] * (part.before + part.places.shape[1]) for part in stretches]
+    assert max(sizes) * HEADS // KEYS <= max(scores, HEADS // KEYS * 9)
     made.clear()
     assert far(got, whole) < 1e-12
     for one, other in zip(gradients(got, qkv), wanted, strict=True):
         assert far(one, other) < 1e-12
+
+
+def test_a_long_prefix_has_no_mask_of_all_its_pairs() -> None:
+    mask = branches.branch_mask(draw(40_000, [4, 4]), None, CPU)
+    assert mask.shape == (1, 1, 40_004, 40_004)
+    assert mask.untyped_storage().nbytes() == 1
+    parts = list(branches.parts_of(mask.branches, 1, 1))
+    assert max(part.own.numel() for part in parts) < branches.SCORES
 
 
 def test_in_bfloat16_it_is_as_near_as_torchs_own() -> None:
