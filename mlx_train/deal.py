@@ -1,4 +1,5 @@
-"""How a micro-batch's rows are dealt to streams that run side by side: numbers alone, no MLX."""
+"""How a micro-batch is taken apart, its rows for streams that run side by side and a long prefix
+for stretches that run one after the other: numbers alone, no MLX."""
 
 from __future__ import annotations
 
@@ -6,6 +7,14 @@ import numpy as np
 
 # Fewer rows than this in a stream of their own cost more in overhead than the core they win.
 ROWS_PER_STREAM = 4
+# Tokens of the prefix that run at a time. A gradient of MLX's attention holds all of its scores, so
+# that those of a whole prefix would grow with the square of its length.
+STRETCH = 1024
+
+
+def stretches(prefix: int) -> list[tuple[int, int]]:
+    """(first, end) of each part of a prefix; it also sees the keys of those before it."""
+    return [(at, min(at + STRETCH, prefix)) for at in range(0, prefix, STRETCH)]
 
 
 def parts_of(cores: int, prefix: int, rows: int, width: int) -> int:

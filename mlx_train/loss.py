@@ -22,7 +22,7 @@ from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx.head import Head, sum_last
 from livery.training.numerics import row_arrays
 from livery.training.plan import MicroBatch, bucket
-from mlx_train.deal import deal
+from mlx_train.deal import deal, stretches
 
 # Logits (rows times vocabulary) held at a time: 32 M are 128 MB in float32, a few times over.
 LOGITS = 32_000_000
@@ -122,7 +122,8 @@ def row_logprobs(
         caches = mlx_cache.make_caches(model)
         with _on(streams, 0):
             # The prefix's own logits are never computed: MLX is lazy.
-            cast(Any, model)(inputs.prefix, cache=caches)
+            for start, stop in stretches(inputs.prefix.shape[1]):
+                cast(Any, model)(inputs.prefix[:, start:stop], cache=caches)
     sums: list[mx.array] = []
     for number, part in enumerate(inputs.parts):
         with _on(streams, number):

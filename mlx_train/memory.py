@@ -17,7 +17,7 @@ from livery.training import forecast as forecasts
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
 from livery.training.forecast import Device, Forecast
 from livery.training.plan import Example, MicroBatch
-from mlx_train.deal import dealt, parts_of
+from mlx_train.deal import dealt, parts_of, stretches
 
 # Of a block that is kept, and of the one that runs backward, in parts of `_block`.
 _KEPT, _RUNNING = 0.92, 1.25
@@ -122,11 +122,15 @@ def _activations(sizes: Sizes, shape: Shape, *, checkpoint: bool) -> float:
     parts = shape.parts or ((shape.rows, shape.suffix),)
     positions = prefix + sum(rows * width for rows, width in parts)
     feed_forward = sizes.active * sizes.feed_forward
-    pairs = prefix**2 + sum(rows * width * (prefix + width) for rows, width in parts)
-    scores = sizes.heads * pairs
+    behind = sum(rows * width * (prefix + width) for rows, width in parts)
+    # A long prefix runs in stretches, each on the keys of those before it too.
+    pairs = [(end - start) * end for start, end in stretches(prefix)]
+    scores = sizes.heads * (sum(pairs) + behind)
     if not checkpoint:
         block = 7.4 * positions * sizes.hidden + 4.4 * positions * feed_forward + 2.0 * scores
         return (_KEPT * sizes.layers + _RUNNING) * block
-    keys = prefix + sum(rows * (prefix + width) for rows, width in parts)
+    keys = sum(end for _, end in stretches(prefix))
+    keys += sum(rows * (prefix + width) for rows, width in parts)
+    scores = sizes.heads * (max(pairs, default=0) + behind)
     one = 23 * positions * sizes.hidden + 18 * positions * feed_forward + 2.3 * scores
     return sizes.layers * (positions * sizes.hidden + 2 * sizes.kv * keys) + one

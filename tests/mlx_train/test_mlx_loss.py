@@ -21,6 +21,7 @@ from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
 
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.engines.mlx import cache as mlx_cache
+from mlx_train import deal as dealing
 from mlx_train.backend import MlxBackend
 from mlx_train.deal import deal
 from mlx_train.loss import cross_entropy
@@ -72,6 +73,21 @@ def test_fast_is_plain(family: str, case: str, models: Path) -> None:
     loss, gradient = differences(fast(made, BATCHES), plain(made, BATCHES))
     assert loss < LOSS
     assert gradient < GRADIENT
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mixtral"])
+def test_a_prefix_in_stretches_is_plain(
+    family: str, checkpoint: bool, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backend(folder(family, models), grad_checkpoint=checkpoint)
+    whole = fast(made, BATCHES)
+    monkeypatch.setattr(dealing, "STRETCH", 6)  # less than the window, and no divisor of a prefix
+    stretched = fast(made, BATCHES)
+    loss, gradient = differences(stretched, plain(made, BATCHES))
+    assert loss < LOSS
+    assert gradient < GRADIENT
+    assert differences(stretched, whole) != (0.0, 0.0), "it did not run in stretches"
 
 
 @pytest.mark.parametrize("family", ["llama_tied", "mistral", "qwen2", "qwen3_moe", "gemma",
