@@ -75,7 +75,7 @@ class ServeSettings:
     root: Path
     host: str = "127.0.0.1"
     port: int = PORT
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
     callback_hosts: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()

@@ -291,6 +291,22 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
         assert not any(client.settings.uploads.glob("*"))
 
 
+def test_whoever_leaves_during_an_upload_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(settings_of(tmp_path)) as client:
+        head = b"POST /api/datasets?name=left&filename=a.jsonl HTTP/1.1\r\nHost: localhost\r\n"
+        with socket.create_connection((client.host, client.port)) as connection:
+            connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+            until = time.monotonic() + PATIENCE
+            while not any(client.settings.uploads.glob("*")):
+                assert time.monotonic() < until
+        while any(client.settings.uploads.glob("*")):
+            assert time.monotonic() < until
+    assert not any(client.settings.data.iterdir())
+    assert not [record for record in caplog.records if record.name == "livery.serve"]
+
+
 def test_streams_are_counted(client: Client) -> None:
     sent = b"GET /api/runs/run/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
     opened = [socket.create_connection((client.host, client.port)) for _ in range(2)]

@@ -216,6 +216,7 @@ def test_what_training_would_refuse_is_not_kept(client: Client) -> None:
         "a/b/c/d/e.jsonl", "train.jsonl\x00.exe", "train.jsonl.gz", "inner.zip", "x.py", "a\nb.csv",
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_with_other_things_in_it_is_refused(tmp_path: Path, name: str) -> None:
     """Beside a good file, so that nothing is taken off the front of the name."""
     (tmp_path / "z.zip").write_bytes(zipped({"train.jsonl": lines(ROWS), name: b"{}\n"}))

@@ -122,6 +122,40 @@ def test_events_of_another_run_in_the_folder_begin_again(client: Client) -> None
     assert [kind for kind, _, _ in told][:3] == ["restarted", "metric", "metric"]
 
 
+def test_events_go_on_after_the_server_was_started_anew(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    folder = make_run(settings.root, "run", steps=20)
+    with served(settings) as client:
+        before = events(client.get("/api/runs/run/events?follow=false"))
+    go_on(folder, 20, 24)
+    with served(settings) as client:
+        last = before[-1][2]
+        after = events(client.get("/api/runs/run/events?follow=false", Last_Event_ID=last))
+    assert [data["step"] for kind, data, _ in after if kind == "metric"] == [22, 24]
+    assert not [kind for kind, _, _ in after if kind in ("sample", "restarted")]
+
+
+def test_a_runs_job_is_stopped_and_resumed(client: Client) -> None:
+    make_run(client.settings.root, "jobs")
+    assert client.post("/api/runs/jobs/stop").status == 409  # nobody here started it
+    said = {"skill": "date-keys", "name": "jobs", "steps": ["train"], "overwrite": True}
+    job = client.post("/api/jobs", said).json()["id"]
+    run = client.get("/api/runs/jobs").json()
+    assert (run["state"], run["job"], run["skill"]) == ("queued", job, "date-keys")
+    assert client.get("/api/runs/jobs/log").status == 404  # nothing has been printed
+    assert client.post("/api/runs/jobs/stop").json() == {"job": job}
+    assert client.get("/api/runs/jobs").json()["state"] == "paused"
+    assert client.post("/api/runs/jobs/resume").json() == {"job": job}
+    assert client.get("/api/runs/jobs").json()["state"] == "queued"
+    log = Path(client.get(f"/api/jobs/{job}").json()["log"])
+    log.write_bytes(b"one\ntwo\n<b>three</b>\n")
+    answer = client.get("/api/runs/jobs/log", Range="bytes=4-6")
+    assert (answer.status, answer.body) == (206, b"two")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    told = events(client.get("/api/runs/jobs/events?follow=false"))
+    assert {"text": "one\ntwo\n<b>three</b>\n"} in [data for kind, data, _ in told if kind == "log"]
+
+
 @pytest.mark.parametrize("given", ["x", "0-0-0-0", "1-2-3", "g-9-9-9", "-", "1" * 90])
 def test_a_position_that_nobody_gave_begins_at_the_beginning(client: Client, given: str) -> None:
     if not (client.settings.adapters / "position").exists():

@@ -96,6 +96,7 @@ def test_a_token_is_long_and_without_spaces(tmp_path: Path) -> None:
     for token in ("short", "a" * 31, "a " * 32, "ü" * 40, ""):
         with pytest.raises(UserError, match="32 characters"):
             ServeSettings(tmp_path, token=token)
+    assert TOKEN not in repr(ServeSettings(tmp_path, token=TOKEN))
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -114,6 +115,8 @@ def test_the_page_is_served_without_the_token_and_nothing_beside_it(tmp_path: Pa
             assert answer.status == 200
             assert answer.headers["content-type"].startswith(kind)
             assert "default-src 'none'" in answer.headers["content-security-policy"]
+            assert answer.headers["cache-control"] == "no-cache"
+            assert client.get(path, If_None_Match=answer.headers["etag"]).status == 304
         followed = client.get("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
         assert followed.status == 200  # a link to it
         assert client.get("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403

@@ -61,7 +61,7 @@ def one_adapter(folder: Folder, livery: Livery) -> WholeAdapter:
 
 
 @router.get("/{name}/export", response_class=Response)
-def export(
+async def export(
     folder: Folder,
     livery: Livery,
     request: Request,
@@ -74,7 +74,7 @@ def export(
 
     Where the form is not there yet, the answer (409) holds the job to post.
     """
-    path, filename = adapters.export(livery.settings, folder, form, start)
+    path, filename = await livery.slowly(adapters.export, livery.settings, folder, form, start)
     kind = "application/zip" if filename.endswith(".zip") else "application/octet-stream"
     return send_file(path, request, media_type=kind, filename=filename)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,7 +27,6 @@ from livery.serve.settings import ServeSettings
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 SplitName = Literal["train", "valid", "test"]
-_checking = threading.BoundedSemaphore(2)
 _SHOWN = 50  # problems of an upload
 
 
@@ -108,7 +106,7 @@ def one_dataset(name: str, livery: Livery) -> Dataset:
 
 
 @router.get("/{name}/rows")
-def list_rows(
+async def list_rows(
     name: str,
     livery: Livery,
     split: SplitName = "train",
@@ -118,9 +116,10 @@ def list_rows(
     status: Annotated[list[Status] | None, Query(max_length=3)] = None,
 ) -> Rows:
     """Rows of a split, each with its status."""
-    found, total = datasets.rows(
-        livery.settings, name, split, offset=offset, limit=limit, query=q, status=status or ()
+    some = functools.partial(
+        datasets.rows, offset=offset, limit=limit, query=q, status=status or ()
     )
+    found, total = await livery.slowly(some, livery.settings, name, split)
     return Rows(split, total, found)
 
 
@@ -150,7 +149,7 @@ def copy(name: str, said: Copy, livery: Livery) -> Dataset:
 
 
 @router.get("/{name}/export", response_class=Response)
-def export(
+async def export(
     name: str,
     livery: Livery,
     request: Request,
@@ -159,7 +158,7 @@ def export(
     status: Annotated[list[Status] | None, Query(max_length=3)] = None,
 ) -> Response:
     """A split's rows as one file."""
-    path = datasets.export(livery.settings, name, split, format, status or ())
+    path = await livery.slowly(datasets.export, livery.settings, name, split, format, status or ())
     kind = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}[format]
     stem = name.partition(".")[0]
     return send_file(path, request, media_type=kind, filename=f"{stem}-{split}.{format}")
@@ -201,10 +200,10 @@ async def upload(
         with received.open("wb") as file:
             async for chunk in request.stream():
                 file.write(chunk)
-        check = await to_thread.run_sync(_add, settings, name, received, split)
+        check = await livery.slowly(_add, settings, name, received, split)
     finally:
         received.unlink(missing_ok=True)
-    return Added(await to_thread.run_sync(datasets.describe, settings, name), check)
+    return Added(await livery.slowly(datasets.describe, settings, name), check)
 
 
 def _add(settings: ServeSettings, name: str, received: Path, split: str) -> dict[str, Any]:
@@ -232,8 +231,7 @@ def _add(settings: ServeSettings, name: str, received: Path, split: str) -> dict
              "problems": problems[:_SHOWN]}
         )  # fmt: skip
 
-    with _checking:
-        datasets.add(settings, name, fill)
+    datasets.add(settings, name, fill)
     return check
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from livery.errors import UserError
 from livery.models import EMBEDDED
@@ -288,7 +287,7 @@ def load(said: Load, livery: Livery) -> dict[str, Any]:
 async def generate(said: Generate, livery: Livery) -> dict[str, Any]:
     """Answer a prompt with the loaded adapter; or make rows of a skill as a new module."""
     if said.prompt is None:
-        return await run_in_threadpool(_make_rows, livery, said)
+        return await livery.slowly(_make_rows, livery, said)
     loaded = livery.shared.get(LOADED)
     if loaded is None:
         raise Conflict("No adapter is loaded. POST /api/finetune/load says which.")

@@ -13,7 +13,7 @@ from livery.config import settings as table
 from livery.config.layers import FILE_NAME, own_file, resolve
 from livery.config.options import Option
 from livery.config.values import Choice, Columns, Integer, Names, Number, Several, Switch, Variables
-from livery.serve.api.services import Livery
+from livery.serve.api.services import Livery, Services
 from livery.serve.commands import livery as run_livery
 from livery.skills import skill_names
 
@@ -86,8 +86,12 @@ class Options:
 
 
 @router.get("/machine")
-def machine(livery: Livery, fresh: bool = False) -> Machine:
+async def machine(livery: Livery, fresh: bool = False) -> Machine:
     """Engines, backends, bases and devices; looked up once, which takes some seconds."""
+    return await livery.slowly(_look, livery, fresh)
+
+
+def _look(livery: Services, fresh: bool) -> Machine:
     with _one:
         found = livery.shared.get("machine")
         if found is None or fresh:

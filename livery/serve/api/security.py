@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from livery.errors import quoted
@@ -85,11 +86,13 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(self, send)
+        answer = _Answer(self, send, scope["path"] in self.public)
         try:
             self.check(scope)
             body = _Body(receive, self.settings.limits, _is_upload(scope), Headers(scope=scope))
             await self.app(scope, body, answer)
+        except ClientDisconnect:
+            return  # there is nobody to tell
         except Exception as error:
             if answer.started:
                 raise
@@ -155,8 +158,9 @@ class Guard:
 class _Answer:
     """`send`, with the headers that every answer has, and event streams counted."""
 
-    def __init__(self, guard: Guard, send: Send) -> None:
+    def __init__(self, guard: Guard, send: Send, page: bool) -> None:
         self.guard = guard
+        self.page = page  # its files may be kept, if the browser asks whether they have changed
         self.send = send
         self.started = False
         self.stream = False
@@ -169,6 +173,8 @@ class _Answer:
                     raise Unavailable("Too many event streams are open. Close one and try again.")
                 self.guard.streams += 1
                 self.stream = True
+            if self.page:
+                headers.setdefault("cache-control", "no-cache")
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             self.started = True

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import anyio
+from anyio import to_thread
 from fastapi import Depends, Request
 
 from livery.serve.settings import ServeSettings
+
+T = TypeVar("T")
+_SLOW = 4  # requests at once that wait for a process of ours
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class Services:
     jobs: Any = None
     host: Any = None
     shared: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    async def slowly(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do in a thread what may take seconds. A few at once: the threads that all other requests
+        are answered in stay free, however many ask."""
+        limiter = self.shared.setdefault("slowly", anyio.CapacityLimiter(_SLOW))
+        return await to_thread.run_sync(work, *arguments, limiter=limiter)
 
 
 def services(request: Request) -> Services:
