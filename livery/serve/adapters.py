@@ -81,6 +81,11 @@ def every(settings: ServeSettings) -> list[Adapter]:
     return [one for one in found if one.forms.keys() - {"zip"}]
 
 
+def names(settings: ServeSettings) -> list[str]:
+    """Of those."""
+    return [one.name for one in every(settings)]
+
+
 def find(settings: ServeSettings, name: str) -> Path:
     """The folder of an adapter. Raises NotFound."""
     folder = inside(settings.adapters, name, what="adapter")
