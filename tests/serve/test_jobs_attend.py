@@ -18,7 +18,7 @@ pytest.importorskip("dbos", reason="needs the extra serve")
 
 from livery.serve.errors import Conflict
 from livery.serve.jobs import process, steps
-from livery.serve.jobs.attend import attend
+from livery.serve.jobs.attend import attend, device_lock
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
 from tests.serve.jobs_run import group_lives, running, wait_for
@@ -39,7 +39,7 @@ def run(jobs: Jobs, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     def submit(code: str, name: str = "", **more: Any) -> str:
         name = name or request.node.name.replace("[", "-").strip("]")
         programs[name] = code
-        return jobs.submit(JobRequest(skill="date-keys", name=name, **more)).id
+        return jobs.submit(JobRequest(**{"skill": "date-keys", "name": name, **more})).id
 
     programs: dict[str, str] = {}
     monkeypatch.setattr(
@@ -49,8 +49,8 @@ def run(jobs: Jobs, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     return submit
 
 
-def in_background(jobs: Jobs, job: str, leg: int = 1) -> threading.Thread:
-    arguments = (jobs, job, leg, "data", "cpu")
+def in_background(jobs: Jobs, job: str, leg: int = 1, step: str = "data") -> threading.Thread:
+    arguments = (jobs, job, leg, step, "cpu")
     thread = threading.Thread(target=attend, args=arguments, daemon=True)
     thread.start()
     return thread
@@ -171,8 +171,8 @@ def test_cancel_needs_no_worker(jobs: Jobs, run: Run, monkeypatch: pytest.Monkey
     """One that was killed has left its process behind."""
     job = run(CHILD + "time.sleep(1000)")
     child = process.start(
-        jobs.layout, job, "1-data-1", [sys.executable, "-c", "import time; time.sleep(1000)"],
-        jobs.layout.lock("device", "t"), dict(os.environ), lambda: True,
+        jobs.layout, job, "1-data-1", jobs.layout.lock("device", "t"), dict(os.environ),
+        lambda: [sys.executable, "-c", "import time; time.sleep(1000)"],
     )  # fmt: skip
     assert child is not None
     wait_for(lambda: running(jobs.layout, job))
@@ -268,6 +268,26 @@ def test_a_restarted_machine_has_failed_nothing(jobs: Jobs, run: Run) -> None:
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
     assert codes(jobs, job) == [None, 0]
+    assert process.tries(jobs.layout, job)[0].lost
+
+
+def test_an_older_adapter_stays_until_its_place_is_needed(
+    jobs: Jobs, run: Run, tmp_path: Path
+) -> None:
+    """It may be in use while the job waits for its device, and is kept aside after that."""
+    folder = jobs.layout.adapter("taken")
+    folder.mkdir()
+    (folder / "run_config.json").write_text("old")
+    job = run(f"from pathlib import Path; Path({str(folder)!r}).mkdir()", name="taken",
+              steps=("train",), data=str(tmp_path), skill=None, overwrite=True)  # fmt: skip
+    with process.taken(device_lock(jobs, "cpu")):
+        thread = in_background(jobs, job, step="train")
+        wait_for(lambda: process.is_taken(jobs.layout.job(job) / "attend"))
+        assert (folder / "run_config.json").exists()
+    thread.join()
+    assert codes(jobs, job) == [0]
+    assert list(folder.iterdir()) == []
+    assert (jobs.layout.replaced(job) / "run_config.json").read_text() == "old"
 
 
 def test_a_process_that_was_killed_with_its_wrapper_counts(jobs: Jobs, run: Run) -> None:

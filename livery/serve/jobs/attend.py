@@ -70,7 +70,9 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             if row.wanted == "pause":
                 process.interrupt(layout, job)
         else:
-            made = [one for one in process.tries(layout, job) if one.step == step]
+            every = process.tries(layout, job)
+            every = [process.lose(one) if one.ended is None else one for one in every]
+            made = [one for one in every if one.step == step]
             if any(one.code == 0 for one in made):  # in whatever leg
                 return DONE
             made = [one for one in made if one.leg == leg]
@@ -83,12 +85,12 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
 def _is_over(jobs: Jobs, job: Job, leg: int, step: str, made: list[Try], wanted: str) -> bool:
     """Whether the leg ends here, after tries that failed and of which none lives."""
     last = made[-1] if made else None
-    failed = last is not None and last.ended is not None and not steps.worth_another(last)
+    failed = last is not None and not steps.worth_another(last)
     if wanted == "pause" and not failed:
         _settle(jobs, job.id, leg, store.PAUSED)
         return True
     # A machine that was switched off has failed nothing.
-    counted = [one for one in made if one.ended is not None or one.boot == process.boot()]
+    counted = [one for one in made if not (one.lost and one.boot != process.boot())]
     if last is None or not (failed or len(counted) >= job.attempts):
         return False
     cause = steps.cause(jobs.layout, job.id, step, last)
@@ -102,18 +104,20 @@ def _start(
     """Start the next try; None where its device is taken, or it is no longer wanted."""
     layout, request = jobs.layout, jobs.get(job).request
 
-    def claim() -> bool:
+    def claim() -> list[str]:
         """From here on who pauses or cancels the job leaves the process to us."""
         began = {"state": store.RUNNING, "step": step, "attempt": number}
         held = {"leg": leg, "wanted": "run", "state": (store.QUEUED, store.RUNNING)}
         store.change(jobs.engine, job, {"started": store.now()}, leg=leg, started=None)
-        return store.change(jobs.engine, job, began, **held)
+        if not store.change(jobs.engine, job, began, **held):
+            return []
+        if step == "train":
+            steps.make_way(layout, job, request)
+        return steps.command(layout, request, step)
 
-    if step == "train":
-        steps.make_way(layout, job, request)
     return process.start(
-        layout, job, f"{leg}-{step}-{number}", steps.command(layout, request, step),
-        device_lock(jobs, device), steps.environment(device), claim,
+        layout, job, f"{leg}-{step}-{number}", device_lock(jobs, device),
+        steps.environment(device), claim,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ and only to a process that holds the lock; after a restart of the machine nothin
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import platform
@@ -29,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from livery.files import write_json
 from livery.paths import python_path
 from livery.reading import read_object
 from livery.serve.jobs.layout import Layout
@@ -36,6 +38,7 @@ from livery.serve.jobs.layout import Layout
 POLL = 0.2
 # How long a process has after SIGTERM before it is killed, in seconds.
 GRACE = 15.0
+_IN_NAME = ("path", "leg", "step", "number")
 _RECORD = re.compile(r"(\d+)-([a-z]+)-(\d+)\.json")
 
 
@@ -44,10 +47,11 @@ class Try:
     """One start of a step's process.
 
     Attributes:
-        code: that it exited with; None where a signal ended it, or nobody saw how it ended.
+        code: that it exited with; None where a signal ended it, or it is lost.
         signal: that ended it.
         oom: the kernel killed a process for want of memory meanwhile.
-        ended: when, in seconds since 1970; None where it runs, or nobody saw how it ended.
+        ended: when, in seconds since 1970; None where it runs, or was not found lost yet.
+        lost: nobody saw how it ended: it was killed with its wrapper, or the machine stopped.
     """
 
     path: Path
@@ -63,6 +67,7 @@ class Try:
     signal: int | None = None
     oom: bool = False
     ended: float | None = None
+    lost: bool = False
 
     @property
     def ours(self) -> bool:
@@ -118,23 +123,32 @@ def tries(layout: Layout, job: str) -> list[Try]:
     return sorted(found, key=lambda one: (one.leg, one.started, one.number))
 
 
+def lose(one: Try) -> Try:
+    """Put on record that a try, whose job's lock is free, has ended unseen. Nothing is sent to its
+    process number from then on: it may be somebody else's soon."""
+    lost = dataclasses.replace(one, ended=time.time(), lost=True)
+    facts = dataclasses.asdict(lost)
+    write_json(one.path, {key: facts[key] for key in facts if key not in _IN_NAME})
+    return lost
+
+
 def start(
-    layout: Layout, job: str, name: str, command: Sequence[str], device: Path,
-    environment: Mapping[str, str], claim: Callable[[], bool],
+    layout: Layout, job: str, name: str, device: Path, environment: Mapping[str, str],
+    claim: Callable[[], Sequence[str]],
 ) -> subprocess.Popen[bytes] | None:  # fmt: skip
-    """Start a step, unless a process of the job lives, this try was started before, or the device
-    is taken by another job; None then.
+    """Start a step, unless a process of the job lives, this try was started before, the device is
+    taken by another job, or the step is no longer wanted; None then.
 
     Args:
         name: of the try, "1-train-2".
         device: the lock of the device that it runs on.
-        claim: asked, with both locks held, whether it is still wanted.
+        claim: asked, with both locks held, for the command; empty where it is no longer wanted.
     """
     folder = layout.job(job)
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{name}.json"
     with taken(folder / "lock") as lock, taken(device) as held:
-        if lock is None or held is None or record.exists() or not claim():
+        if lock is None or held is None or record.exists() or not (command := claim()):
             return None
         with layout.log(job).open("ab") as log:
             log.write(f"== {name}: {' '.join(command)}\n".encode())
