@@ -92,7 +92,7 @@ def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path |
 
 
 class Step:
-    """Reckons one step of a run: bytes alive at its peak."""
+    """One step of a run: bytes alive at its peak."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ _SHAPES = 256
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying.
+    """The outcome of a trial.
 
     Attributes:
         right: it runs here, and its gradients are the plain ones.
@@ -71,7 +71,7 @@ def largest_tree(
 
 
 def try_out(loss: Loss, batch: MicroBatch, ranks: Ranks, *, timed: bool) -> Trial:
-    """Hold flex's gradients against the plain ones and sdpa's, and its time against sdpa's.
+    """Compare flex's gradients with the plain ones and sdpa's, and its time with sdpa's.
 
     All processes of a run decide alike, by the sum of what they found. Changes no state.
 

@@ -71,7 +71,7 @@ class Head:
 
 
 class _HandThrough(nn.Module):
-    """Stands where a body stood, whatever that was called with, and returns `hidden` (1, n, d)."""
+    """Takes a body's place and returns `hidden` (1, n, d), whatever it is called with."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

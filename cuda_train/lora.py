@@ -78,7 +78,7 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> dict[str, nn.Paramete
 
 
 class _Shell(nn.Module):
-    """A model out of PEFT's sight, but for its modules.
+    """A model of which PEFT sees nothing but the modules.
 
     PEFT reads `config.model_type`, and on some fifteen mixture-of-experts models takes every target
     that ends in gate_proj, up_proj or down_proj for the experts, whatever path it names (see

@@ -126,7 +126,7 @@ class Loss:
         return StepResult(loss_sum, count, 0.0, measures)
 
     def check(self, batch: MicroBatch, route: Route) -> CheckResult:
-        """Hold the gradients by `route` against the model's own, row by row; changes no state."""
+        """Compare the gradients by `route` with the model's own, row by row; changes no state."""
 
         def gradients(run: Callable[[], float]) -> tuple[float, Arrays]:
             self.flat.message.zero_()

@@ -91,7 +91,7 @@ def forecast(
         elsewhere="--backend mlx --load-in-4bit" if device.type == "mps" else "",
     )
 
-    def reckon(
+    def estimated(
         changed: TrainSettings, config: Mapping[str, Any], batches: Iterable[MicroBatch], base: Path
     ) -> Estimate:
         return estimate(
@@ -103,7 +103,7 @@ def forecast(
             on_cpu=device.type == "cpu",
         )
 
-    return forecasts.forecast(settings, examples, place, reckon)
+    return forecasts.forecast(settings, examples, place, estimated)
 
 
 def free_memory(device: torch.device) -> tuple[int, int]:

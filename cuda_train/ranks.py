@@ -15,7 +15,7 @@ from livery.errors import UserError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its fellows; alone where world is 1."""
+    """This process among all of them; alone where world is 1."""
 
     rank: int = 0
     world: int = 1

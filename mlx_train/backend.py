@@ -42,7 +42,7 @@ from mlx_train.memory import forecast
 
 # Cached buffers beyond this are given back between steps: varying shapes would pile them up.
 _CACHE_LIMIT = 2 << 30
-# Metal's kernels in few bits have not been measured: on shallow bases, too, they are allowed this.
+# Metal's low-bit kernels have not been measured, so they are allowed this on shallow bases, too.
 _AT_LEAST = {"float16": 0.1, "bfloat16": 0.2}
 
 # ((summed loss, log-probabilities of the rows), gradients as a list)

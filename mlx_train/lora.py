@@ -87,7 +87,7 @@ def to_portable(parameter: Parameter, value: mx.array) -> np.ndarray:
 
 
 def from_portable(parameter: Parameter, value: np.ndarray) -> mx.array:
-    """The other way round.
+    """A portable array as `parameter` is laid out here.
 
     Raises:
         UserError: the shape does not fit this run's adapter.

@@ -51,7 +51,7 @@ def estimate(
     """Args:
     config: the model's config.json.
     shapes: the run's micro-batches; the largest counts.
-    folder: the model's, where it is here already: its parameters are then counted, not reckoned.
+    folder: the model's, where it is here already: its parameters are then counted, not estimated.
     on_cpu: MLX runs on a CPU and "auto" means float32.
     """
     sizes = read_sizes(config)
@@ -90,14 +90,14 @@ def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
     free, swap = free_memory()
     device = Device("this machine" if cpu else "the GPU", free, swap, quantizes=(8, 4))
 
-    def reckon(
+    def estimated(
         changed: TrainSettings, config: Mapping[str, Any], batches: Iterable[MicroBatch], base: Path
     ) -> Estimate:
         cores = 1 if changed.compile == "on" else Cores().count
         shapes = {shape_of(batch, cores) for batch in batches}
         return estimate(changed, config, shapes, folder=base, on_cpu=cpu)
 
-    return forecasts.forecast(settings, examples, device, reckon)
+    return forecasts.forecast(settings, examples, device, estimated)
 
 
 def shape_of(batch: MicroBatch, cores: int) -> Shape:

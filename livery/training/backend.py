@@ -35,7 +35,7 @@ class PortableState:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums of one optimizer step, over all processes where nothing else is said.
+    """Sums over one optimizer step, of all processes unless it says otherwise.
 
     Attributes:
         loss_sum: of the objective over all rows; for supervised training the cross-entropy over
@@ -60,7 +60,7 @@ class CheckResult:
         loss_difference: |fast - plain| of the mean loss, relative.
         gradient_difference: largest ||fast - plain|| / ||plain|| over the parameters.
         tolerance: what was allowed for the gradient at this dtype.
-        reason: for people, when not ok.
+        reason: for people, where not ok.
         note: for people, either way; "" for nothing to say.
     """
 
@@ -93,7 +93,7 @@ class Backend(Protocol):
         ...
 
     def use_plain(self, reason: str) -> None:
-        """From now on compute every row on its own, without a shared prefix."""
+        """Compute every row on its own from now on, without a shared prefix."""
         ...
 
     def self_check(self, batch: MicroBatch) -> CheckResult:
@@ -129,12 +129,12 @@ class Backend(Protocol):
         ...
 
     def threads(self) -> int:
-        """Threads that this process computes with on a CPU; 0 where their number is not ours to
-        choose: on a GPU."""
+        """Threads that this process computes with on a CPU; 0 on a GPU, where their number is not
+        ours to choose."""
         ...
 
     def use_threads(self, number: int) -> None:
-        """From now on compute with so many."""
+        """Compute with this many from now on."""
         ...
 
     def trial(self, batch: MicroBatch) -> None:

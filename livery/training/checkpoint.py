@@ -48,12 +48,12 @@ class RunProgress:
     Attributes:
         window_loss, window_count: sums since the last line of training_metrics.jsonl: the loss, and
             what it is divided by.
-        best_loss, best_step: eval_loss of the best evaluation so far and where; None before it.
+        best_loss, best_step: eval_loss and step of the best evaluation so far; None before it.
         reference_loss: what early stopping compares with: eval_loss, or the score that the
             objective makes of an evaluation (`livery.training.numerics.Objective.score`).
-        stale: evaluations since that one improved.
+        stale: evaluations since it last improved.
         last_eval: step of the latest evaluation.
-        last_loss: its eval_loss; None where a checkpoint of before does not tell.
+        last_loss: its eval_loss; None from a checkpoint of an older version, which has none.
         valid: digest of the rows that these evaluations were made on.
         window_measures: sums of the objective's other figures, as of the loss.
         first_figures, best_figures, last_figures: the means of an evaluation: of step 0, of the
@@ -75,7 +75,7 @@ class RunProgress:
     last_figures: dict[str, float] = field(default_factory=dict[str, float])
 
     def on_rows(self, valid: str) -> RunProgress:
-        """The same for the validation rows of this digest; what others gave is left out."""
+        """The progress on the validation rows of this digest, without what other rows gave."""
         if self.valid in ("", valid):
             return dataclasses.replace(self, valid=valid)
         return RunProgress(

@@ -84,7 +84,7 @@ class Stepped:
         step: counted from 1.
         total_steps: of the run.
         loss: mean over the step's supervised tokens, nats.
-        seconds: it took.
+        seconds: that it took.
     """
 
     step: int

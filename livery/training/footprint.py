@@ -1,6 +1,6 @@
 """What a model's config.json and folder say of its size, and an estimate of memory by parts.
 
-Both backends reckon a run's memory from these before anything is loaded.
+From these both backends estimate a run's memory before anything is loaded.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Sizes:
         return found
 
     def parameters(self) -> int:
-        """Reckoned from the matrices alone."""
+        """Computed from the matrices alone."""
         block = self.block_weights()
         return self.layers * block + (1 if self.tied else 2) * self.vocabulary * self.hidden
 

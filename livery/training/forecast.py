@@ -97,9 +97,9 @@ class Forecast:
     Attributes:
         settings: the run.
         device: where it computes.
-        estimate: bytes by part that the backend reckons for settings; None while the base is not on
-            this machine.
-        bound: the same of micro-batches that are at least as large, in no time.
+        estimate: bytes by part that the backend estimates for settings; None while the base is not
+            on this machine.
+        bound: the same of micro-batches that are at least as large, without planning the run.
         lengths: tokens of each training row; empty where they are not known.
     """
 
@@ -133,7 +133,7 @@ class Forecast:
         return lines
 
     def preflight(self) -> str:
-        """Refuse what cannot fit before minutes go into loading it.
+        """Refuse what cannot fit, before minutes are spent on loading it.
 
         Returns:
             What to tell the user where it may be too much; "" where it is not.
@@ -183,7 +183,7 @@ class Forecast:
     def out_of_memory(self) -> str:
         """What to say when a step did not fit."""
         said = f"Out of memory on {self.device.name}."
-        if not self.known or not self.lengths:  # nothing to reckon with
+        if not self.known or not self.lengths:  # nothing to estimate from
             mildest = [way(self.settings)[:1] for way in self._ways()]
             ways = [f"{change.flags} ({change.price})" for one in mildest for change in one]
             return f"{said} Try, in this order: {'; '.join(ways) or 'a smaller base model'}."
@@ -198,7 +198,7 @@ class Forecast:
         )
 
     def _together(self, room: int) -> list[str]:
-        """One line: flags that are enough together, or how far they come."""
+        """One line: flags that are enough together, or how close they come."""
         settings, flags = self.settings, list[str]()
         for way in self._ways():
             changes = way(settings)

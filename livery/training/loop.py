@@ -107,8 +107,8 @@ class _Run:
         """Resume or start from scratch; returns the steps already taken."""
         self._choose_threads()
         self._check_fast_path()
-        # By the way of computing that was just settled, and with the weights that the run starts
-        # from, which a checkpoint is about to replace.
+        # After the way of computing is settled, and before a checkpoint replaces the weights that
+        # the run started from.
         self.plan.examples, self.valid = with_reference(
             self.settings, self.backend, (self.job.train, self.job.valid), resume=self.job.resume
         )
@@ -157,7 +157,7 @@ class _Run:
         """Settle the number of threads, and say why where it was not the only one possible."""
         if not self.backend.threads():
             return
-        if self.backend.world > 1:  # who started them shared out the cores
+        if self.backend.world > 1:  # whoever started them has shared out the cores
             if self.settings.threads:
                 self.backend.use_threads(self.settings.threads)
             return

@@ -23,7 +23,7 @@ from livery.weights import weight_files
 
 @dataclass(frozen=True)
 class Origin:
-    """What decides an outcome; one of another origin is neither continued nor taken for current.
+    """What decides an outcome: a run of another origin is not continued, an adapter not current.
 
     Attributes:
         settings: those that decide it (see `livery.config.options.Decides`), and total_steps.
@@ -93,7 +93,7 @@ def _of_files(train: Any, valid: Any) -> str:
     return hashlib.sha256(json.dumps([train, valid]).encode()).hexdigest()
 
 
-_FORM = "2-"  # before the digests of today; those without it are of before
+_FORM = "2-"  # begins today's digests; older ones have no such beginning
 _SAMPLE = 4096
 
 
@@ -103,9 +103,9 @@ def base_digest(model: str | Path, like: str = "") -> str:
 
     Training, merging or quantizing a tensor again changes values all over it, so three places
     tell it from what it was; a file edited at single values elsewhere is not noticed. Reading all
-    of it would be: but a run is not to begin by reading 16 GB, and a digest remembered by size and
-    time of change is as blind to an edit and wrong where a copy keeps both. 16 GB of 300 tensors
-    are told by 4 MB.
+    of it would notice, but a run should not begin by reading 16 GB; and a digest remembered by size
+    and time of change misses such an edit too, and is wrong where a copy keeps both. Of 16 GB in
+    300 tensors, 4 MB are read.
 
     A hub id is digested in its downloaded folder, or by name where there is none.
 

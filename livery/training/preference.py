@@ -67,7 +67,7 @@ def objective_of(settings: TrainSettings) -> Objective:
         MEASURES,
         lambda rows: _measures(rows, settings),
         reference=loss_type != "orpo",
-        # What ipo wants is a margin of its own, neither more nor less.
+        # ipo aims at a margin of a certain size: a larger one is no better.
         judged_by="" if loss_type == "ipo" else MARGIN,
         warning=lambda now, first: _fall(now, first, settings),
     )

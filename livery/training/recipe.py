@@ -23,8 +23,8 @@ SOURCE = "chosen for base and data"
 _MEASURED = 135e6  # parameters of the base that the rate was measured on
 _RATE, _EXPONENT, _LOWEST, _HIGHEST = 6e-4, 0.3, 1e-4, 1e-3
 _SMALL = 500e6  # parameters up to which a base takes the higher rank
-_UNKNOWN = 1e9  # parameters that are assumed of a base whose size nobody can see
-# Passes over so many rows; between these points they follow the power that joins them.
+_UNKNOWN = 1e9  # parameters that are assumed of a base whose size is not known
+# Passes over so many rows; between these points, by the power law that joins them.
 _FEW, _FEW_PASSES, _MANY = 1_000, 3.0, 10_000
 _MOST_PASSES = 5.0
 
@@ -58,8 +58,8 @@ def recipe(parameters: float | None, rows: int) -> Recipe:
 
 
 def of_pairs(found: Recipe) -> Recipe:
-    """The recipe for as many pairs: a tenth of the rate and three passes at most, since what is
-    moved is an adapter that can do its work already, and small steps of eight pairs."""
+    """The recipe for as many pairs: a tenth of the rate and three passes at most, since the
+    adapter that it starts from can do its work already, and small steps of eight pairs."""
     return Recipe(
         min(found.epochs, _FEW_PASSES),
         min(found.batch_size, 8),
@@ -103,8 +103,8 @@ def fit(config: Config, parameters: float | None, rows: int) -> tuple[Config, st
 def _of_length(
     settings: TrainSettings, found: Recipe, rows: int, unsaid: Callable[..., bool]
 ) -> dict[str, Any]:
-    """Warm-up, evaluations and patience for a run of so many pairs: it is short, and goes wrong by
-    going on too long."""
+    """Warm-up, evaluations and patience for a run of so many pairs: it is short, and does
+    harm where it goes on too long."""
     size = settings.batch_size * settings.grad_accum
     size = found.batch_size if unsaid("batch_size", "grad_accum") else size
     epochs = found.epochs if unsaid("epochs", "max_steps") else settings.epochs

@@ -50,8 +50,8 @@ _WRITTEN = (*_ADAPTER, METRICS, SAMPLES, METADATA, "checkpoints", *TOKENIZER)
 def locked(folder: Path, doing: str = "training") -> Generator[None]:
     """Hold the folder, made where it is missing, against every other process.
 
-    The lock ends with the process. Its file is removed by its holder alone, and who comes to hold a
-    file that is no longer there tries again, so that there are never two holders.
+    The lock ends with the process. Its file is removed by its holder alone, and whoever
+    locks a file that has been removed meanwhile tries again, so that there are never two holders.
 
     Raises:
         UserError: another process holds it, or the folder cannot be written.

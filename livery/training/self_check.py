@@ -1,4 +1,4 @@
-"""Hold a run's loss against the plainest one there is, on its own first batch, before it trains.
+"""Compare a run's loss with the plainest one there is, on its own first batch, before it trains.
 
 Most ways in which a shared prompt, a mask or a cache goes wrong are silent. Where the fast loss
 differs the run continues without it; where the plain one differs too, or cannot be computed,
@@ -46,7 +46,7 @@ def tolerance(dtype: str, blocks: int) -> float:
 # A micro-batch -> (its summed loss, gradients by name).
 Gradient = Callable[[MicroBatch], tuple[float, Arrays]]
 
-# What a family's own code may raise where it cannot be computed as asked.
+# What a family's own code may raise where the model cannot be computed as asked.
 FAMILY_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
     ArithmeticError, ImportError,

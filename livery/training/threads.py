@@ -1,9 +1,9 @@
 """How many threads a run computes with on a CPU: measured at its start, under the load there is.
 
 Two threads beside other programs may be forty times slower than one: each waits for the other,
-which waits for a core. On an idle machine they are nearly twice as fast. No rule tells; a few
-micro-batches do. Sums round otherwise with another number, so a run records its own and is resumed
-with it.
+which waits for a core. On an idle machine they are nearly twice as fast. No rule predicts this; a
+few micro-batches show it. Sums round otherwise with another number, so a run records its own and is
+resumed with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from livery.training.forecast import is_out_of_memory
 from livery.training.plan import MicroBatch, take_rows
 from livery.training.self_check import FAMILY_ERRORS
 
-ROWS = 8  # of a micro-batch, that are measured
+ROWS = 8  # of a micro-batch, which are measured
 # A micro-batch that takes less is not worth measuring: nobody waits for it.
 WORTH = 0.25  # seconds
 # Fewer threads win where more are not faster by this share.
@@ -33,7 +33,7 @@ _MARGIN = 0.95
 _HOPELESS = 1.25
 _SECOND_ROUND = 4.0  # seconds that it may take
 
-# Steps slower than this many times the median, so many in a row, call for another measurement.
+# So many steps in a row, each slower than this many times the median, call for a new measurement.
 SLOW, IN_A_ROW = 4.0, 3
 _KNOWN = 8  # steps before the median says anything
 _WINDOW = 64
