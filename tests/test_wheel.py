@@ -67,6 +67,11 @@ DATA = {
     "livery/skills/state/conversations.jsonl",
     "livery/skills/state/second.jsonl",
     "livery/skills/state/validation.jsonl",
+    *(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "livery" / "serve" / "page").rglob("*")
+        if path.is_file()
+    ),
 }
 
 
