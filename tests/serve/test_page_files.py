@@ -1,4 +1,4 @@
-"""The page's files: nothing inline, nothing from elsewhere, and what others wrote as they wrote it."""
+"""The page's files: nothing inline, nothing from elsewhere; what others wrote as they wrote it."""
 
 from __future__ import annotations
 
