@@ -19,7 +19,7 @@ from livery.engines.folders import CONFIG, adapter_files
 from livery.engines.token_engine import TokenEngine
 from livery.errors import UserError, shown
 from livery.machine import gpu_of
-from livery.models import find_base
+from livery.models import find_base, local_name
 from livery.reading import read_object
 from livery.serve.answers.question import Question
 
@@ -171,7 +171,7 @@ def _adapter(source: Path, out: Path, base: Path | None) -> None:
 
 
 def _find(model: str) -> Path:
-    folder = find_base(model)
+    folder = find_base(local_name(model))
     if folder is None:
         raise UserError(f"{model}: no such model folder here, and llama.cpp needs one.")
     return folder

@@ -198,6 +198,7 @@ class Host:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
+        await self._end()  # what is left of one that died
         self.settings.log.parent.mkdir(parents=True, exist_ok=True)
         with self.settings.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -218,12 +219,23 @@ class Host:
                 process.stdin.write(json.dumps(value).encode() + b"\n")
 
     async def _end(self) -> None:
-        process, self._process = self._process, None
+        """Kill the process and all of its own, and wait for it; may be called again when that was
+        cut short."""
+        process = self._process
         if process is None:
             return
         with contextlib.suppress(OSError):  # llama.cpp's own process with it
             os.killpg(process.pid, signal.SIGKILL)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
         await process.wait()
+        with contextlib.suppress(OSError):
+            await process.stdin.wait_closed()
+        while await process.stdout.read(1 << 16):  # to its end, where the pipe is closed
+            pass
+        if self._process is process:
+            self._process = None
 
     async def _last_words(self, process: asyncio.subprocess.Process) -> str:
         code = await process.wait()

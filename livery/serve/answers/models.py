@@ -45,7 +45,7 @@ class Model:
 def all_models(settings: ServeSettings) -> Iterator[Model]:
     """The base and the adapters, by name."""
     yield Model(settings, BASE, tuned=False)
-    for name in sorted(adapters.names(settings)):
+    for name in sorted(adapter.name for adapter in adapters.every(settings)):
         yield Model(settings, name, settings.adapters / name)
 
 
