@@ -123,14 +123,17 @@ def _activations(sizes: Sizes, shape: Shape, *, checkpoint: bool) -> float:
     positions = prefix + sum(rows * width for rows, width in parts)
     feed_forward = sizes.active * sizes.feed_forward
     behind = sum(rows * width * (prefix + width) for rows, width in parts)
-    # A long prefix runs in stretches, each on the keys of those before it too.
+    # A long prefix runs in stretches, each on the keys of those before it too. Its scores are kept
+    # once, where those of rows are kept about twice, and its keys have a copy for each stretch.
     pairs = [(end - start) * end for start, end in stretches(prefix)]
-    scores = sizes.heads * (sum(pairs) + behind)
+    stretched = len(pairs) > 1
+    scores = sizes.heads * ((0.55 if stretched else 1.0) * sum(pairs) + behind)
     if not checkpoint:
         block = 7.4 * positions * sizes.hidden + 4.4 * positions * feed_forward + 2.0 * scores
         return (_KEPT * sizes.layers + _RUNNING) * block
     keys = sum(end for _, end in stretches(prefix))
     keys += sum(rows * (prefix + width) for rows, width in parts)
     scores = sizes.heads * (max(pairs, default=0) + behind)
+    copies = 4 if stretched else 2
     one = 23 * positions * sizes.hidden + 18 * positions * feed_forward + 2.3 * scores
-    return sizes.layers * (positions * sizes.hidden + 2 * sizes.kv * keys) + one
+    return sizes.layers * (positions * sizes.hidden + copies * sizes.kv * keys) + one

@@ -16,6 +16,7 @@ import pytest
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.errors import UserError
 from livery.training.plan import Example
+from mlx_train import deal
 from mlx_train.backend import MlxBackend
 from mlx_train.memory import Shape, estimate, forecast
 from tests.mlx_train.mlx_exact import micro_batch
@@ -33,11 +34,13 @@ SIZES: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 448, "num_hidd
         ("llama_tied", (96, 8, 24, 8)),
         ("qwen3", (32, 4, 128, 16)),
         ("gemma3", (64, 8, 32, 8)),
+        ("llama", (640, 8, 24, 8)),  # in stretches
     ],
 )
 def test_the_estimate_is_near_the_peak(
-    family: str, shape: Shape, checkpoint: bool, tmp_path: Path
+    family: str, shape: Shape, checkpoint: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deal, "STRETCH", 128)
     prefix, rows, suffix, answers = shape
     folder = tiny_model(family, tmp_path, **SIZES)
     settings = TrainSettings(
