@@ -35,7 +35,7 @@ from livery.machine import memory
 from livery.paths import HOME
 from livery.training.plan import Example, Plan
 
-LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
+LENGTHS = (4096, 8192, 16384, 32768)
 ROWS, OWN, ANSWER = 8, 40, 40
 BACKENDS = ("torch", "mlx")
 TINY = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
@@ -49,7 +49,7 @@ def make_model(shape: str, folder: Path) -> str:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     base: dict[str, Any] = read_json(HOME / "base_model" / "config.json")
-    base["max_position_embeddings"] = 2 * LENGTHS[-1]
+    base["max_position_embeddings"] = 2 * LENGTHS[-1]  # room for rows behind the schema
     config: Any = LlamaConfig.from_dict({**base, **(TINY if shape == "tiny" else {})})
     torch.manual_seed(0)
     LlamaForCausalLM(config).float().save_pretrained(folder / shape)
