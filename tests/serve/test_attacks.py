@@ -28,9 +28,8 @@ SECRET = "the-secret-beside-the-root"
 # Small enough to be reached in a moment. Waiting is tried with servers of its own, so that no other
 # test depends on how fast this machine is.
 LIMITS = replace(
-    Limits(), body=10_000, upload=50_000, streams=2, rate=1e6, burst=10**6, writes=1e6,
-    write_burst=10**6,
-)  # fmt: skip
+    Limits(), body=10_000, upload=50_000, rate=1e6, burst=10**6, writes=1e6, write_burst=10**6
+)
 
 
 @pytest.fixture(scope="module")
@@ -307,19 +306,21 @@ def test_whoever_leaves_during_an_upload_leaves_nothing(
     assert not [record for record in caplog.records if record.name == "livery.serve"]
 
 
-def test_streams_are_counted(client: Client) -> None:
+def test_streams_are_counted(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits=replace(Limits(), streams=2, rate=1e6, burst=10**6))
+    make_run(settings.root, "run")
     sent = b"GET /api/runs/run/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    opened = [socket.create_connection((client.host, client.port)) for _ in range(2)]
-    for connection in opened:
-        connection.settimeout(PATIENCE)
-        connection.sendall(sent)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-    assert client.get("/api/runs/run/events").status == 503
-    for connection in opened:
-        connection.close()
-    until = time.monotonic() + PATIENCE
-    while client.get("/api/runs/run/events?follow=false").status == 503:
-        assert time.monotonic() < until  # the server notices that they are gone
+    with served(settings) as client, contextlib.ExitStack() as opened:
+        for _ in range(2):
+            one = socket.create_connection((client.host, client.port), timeout=PATIENCE)
+            opened.enter_context(one)
+            one.sendall(sent)
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        assert client.get("/api/runs/run/events").status == 503
+        opened.close()
+        until = time.monotonic() + PATIENCE
+        while client.get("/api/runs/run/events?follow=false").status == 503:
+            assert time.monotonic() < until  # the server notices that they are gone
 
 
 def test_who_asks_too_often_waits() -> None:
