@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
 from commands import engine_options as shared
+from commands.options import Finite
 from livery.errors import UserError, shown
 
 WRITTEN_BY = "livery fasttext train"
 FOLDER = "adapters/date-keys-fasttext"
 RATE = 0.03
-
-
-class Finite(click.FloatRange):
-    """A number in a range; click's own lets NaN through, which is in none."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        found = super().convert(value, param, ctx)
-        if not math.isfinite(found):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return found
 
 
 @click.group(

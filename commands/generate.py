@@ -9,6 +9,7 @@ import click
 
 from commands.engine_options import ENGINE_OPTIONS, decoding_options, engine_options, open_options
 from commands.eval import prepare, tell
+from commands.options import Finite
 from livery.errors import UserError
 from livery.interactions.log import DAYS, MEGABYTES
 
@@ -51,11 +52,11 @@ TOKENS = 256
     "LIVERY_LOG names it too.",
 )  # fmt: skip
 @click.option(
-    "--log-days", type=click.FloatRange(min=0, min_open=True), default=DAYS, show_default=True,
+    "--log-days", type=Finite(min=0, min_open=True), default=DAYS, show_default=True,
     help="Drop what is older from the log.",
 )  # fmt: skip
 @click.option(
-    "--log-megabytes", type=click.FloatRange(min=0, min_open=True), default=MEGABYTES,
+    "--log-megabytes", type=Finite(min=0, min_open=True), default=MEGABYTES,
     show_default=True, help="Drop the oldest where the log grows beyond this.",
 )  # fmt: skip
 @decoding_options(TOKENS)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from commands.eval import TOKENS_EVAL, command_line, prepare, show, tell
+from commands.options import Finite
 from livery.engines.engine import engine_names
 from livery.errors import TargetMissed, UserError, counted, printable, shown
 from livery.files import CannotWrite
@@ -137,7 +138,7 @@ _LONGEST = 2_000  # signs of one turn that are shown
     "what was marked bad.",
 )  # fmt: skip
 @click.option(
-    "--confidence", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+    "--confidence", type=Finite(0, 1), default=0.9, show_default=True,
     help="A logged confidence below this makes an answer weak.",
 )  # fmt: skip
 @click.option("--by", default="", help="Who decides.  [default: your user name]")

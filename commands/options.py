@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+class Finite(click.FloatRange):
+    """A number in a range; click's own lets NaN and infinity through."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return found
+
 
 # How many rows to make: as many as are held in memory, not as many as somebody can type.
 ROWS = click.IntRange(1, 1_000_000)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.options import Finite
+
 if TYPE_CHECKING:
     from livery.teacher import Teacher
 
@@ -93,11 +95,11 @@ def _options(names: tuple[str, ...]) -> list[Callable[[Command], Command]]:
             show_default=True, help="Further attempts at a request that failed for a while.",
         ),
         click.option(
-            "--teacher-retry-wait", "retry_wait", type=click.FloatRange(0), default=2.0,
+            "--teacher-retry-wait", "retry_wait", type=Finite(0), default=2.0,
             show_default=True, help="Seconds before the second attempt; later ones wait longer.",
         ),
         click.option(
-            "--teacher-timeout", "timeout", type=click.FloatRange(0, min_open=True), default=600.0,
+            "--teacher-timeout", "timeout", type=Finite(0, min_open=True), default=600.0,
             show_default=True, help="Seconds for a whole answer.",
         ),
         click.option(
@@ -110,10 +112,10 @@ def _options(names: tuple[str, ...]) -> list[Callable[[Command], Command]]:
             help="Requests under way at once.",
         ),
         click.option(
-            "--price-in", type=click.FloatRange(0), help="Price of a million tokens of prompts."
+            "--price-in", type=Finite(0), help="Price of a million tokens of prompts."
         ),
         click.option(
-            "--price-out", type=click.FloatRange(0), help="Price of a million tokens of answers."
+            "--price-out", type=Finite(0), help="Price of a million tokens of answers."
         ),
         click.option(
             "--dry-run", is_flag=True,

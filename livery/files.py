@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from livery import temporary
 from livery.errors import UserError, shown
-from livery.reading import lines, parse_row
+from livery.reading import lines, open_file, parse_row
 from livery.reading import read_json as read_json
 from livery.reading import read_jsonl as read_jsonl
 
@@ -334,8 +334,8 @@ def read_kept(path: str | Path, head: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
+    """Hex SHA-256 of a file's bytes. Raises UserError as `reading.open_file`."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

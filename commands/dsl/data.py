@@ -22,7 +22,7 @@ from commands.dsl.making import (
 from commands.dsl.report import report_command
 from commands.dsl.reset import reset_command
 from commands.dsl.run import align_command, run_command
-from commands.options import ROWS
+from commands.options import ROWS, Finite
 from commands.teacher_options import Asked, teacher_options
 
 _FILE = click.Path(path_type=Path)
@@ -107,7 +107,7 @@ _rows = _several(
         "--positives-per-schema", "--samples-per-schema", "positives_per_schema",
         type=ROWS, required=True, help="Right rows of each schema.",
     ),
-    click.option("--negative-ratio", type=click.FloatRange(0, 10), required=True,
+    click.option("--negative-ratio", type=Finite(0, 10), required=True,
                  help="Wrong rows for each right one."),
     click.option("--current-date", default="", metavar="YYYY-MM-DD",
                  help="The day of all queries; one for each otherwise."),

@@ -11,6 +11,7 @@ import click
 from commands.dsl.config import read_defaults
 from commands.engine_options import ENGINE_OPTIONS, engine_options, open_options
 from commands.eval import prepare, tell
+from commands.options import Finite
 from commands.teacher_options import RECORDS
 from livery.errors import counted, shown
 from livery.paths import DSL_PARTIAL, DSL_SUMMARY, finished_run
@@ -57,7 +58,7 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
 )
 @click.option(
     "--teacher-retry-wait",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=2.0,
     show_default=True,
     help="Seconds before the second attempt.",
@@ -85,7 +86,7 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=0.0,
     show_default=True,
     help="Sampling temperature; 0 always takes the most likely token.",

@@ -93,7 +93,7 @@ class Cache:
                 return ""
             paths = {source.path for source in sources}
             digests = {path: sha256(path) for path in paths}
-        except OSError:  # told when it is read
+        except (OSError, UserError):  # told when it is read
             return ""
         total = hashlib.sha256()
         columns = reader.columns

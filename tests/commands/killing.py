@@ -1,10 +1,10 @@
 """A command that is killed again and again at changes of files, and started again each time.
 
-    python -m tests.commands.killing PLACE '[3, 8]' MODULES WORDS…
+    python -m tests.commands.killing PLACE '[3, "evaluation.json"]' MODULES WORDS…
 
-`livery WORDS` runs in children of one process that has imported MODULES (a,b,c). Each but the last
-dies by SIGKILL before its Nth change of a file below PLACE. A run in PLACE/run is resumed. Prints
-the exit statuses as JSON.
+`livery WORDS` runs in PLACE, in children of one process that has imported MODULES (a,b,c). Each but
+the last dies by SIGKILL before its Nth change of a file below PLACE, or before what has that name
+takes its place there. A run in PLACE/run is resumed. Prints the exit statuses as JSON.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ def main() -> None:
     print(json.dumps(ended))
 
 
-def child(place: Path, kill: int, words: list[str]) -> int:
+def child(place: Path, kill: int | str, words: list[str]) -> int:
     number = os.fork()
     if number:
         return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     code = 1
     try:
         os.dup2(2, 1)  # what the command prints
+        os.chdir(place)
         more = ["--resume"] if (place / "run" / "run_config.json").exists() else []
         if kill:
             die_at(kill, place)

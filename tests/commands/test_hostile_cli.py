@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import pytest
 
+from commands.options import Finite
 from livery import cli, faults
 from tests import PATIENCE, ROOT
 from tests.hostile import Inputs, make, values
@@ -198,8 +199,7 @@ def test_absurd_values(
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
-def changes(name: str, line: list[str]) -> Iterator[Callable[[str], list[str]]]:
-    """For each option and argument, what puts a value into the line."""
+def command_of(name: str) -> click.Command:
     command: click.Command = cli.cli
     context = click.Context(command)
     for word in name.split():
@@ -207,6 +207,12 @@ def changes(name: str, line: list[str]) -> Iterator[Callable[[str], list[str]]]:
         found = command.get_command(context, word)
         assert found is not None
         command = found
+    return command
+
+
+def changes(name: str, line: list[str]) -> Iterator[Callable[[str], list[str]]]:
+    """For each option and argument, what puts a value into the line."""
+    command = command_of(name)
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     for place in range(min(len(arguments), sum(1 for w in line[:2] if not w.startswith("-")))):
         yield lambda value, at=place: [*line[:at], value, *line[at + 1 :]]
@@ -309,3 +315,30 @@ def test_numbers_that_nothing_counts_to(
     monkeypatch.chdir(tmp_path)
     assert cli.run(["train", *LINES["train"](inputs), f"--{name}", "9" * 30]) in (1, 2)
     assert "a whole number below 2**63" in capsys.readouterr().err
+
+
+def test_no_number_is_infinite_or_none() -> None:
+    """click's own ranges let NaN through, and what comes of it is a traceback far away."""
+    context = click.Context(cli.cli)
+    for name in leaves("", cli.cli, context):
+        for option in command_of(name).params:
+            found = option.type
+            assert not isinstance(found, click.FloatRange) or isinstance(found, Finite), (
+                name, option.name,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["dsl schemas --domain-specs IT --out OUT", "dsl schemas --operator-catalog IT --domain-specs "
+     "SPECS --out OUT", "dsl schemas --base-template IT --domain-specs SPECS --out OUT",
+     "data review IT --skill persona", "data merge IT --skill persona --data . --out OUT"],
+)  # fmt: skip
+def test_nothing_is_read_from_a_device(
+    words: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dsl(inputs, "specs")
+    specs = str(inputs.run.parent / "dsl" / "d_01")
+    line = [{"IT": "/dev/zero", "SPECS": specs}.get(word, word) for word in words.split()]
+    run(line)
