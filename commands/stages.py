@@ -205,11 +205,12 @@ def evaluate(
 
 
 def report_is_current(folder: Path) -> bool:
-    """Whether the report is younger than what it reports on."""
-    page = folder / "report.html"
-    sources = [folder / "evaluation.json", folder / METADATA]
-    return page.is_file() and all(
-        not source.exists() or source.stat().st_mtime <= page.stat().st_mtime for source in sources
+    """Whether the report, both of its forms, is younger than what it reports on."""
+    pages = [folder / "report.md", folder / "report.html"]
+    sources = [path for path in (folder / "evaluation.json", folder / METADATA) if path.exists()]
+    return all(page.is_file() for page in pages) and (
+        max((source.stat().st_mtime for source in sources), default=0.0)
+        <= min(page.stat().st_mtime for page in pages)
     )
 
 

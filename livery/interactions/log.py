@@ -31,6 +31,7 @@ FORMAT = 1
 LONGEST = 1 << 20  # bytes of one line
 DAYS, MEGABYTES = 30.0, 64.0
 
+_BEGINS = b'{"livery": '  # of every line that Livery appends
 _AT = re.compile(rb'"at": "([^"]+)"')
 
 Verdict = Literal["good", "bad"]
@@ -277,6 +278,11 @@ def _opened(path: Path) -> Generator[int]:
                 pass
             os.close(held)
     try:
+        if not _BEGINS.startswith(os.pread(held, len(_BEGINS), 0)):
+            raise UserError(
+                f"{shown(path)}: is not a log that Livery wrote, and nothing is added to it. Name "
+                "another file for the log."
+            )
         if stat.S_IMODE(os.fstat(held).st_mode) & 0o077:
             with explain_os_errors(path, "closing the log to other users"):
                 os.fchmod(held, 0o600)

@@ -46,6 +46,20 @@ def test_what_is_logged_is_redacted_and_closed_to_others(tmp_path: Path) -> None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("text", [b"my notes\n", b'{"messages": []}\n', b"\n\n", b'{"id": "x'])
+def test_nothing_is_added_to_a_file_that_is_no_log(tmp_path: Path, text: bytes) -> None:
+    """Nor is it closed to others, or shortened by the limits of a log."""
+    path = tmp_path / "notes.jsonl"
+    path.write_bytes(text)
+    path.chmod(0o644)
+    log = Log(path)
+    for act in (log.check, lambda: log.record(ASKED, "x"), lambda: log.mark("i", "bad")):
+        with pytest.raises(UserError, match="not a log that Livery wrote"):
+            act()
+    assert path.read_bytes() == text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
 def test_lines_of_others_are_left_out_and_named(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     Log(path).record(ASKED, "first")
