@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +41,7 @@ _HALF = re.compile(
 _NAMED = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:[-\s\[{+0-9.,eE]*$')
 
 
-def open_file(path: str | Path) -> IO[bytes]:
+def open_file(path: str | Path) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:
