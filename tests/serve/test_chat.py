@@ -246,7 +246,7 @@ def test_a_response_format_holds_the_answer(
         ({"messages": [{"role": "user"}]}, "messages", "content"),
         ({"tool_choice": "required"}, "tool_choice", "'auto' or 'none'"),
         ({"tools": [{"type": "function"}]}, "tools", "no name"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "messages", "offer tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "offer tools"),
         ({"response_format": {"type": "xml"}}, "response_format", "'json_schema'"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {

@@ -29,7 +29,7 @@ from typing import IO, Any
 
 from livery import faults
 from livery.engines import threads
-from livery.engines.engine import Decoding, EngineDied, Enough, Generation
+from livery.engines.engine import Decoding, EngineDied, Enough, Generation, NoRoom
 from livery.engines.token_engine import TokenEngine
 from livery.errors import UserError, shown
 from livery.serve.answers.calls import CallForm, call_form, read_calls
@@ -117,7 +117,8 @@ class Answers:
                 top_p=question.top_p,
             )  # fmt: skip
         except UserError as error:
-            raise NoAnswer("request", str(error), "messages") from None
+            field = "tools" if _takes_without_tools(engine, question) else "messages"
+            raise NoAnswer("request", str(error), field) from None
         if self.engines and self._settled != self.engines.loads:  # how many threads suit the base
             self._settled = self.engines.loads
             threads.settle(engine, [prompt])
@@ -133,6 +134,9 @@ class Answers:
             found = engine.stream(prompt, decoding, hear)
         except EngineDied:
             raise
+        except NoRoom as error:
+            said = str(error).replace("--max-tokens", "max_tokens")
+            raise NoAnswer("request", said, "max_tokens") from None
         except UserError as error:
             raise NoAnswer("request", str(error), "messages") from None
         return _written(engine, len(prompt.tokens), found, gate, form, gone())
@@ -146,6 +150,15 @@ class Answers:
             raise
         except UserError as error:
             raise NoAnswer("model", str(error), "model") from None
+
+
+def _takes_without_tools(engine: TokenEngine, question: Question) -> bool:
+    """Whether the template takes the conversation where no tools are offered."""
+    try:
+        engine.prompt(question.messages, (), question.template_kwargs)
+    except UserError:
+        return False
+    return bool(question.tools)
 
 
 def _written(
