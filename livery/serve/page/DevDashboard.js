@@ -1,7 +1,7 @@
 /* All runs: what is training now, and a table to search, open and compare. */
 import { html, useMemo, useState } from "./vendor/htm-preact.mjs";
 import { useLoaded } from "./parts/api.js";
-import { bytes, duration, number, when } from "./parts/format.js";
+import { bytes, duration, loss, number, when } from "./parts/format.js";
 import { go, to } from "./parts/router.js";
 import { Badge, Card, Empty, Figures, Loaded, Progress, Table, Title } from "./parts/ui.js";
 
@@ -35,9 +35,9 @@ function Runs({ runs }) {
         <th scope="row"><a href=${to("runs", run.name)}>${run.name}</a></th>
         <td><${Badge}>${run.state}<//></td>
         <td class="figure">${number(run.step)}${run.steps ? ` / ${number(run.steps)}` : ""}</td>
-        <td class="figure">${number(run.loss)}</td>
-        <td class="figure">${number(run.eval_loss)}</td>
-        <td class="figure">${run.best ? number(run.best.eval_loss) : "–"}</td>
+        <td class="figure">${loss(run.loss)}</td>
+        <td class="figure">${loss(run.eval_loss)}</td>
+        <td class="figure">${run.best ? loss(run.best.eval_loss) : "–"}</td>
         <td>${run.skill ?? "–"}</td>
         <td>${when(run.started)}</td>
       </tr>`} />`;
@@ -48,8 +48,8 @@ function Now({ run }) {
     <${Progress} value=${run.step} most=${run.steps} label="Progress of ${run.name}" />
     <${Figures} of=${[
       ["Step", `${number(run.step)} of ${number(run.steps)}`],
-      ["Loss", number(run.loss)],
-      ["Eval loss", number(run.eval_loss)],
+      ["Loss", loss(run.loss)],
+      ["Eval loss", loss(run.eval_loss)],
       ["Tokens/s", number(run.tokens_per_second, 3)],
       ["Memory", bytes(run.peak_memory)],
       ["Time left", duration(run.seconds_left)],

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "./vendor/htm-preact.mjs";
 import { get, useLoaded } from "./parts/api.js";
 import { Chart } from "./parts/chart.js";
-import { bytes, number } from "./parts/format.js";
+import { bytes, loss, number } from "./parts/format.js";
 import { to } from "./parts/router.js";
 import { Badge, Empty, Fault, Table, Title } from "./parts/ui.js";
 
@@ -25,17 +25,17 @@ export default function Compare({ query }) {
       .catch((fault) => ended || setError(fault));
     return () => (ended = true);
   }, [names.join("/"), steps]);
-  const [loss, evaluated] = useMemo(() => ["loss", "eval_loss"].map((key) =>
+  const [losses, evaluated] = useMemo(() => ["loss", "eval_loss"].map((key) =>
     names.map((name, at) => line(metrics[name] ?? [], key, name, { colour: at, dots: key === "eval_loss" }))), [metrics]);
   if (names.length === 0) return html`<${Empty}>Choose two to six runs to compare. <a href="#/runs">To the runs</a><//>`;
   return html`<${Title} under="The same steps side by side.">Compare runs<//>
     <${Fault} error=${error} />
     <div class="charts">
-      <div class="wide"><${Chart} title="Loss" lines=${loss} height=${300} /></div>
+      <div class="wide"><${Chart} title="Loss" lines=${losses} height=${300} /></div>
       <div class="wide"><${Chart} title="Eval loss" lines=${evaluated} height=${260} /></div>
     </div>
     <${Table} label="Compared runs" rows=${chosen} head=${["Name", "State", "Step", "Loss", "Eval loss", "Best", "Tokens/s", "Memory"]}
       row=${(run) => html`<tr key=${run.name}><th scope="row"><a href=${to("runs", run.name)}>${run.name}</a></th><td><${Badge}>${run.state}<//></td>
-        <td class="figure">${number(run.step)}</td><td class="figure">${number(run.loss)}</td><td class="figure">${number(run.eval_loss)}</td>
-        <td class="figure">${number(run.best?.eval_loss)}</td><td class="figure">${number(run.tokens_per_second, 3)}</td><td class="figure">${bytes(run.peak_memory)}</td></tr>`} />`;
+        <td class="figure">${number(run.step)}</td><td class="figure">${loss(run.loss)}</td><td class="figure">${loss(run.eval_loss)}</td>
+        <td class="figure">${loss(run.best?.eval_loss)}</td><td class="figure">${number(run.tokens_per_second, 3)}</td><td class="figure">${bytes(run.peak_memory)}</td></tr>`} />`;
 }

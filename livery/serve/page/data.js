@@ -94,7 +94,7 @@ function Rows({ place, splits, changed }) {
       <div class="toolbar"><p class="quiet grow" role="status">${number(found.data.total)} rows</p>
         <${Action} act=${all("approved")} done="Approved." disabled=${!found.data.rows.some((row) => row.status === "new")}>Approve the new ones shown<//></div>
       ${found.data.rows.length === 0 ? html`<${Empty}>No row matches.<//>` : html`<ol class="rows">${found.data.rows.map((row) => html`<li class="card" key=${row.id + row.n}>
-        <div class="card-head"><h3>Row ${number(row.n)} <${Badge}>${row.status}<//></h3><div class="actions">
+        <div class="card-head"><h2>Row ${number(row.n)} <${Badge}>${row.status}<//></h2><div class="actions">
           ${row.status !== "approved" && html`<${Action} act=${review(row, "approved")} label="Approve row ${row.n}" done="Row ${row.n} approved.">Approve<//>`}
           ${row.status !== "rejected" && html`<${Action} act=${review(row, "rejected")} label="Reject row ${row.n}" done="Row ${row.n} rejected.">Reject<//>`}
           ${row.status !== "new" && html`<${Action} act=${review(row, "new")} label="Take back what was said of row ${row.n}" done="Taken back.">Undo<//>`}

@@ -41,7 +41,7 @@ function Cases({ cases, arm }) {
   return html`<section aria-label="Cases"><div class="toolbar"><h2 class="grow">Cases</h2>
       <label>Show <select value=${which} onChange=${({ target }) => { choose(target.value); turn(0); }}><option value="wrong">wrong</option><option value="right">right</option><option value="all">all</option></select></label></div>
     ${rows.length === 0 ? html`<${Empty}>None.<//>` : html`<ol class="rows">${shownRows.map((one) => html`<li class="card" key=${one.id}>
-      <h3 class="said">${shown(one.text)}</h3><dl class="turns"><dt>Expected</dt><dd class="said">${shown(one.expected_text ?? one.expected)}</dd>
+      <h2 class="said">${shown(one.text)}</h2><dl class="turns"><dt>Expected</dt><dd class="said">${shown(one.expected_text ?? one.expected)}</dd>
       ${Object.entries(one.answers ?? {}).map(([name, answer]) => html`<dt>${name} ${answer.correct ? "✓" : "✗"}</dt><dd class="said">${shown(answer.answer)}${answer.error && html`<small class="error">${answer.error}</small>`}</dd>`)}</dl></li>`)}</ol>`}
     <${Pager} label="Cases" at=${page} last=${Math.max(0, Math.ceil(rows.length / 20) - 1)} total=${rows.length} go=${turn} /></section>`;
 }

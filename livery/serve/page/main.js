@@ -1,11 +1,10 @@
 /* The page: the sidebar, and the part that the address names. A part is loaded when it is opened. */
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.mjs";
-import { useConnection } from "./parts/api.js";
+import { get, useConnection } from "./parts/api.js";
 import { useRoute } from "./parts/router.js";
 import { PAGES, Sidebar } from "./Sidebar.js";
 import { TokenEntry } from "./token.js";
 import { Announcer, Empty, Fault } from "./parts/ui.js";
-import { get } from "./parts/api.js";
 
 const PARTS = {
   runs: () => import("./DevDashboard.js"),
@@ -35,7 +34,7 @@ function Part({ route }) {
       () => setLoaded({ name, error: new Error("This part of the page could not be loaded. Load the page again.") }),
     );
   }, [name]);
-  if (!PARTS[name]) return html`<${Empty}>There is no such page. <a href="#/runs">To the runs</a><//>`;
+  if (!PARTS[name]) return html`<${Empty}><h1>There is no such page</h1><p><a href="#/runs">To the runs</a></p><//>`;
   if (loaded.name !== name) return html`<p class="quiet">Loading …</p>`;
   if (loaded.error) return html`<${Fault} error=${loaded.error} />`;
   return html`<${loaded.Page} parts=${route.parts} query=${route.query} />`;

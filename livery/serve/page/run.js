@@ -5,7 +5,7 @@ import { Chart } from "./parts/chart.js";
 import { Arms } from "./parts/arms.js";
 import { follow } from "./parts/events.js";
 import { Exports } from "./parts/exports.js";
-import { bytes, duration, number, percent, shown, when } from "./parts/format.js";
+import { bytes, duration, loss, number, percent, shown, when } from "./parts/format.js";
 import { to } from "./parts/router.js";
 import { Action, announce, Badge, Card, Empty, Fault, Figures, Loaded, Log, Progress, Table, Tabs, Title } from "./parts/ui.js";
 
@@ -27,8 +27,8 @@ export default function RunPage({ parts }) {
       ${!live.connected && html`<p class="quiet" role="status">Connecting to the live values …</p>`}
       <${Figures} of=${[
         ["Step", number(run.step), run.steps && `of ${number(run.steps)}`],
-        ["Loss", number(run.loss)],
-        ["Eval loss", number(run.eval_loss), run.best && `best ${number(run.best.eval_loss)} at ${number(run.best.step)}`],
+        ["Loss", loss(run.loss)],
+        ["Eval loss", loss(run.eval_loss), run.best && `best ${loss(run.best.eval_loss)} at ${number(run.best.step)}`],
         ["Learning rate", number(last(live.metrics, "learning_rate"))],
         ["Tokens/s", number(run.tokens_per_second, 3)],
         ["Memory", bytes(run.peak_memory)],
@@ -82,7 +82,7 @@ function useLive(base) {
           },
           metric: (row) => {
             all.metrics = [...(all.metrics.length > 2 * POINTS ? thinned(all.metrics) : all.metrics), row];
-            if ("eval_loss" in row) announce(`Evaluation at step ${row.step}: loss ${number(row.eval_loss)}`);
+            if ("eval_loss" in row) announce(`Evaluation at step ${row.step}: loss ${loss(row.eval_loss)}`);
             later();
           },
           sample: (row) => void ((all.samples = [...all.samples, row].slice(-400)), later()),
@@ -117,7 +117,7 @@ const line = (metrics, key, label, more = {}) => {
 };
 
 function Curves({ metrics }) {
-  const [loss, rate, speed, memory] = useMemo(() => [
+  const [losses, rate, speed, norm] = useMemo(() => [
     [line(metrics, "loss", "loss"), line(metrics, "eval_loss", "eval loss", { dots: true })],
     [line(metrics, "learning_rate", "learning rate", { colour: 2 })],
     [line(metrics, "tokens_per_second", "tokens/s", { colour: 3 })],
@@ -125,13 +125,13 @@ function Curves({ metrics }) {
   ], [metrics]);
   if (metrics.length === 0) return html`<${Empty}>The first values come after the first reported step.<//>`;
   return html`<div class="charts">
-    <div class="wide"><${Chart} title="Loss" lines=${loss} height=${300} /></div>
+    <div class="wide"><${Chart} title="Loss" lines=${losses} height=${300} /></div>
     <${Chart} title="Learning rate" lines=${rate} height=${180} />
     <${Chart} title="Tokens a second" lines=${speed} height=${180} />
-    <${Chart} title="Gradient norm" lines=${memory} height=${180} />
+    <${Chart} title="Gradient norm" lines=${norm} height=${180} />
     <details class="wide"><summary>The newest values as a table</summary>
       <${Table} label="Newest values" size=${20} rows=${[...metrics].reverse()} head=${["Step", "Loss", "Eval loss", "Learning rate", "Tokens/s"]}
-        row=${(row) => html`<tr><td>${number(row.step)}</td><td>${number(row.loss)}</td><td>${number(row.eval_loss)}</td><td>${number(row.learning_rate)}</td><td>${number(row.tokens_per_second)}</td></tr>`} />
+        row=${(row) => html`<tr><td>${number(row.step)}</td><td>${loss(row.loss)}</td><td>${loss(row.eval_loss)}</td><td>${number(row.learning_rate)}</td><td>${number(row.tokens_per_second)}</td></tr>`} />
     </details>
   </div>`;
 }
@@ -146,7 +146,7 @@ function Samples({ samples }) {
   return prompts.map(([prompt, rows]) => {
     const newest = rows[rows.length - 1];
     return html`<article class="card sample" key=${prompt}>
-      <h3 class="said">${prompt}</h3>
+      <h2 class="said">${prompt}</h2>
       <dl><dt>Expected</dt><dd class="said">${newest.expected}</dd>
       <dt>Step ${number(newest.step)}</dt><dd class="said">${newest.answer}</dd></dl>
       ${rows.length > 1 && html`<details><summary>${rows.length - 1} earlier</summary><dl>${rows.slice(0, -1).reverse().slice(0, 50).map((row) => html`<dt>Step ${number(row.step)}</dt><dd class="said">${row.answer}</dd>`)}</dl></details>`}
@@ -158,8 +158,8 @@ function Checkpoints({ base, step }) {
   const found = useLoaded(`${base}/checkpoints`);
   useEffect(() => void found.reload(), [Math.floor(step / 50)]);
   return html`<${Loaded} of=${found}>${({ checkpoints }) => html`<${Table} label="Checkpoints" rows=${checkpoints} empty="No checkpoint was saved yet."
-    head=${["Step", "Size", "Saved", ""]}
-    row=${(one) => html`<tr key=${one.step}><th scope="row" class="figure">${number(one.step)}</th><td class="figure">${bytes(one.bytes)}</td><td>${when(one.saved)}</td><td>${one.best && html`<span class="badge good">best</span>`}</td></tr>`} />`}<//>`;
+    head=${["Step", "Size", "Saved", "Best"]}
+    row=${(one) => html`<tr key=${one.step}><th scope="row" class="figure">${number(one.step)}</th><td class="figure">${bytes(one.bytes)}</td><td>${when(one.saved)}</td><td>${one.best ? html`<span class="badge good">best</span>` : "–"}</td></tr>`} />`}<//>`;
 }
 
 function Evaluations({ base }) {

@@ -93,7 +93,7 @@ export async function text(path, options) {
 }
 
 /** Change something, or ask something of an engine; null where the answer is empty. */
-export async function post(path, body = {}, options = {}) {
+export async function post(path, body, options = {}) {
   const answer = await send(path, { method: "POST", body, ...options });
   return answer.status === 204 ? null : answer.json();
 }
@@ -131,8 +131,11 @@ export function useLoaded(path, every = 0) {
   const [found, setFound] = useState({ path, data: null, error: null });
   const { returned } = useConnection();
   const asked = useRef(0);
+  const now = useRef(path);
+  now.current = path;
+  // Of the path that is shown by then: who waited for an answer may ask when another is.
   const load = useCallback(async () => {
-    if (!path) return;
+    const path = now.current;
     const mine = ++asked.current;
     try {
       const data = await get(path);
@@ -141,7 +144,7 @@ export function useLoaded(path, every = 0) {
       if (mine !== asked.current) return;
       setFound((old) => ({ path, data: old.path === path ? old.data : null, error }));
     }
-  }, [path]);
+  }, []);
   useEffect(() => {
     load();
     if (!every) return undefined;
@@ -154,7 +157,7 @@ export function useLoaded(path, every = 0) {
       clearInterval(timer);
       document.removeEventListener("visibilitychange", seen);
     };
-  }, [load, every, returned]);
+  }, [path, every, returned]);
   useEffect(() => () => void (asked.current = -1), []);
   const current = found.path === path ? found : { data: null, error: null };
   return { data: current.data, error: current.error, reload: load };

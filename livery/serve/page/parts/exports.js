@@ -20,12 +20,12 @@ export function Exports({ name }) {
   const make = (form) => async () => go(to("jobs", (await post(`${place}/forms`, { to: form })).job));
   return html`<ul class="forms">
     ${FORMS.map(([form, words, where]) => html`<li class="card" key=${form}>
-      <div><h3>${words}</h3><p class="quiet">${where}${form in forms ? ` · ${bytes(forms[form])}` : ""}</p></div>
+      <div><h2>${words}</h2><p class="quiet">${where}${form in forms ? ` · ${bytes(forms[form])}` : ""}</p></div>
       ${form in forms
         ? html`<a class="button main" href="${place}/export?form=${form}" download aria-label="Save ${words}">Save</a>`
         : html`<${Action} act=${make(form)} label="Make ${words}">Make<//>`}
     </li>`)}
-    <li class="card ollama"><div><h3>Ollama</h3><p class="quiet">A Modelfile with the GGUF adapter</p></div>
+    <li class="card ollama"><div><h2>Ollama</h2><p class="quiet">A Modelfile with the GGUF adapter</p></div>
       <label for="ollama-base">Base's name in Ollama</label>
       <input id="ollama-base" value=${base} onInput=${({ target }) => setBase(target.value.trim())} placeholder="llama3.2:1b" />
       ${base && "gguf" in forms

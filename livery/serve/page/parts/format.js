@@ -10,6 +10,11 @@ export function number(value, digits = 4) {
   return value.toLocaleString("en", { maximumSignificantDigits: digits });
 }
 
+/** A loss: four digits, those at its end too, so that it does not jump while it changes. */
+export function loss(value) {
+  return there(value) ? value.toPrecision(4) : NONE;
+}
+
 export function percent(value) {
   return there(value) ? `${(100 * value).toFixed(1)} %` : NONE;
 }
