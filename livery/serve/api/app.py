@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 
 from livery import __version__
 from livery.serve.answers.host import Host, HostSettings
@@ -18,6 +19,8 @@ from livery.serve.api import problems
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.queue.courier import Courier
+from livery.serve.queue.queue import Queue
 from livery.serve.settings import ServeSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "page"
@@ -46,9 +49,17 @@ def create_app(
     if host is None:
         host = Host(HostSettings(settings.engine_log, settings.engine, settings.model))
 
+    made = jobs or Jobs(settings.root, settings.database)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        courier = None
+        if isinstance(made, Jobs):
+            courier = Courier(Queue(settings, made))
+            courier.start()
         yield
+        if courier is not None:
+            await run_in_threadpool(courier.stop)
         await host.close()
 
     app = FastAPI(
@@ -60,7 +71,7 @@ def create_app(
         redoc_url=None,
         responses=problems.RESPONSES,
     )
-    app.state.livery = Services(settings, jobs or Jobs(settings.root, settings.database), host)
+    app.state.livery = Services(settings, made, host)
     problems.install(app)
     for name in ROUTERS:
         module = f"livery.serve.api.{name}"

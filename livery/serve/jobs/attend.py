@@ -76,7 +76,7 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             if any(one.code == 0 for one in made):  # in whatever leg
                 return DONE
             made = [one for one in made if one.leg == leg]
-            if _is_over(jobs, jobs.get(job), leg, step, made, row.wanted):
+            if jobs.expire(job) or _is_over(jobs, jobs.get(job), leg, step, made, row.wanted):
                 return STOPPED
             child = _start(jobs, job, leg, step, len(made) + 1, device) or child
         time.sleep(process.POLL)
@@ -113,11 +113,15 @@ def _start(
             return []
         if step == "train":
             steps.make_way(layout, job, request)
+            if request.trainer is not None:
+                layout.adapter(request.name).mkdir(exist_ok=True)
         return steps.command(layout, request, step)
 
+    environment = steps.environment(device)
+    if step == "train" and request.trainer is not None:
+        environment = steps.trainer_environment(layout, job, request, device)
     return process.start(
-        layout, job, f"{leg}-{step}-{number}", device_lock(jobs, device),
-        steps.environment(device), claim,
+        layout, job, f"{leg}-{step}-{number}", device_lock(jobs, device), environment, claim
     )  # fmt: skip
 
 

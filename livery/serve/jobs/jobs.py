@@ -40,7 +40,7 @@ class Cause:
     """Why a job failed.
 
     Attributes:
-        kind: "signal", "out of memory", "exit code" or "target missed".
+        kind: "signal", "out of memory", "exit code", "target missed" or "expired".
         detail: which signal or code, in a sentence.
         last_lines: of its log.
     """
@@ -244,6 +244,28 @@ class Jobs:
         """
         ended = (store.FAILED, store.CANCELLED)
         return self._again(job, ended, "retried", "only those that failed or were cancelled are")
+
+    def expire(self, job: str) -> bool:
+        """Fail a job that has not begun by the time that its request gives; whether it did."""
+        found = self.get(job)
+        by = found.request.begin_by
+        if by is None or store.now() <= by or found.state != store.QUEUED:
+            return False
+        cause = {"kind": "expired", "detail": "no worker began it in time", "last_lines": []}
+        values = {"state": store.FAILED, "ended": store.now(), "cause": store.as_json(cause)}
+        # A job that was retried is on its second leg, and wanted whatever the time is.
+        return store.change(
+            self.engine, job, values, state=store.QUEUED, started=None, leg=1
+        )  # fmt: skip
+
+    def prolong(self, job: str, by: float) -> None:
+        """Let a job begin until `by`, where that is later than what it says."""
+        with store.changing(self.engine) as connection:
+            row = connection.execute(store.JOBS.select().where(store.JOBS.c.id == job)).first()
+            said = json.loads(row.request) if row else {}
+            if (said.get("begin_by") or by) < by:
+                values = {"request": store.as_json({**said, "begin_by": by})}
+                store.change_in(connection, job, values)
 
     def requeue(self, job: str, leg: int) -> bool:
         """Give a job that waits for a workflow which is no more to the queue; whether it did."""

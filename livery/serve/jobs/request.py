@@ -45,6 +45,9 @@ class JobRequest:
         data_seed: of the skill's generator.
         attempts: how often a step is started before a killed process fails the job.
         overwrite: an older adapter of that name makes way, and is kept aside.
+        begin_by: seconds since 1970; a job that has not begun by then expires.
+        trainer: what trains in place of `livery train`: {"argv": [...], "params": {...},
+            "variables": {...}}. Never taken from a request: whoever runs the server sets it.
 
     Raises:
         UserError: naming the key that is unknown or out of bounds.
@@ -61,6 +64,8 @@ class JobRequest:
     data_seed: int = 7
     attempts: int = 5
     overwrite: bool = False
+    begin_by: float | None = None
+    trainer: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, wanted in _TYPES.items():
@@ -107,8 +112,10 @@ class JobRequest:
         """Hex SHA-256 of what decides the result: two requests with the same one make the same
         adapter from the same data."""
         said = self.as_dict()
-        for key in ("name", "attempts", "overwrite"):
+        for key in ("name", "attempts", "overwrite", "begin_by", "trainer"):
             del said[key]
+        if self.trainer is not None:
+            said["trainer"] = {key: self.trainer[key] for key in ("argv", "params")}
         said["settings"] = {
             name: value for name, value in said["settings"].items() if name not in _INDIFFERENT
         }
@@ -122,11 +129,13 @@ class JobRequest:
 _TYPES: dict[str, Any] = {
     "skill": str | None, "data": str | None, "name": str, "steps": tuple | list,
     "settings": Mapping, "backend": str, "engine": str | None, "target": float | int | None,
-    "data_seed": int, "attempts": int, "overwrite": bool,
+    "data_seed": int, "attempts": int, "overwrite": bool, "begin_by": float | int | None,
+    "trainer": Mapping | None,
 }  # fmt: skip
 _WORDS: dict[Any, str] = {
     str: "text", str | None: "text", int: "whole number", float | int | None: "number",
     bool: "true or false", tuple | list: "list of steps", Mapping: "mapping of settings",
+    Mapping | None: "mapping",
 }  # fmt: skip
 # Settings that may be paths; relative ones start in the root folder, where a job's commands run.
 _PATHS = ("model", "valid_data", "init_adapter", "chat_template")
@@ -186,6 +195,8 @@ def confined(request: JobRequest, root: Path, models: Sequence[Path] = ()) -> No
     Args:
         models: folders whose bases may be named by path.
     """
+    if request.trainer is not None:
+        raise Refused("A request does not say which program trains.", key="trainer")
     if request.skill and request.skill not in skill_names():
         raise Refused("A skill is given by its name here, not as a file.", key="skill")
     top = root.resolve()

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from livery.config.settings import OPTIONS
 from livery.errors import TargetMissed
+from livery.files import write_json
 from livery.paths import METADATA, RUN_CONFIG
 from livery.reading import read_object
 from livery.serve.jobs.layout import Layout
@@ -25,6 +26,8 @@ _TAIL = 16_384
 
 def command(layout: Layout, request: JobRequest, step: str) -> list[str]:
     """The command of a step, to be run in the root folder. It continues what it began before."""
+    if step == "train" and request.trainer is not None:
+        return list(request.trainer["argv"])
     adapter = f"adapters/{request.name}"
     words = {
         "data": ["data", str(request.skill), f"--out={_data(request)}",
@@ -53,6 +56,25 @@ def environment(device: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     kind, _, number = device.partition(":")
     return {**kept, "CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else kept
+
+
+def trainer_environment(
+    layout: Layout, job: str, request: JobRequest, device: str
+) -> dict[str, str]:
+    """The variables of a trainer that is not Livery's: where it finds what, and what it is for."""
+    trainer = request.trainer or {}
+    params = layout.job(job) / "params.json"
+    write_json(params, trainer["params"])
+    kind, _, number = device.partition(":")
+    return {
+        **os.environ,
+        **({"CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else {}),
+        **trainer["variables"],
+        "JARVIS_TRAIN_DATASET_PATH": str(layout.data(str(request.data))),
+        "JARVIS_TRAIN_PARAMS_PATH": str(params),
+        "JARVIS_TRAIN_OUTPUT_DIR": str(layout.adapter(request.name)),
+        "JARVIS_TRAIN_LOG_PATH": str(layout.log(job)),
+    }
 
 
 def make_way(layout: Layout, job: str, request: JobRequest) -> None:
