@@ -137,6 +137,11 @@ _LONGEST = 2_000  # signs of one turn that are shown
     help="Ask nothing: approve what the user marked good, correct what the user corrected, drop "
     "what was marked bad.",
 )  # fmt: skip
+@click.option("--decide", "decided", metavar="ID", help="Ask nothing: decide on this one alone.")
+@click.option(
+    "--choice", type=click.Choice(["approve", "correct", "drop"]), help="For --decide: what."
+)
+@click.option("--answer", default="", help="For --choice correct: the right answer.")
 @click.option(
     "--confidence", type=Finite(0, 1), default=0.9, show_default=True,
     help="A logged confidence below this makes an answer weak.",
@@ -149,6 +154,9 @@ def review_command(
     every: bool,
     again: bool,
     approve_marked: bool,
+    decided: str | None,
+    choice: Any,
+    answer: str,
     confidence: float,
     by: str,
     as_json: bool,
@@ -164,11 +172,21 @@ def review_command(
       livery data review interactions.jsonl --skill persona
       livery data review interactions.jsonl --skill persona --approve-marked
       livery data review interactions.jsonl --skill persona --json
+      livery data review interactions.jsonl --skill persona --decide 3f9a0c61 --choice drop
     """
     from datagen import review
     from eval.weak import finder
 
+    if (decided is None) is not (choice is None):
+        raise click.UsageError("--decide and --choice go together.")
     found, notes = review.of_skill(log, skill)
+    if decided is not None:
+        one = next((one for one in found if one.id == decided), None)
+        if one is None:
+            raise UserError(f"{shown(log)}: has no interaction {shown(decided, 60)} of {skill}.")
+        made_now = review.decide(log, one, choice, skill=skill, answer=answer, by=by)
+        click.echo(json.dumps(vars(made_now)) if as_json else f"{made_now.id}: {made_now.choice}")
+        return 0
     done = {} if again else review.decisions(log)
     weak_in = finder(skill, confidence)
     reasons = {one.id: weak_in(one) for one in found}

@@ -18,6 +18,7 @@ from livery.serve.answers.host import Host, HostSettings
 from livery.serve.api import problems
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
+from livery.serve.improve import Scheduler
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.queue.courier import Courier
 from livery.serve.queue.queue import Queue
@@ -53,13 +54,14 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        courier = None
+        helpers: list[Courier | Scheduler] = []
         if isinstance(made, Jobs):
-            courier = Courier(Queue(settings, made))
-            courier.start()
+            helpers = [Courier(Queue(settings, made)), Scheduler(settings, made)]
+        for helper in helpers:
+            helper.start()
         yield
-        if courier is not None:
-            await run_in_threadpool(courier.stop)
+        for helper in helpers:
+            await run_in_threadpool(helper.stop)
         await host.close()
 
     app = FastAPI(

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from livery.errors import UserError
 from livery.interactions import Log
+from livery.serve import improve
 from livery.serve.answers import models, openai
 from livery.serve.answers.completion import Completion
 from livery.serve.answers.finish import finish
@@ -187,9 +188,9 @@ def _extras(livery: Services, chat: Chat, answer: Answer) -> dict[str, Any]:
             extras["finished"] = finish(chat.finish, answer.text, question.messages, address)
         except (UserError, ValueError) as error:
             extras["finished"] = {"skill": chat.finish, "error": str(error)}
-    if livery.settings.log is not None:
+    if improve.is_logging(livery.settings):
         try:
-            extras["interaction"] = Log(livery.settings.log).record(
+            extras["interaction"] = Log(improve.log_file(livery.settings)).record(
                 list(question.messages), answer.text, skill=chat.model.skill,
                 finished=answer.reason != "length", adapter=facts["adapter"],
                 model=facts["model"],

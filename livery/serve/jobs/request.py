@@ -22,7 +22,7 @@ from livery.paths import HOME
 from livery.serve.errors import Refused
 from livery.skills import skill_names
 
-STEPS = ("data", "train", "eval", "convert", "pack")
+STEPS = ("data", "train", "eval", "convert", "pack", "promote")
 ENGINES = ("mlx", "torch", "llamacpp")
 # What the job itself decides.
 _OURS = {"data": "data", "output_dir": "name", "backend": "backend"}
@@ -45,6 +45,7 @@ class JobRequest:
         data_seed: of the skill's generator.
         attempts: how often a step is started before a killed process fails the job.
         overwrite: an older adapter of that name makes way, and is kept aside.
+        over: the adapter whose place the new one takes in the step promote, if it is better.
         begin_by: seconds since 1970; a job that has not begun by then expires.
         trainer: what trains in place of `livery train`: {"argv": [...], "params": {...},
             "variables": {...}}. Never taken from a request: whoever runs the server sets it.
@@ -64,6 +65,7 @@ class JobRequest:
     data_seed: int = 7
     attempts: int = 5
     overwrite: bool = False
+    over: str | None = None
     begin_by: float | None = None
     trainer: Mapping[str, Any] | None = None
 
@@ -83,6 +85,8 @@ class JobRequest:
         check_name("name", self.name)
         if self.data and not Path(self.data).is_absolute():
             check_name("data", self.data)
+        if self.over is not None:
+            check_name("over", self.over)
         self._check_steps()
         object.__setattr__(self, "settings", read_settings(self.settings))
         _one_of("backend", self.backend, ("auto", "mlx", "torch"))
@@ -97,12 +101,15 @@ class JobRequest:
     def _check_steps(self) -> None:
         able = tuple(
             step for step in STEPS
-            if not (step == "data" and self.data) and (self.skill or step not in ("data", "eval"))
+            if not (step == "data" and self.data)
+            and (self.skill or step not in ("data", "eval", "promote"))
+            and (self.over or step != "promote")
         )  # fmt: skip
         for step in self.steps:
             _one_of("steps", step, STEPS)
             if step not in able:
                 why = "the data is given" if self.skill else "no skill is named"
+                why = "over names no adapter" if step == "promote" and not self.over else why
                 raise UserError(f"steps: {step} has nothing to do, because {why}; leave it out.")
         chosen = self.steps or able
         object.__setattr__(self, "steps", tuple(step for step in STEPS if step in chosen))
@@ -130,7 +137,7 @@ _TYPES: dict[str, Any] = {
     "skill": str | None, "data": str | None, "name": str, "steps": tuple | list,
     "settings": Mapping, "backend": str, "engine": str | None, "target": float | int | None,
     "data_seed": int, "attempts": int, "overwrite": bool, "begin_by": float | int | None,
-    "trainer": Mapping | None,
+    "trainer": Mapping | None, "over": str | None,
 }  # fmt: skip
 _WORDS: dict[Any, str] = {
     str: "text", str | None: "text", int: "whole number", float | int | None: "number",

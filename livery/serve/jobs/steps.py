@@ -37,12 +37,14 @@ def command(layout: Layout, request: JobRequest, step: str) -> list[str]:
         "eval": ["eval", str(request.skill), f"--adapter={adapter}", "--baseline",
                  f"--train-data={_data(request)}"],
         "convert": ["convert", adapter, adapter, "--to=all", "--overwrite"],
+        "promote": ["promote", str(request.skill), adapter, f"--over=adapters/{request.over}"],
         "pack": ["pack", adapter, f"--out={adapter}.zip", "--overwrite"],
     }[step]  # fmt: skip
     if step == "train" and (layout.adapter(request.name) / RUN_CONFIG).exists():
         words.append("--resume")
-    if step == "eval":
+    if step in ("eval", "promote"):
         words += [f"--engine={engine}" for engine in _engine(layout, request)]
+    if step == "eval":
         words += [f"--{name}={request.settings[name]}" for name in _SETTLED
                   if name in request.settings]  # fmt: skip
         words += [f"--target={request.target:g}"] if request.target is not None else []
@@ -109,6 +111,8 @@ def cause(layout: Layout, job: str, step: str, one: Try) -> dict[str, Any]:
     said = " ".join(lines[-10:]).lower()
     if one.code == TargetMissed.exit_code and step == "eval":
         kind, detail = "target missed", "the evaluation missed its target"
+    elif one.code == TargetMissed.exit_code and step == "promote":
+        kind, detail = "target missed", "it is not shown to be better, so nothing was replaced"
     elif number == signal.SIGKILL and one.oom:
         kind, detail = "out of memory", f"{step} was killed by the system, which had no memory left"
     elif one.code and number is None and any(words in said for words in _MEMORY):

@@ -143,9 +143,11 @@ class Queue:
         row = self._row(order)
         about = json.loads(row.about)
         job = self.jobs.get(row.job)
-        outcome = json.loads(row.outcome) if row.outcome else _outcome(row, job)
-        said = outcome or {"status": job.state}
-        if said.get("error", {}).get("code") == "expired":
+        said: dict[str, Any] = {"status": job.state}
+        if row.outcome:
+            said = json.loads(row.outcome)
+        error: dict[str, Any] = said.get("error") or {}
+        if error.get("code") == "expired":
             said = {**said, "status": "expired"}
         if row.url is None:
             callback: dict[str, Any] = {"state": "none"}
@@ -182,10 +184,13 @@ class Queue:
     def settle(self) -> None:
         """Write down the outcome of every order whose job has ended, or has expired."""
         for row in store.open_ones(self.engine):
-            self.jobs.expire(row.job)
-            outcome = _outcome(row, self.jobs.get(row.job))
-            if outcome is not None:
-                store.settle(self.engine, row.id, json.dumps(outcome))
+            self._settle(row)
+
+    def _settle(self, row: Any) -> None:
+        self.jobs.expire(row.job)
+        outcome = _outcome(row, self.jobs.get(row.job))
+        if outcome is not None:
+            store.settle(self.engine, row.id, json.dumps(outcome))
 
     def _earlier(self, order: Order) -> Accepted | None:
         for key, value in (("id", order.job_id), ("key", order.idempotency_key)):
@@ -250,6 +255,9 @@ class Queue:
         row = store.get(self.engine, id=order)
         if row is None:
             raise NotFound(f"There is no order {quoted(order)}.", key="job_id")
+        if row.outcome is None:
+            self._settle(row)
+            row = store.get(self.engine, id=order)
         return row
 
 

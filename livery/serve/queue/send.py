@@ -155,7 +155,7 @@ def _pinned(addresses: Sequence[str]) -> httpcore2.AsyncNetworkBackend:
 
     class Pinned(httpcore2.AsyncNetworkBackend):
         def __init__(self) -> None:
-            self._network = httpcore2.AnyIOBackend()
+            self._network: Any = httpcore2.AnyIOBackend()
 
         async def connect_tcp(self, host: str, port: int, *more: Any, **named: Any) -> Any:
             for address in addresses[:-1]:

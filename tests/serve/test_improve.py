@@ -1,0 +1,165 @@
+"""From logged answers to a better adapter, over HTTP: each way there, and the way back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("dbos", reason="needs the extra serve")
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from livery.errors import UserError
+from livery.interactions import Log
+from livery.serve import improve
+from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.request import JobRequest
+from livery.serve.jobs.steps import command
+from tests.serve.serving import Client, served, settings_of
+from tests.serve.test_adapters import make_adapter
+
+KEY = json.dumps({"keys": ["tomorrow"]})
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    settings = settings_of(tmp_path)
+    folder = make_adapter(settings.root, "dates", "peft")
+    (folder / "run_config.json").write_text(json.dumps({"settings": {"data": "data/date-keys"}}))
+    (settings.data / "date-keys").mkdir()
+    (settings.data / "date-keys" / "manifest.json").write_text('{"skill": "date-keys"}')
+    with served(settings) as found:
+        yield found
+
+
+def record(client: Client, text: str, answer: str, adapter: str | None = "dates") -> str:
+    from livery.skills import get_skill
+
+    place = improve.log_file(client.settings)
+    messages = get_skill("date-keys").messages(text)
+    return Log(place).record(messages, answer, skill="date-keys", adapter=adapter)
+
+
+def test_the_log_is_switched_on_and_off_and_stays_so(client: Client) -> None:
+    assert client.get("/api/improve/log").json() == {"on": False, "bytes": 0}
+    assert client.ask("PUT", "/api/improve/log", {"on": True}).json()["on"] is True
+    assert improve.is_logging(client.settings)  # of the file, as after a restart
+    client.ask("PUT", "/api/improve/log", {"on": False})
+    assert not improve.is_logging(client.settings)
+    assert client.ask("PUT", "/api/improve/log", {"on": "maybe"}).status == 422
+
+
+def test_weak_answers_are_found_marked_and_decided(client: Client) -> None:
+    assert client.get("/api/improve/dates/weak").json()["interactions"] == []
+    bad = record(client, "the day after this one", "I do not know")
+    record(client, "of another adapter", "nonsense", "other")
+    (one,) = client.get("/api/improve/dates/weak").json()["interactions"]
+    assert one["id"] == bad
+    assert one["weak"]
+    said = {"id": bad, "verdict": "bad", "corrected": "--tomorrow"}
+    assert client.post("/api/improve/dates/marks", said).status == 201
+    (one,) = client.get("/api/improve/dates/weak").json()["interactions"]
+    assert one["mark"]["corrected"] == "--tomorrow"
+    # What the contract refuses is not approved; what is decided is gone from the list.
+    refused = client.post("/api/improve/dates/review", {"id": bad, "choice": "approve"})
+    assert refused.status == 400
+    assert "contract" in refused.json()["detail"]
+    none = client.post("/api/improve/dates/review", {"id": "none", "choice": "drop"})
+    assert "has no interaction none" in none.json()["detail"]
+    assert client.post("/api/improve/dates/review", {"id": bad, "choice": "drop"}).status == 201
+    assert client.get("/api/improve/dates/weak").json()["interactions"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "none", None, 404),
+        ("GET", "none/weak", None, 404),
+        ("POST", "none/marks", {"id": "a", "verdict": "bad"}, 404),
+        ("POST", "dates/marks", {"id": "a", "verdict": "bad"}, 404),
+        ("POST", "dates/marks", {"id": "a\n", "verdict": "bad"}, 422),
+        ("POST", "dates/review", {"id": "--all", "choice": "drop"}, 404),
+        ("POST", "dates/review", {"id": "a", "choice": "correct", "answer": "x\0"}, 400),
+        ("POST", "dates/retrain", {}, 409),
+        ("POST", "dates/retrain", {"data": "../x"}, 422),
+        ("POST", "dates/retrain", {"settings": {"model": "/etc"}}, 400),
+        ("POST", "dates/retrain", {"settings": {"max_step": 1}}, 400),
+        ("POST", "dates/promote", {"new": "none"}, 404),
+        ("POST", "dates/promote", {"new": "dates"}, 400),
+        ("POST", "dates/roll-back", {}, 400),
+        ("PUT", "dates/schedule", {"hours": 0}, 422),
+        ("PUT", "none/schedule", {"hours": 1}, 404),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    client: Client, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = client.ask(method, f"/api/improve/{path}", body)
+    assert answer.status == status, answer.text
+    assert answer.json()["detail"]
+    assert client.get("/api/jobs").json()["jobs"] == []
+
+
+def test_what_was_approved_is_trained_on_and_compared(client: Client) -> None:
+    rows = client.settings.data / "date-keys"
+    from livery.skills import get_skill
+
+    skill = get_skill("date-keys")
+    for split, text in (("train", "see you tomorrow"), ("valid", "come next week")):
+        turns = [
+            *skill.messages(text),
+            {"role": "assistant", "content": skill.render(["tomorrow"])},
+        ]
+        (rows / f"{split}.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    good = record(client, "the day that follows", skill.render(["tomorrow"]))
+    nothing = client.post("/api/improve/dates/retrain")
+    assert nothing.status == 409, nothing.text
+    assert "nothing of it is approved" in nothing.json()["detail"]
+    assert str(client.settings.root) not in nothing.json()["detail"]
+    said = {"id": good, "verdict": "good"}
+    client.post("/api/improve/dates/marks", said)
+    answer = client.post("/api/improve/dates/retrain", {"approve_marked": True})
+    assert answer.status == 202, answer.text
+    job = answer.json()
+    assert (job["name"], job["request"]["data"]) == ("dates-next-1", "date-keys-next-1")
+    assert job["request"]["steps"] == ["train", "convert", "pack", "promote"]
+    assert job["request"]["over"] == "dates"
+    merged = (client.settings.data / "date-keys-next-1" / "train.jsonl").read_text()
+    assert "the day that follows" in merged
+    assert client.post("/api/improve/dates/retrain").status == 409  # it has not ended
+    overview = client.get("/api/improve/dates").json()
+    assert [one["name"] for one in overview["jobs"]] == ["dates-next-1"]
+
+
+def test_the_step_promote_is_the_command_promote(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path)
+    asked = JobRequest(skill="date-keys", name="new", steps=("promote",), over="old")
+    assert command(jobs.layout, asked, "promote")[3:] == [
+        "promote", "date-keys", "adapters/new", "--over=adapters/old"
+    ]  # fmt: skip
+    assert "promote" not in JobRequest(skill="date-keys").steps
+    with pytest.raises(UserError, match="over names no adapter"):
+        JobRequest(skill="date-keys", name="new", steps=("promote",))
+    with pytest.raises(UserError, match="over is"):
+        JobRequest(skill="date-keys", name="new", steps=("promote",), over="../old")
+
+
+def test_a_schedule_survives_and_is_due_once(client: Client) -> None:
+    planned = client.ask("PUT", "/api/improve/dates/schedule", {"hours": 2}).json()
+    settings, jobs = client.settings, Jobs(client.settings.root)
+    assert improve.schedule(settings, "dates") == improve.Schedule(**planned)
+    assert improve.run_due(settings, jobs, planned["due"] - 1) == []
+    # The server was away for ten times as long.
+    late = planned["due"] + 20 * 3600
+    assert improve.run_due(settings, jobs, late) == ["dates"]
+    assert improve.run_due(settings, jobs, late) == []
+    found = improve.schedule(settings, "dates")
+    assert found is not None
+    assert found.due == late + 2 * 3600
+    assert "Nothing has been logged yet" in found.said
+    assert client.get("/api/improve/dates").json()["schedule"]["said"] == found.said
+    assert client.ask("DELETE", "/api/improve/dates/schedule").status == 204
+    assert improve.schedules(settings) == {}
