@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("dbos", reason="needs the extra serve")
 
 from livery.serve.errors import Conflict
-from livery.serve.jobs import process, steps
+from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.attend import attend, device_lock
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
@@ -79,6 +79,23 @@ def test_a_step_that_ends_well_is_done_once(jobs: Jobs, run: Run) -> None:
     )
 
 
+def test_a_job_that_was_to_begin_earlier_is_not_begun(jobs: Jobs, run: Run) -> None:
+    job = run("print('begun')", begin_by=1.0)
+    assert attend(jobs, job, 1, "data", "cpu") == "stopped"
+    found = jobs.get(job)
+    assert found.cause is not None
+    assert (found.state, found.cause.kind, found.started) == ("failed", "expired", None)
+    assert codes(jobs, job) == []
+    # Whoever retries it wants it, and one that has begun goes on.
+    jobs.retry(job)
+    assert attend(jobs, job, 2, "data", "cpu") == "done"
+    begun = run("print('begun')", name="begun", begin_by=9e9)
+    assert attend(jobs, begun, 1, "data", "cpu") == "done"
+    late = dataclasses.replace(jobs.get(begun).request, begin_by=1.0)
+    store.change(jobs.engine, begun, {"request": store.as_json(late.as_dict())})
+    assert jobs.expire(begun) is False
+
+
 @pytest.mark.parametrize("how", ["os.kill(os.getpid(), 9)", "sys.exit(137)"])
 def test_a_killed_process_is_started_as_often_as_was_said(jobs: Jobs, run: Run, how: str) -> None:
     job = run(f"import os, sys; print('so far', flush=True); {how}", name=f"kill{len(how)}",
@@ -118,6 +135,15 @@ def test_a_missed_target_is_a_cause_of_its_own(jobs: Jobs, run: Run) -> None:
     job = run("import sys; sys.exit(3)", steps=("eval", "pack"), target=0.5, name="missed")
     assert attend(jobs, job, 1, "eval", "cpu") == "stopped"
     assert jobs.get(job).cause.kind == "target missed"  # type: ignore[union-attr]
+
+
+def test_what_is_not_better_replaces_nothing_and_says_so(jobs: Jobs, run: Run) -> None:
+    jobs.layout.adapter("unbetter").mkdir()
+    job = run("import sys; sys.exit(3)", steps=("promote",), over="old", name="unbetter")
+    assert attend(jobs, job, 1, "promote", "cpu") == "stopped"
+    cause = jobs.get(job).cause
+    assert cause is not None
+    assert (cause.kind, "nothing was replaced" in cause.detail) == ("target missed", True)
 
 
 def test_the_kernels_kill_is_told_from_a_persons(jobs: Jobs, run: Run) -> None:

@@ -7,6 +7,7 @@ record and gives work to the queue, so it is safe in any number of processes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -253,10 +254,7 @@ class Jobs:
             return False
         cause = {"kind": "expired", "detail": "no worker began it in time", "last_lines": []}
         values = {"state": store.FAILED, "ended": store.now(), "cause": store.as_json(cause)}
-        # A job that was retried is on its second leg, and wanted whatever the time is.
-        return store.change(
-            self.engine, job, values, state=store.QUEUED, started=None, leg=1
-        )  # fmt: skip
+        return store.change(self.engine, job, values, state=store.QUEUED, started=None)
 
     def prolong(self, job: str, by: float) -> None:
         """Let a job begin until `by`, where that is later than what it says."""
@@ -288,6 +286,9 @@ class Jobs:
             "state": store.QUEUED, "wanted": "run", "leg": row.leg + 1, "ended": None,
             "cause": None, "attempt": 0,
         }  # fmt: skip
+        if found.request.begin_by is not None:  # it is wanted, whatever the time is
+            wanted = dataclasses.replace(found.request, begin_by=None)
+            fresh["request"] = store.as_json(wanted.as_dict())
         with store.changing(self.engine) as connection:
             changed = store.change_in(connection, job, fresh, state=states, leg=row.leg)
             if changed:
