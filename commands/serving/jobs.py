@@ -72,7 +72,7 @@ def jobs_command() -> None:
     "--data-seed", type=int, default=7, show_default=True, help="Seed of the data generator."
 )
 @click.option(
-    "--attempts", type=click.IntRange(1), default=5, show_default=True,
+    "--attempts", type=click.IntRange(1, 1_000), default=5, show_default=True,
     help="How often a step is started before a killed process fails the job.",
 )  # fmt: skip
 @click.option(
@@ -134,7 +134,7 @@ def _word(name: str, value: Any) -> Any:
 
 
 @jobs_command.command("list", short_help="List jobs, the newest first.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
     "--state",
     type=click.Choice(["queued", "running", "paused", "failed", "cancelled", "done"]),

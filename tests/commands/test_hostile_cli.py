@@ -296,6 +296,8 @@ def test_what_a_note_quotes(
         ("dsl queries --offline-fallback --per-schema", "1<=x<=1000000"),
         ("dsl dataset --offline-fallback --positives-per-schema", "1<=x<=1000000"),
         ("train --dry-run --output-dir OUT --epochs", "at most 10000"),
+        ("jobs list --limit", "1<=x<=10000"),
+        ("jobs submit date-keys --attempts", "1<=x<=1000"),
     ],
 )
 def test_how_much_is_made_has_an_end(
