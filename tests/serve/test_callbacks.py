@@ -104,7 +104,7 @@ def here(host: str, port: int) -> list[str]:
 
 
 def deliver(url: str, **more: Any) -> str:
-    said = {"delivery": "d1", "allowed": HERE, "resolver": here, **more}
+    said: dict[str, Any] = {"delivery": "d1", "allowed": HERE, "resolver": here, **more}
     target = check_url(url, said["allowed"])
     return asyncio.run(send(target, b"{}", **said))
 

@@ -147,6 +147,25 @@ def test_the_step_promote_is_the_command_promote(tmp_path: Path) -> None:
         JobRequest(skill="date-keys", name="new", steps=("promote",), over="../old")
 
 
+def test_the_way_back_is_one_request(client: Client) -> None:
+    from eval.versions import put
+
+    better = make_adapter(client.settings.root, "better", "peft")
+    (better / "adapter_model.safetensors").write_bytes(b"better weights")
+    place = client.settings.adapters / "dates"
+    put(better, place, {"better": True, "reasons": ["more were right"]})
+    weights = place / "adapter_model.safetensors"
+    assert weights.read_bytes() == b"better weights"
+    overview = client.get("/api/improve/dates").json()
+    assert overview["promotion"]["figures"]["better"] is True
+    assert overview["kept"] == ["0001"]
+    answer = client.post("/api/improve/dates/roll-back")
+    assert answer.status == 200, answer.text
+    assert weights.read_bytes() == b"peft weights"
+    # What nobody can name in a request is no adapter.
+    assert client.post("/api/improve/dates.kept/roll-back").status == 404
+
+
 def test_a_schedule_survives_and_is_due_once(client: Client) -> None:
     planned = client.ask("PUT", "/api/improve/dates/schedule", {"hours": 2}).json()
     settings, jobs = client.settings, Jobs(client.settings.root)

@@ -54,9 +54,9 @@ class Courier:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the deliveries that are being made; what is due stays due."""
+        """Look no more. What is being delivered may be delivered again after the next start."""
         self._stop.set()
-        self._thread.join(2 * self.seconds)
+        self._thread.join(1.0)
 
     def look(self) -> int:
         """Settle what has ended and make the deliveries that are due; how many were made."""
