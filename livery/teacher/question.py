@@ -102,8 +102,11 @@ class Ingredients:
         if self.model != other.model:
             found.append(f"the model ({other.model} → {self.model})")
         if self.parameters != other.parameters:
-            before, now = json.loads(other.parameters), json.loads(self.parameters)
-            names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
+            try:
+                before, now = json.loads(other.parameters), json.loads(self.parameters)
+                names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
+            except (ValueError, TypeError, AttributeError, RecursionError):  # a damaged record
+                names = ["of a damaged record"]
             found.append(f"the parameters ({', '.join(names)})")
         found += ["the prompt"] if self.prompt != other.prompt else []
         return found + (["the schema"] if self.schema != other.schema else [])

@@ -55,6 +55,8 @@ class Records:
         self.path = Path(path)
         with explain_os_errors(self.path.parent, "opening the teacher's records"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.is_file():  # a pipe would be waited for
+            raise UserError(f"{self.path}: is no file; choose another for the teacher's records.")
         with self._explained():
             self._file = sqlite3.connect(self.path, timeout=60)
             try:
@@ -68,6 +70,13 @@ class Records:
         if version not in (0, _VERSION):
             raise UserError(
                 f"{self.path}: records of another version of Livery; choose another file."
+            )
+        tables = self._file.execute("select name from sqlite_master where type = 'table'")
+        theirs = {str(name) for (name,) in tables} - {"answers", "failures"}
+        if not version and theirs:  # before the version is there, a kill may leave our own tables
+            raise UserError(
+                f"{self.path}: a database of another program (it holds {shown(min(theirs), 40)}); "
+                "choose another file for the teacher's records."
             )
         # In this mode a commit survives the death of the process, costs no wait for the disk, and
         # others may read meanwhile.
@@ -92,7 +101,7 @@ class Records:
         try:
             text, provenance, tokens = row
             return Found(str(text), dict(json.loads(provenance)), int(tokens))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             return None
 
     def earlier(self, name: str) -> Ingredients | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import os
 import re
 import sqlite3
 import threading
@@ -473,6 +474,30 @@ def test_a_file_that_is_no_record_is_refused_and_stays(tmp_path: Path):
     with pytest.raises(UserError, match=r"records\.sqlite: cannot be used"):
         ask([question()], teacher("http://127.0.0.1:9"), file)
     assert file.read_bytes() == before
+
+
+def test_nothing_is_written_into_the_database_of_another_program(tmp_path: Path):
+    file = tmp_path / "photos.sqlite"
+    with sqlite3.connect(file) as theirs:
+        theirs.execute("create table photos (name text)")
+    theirs.close()
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"of another program \(it holds photos\)"):
+        ask([question()], teacher("http://127.0.0.1:9"), file)
+    assert file.read_bytes() == before
+    os.mkfifo(tmp_path / "pipe")
+    for place in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(UserError, match=r"is no file"):
+            ask([question()], teacher("http://127.0.0.1:9"), place)
+
+
+def test_damaged_columns_of_a_record_are_no_traceback(records: Path):
+    asked([chat(GOOD)], records, question("a", "a"))
+    with sqlite3.connect(records) as file:
+        file.execute("update answers set provenance = ?, parameters = ?", ("[" * 100_000, "[1]"))
+    results, seen = asked([chat(GOOD)], records, question("a", "a"))
+    assert [r.value for r in results] == [VALUE]
+    assert len(seen) == 1
 
 
 # -- 9: retries ------------------------------------------------------------------------------------
