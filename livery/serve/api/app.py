@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,22 @@ from starlette.concurrency import run_in_threadpool
 
 from livery import __version__
 from livery.serve.answers.host import Host, HostSettings
-from livery.serve.api import problems
+from livery.serve.api import (
+    adapters,
+    chat,
+    datasets,
+    documents,
+    evaluations,
+    finetune,
+    improve,
+    jobs,
+    machine,
+    problems,
+    queue,
+    runs,
+    session,
+    skills,
+)
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
 from livery.serve.improve import Scheduler
@@ -26,8 +39,8 @@ from livery.serve.settings import ServeSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "page"
 ROUTERS = (
-    "session", "documents", "machine", "runs", "adapters", "datasets", "evaluations", "jobs",
-    "queue", "improve", "chat", "skills", "finetune",
+    session, documents, machine, runs, adapters, datasets, evaluations, jobs, queue, improve, chat,
+    skills, finetune,
 )  # fmt: skip
 DESCRIPTION = """\
 Runs, jobs, adapters, datasets and evaluations of one folder, and answers of its adapters.
@@ -75,10 +88,8 @@ def create_app(
     )
     app.state.livery = Services(settings, made, host)
     problems.install(app)
-    for name in ROUTERS:
-        module = f"livery.serve.api.{name}"
-        if importlib.util.find_spec(module) is not None:
-            app.include_router(importlib.import_module(module).router)
+    for resource in ROUTERS:
+        app.include_router(resource.router)
     public = {"/"}
     if (page / "index.html").is_file():
         public |= {f"/{file.relative_to(page)}" for file in page.rglob("*") if file.is_file()}
