@@ -290,6 +290,24 @@ MUTANTS = [
     Mutant("McNemar's p is not the mid-p", "eval/stats.py",
            "return (2 * below + here) / 2**changed", "return (2 * below + 2 * here) / 2**changed",
            "tests/eval/test_eval_stats.py"),
+    # -- jobs
+    Mutant("a step that was killed is not started again", "livery/serve/jobs/steps.py",
+           "return one.code is None or _by_signal(one.code)", "return False",
+           "tests/serve/test_jobs_attend.py -k killed_process"),
+    Mutant("only the wrapper of a step holds its lock", "livery/serve/jobs/child.py",
+           "pass_fds=locks", "pass_fds=()", "tests/serve/test_jobs_attend.py -k wrapper_was"),
+    Mutant("what a step leaves running stays", "livery/serve/jobs/child.py",
+           "os.killpg(os.getpgid(0), signal.SIGKILL)", "pass",
+           "tests/serve/test_jobs_attend.py -k leaves_running"),
+    Mutant("a pause is asked for again and again", "livery/serve/jobs/process.py",
+           ".touch(exist_ok=False)", ".touch()", "tests/serve/test_jobs_attend.py -k pause"),
+    Mutant("a restart of the machine is an attempt", "livery/serve/jobs/attend.py",
+           "one.boot != process.boot()", "False",
+           "tests/serve/test_jobs_attend.py -k restarted"),
+    Mutant("an older adapter makes way while the job waits", "livery/serve/jobs/attend.py",
+           "def claim() -> list[str]:",
+           "steps.make_way(layout, job, request)\n\n    def claim() -> list[str]:",
+           "tests/serve/test_jobs_attend.py -k older_adapter"),
 ]  # fmt: skip
 
 

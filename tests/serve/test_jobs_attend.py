@@ -21,7 +21,7 @@ from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.attend import attend, device_lock
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
-from tests.serve.jobs_run import group_lives, running, wait_for
+from tests.serve.jobs_run import children, group_lives, running, wait_for
 
 Run = Callable[..., str]
 pytestmark = pytest.mark.slow  # processes of their own
@@ -329,6 +329,30 @@ def test_a_process_that_was_killed_with_its_wrapper_counts(jobs: Jobs, run: Run)
     assert (cause.kind, cause.detail) == (
         "signal", "data and its wrapper were killed, or the machine stopped"
     )  # fmt: skip
+
+
+def test_a_step_whose_wrapper_was_killed_is_waited_for(
+    jobs: Jobs, run: Run, tmp_path: Path
+) -> None:
+    """It holds the lock itself: nothing of the job is started while it lives."""
+    flag, over = tmp_path / "flag", tmp_path / "over"
+    job = run(
+        f"import time; from pathlib import Path\nprint('there', flush=True)\n"
+        f"while not Path({str(flag)!r}).exists(): time.sleep(0.02)\n"
+        f"with Path({str(over)!r}).open('a') as file: file.write('over ')"
+    )
+    thread = in_background(jobs, job)
+    wait_for(lambda: says(jobs, job, "there"))
+    one = running(jobs.layout, job)
+    assert one is not None
+    os.kill(one.pid, signal.SIGKILL)
+    wait_for(lambda: not children(os.getpid()) or one.pid not in children(os.getpid()))
+    assert process.lives(jobs.layout, job)
+    assert not over.exists()
+    flag.touch()
+    thread.join()
+    assert over.read_text() == "over over "
+    assert codes(jobs, job) == [None, 0]
 
 
 def test_a_failed_job_is_retried_where_it_stopped(jobs: Jobs, run: Run, tmp_path: Path) -> None:
