@@ -59,8 +59,6 @@ def main() -> None:
         root = Path(folder)
         make(root, given.runs)
         result = measure(root, given.clients, given.requests, given.pause, train=given.train)
-    for name, case in result.items():
-        print(f"{name:<40} " + "  ".join(f"{key} {value:,.1f}" for key, value in case.items()))
     if given.json:
         write_json(given.json, result)
 
@@ -76,17 +74,25 @@ def measure(
     try:
         assert server.stdout is not None
         host, _, port = server.stdout.readline().strip().removeprefix("http://").rpartition(":")
-        result: dict[str, Any] = {"idle": {"memory_mb": resident(server.pid)}}
+        result: dict[str, Any] = {}
+
+        def say(name: str, case: dict[str, float]) -> None:
+            result[name] = case
+            figures = "  ".join(f"{key} {value:,.1f}" for key, value in case.items())
+            print(f"{name:<40} {figures}", flush=True)
+
+        say("idle", {"memory_mb": resident(server.pid)})
         ask(host, int(port), PATHS, 1)  # what is read once
         for name, paths in {**{path: (path,) for path in PATHS}, "all of them": PATHS}.items():
             before = processor(server.pid)
-            result[name] = latencies(host, int(port), paths, clients, requests, pause)
+            case = latencies(host, int(port), paths, clients, requests, pause)
             if before is not None and (after := processor(server.pid)) is not None:
                 asked = clients * max(1, requests // len(paths)) * len(paths)
-                result[name]["server_ms"] = 1000 * (after - before) / asked
-        result["afterwards"] = {"memory_mb": resident(server.pid)}
+                case["server_ms"] = 1000 * (after - before) / asked
+            say(name, case)
+        say("afterwards", {"memory_mb": resident(server.pid)})
         if training is not None:
-            result["training"] = {"still_running": float(training.poll() is None)}
+            say("training", {"still_running": float(training.poll() is None)})
         return result
     finally:
         server.terminate()
