@@ -199,6 +199,13 @@ def test_its_end_is_known_whoever_asks_first(tmp_path: Path) -> None:
         archive.writestr("adapter_config.json", "{}")
     job_store.change(queue.engine, job.id, {"state": "done", "ended": 2.0})
     assert queue.artefact("o-1") == job.artefact
+    # What is broken is told, and does not keep others from their end.
+    queue.enqueue(Order("o-3", "k-3", 3600, "node", "third", "rows"))
+    broken = queue.jobs.get(queue.state("o-3")["job"])
+    broken.artefact.write_bytes(b"PK, and then nothing")
+    job_store.change(queue.engine, broken.id, {"state": "done", "ended": 2.0})
+    queue.settle()
+    assert queue.state("o-3")["error"]["message"] == "its adapter is not there"
     queue.enqueue(Order("o-2", "k-2", 1e-9, "node", "other", "rows"))
     assert queue.state("o-2")["status"] == "expired"
 

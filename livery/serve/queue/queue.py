@@ -288,7 +288,7 @@ def _outcome(row: Any, job: Job) -> dict[str, Any] | None:
         "finished_at": _iso(row.created if row.cached else job.ended),
         "timing": {"processing_ms": taken},
     }
-    if job.state == job_store.DONE and job.artefact.is_file():
+    if job.state == job_store.DONE and zipfile.is_zipfile(job.artefact):
         prefix = os.environ.get(PUBLIC, "") or about["base_url"]
         metadata = {
             "node_id": about["node_id"], "base_model_id": about["base_model_id"],
