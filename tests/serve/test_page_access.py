@@ -37,6 +37,8 @@ PLACES = {
     "data/mine": ".rows",
     "evaluations": "table",
     "evaluations/persona/evaluation.json": ".arms",
+    "improve": "table",
+    "improve/persona": ".figures",
     "playground": "form",
     "machine": "table",
     "nowhere": ".empty",

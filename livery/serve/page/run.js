@@ -22,6 +22,7 @@ export default function RunPage({ parts }) {
       ${name} ${run && html`<${Badge}>${run.state}<//>`}
     <//>
     <${Fault} error=${live.error} />
+    ${!run && live.early && html`<${Empty}>There is no such run yet. It is shown here once its training has begun.<//>`}
     ${run && html`
       <${Progress} value=${run.step} most=${run.steps} label="Optimizer steps" />
       ${!live.connected && html`<p class="quiet" role="status">Connecting to the live values …</p>`}
@@ -60,6 +61,7 @@ function useLive(base) {
     let end = null;
     let ended = false;
     let frame = 0;
+    let timer = 0;
     const all = { run: null, metrics: [], samples: [], log: "", error: null, connected: false };
     now.current = all;
     // A hidden page has no frames: what it missed is shown when it is seen.
@@ -95,13 +97,18 @@ function useLive(base) {
           restarted: () => load((count) => count + 1),
         });
       } catch (error) {
-        if (!ended) show({ ...all, error });
+        if (ended) return;
+        // A job's run is there once its training has begun.
+        const early = error.status === 404;
+        show({ ...all, early, error: early ? null : error });
+        if (early) timer = setTimeout(start, 3000);
       }
     }
     start();
     return () => {
       ended = true;
       cancelAnimationFrame(frame);
+      clearTimeout(timer);
       end?.();
     };
   }, [base, again, now.current?.run ? 0 : returned]);

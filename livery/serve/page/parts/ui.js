@@ -129,7 +129,7 @@ export function Dialog({ title, children, close }) {
     return () => node.close();
   }, []);
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onCancel=${(event) => { event.preventDefault(); close(); }}>
-    <h2 id="dialog-title">${title}</h2>${children}
+    <h2 id="dialog-title" tabindex="-1" autofocus>${title}</h2>${children}
   </dialog>`;
 }
 
