@@ -18,7 +18,7 @@ from livery.files import sha256
 from livery.paths import METADATA
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
-from livery.serve.jobs.request import STEPS, JobRequest
+from livery.serve.jobs.request import JobRequest
 from livery.serve.jobs.worker import executor
 from livery.training import checkpoint
 from tests import PATIENCE
@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "steps_per_eval": 20, "warmup_steps": 2, "learning_rate": 1e-2, "check_base": "no",
     "threads": 1, "samples": 0,
 }  # fmt: skip
+CHAIN = ("data", "train", "eval", "convert", "pack")
 EVALUATED = ("evaluation.json", "report.md", "report.html")
 
 
@@ -102,7 +103,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, model: str) -> Jobs:
 def test_the_whole_chain(calm: Jobs) -> None:
     (job,) = calm.list()
     assert job.state == "done", job.log.read_text()
-    assert ends(calm, job.id) == {step: [0] for step in STEPS}
+    assert ends(calm, job.id) == {step: [0] for step in CHAIN}
     assert job.started is not None
     assert job.ended is not None
     for name in ("adapter_model.safetensors", "mlx/adapters.safetensors", "gguf/adapter.gguf",
@@ -116,7 +117,7 @@ def test_whatever_is_killed_or_paused_the_bytes_are_the_same(
 ) -> None:
     """Worker and trainer, trainer alone, worker alone, and a pause, each after a checkpoint;
     benchmarks/jobs.py kills each of them twenty times, at random moments."""
-    steps = [step for step in STEPS if step != "eval"]
+    steps = [step for step in CHAIN if step != "eval"]
     job = jobs.submit(request(tmp_path, model, *steps, attempts=9)).id
 
     def reached(step: int) -> None:
