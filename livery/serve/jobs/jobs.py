@@ -158,7 +158,7 @@ class Jobs:
             with store.changing(self.engine) as connection:
                 connection.execute(store.JOBS.insert().values(**row))
                 self._enqueue(connection, job, 1)
-        except IntegrityError:
+        except (IntegrityError, store.NameTaken):  # whichever of the two a database names first
             if key is None or not (found := self.find(key=key)):
                 raise
             return found
