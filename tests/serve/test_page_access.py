@@ -89,7 +89,7 @@ def test_the_keyboard_is_enough_and_the_focus_is_seen(client: Client, tab: Opene
         assert one.page.evaluate(f"{focused}.textContent") == "Skip to the content"
         one.page.keyboard.press("Enter")
         assert one.page.evaluate(f"{focused}.id") == "main"
-        for _ in range(20):
+        for _ in range(40):
             one.page.keyboard.press("Tab")
             assert one.page.evaluate(f"getComputedStyle({focused}).outlineStyle") != "none"
             if one.page.evaluate(f"{focused}.textContent") == "date-keys":
