@@ -88,8 +88,8 @@ def score_case(case: Case, answer: str) -> CaseResult:
         got = parse_json(answer, "the answer") if name == BENCH else dsl.parse(answer)
     except (AnswerError, UserError) as error:
         of = ("schema_valid",) if name == BENCH else ("schema_valid", "exact_match", "ast_match")
-        metrics = dict.fromkeys(of, False)
-        return _result(case, answer, None, f"no_json: {error}", metrics)
+        missed: dict[str, bool] = dict.fromkeys(of, False)
+        return _result(case, answer, None, f"no_json: {error}", missed)
     invalid = find_error(dsl.compact(case.meta["schema"]), got)
     if name == BENCH:
         return _result(case, answer, got, invalid and f"invalid: {invalid}",
