@@ -234,11 +234,14 @@ def set_schedule(settings: ServeSettings, adapter: str, planned: Schedule | None
     if planned is not None:
         skill_of(settings, adapter)
     with _changing:
-        every = {name: asdict(one) for name, one in schedules(settings).items()}
-        every.pop(adapter, None)
-        if planned is not None:
-            every[adapter] = asdict(planned)
-        _write(settings, {**_state(settings), "schedules": every})
+        _keep(settings, adapter, planned)
+
+
+def _keep(settings: ServeSettings, adapter: str, planned: Schedule | None) -> None:
+    every = {name: asdict(one) for name, one in schedules(settings).items() if name != adapter}
+    if planned is not None:
+        every[adapter] = asdict(planned)
+    _write(settings, {**_state(settings), "schedules": every})
 
 
 def run_due(settings: ServeSettings, jobs: Jobs, now: float) -> list[str]:
@@ -249,10 +252,12 @@ def run_due(settings: ServeSettings, jobs: Jobs, now: float) -> list[str]:
             continue
         try:
             said = f"job {retrain(settings, jobs, name, approve_marked=one.approve_marked).id}"
-        except UserError as error:  # nothing new, most of the time
+        except UserError as error:  # nothing new, most of the time; or the adapter is gone
             said = str(error)
         again = Schedule(one.hours, now + 3600 * one.hours, one.approve_marked, said)
-        set_schedule(settings, name, again)
+        with _changing:
+            if schedule(settings, name) == one:  # nobody planned otherwise meanwhile
+                _keep(settings, name, again)
         done.append(name)
     return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import importlib.util
@@ -27,8 +28,10 @@ from livery.engines.engine import Decoding, Grammar, open_engine
 from livery.errors import UserError
 from livery.interactions import read
 from livery.paths import python_path
+from livery.serve.answers import hybrid
 from livery.serve.answers.finish import finish
 from livery.serve.answers.host import Host, HostSettings
+from livery.serve.answers.question import NoAnswer, Question
 from livery.skills import date_keys, persona
 from tests import PATIENCE
 from tests.engines.asked import COMMANDS, conversation
@@ -399,6 +402,19 @@ def test_a_client_that_goes_away_stops_its_answer(server: Server) -> None:
     assert server.host.pid == pid
 
 
+def test_who_goes_away_while_waiting_is_not_waited_for(tmp_path: Path) -> None:
+    async def go_away() -> None:
+        host = Host(HostSettings(tmp_path / "engine.log"))
+        asked = host.ask(Question(({"role": "user", "content": "x"},)))
+        reading = asyncio.create_task(asked.whole())
+        asked.stop()
+        with pytest.raises(NoAnswer, match="Nobody waits"):
+            await asyncio.wait_for(reading, 10)
+        await host.close()
+
+    asyncio.run(go_away())
+
+
 @pytest.mark.slow
 def test_an_engine_that_dies_is_started_again(server: Server) -> None:
     expected = server.chat().json()["choices"]
@@ -517,6 +533,15 @@ def test_date_keys_by_what_is_there(server: Server, tmp_path: Path) -> None:
         assert answer.status == 409
         assert "livery run date-keys" in answer.json()["detail"]
         assert "livery fasttext train" in answer.json()["detail"]
+
+
+def test_an_answer_that_is_cut_short_is_no_fault_of_the_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hybrid, "TOKENS", 1)
+    answer = server.client.post("/v1/date-keys", {"text": "wake me at 7 am"})
+    assert answer.status == 409, answer.text
+    assert "adapter: its answer is not JSON" in answer.json()["detail"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("fasttext") is None, reason="needs fasttext")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,20 @@ def test_the_way_back_is_one_request(client: Client) -> None:
     assert weights.read_bytes() == b"peft weights"
     # What nobody can name in a request is no adapter.
     assert client.post("/api/improve/dates.kept/roll-back").status == 404
+
+
+def test_a_schedule_of_an_adapter_that_is_gone_holds_up_no_other(client: Client) -> None:
+    settings, jobs = client.settings, Jobs(client.settings.root)
+    gone = make_adapter(settings.root, "gone", "peft")
+    (gone / "run_config.json").write_text(json.dumps({"settings": {"data": "data/date-keys"}}))
+    for name in ("gone", "dates"):
+        planned = client.ask("PUT", f"/api/improve/{name}/schedule", {"hours": 2})
+        assert planned.status == 200
+    shutil.rmtree(gone)
+    assert improve.run_due(settings, jobs, planned.json()["due"]) == ["gone", "dates"]
+    found = improve.schedules(settings)
+    assert found["gone"].said == "There is no adapter named 'gone'."
+    assert "Nothing has been logged yet" in found["dates"].said
 
 
 def test_a_schedule_survives_and_is_due_once(client: Client) -> None:

@@ -141,3 +141,25 @@ def test_the_token_opens_and_so_does_the_cookie_it_buys(guarded: Client) -> None
     assert guarded.get("/openapi.json", Cookie=cookie).status == 200
     crossing = guarded.get("/openapi.json", Cookie=cookie, Sec_Fetch_Site="cross-site")
     assert crossing.status == 403
+
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b'{"command": ', JSON, "The body is not JSON (Expecting value at character 12)."),
+        (b'{"command": "ls"}', "application/x-www-form-urlencoded", "with Content-Type: " + JSON),
+        (b"[]", JSON, "body: Input should be"),
+        (b"{}", JSON, "body: give either a command or an answer."),
+        (b'{"command": 5}', JSON, "command: Input should be a valid string."),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said(
+    client: Client, body: bytes, kind: str, said: str
+) -> None:
+    answer = client.ask("POST", "/v1/guard", body, {"Content-Type": kind})
+    assert answer.status == 422
+    assert said in answer.json()["detail"]
+    assert answer.json().get("key") == ("command" if said.startswith("command") else None)

@@ -135,6 +135,7 @@ class Host:
         """Take a question out of the line, or end its answer."""
         if asked in self._waiting:
             self._waiting.remove(asked)
+            asked.events.put_nowait(NoAnswer("request", "Nobody waits for this answer any more."))
         elif asked is self._current and self._process is not None:
             self._write({"stop": asked.number})
 

@@ -16,7 +16,7 @@ from livery.serve.answers.models import all_models, find_model
 from livery.serve.answers.question import NoAnswer, Question
 from livery.serve.errors import Conflict
 from livery.serve.settings import ServeSettings, inside, is_name
-from livery.skills import date_keys
+from livery.skills import AnswerError, date_keys
 from livery.skills.date_keys.fasttext import MODEL, RECORD, Classifier, Prediction
 
 SKILL = date_keys.SKILL.name
@@ -120,10 +120,10 @@ class Hybrid:
         return None
 
     async def ask(self, text: str, host: Host | None) -> Found:
-        """The adapter's answer; FastText's where the adapter cannot be opened.
+        """The adapter's answer; FastText's where the adapter cannot be opened or says none.
 
         Raises:
-            Conflict: neither is there.
+            Conflict: neither is there, or answers.
             NoAnswer: the engine failed.
             Busy: too many wait.
         """
@@ -140,6 +140,8 @@ class Hybrid:
                 if error.why == "engine":
                     raise
                 self.missing.append(f"adapter: {error}")
+            except AnswerError as error:  # it was cut short
+                self.missing.append(f"adapter: its answer is {error}")
         if self._said is not None:
             return self._found(list(self._said.keys), "fasttext")
         raise Conflict(f"Nothing here finds date keys. {'; '.join(self.missing)}.")

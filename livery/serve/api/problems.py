@@ -85,5 +85,12 @@ def install(app: FastAPI) -> None:
 
 def _invalid(error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        said = f"The body is not JSON ({first['ctx']['error']} at character {first['loc'][1]})."
+        return problem(422, said)
+    if first["loc"] == ("body",) and isinstance(error.body, bytes):  # nobody said that it is JSON
+        said = "The body must be a JSON object, sent with Content-Type: application/json."
+        return problem(422, said)
     place = ".".join(str(part) for part in first["loc"][1:])
-    return problem(422, f"{place or first['loc'][0]}: {first['msg']}.", key=place or None)
+    said = first["msg"].removeprefix("Value error, ")
+    return problem(422, f"{place or first['loc'][0]}: {said}.", key=place or None)
