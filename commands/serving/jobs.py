@@ -13,7 +13,7 @@ from commands import options
 from livery.config.flags import given_flags, option_flags
 from livery.config.settings import OPTIONS, PREFERENCE, by_name
 from livery.config.values import Choice
-from livery.errors import UserError, printable
+from livery.errors import UserError, printable, shown
 
 if TYPE_CHECKING:
     from livery.serve.jobs.jobs import Job, Jobs
@@ -153,7 +153,8 @@ def list_command(
       livery jobs list --state failed --json
     """
     where: dict[str, Any] = {"state": state} if state else {}
-    found = _open(root, database).list(limit, **where)
+    fresh = root.is_dir() and not (root / ".livery").exists()
+    found = [] if fresh else _existing(root, database).list(limit, **where)
     if as_json:
         click.echo(json.dumps({"jobs": [job.as_dict() for job in found]}, indent=2))
     elif not found:
@@ -177,7 +178,7 @@ def show(job: str, root: Path, database: str | None, as_json: bool) -> int:
       livery jobs show 3f9a0c61d2b84e57
       livery jobs show 3f9a0c61d2b84e57 --json
     """
-    found = _open(root, database).get(job)
+    found = _existing(root, database).get(job)
     lines = [
         f"job      {found.id}",
         f"adapter  {found.run_folder}",
@@ -204,10 +205,11 @@ def log(job: str, lines: int | None, root: Path, database: str | None) -> int:
       livery jobs log 3f9a0c61d2b84e57
       livery jobs log 3f9a0c61d2b84e57 --tail 20
     """
-    place = _open(root, database).log(job)
-    text = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
-    drawn = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").splitlines(True)]
-    click.echo(printable("".join(drawn[-lines:] if lines else drawn)), nl=False)
+    place = _existing(root, database).log(job)
+    text = place.read_bytes().decode(errors="replace") if place.exists() else ""
+    whole = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    for line in whole[-lines:] if lines else whole:
+        click.echo(printable(line.removesuffix("\r").rpartition("\r")[2]))
     return 0
 
 
@@ -222,7 +224,7 @@ def cancel(job: str, root: Path, database: str | None, as_json: bool) -> int:
     Examples:
       livery jobs cancel 3f9a0c61d2b84e57
     """
-    found = _open(root, database).cancel(job)
+    found = _existing(root, database).cancel(job)
     return _show(found, as_json, f"Job {job} is {found.state}.")
 
 
@@ -240,7 +242,7 @@ def pause(job: str, root: Path, database: str | None, as_json: bool) -> int:
     Examples:
       livery jobs pause 3f9a0c61d2b84e57
     """
-    found = _open(root, database).pause(job)
+    found = _existing(root, database).pause(job)
     said = f"Job {job} is {found.state}."
     if found.state == "running":
         said = f"Job {job} stops at the next checkpoint: livery jobs show {job}"
@@ -258,7 +260,7 @@ def resume(job: str, root: Path, database: str | None, as_json: bool) -> int:
     Examples:
       livery jobs resume 3f9a0c61d2b84e57
     """
-    found = _open(root, database).resume(job)
+    found = _existing(root, database).resume(job)
     return _show(found, as_json, f"Job {job} is {found.state}.")
 
 
@@ -273,7 +275,7 @@ def retry(job: str, root: Path, database: str | None, as_json: bool) -> int:
     Examples:
       livery jobs retry 3f9a0c61d2b84e57
     """
-    found = _open(root, database).retry(job)
+    found = _existing(root, database).retry(job)
     return _show(found, as_json, f"Job {job} is {found.state}.")
 
 
@@ -302,6 +304,16 @@ def worker_command(device: str, drain: bool, root: Path, database: str | None) -
 
     worker.work(jobs, device, drain=drain, say=lambda text: click.echo(printable(text), err=True))
     return 0
+
+
+def _existing(root: Path, database: str | None) -> Jobs:
+    """The jobs of a folder that has some; a mistyped one is left as it is."""
+    if not (root / ".livery").is_dir():
+        raise UserError(
+            f"{shown(root)}: there are no jobs in this folder. Check --root, or queue one with: "
+            "livery jobs submit"
+        )
+    return _open(root, database)
 
 
 def _open(root: Path, database: str | None) -> Jobs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,15 @@ import pytest
 pytest.importorskip("dbos", reason="needs the extra serve")
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from sqlalchemy.exc import IntegrityError
+
 from livery.errors import UserError
 from livery.serve.errors import Conflict, NotFound
+from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.request import JobRequest, confined, read_request, training_flags
+from livery.serve.queue import store as orders
 from tests.serve.serving import Client, served, settings_of
 
 
@@ -161,6 +168,71 @@ def test_one_key_is_one_job_however_often_it_is_sent(jobs: Jobs) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+def test_a_key_does_not_stand_for_another_job(jobs: Jobs) -> None:
+    one = jobs.submit(request(), key="k")
+    assert jobs.submit(request(attempts=9), key="k") == one  # makes the same adapter
+    for other in (request(settings={"max_steps": 7}), request(name="other")):
+        with pytest.raises(Conflict, match=f"another job already, {one.id}"):
+            jobs.submit(other, key="k")
+
+
+def test_jobs_are_listed_when_their_skill_is_gone_or_a_bound_has_changed(jobs: Jobs) -> None:
+    one = jobs.submit(request())
+    said = {**one.request.as_dict(), "skill": "sold", "settings": {"max_steps": -1}, "later": 1}
+    store.change(jobs.engine, one.id, {"request": store.as_json(said)})
+    (found,) = jobs.list()
+    assert (found.request.skill, found.request.steps) == ("sold", one.request.steps)
+    assert jobs.cancel(one.id).state == "cancelled"
+
+
+def test_who_looks_at_a_lock_does_not_hold_it_against_others_who_look(tmp_path: Path) -> None:
+    with process.taken(tmp_path / "lock", fcntl.LOCK_SH):  # as another who is looking
+        assert not process.is_taken(tmp_path / "lock")
+    with process.taken(tmp_path / "lock"):
+        assert process.is_taken(tmp_path / "lock")
+
+
+def test_the_password_of_the_database_is_not_the_steps_affair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVERY_DATABASE", "postgresql://u:secret@h/x")
+    trainer: dict[str, Any] = {"argv": ["x"], "params": {}, "variables": {}}
+    asked = request(data="rows", skill=None, name="x", trainer=trainer)
+    layout = Layout(tmp_path)
+    layout.job("j").mkdir(parents=True)
+    for said in (steps.environment("cpu"), steps.trainer_environment(layout, "j", asked, "cpu")):
+        assert "secret" not in str(said)
+        assert said["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "A.ZIP", "a.", "a-"])
+def test_no_adapter_is_named_like_anothers_zip_or_as_no_request_could_name_it(name: str) -> None:
+    with pytest.raises(UserError, match="name is"):
+        request(name=name)
+
+
+def test_a_fault_of_the_database_tells_no_secret(jobs: Jobs) -> None:
+    orders.create(jobs.engine)
+    with pytest.raises(IntegrityError) as error:
+        orders.add(jobs.engine, {"id": "1", "auth": "Bearer secret"})
+    assert "livery_orders" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h:port/x", "postgresql//u:secret@h/x"])
+def test_a_malformed_url_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match="not the URL of a database") as error:
+        Jobs(tmp_path, url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / ".livery").mkdir()
+    (tmp_path / ".livery" / "jobs.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match=r"jobs\.sqlite: cannot be opened: file is not a database"):
+        Jobs(tmp_path)
 
 
 def test_what_is_there_is_not_written_over(jobs: Jobs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.attend import attend, device_lock
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
+from tests import PATIENCE
 from tests.serve.jobs_run import children, group_lives, running, wait_for
 
 Run = Callable[..., str]
@@ -374,6 +376,17 @@ def test_a_faulty_file_fails_the_job_and_not_the_worker(jobs: Jobs, run: Run) ->
     (jobs.layout.job(job) / "1-data-1.json").write_text("{")
     assert attend(jobs, job, 1, "data", "cpu") == "stopped"
     assert "1-data-1.json" in jobs.get(job).cause.detail  # type: ignore[union-attr]
+
+
+def test_a_wrapper_that_never_begins_fails_the_job_after_its_attempts(
+    jobs: Jobs, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = run("", attempts=2)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    in_background(jobs, job).join(PATIENCE)
+    found = jobs.get(job)
+    assert (found.state, found.cause and found.cause.kind) == ("failed", "exit code")
+    assert "2 times" in str(found.cause)
 
 
 def test_of_a_line_that_was_drawn_over_the_last_is_told(tmp_path: Path) -> None:

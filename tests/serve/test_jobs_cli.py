@@ -55,6 +55,21 @@ def test_a_job_from_submission_to_retry(run: Run, tmp_path: Path) -> None:
     assert job["id"] not in run("list", "--state", "failed")
 
 
+def test_who_looks_at_jobs_makes_no_folders(run: Run, tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "mistyped"):
+        for command in ("show", "log", "cancel", "pause", "resume", "retry"):
+            assert "no jobs in this folder" in run(command, "x", "--root", str(root), code=1)
+    assert "no jobs in this folder" in run("list", "--root", str(tmp_path / "mistyped"), code=1)
+    assert "There are no jobs" in run("list")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tail_of_a_log_is_counted_in_lines_that_are_shown(run: Run, tmp_path: Path) -> None:
+    job = run("submit", "date-keys", "--json")
+    Path(job["log"]).write_text("one\ntwo\n10%\r50%\r100%\nlast\x0b\x85line\n")
+    assert run("log", job["id"], "--tail", "3").startswith("two\n100%\nlast")
+
+
 def test_rows_of_ones_own_are_found_by_name_and_by_path(run: Run, tmp_path: Path) -> None:
     for folder in ("data/named", "elsewhere"):
         (tmp_path / folder).mkdir(parents=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from livery.errors import LiveryError
+from livery.errors import LiveryError, UserError
 from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.process import Try
@@ -55,7 +55,7 @@ def fail(jobs: Jobs, job: str, leg: int, error: Exception) -> None:
 
 
 def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
-    layout, child = jobs.layout, None
+    layout, child, unheard = jobs.layout, None, 0
     while True:
         row = store.get(jobs.engine, job)
         if row is None or row.leg != leg or row.state not in (store.QUEUED, store.RUNNING):
@@ -72,13 +72,22 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
         else:
             every = process.tries(layout, job)
             every = [process.lose(one) if one.ended is None else one for one in every]
+            if child is not None and child.pid not in [one.pid for one in every]:
+                child.wait()
+                unheard += 1
+                if unheard >= jobs.get(job).attempts:
+                    raise UserError(
+                        f"{step} cannot be started: its wrapper ended {unheard} times before it "
+                        f"wrote down that it had begun, the last time with {child.returncode}."
+                    )
+            child = None
             made = [one for one in every if one.step == step]
             if any(one.code == 0 for one in made):  # in whatever leg
                 return DONE
             made = [one for one in made if one.leg == leg]
             if jobs.expire(job) or _is_over(jobs, jobs.get(job), leg, step, made, row.wanted):
                 return STOPPED
-            child = _start(jobs, job, leg, step, len(made) + 1, device) or child
+            child = _start(jobs, job, leg, step, len(made) + 1, device)
         time.sleep(process.POLL)
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from livery.errors import UserError, quoted, shown
 from livery.files import explain_os_errors
@@ -26,7 +26,7 @@ from livery.paths import RUN_CONFIG
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.jobs import process, store
 from livery.serve.jobs.layout import Layout
-from livery.serve.jobs.request import JobRequest, read_request
+from livery.serve.jobs.request import JobRequest, stored_request
 
 # The queue and workflow that a worker serves. DBOS runs a workflow only under the version of the
 # program that began it, which it would compute from the source: a new release of Livery would never
@@ -143,10 +143,11 @@ class Jobs:
             key: of a submission that may be sent twice: the second time it returns the first's job.
 
         Raises:
-            UserError: the adapter exists already, another job makes it, or the data is missing.
+            UserError: the adapter exists already, another job makes it, the data is missing, or the
+                key stands for another job.
         """
         if key is not None and (found := self.find(key=key)):
-            return found
+            return _same(found, request)
         self._check_places(request)
         job = secrets.token_hex(8)
         row: dict[str, Any] = {
@@ -161,7 +162,7 @@ class Jobs:
         except (IntegrityError, store.NameTaken):  # whichever of the two a database names first
             if key is None or not (found := self.find(key=key)):
                 raise
-            return found
+            return _same(found, request)
         return self.get(job)
 
     def get(self, job: str) -> Job:
@@ -327,7 +328,7 @@ class Jobs:
             )
 
     def _job(self, row: Any) -> Job:
-        request = read_request(json.loads(row.request))
+        request = stored_request(json.loads(row.request))
         cause = json.loads(row.cause) if row.cause else None
         if cause:
             cause = Cause(cause["kind"], cause["detail"], tuple(cause["last_lines"]))
@@ -338,6 +339,17 @@ class Jobs:
             run_folder=self.layout.adapter(row.name), artefact=self.layout.artefact(row.name),
             fingerprint=row.fingerprint, key=row.key,
         )  # fmt: skip
+
+
+def _same(found: Job, request: JobRequest) -> Job:
+    """The job of a key. Raises Conflict where something else is asked for under it."""
+    if (found.name, found.request.fingerprint) != (request.name, request.fingerprint):
+        raise Conflict(
+            f"The key stands for another job already, {found.id}. Take another key, or ask for the "
+            "same.",
+            key="key",
+        )
+    return found
 
 
 def json_serializer() -> Any:
@@ -362,9 +374,9 @@ def _migrate(url: str) -> None:
 @contextlib.contextmanager
 def _explained(url: str) -> Generator[None]:
     try:
-        with explain_os_errors(Path(url), "opening the jobs"):
+        with explain_os_errors(Path(_show(url)), "opening the jobs"):
             yield
-    except OperationalError as error:
+    except DBAPIError as error:  # also of a file that is no database
         said = str(error.orig).strip().splitlines()
         raise UserError(
             f"{_show(url)}: cannot be opened: {shown(said[0] if said else error)}"

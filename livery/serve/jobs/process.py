@@ -76,12 +76,12 @@ class Try:
 
 
 @contextlib.contextmanager
-def taken(path: Path) -> Generator[int | None]:
+def taken(path: Path, kind: int = fcntl.LOCK_EX) -> Generator[int | None]:
     """A lock that is held while the block runs: its descriptor, or None where another has it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
         else:
@@ -100,10 +100,10 @@ def attending(layout: Layout, job: str) -> Generator[bool]:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether a process holds this lock."""
+    """Whether a process holds this lock; two that look at once do not take each other for it."""
     if not path.exists():
         return False
-    with taken(path) as handle:
+    with taken(path, fcntl.LOCK_SH) as handle:
         return handle is None
 
 

@@ -165,6 +165,18 @@ def read_request(said: Any) -> JobRequest:
     return JobRequest(**{str(key): value for key, value in said.items()})
 
 
+def stored_request(said: Mapping[str, Any]) -> JobRequest:
+    """A request as it was recorded. It was checked when it came, and is not checked again: the
+    record of a job outlives the skill and the bounds that it was made with."""
+    request = object.__new__(JobRequest)
+    for one in dataclasses.fields(JobRequest):
+        made = one.default_factory
+        default = one.default if made is dataclasses.MISSING else made()
+        value = said.get(one.name, default)
+        object.__setattr__(request, one.name, tuple(value) if one.name == "steps" else value)
+    return request
+
+
 def read_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Training settings under their own names, as plain JSON.
 
@@ -261,11 +273,12 @@ def _word(option: Option, raw: Any, value: Any) -> str:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises UserError where a name could lead out of its folder."""
-    if not _NAME.fullmatch(name):
+    """Raises UserError where a name could lead out of its folder, or be another adapter's zip."""
+    if not _NAME.fullmatch(name) or name.lower().endswith((".", "-", ".zip")):
         raise UserError(
             f"{what} is {quoted(name)}; take up to 100 letters, digits, dots, dashes and "
-            "underscores, the first of them a letter, digit or underscore."
+            "underscores, the first of them a letter, digit or underscore, the last no dot or dash "
+            "and the ending not .zip."
         )
 
 

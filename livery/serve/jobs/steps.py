@@ -19,6 +19,7 @@ from livery.serve.jobs.request import ENGINES, JobRequest, training_flags
 
 DATA_SEED = 7  # whose rows are in data/SKILL, as `livery data SKILL` makes them
 INTERRUPTED = 130
+DATABASE = "LIVERY_DATABASE"  # URL of the workers' database
 _SETTLED = ("threads", "dtype")  # settings of training that evaluation answers with, too
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 _TAIL = 16_384
@@ -53,8 +54,8 @@ def command(layout: Layout, request: JobRequest, step: str) -> list[str]:
 
 def environment(device: str) -> dict[str, str]:
     """The variables of a step's process: those of the worker, without the ones that stand for
-    settings, which a job has from its request alone."""
-    ours = {name for option in OPTIONS for name in option.environment()}
+    settings, which a job has from its request alone, and the one with a password."""
+    ours = {name for option in OPTIONS for name in option.environment()} | {DATABASE}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     kind, _, number = device.partition(":")
     return {**kept, "CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else kept
@@ -69,7 +70,7 @@ def trainer_environment(
     write_json(params, trainer["params"])
     kind, _, number = device.partition(":")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != DATABASE},
         **({"CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else {}),
         **trainer["variables"],
         "JARVIS_TRAIN_DATASET_PATH": str(layout.data(str(request.data))),

@@ -7,6 +7,7 @@ the state that it comes from, so of two processes that change one job only one s
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -58,21 +59,26 @@ ROOT = sa.Table(
 
 
 def open_engine(url: str) -> sa.Engine:
-    """A pool of connections. Raises UserError where the URL is none of ours."""
+    """A pool of connections. Raises UserError where the URL is none of ours.
+
+    Its errors are logged, so they do not show what was to be written: callbacks have tokens.
+    """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:
-        raise UserError(f"{shown(url)}: not the URL of a database. {_URLS}") from None
+    except (ArgumentError, ValueError):  # ValueError: of a port that is no number
+        secretless = re.sub(r":[^:/@]*@", ":***@", url)
+        raise UserError(f"{shown(secretless)}: not the URL of a database. {_URLS}") from None
     kind = parsed.get_backend_name()
     if kind == "sqlite":
-        engine = sa.create_engine(parsed)
+        engine = sa.create_engine(parsed, hide_parameters=True)
         event.listen(engine, "connect", _as_dbos_connects)
         return engine
     if kind not in ("postgresql", "postgres"):
         raise UserError(f"{parsed.render_as_string()}: not a database that jobs can be in. {_URLS}")
     return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5
-    )
+        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5,
+        hide_parameters=True,
+    )  # fmt: skip
 
 
 _URLS = "Take postgresql://USER:PASSWORD@HOST/NAME, or leave it out for SQLite in the folder."

@@ -26,10 +26,10 @@ from livery.serve.jobs import process, store
 from livery.serve.jobs.attend import DONE, attend, fail, finish
 from livery.serve.jobs.jobs import APPLICATION, QUEUE, VERSION, WORKFLOW, Jobs, json_serializer
 from livery.serve.jobs.layout import Layout
+from livery.serve.jobs.steps import DATABASE
 from livery.serve.jobs.watchdog import Watchdog
 
 Say = Callable[[str], None]
-DATABASE = "LIVERY_DATABASE"
 
 
 def executor(device: str) -> str:
