@@ -228,9 +228,9 @@ def test_a_response_format_holds_the_answer(
 @pytest.mark.parametrize(
     ("changes", "param", "said"),
     [
-        ({"n": 2}, "n", "1 alone"),
-        ({"logprobs": True}, "logprobs", "false alone"),
-        ({"n": True}, "n", "1 alone"),
+        ({"n": 2}, "n", "only 1 is possible"),
+        ({"logprobs": True}, "logprobs", "only false"),
+        ({"n": True}, "n", "only 1"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "Leave it out"),
         ({"top_k": 40}, "top_k", "Leave it out"),
         ({"guided_regex": "a+"}, "guided_regex", "no such field"),
@@ -241,7 +241,7 @@ def test_a_response_format_holds_the_answer(
         ({"max_tokens": "12"}, "max_tokens", "valid integer"),
         ({"stop": [""]}, "stop", "not empty"),
         ({"stop": ["a"] * 5}, "stop", "at most 4"),
-        ({"stream_options": {"include_usage": True}}, "stream_options", "stream alone"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", '"stream": true'),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role", "'user'"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
@@ -250,11 +250,15 @@ def test_a_response_format_holds_the_answer(
         ({"tool_choice": "required"}, "tool_choice", "'auto' or 'none'"),
         ({"tools": [{"type": "function"}]}, "tools", "no name"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "offer tools"),
-        ({"response_format": {"type": "xml"}}, "response_format", "'json_schema'"),
+        ({"response_format": {"type": "xml"}}, "response_format.type",
+         "type: xml is none of 'text', 'json_object', 'json_schema', 'livery_skill'"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
             "type": "object", "patternProperties": {"^a": {"not": {"type": "null"}}}}}}},
          "response_format.json_schema.schema", "has no grammar"),
+        ({"response_format": {"type": "json_schema", "json_schema": {
+            "name": "x", "schema": {"type": "string", "pattern": "(?=a)b"}}}},
+         "response_format.json_schema.schema", "look-ahead and look-behind, is not supported"),
         ({"response_format": {"type": "json_schema", "json_schema": {
             "name": "x", "schema": {"type": 7}}}}, "response_format.json_schema.schema", "schema"),
         ({"response_format": {"type": "livery_skill", "skill": "auto"}}, "response_format",

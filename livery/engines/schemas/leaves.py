@@ -51,7 +51,10 @@ def _compiled(text: str) -> tuple[Any, str]:
 def fault(schema: dict[str, Any] | str) -> str:
     """Empty where llguidance compiles it, EMPTY where nothing satisfies it, else what it says."""
     found = _compiled(schema if isinstance(schema, str) else compact(schema))[1]
-    return EMPTY if "nsatisfiable" in found else found.strip().splitlines()[0] if found else ""
+    lines = found.strip().splitlines() or [""]
+    # Of what is wrong with a pattern the last line says why; those before point at the place.
+    said = lines[-1] if lines[-1].startswith("error: ") else lines[0]
+    return EMPTY if "nsatisfiable" in found else said.removeprefix("error: ")
 
 
 def accepts(schema: dict[str, Any], text: str) -> bool:

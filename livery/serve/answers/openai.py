@@ -178,7 +178,7 @@ def read_request(body: bytes) -> ChatRequest:
     for key, passing in _NEUTRAL.items():
         if key in given and not _is_one_of(given.pop(key), passing):
             raise BadRequest(
-                f"{key}: this server can do {json.dumps(passing[0])} alone. Leave it out.", key
+                f"{key}: only {json.dumps(passing[0])} is possible here. Leave it out.", key
             )
     try:
         return ChatRequest.model_validate_json(json.dumps(given))
@@ -209,6 +209,9 @@ def _refuse(error: ValidationError) -> NoReturn:
     if parts[:1] == ["response_format"]:
         del parts[1:2]  # the branch
     place = ".".join(part for part in parts if part != "str" and "[" not in part)
+    if found["type"] == "union_tag_invalid":
+        place, kinds = f"{place}.type", found["ctx"]["expected_tags"]
+        raise BadRequest(f"{place}: {shown(found['ctx']['tag'], 80)} is none of {kinds}.", place)
     if found["type"] == "extra_forbidden":
         raise BadRequest(f"{shown(place)}: this server knows no such field.", place)
     raise BadRequest(f"{shown(place) or 'The body'}: {found['msg']}.", place)
@@ -224,7 +227,7 @@ def question_of(request: ChatRequest, model: Model) -> Question:
     if len(most) > 1:
         raise BadRequest("max_tokens and max_completion_tokens differ; give one.", "max_tokens")
     if request.stream_options is not None and not request.stream:
-        raise BadRequest("stream_options: is for a stream alone.", "stream_options")
+        raise BadRequest('stream_options: only with "stream": true.', "stream_options")
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     if "" in stops:
         raise BadRequest("stop: a text that ends the answer is not empty.", "stop")
