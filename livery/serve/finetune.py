@@ -143,14 +143,18 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
     on = [one for one in modules(settings) if one.enabled and not one.problem]
     keep: tuple[Status, ...] = ("new", "approved")
     approved: tuple[Status, ...] = ("approved",)
+    nothing = "No module that is on has rows to train on."
     if which is None:
         name = COMBINED
     elif which == "base":
         name, on = BASE, [one for one in on if one.skill]
+        nothing = "No module that a generator made is on."
     elif which == "approved":
         name, keep = APPROVED, approved
+        nothing = "No training row of a module that is on has been approved."
     else:
         name, on = f"{which}_train", [_module(settings, which)]
+        nothing = f"{which} has no rows to train on."
     place = settings.data / name
     if place.exists() and not (place / _MADE).exists():
         raise Conflict(f"There is a dataset named {name} that was not exported. Rename it.")
@@ -165,7 +169,7 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
                     shutil.copyfileobj(rows, out)
                 part.unlink()
         if not written["train"]:
-            raise Conflict("No module that is on has rows to train on.")
+            raise Conflict(nothing)
         for split in [split for split, rows in written.items() if not rows]:
             (folder / f"{split}.jsonl").unlink()
         (folder / _MADE).touch()

@@ -117,12 +117,15 @@ def test_start_is_a_job_with_the_pages_names(client: Client) -> None:
         "batch_size": 2, "grad_accum": 4, "learning_rate": 2e-4, "iters": 40, "warmup_steps": 5,
         "max_length": 256, "init_adapter": "adapters/older",
     }  # fmt: skip
-    for wrong in (
-        {"run_name": "../x"}, {"rank": 0}, {"rank": "many"}, {"base_model": "/etc"},
-        {"resume_adapter": "nobody"}, {"data": "nothing"}, {"gradient_steps": 1},
+    for wrong, detail in (
+        ({"run_name": "../x"}, "name is '../x'"), ({"rank": 0}, "rank: 0 is not"),
+        ({"rank": "many"}, "rank: Input"), ({"base_model": "/etc"}, "base_model is '/etc'"),
+        ({"warmup": -1}, "warmup: -1 is not"), ({"resume_adapter": "nobody"}, "There is no"),
+        ({"data": "nothing"}, "There is no"), ({"gradient_steps": 1}, "gradient_steps: "),
     ):  # fmt: skip
         refused = client.post("/api/finetune/start", {"run_name": "wrong"} | wrong)
         assert refused.status in (400, 404, 422), (wrong, refused.text)
+        assert refused.json()["detail"].startswith(detail)
     assert [one["name"] for one in client.get("/api/jobs").json()["jobs"]] == ["mine"]
 
 
@@ -144,6 +147,23 @@ def test_generate_needs_an_adapter_that_is_loaded(client: Client) -> None:
     assert client.post("/api/finetune/load", {"run_name": "nobody"}).status == 404
     assert ask(client, "POST", "load", {"run_name": "older"})["loaded"] == "older"
     assert client.post("/api/finetune/generate", {"skill": "nothing"}).status == 404
+    # What cannot be opened is not mended by asking again, as a 503 would say.
+    assert client.post("/api/finetune/generate", {"prompt": "hello"}).status == 409
+
+
+def test_an_export_of_nothing_says_what_is_missing(client: Client) -> None:
+    for module in ("identity", "chat"):
+        ask(client, "PUT", f"modules/{module}/enabled", {"enabled": False})
+    try:
+        for export, detail in (
+            ("", "No module that is on has rows"), ("/base", "No module that a generator made"),
+            ("/approved", "No training row of a module that is on has been approved"),
+        ):  # fmt: skip
+            refused = client.post(f"/api/finetune/export{export}")
+            assert (refused.status, refused.json()["detail"].startswith(detail)) == (409, True)
+    finally:
+        for module in ("identity", "chat"):
+            ask(client, "PUT", f"modules/{module}/enabled", {"enabled": True})
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ Its names stay (`base_model`, `run_name`, `grad_accumulation_steps`, `iters`, `w
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from livery.serve.api.runs import newest_jobs
 from livery.serve.api.services import Livery, Services
 from livery.serve.commands import livery as run_livery
 from livery.serve.datasets import Dataset, Row
-from livery.serve.errors import Conflict, NotFound, TooMany, Unavailable
+from livery.serve.errors import Conflict, NotFound, Refused, TooMany, Unavailable
 from livery.serve.finetune import Module, Section
 from livery.serve.jobs.request import confined, read_request
 from livery.serve.runs import Run
@@ -245,20 +246,32 @@ def start(said: Start, livery: Livery) -> dict[str, str]:
     data = said.data or finetune.COMBINED
     if said.data is not None:
         datasets.describe(livery.settings, data)
-    request = read_request(
-        {
-            "data": data,
-            "name": said.run_name or "aios",
-            "backend": said.backend,
-            "settings": settings,
-            "overwrite": said.overwrite,
-        }
-    )
-    confined(request, livery.settings.root, livery.settings.models)
+    try:
+        request = read_request(
+            {
+                "data": data,
+                "name": said.run_name or "aios",
+                "backend": said.backend,
+                "settings": settings,
+                "overwrite": said.overwrite,
+            }
+        )
+        confined(request, livery.settings.root, livery.settings.models)
+    except UserError as error:
+        raise _by_its_name(error) from None
     if said.data is None:
         finetune.export(livery.settings)
     job = livery.jobs.submit(request)
     return {"status": job.state, "job": job.id, "run_name": job.name}
+
+
+def _by_its_name(error: UserError) -> UserError:
+    """What is wrong with a setting, by the name that it has here."""
+    said = str(error).removeprefix("settings: ")
+    for key, name in SETTINGS.items():
+        if said.startswith((f"{name}: ", f"{name} is ")):
+            return Refused(key + said.removeprefix(name), key=key)
+    return error
 
 
 @router.post("/export")
@@ -297,13 +310,15 @@ async def generate(said: Generate, livery: Livery) -> dict[str, Any]:
         adapter=folder,
         max_tokens=said.max_tokens,
         temperature=said.temperature,
+        seed=secrets.randbelow(2**31) if said.temperature else 0,
     )
     try:
         answer = await livery.host.ask(question).whole()
     except Busy:
         raise TooMany("Too many questions wait. Try again in a moment.") from None
     except NoAnswer as error:
-        raise Unavailable(str(error)) from None
+        refusal = {"request": Refused, "model": Conflict, "engine": Unavailable}[error.why]
+        raise refusal(str(error)) from None
     return {"run_name": loaded, "text": answer.text, "tokens": answer.tokens,
             "seconds": answer.seconds}  # fmt: skip
 
