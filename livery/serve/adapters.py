@@ -20,6 +20,7 @@ from livery.files import atomic_write, explain_os_errors, sha256
 from livery.paths import METADATA, RUN_CONFIG
 from livery.serve import evaluations, runs
 from livery.serve.commands import livery as run_livery
+from livery.serve.commands import make_room
 from livery.serve.errors import Conflict, NotFound, Refused
 from livery.serve.known import facts, known
 from livery.serve.settings import ServeSettings, inside
@@ -37,7 +38,6 @@ _ALSO = (
     "added_tokens.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt",
 )  # fmt: skip
 _OLLAMA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*([/:][A-Za-z0-9._-]+)*")
-_KEPT = 20  # files made for export
 _exporting = threading.Lock()
 
 
@@ -196,7 +196,7 @@ def _ollama(settings: ServeSettings, folder: Path, start: str) -> Path:
         )
     mark = _mark([path for path in map(folder.joinpath, _kinds()) if _is_plain(path)])
     key = f"{folder.name}-ollama-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
-    made = settings.state / "exports" / f"{key}-{mark}.zip"
+    made = settings.state / "exports" / "adapters" / f"{key}-{mark}.zip"
     if made.is_file():
         return made
     # An empty folder to work in: a name is a name, and not a file beside it.
@@ -219,7 +219,7 @@ def _zipped(
     locked: bool = False,
 ) -> Path:
     """A zip of files, made once while they are the same; of the same bytes on every machine."""
-    folder = settings.state / "exports"
+    folder = settings.state / "exports" / "adapters"
     place = folder / f"{key}-{mark or _mark(members.values())}.zip"
     with explain_os_errors(place, "exporting"), contextlib.ExitStack() as held:
         if not locked:
@@ -237,9 +237,7 @@ def _zipped(
                         archive.open(entry, "w", force_zip64=True) as out,
                     ):
                         shutil.copyfileobj(source, out, 1 << 20)
-        kept = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)
-        for old in [path for path in kept if path != place][_KEPT:]:
-            old.unlink(missing_ok=True)
+        make_room(folder, {place})
     return place
 
 

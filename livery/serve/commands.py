@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from livery.paths import python_path
 from livery.serve.errors import Unavailable
 
 SECONDS = 300.0
+_KEPT = 20  # files made for export
 
 
 def livery(*words: str, cwd: Path, seconds: float = SECONDS) -> Any:
@@ -53,3 +55,10 @@ def run(module: str, *words: str, cwd: Path, seconds: float = SECONDS) -> Any:
     if isinstance(said, dict) and isinstance(error := said.get("error"), dict):
         raise UserError(str(error.get("message")))
     return said
+
+
+def make_room(folder: Path, keep: Collection[Path]) -> None:
+    """Delete the oldest of the files made for export, but none of `keep`."""
+    made = [path for path in folder.iterdir() if path not in keep]
+    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        old.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from livery.dataset.packed import FORMATS, Source
 from livery.dataset.sources import Splits, find
 from livery.errors import UserError, quoted
 from livery.files import atomic_write, explain_os_errors, write_json
-from livery.reading import parse_row
-from livery.serve.commands import run
+from livery.reading import parse_row, read_object
+from livery.serve.commands import make_room, run
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.known import facts, known
 from livery.serve.settings import ServeSettings, inside, is_name
@@ -120,7 +120,11 @@ def describe(settings: ServeSettings, name: str) -> Dataset:
             splits[split] = Split(rows, sum(source.size() for source in sources), files)
     except (UserError, OSError) as error:
         problem = str(error).replace(f"{settings.root}{os.sep}", "")
-    said = list(review(settings, name).values())
+    said: list[str] = []
+    try:
+        said = list(review(settings, name).values())
+    except UserError as error:
+        problem = problem or str(error).replace(f"{settings.root}{os.sep}", "")
     return Dataset(
         name=name,
         skill=skill
@@ -188,8 +192,14 @@ def digest(raw: bytes) -> str:
 
 
 def review(settings: ServeSettings, name: str) -> dict[str, str]:
-    """Digest -> status of the rows that somebody looked at."""
-    return facts(_review_file(settings, name))
+    """Digest -> status of the rows that somebody looked at.
+
+    Raises:
+        UserError: the file is damaged. It is not taken for an empty one, which the next status
+            would be written over.
+    """
+    path = _review_file(settings, name)
+    return known.of(("review", path), [path], lambda: read_object(path) if path.exists() else {})
 
 
 def set_status(
@@ -314,17 +324,16 @@ def export(
     lines = lines_of(settings, name, split)
     mark = _mark([Source(lines.path), Source(_review_file(settings, name))])
     key = hashlib.sha256(f"{name}/{split}/{sorted(status)}/{mark}".encode()).hexdigest()[:24]
-    folder = settings.state / "exports"
+    folder = settings.state / "exports" / "rows"
     with explain_os_errors(folder, "exporting"), _converting:
         folder.mkdir(parents=True, exist_ok=True)
         chosen = folder / f"{key}.jsonl"
         if not chosen.exists():
             write_rows(settings, name, split, chosen, status or ("new", "approved", "rejected"))
-        if form == "jsonl":
-            return chosen
-        out = folder / f"{key}.parquet"
+        out = chosen if form == "jsonl" else folder / f"{key}.parquet"
         if not out.exists():
             run("livery.serve.rows", "parquet", str(chosen), str(out), cwd=settings.root)
+        make_room(folder, {chosen, out})
         return out
 
 

@@ -1,6 +1,7 @@
 """What is done with files of rows that people send, in a process of its own with bounds on it.
 
     python -m livery.serve.rows unpack UPLOAD FOLDER BYTES ENTRIES
+    python -m livery.serve.rows check FILE_OR_FOLDER PROBLEMS
     python -m livery.serve.rows jsonl DATASET SPLIT OUT
     python -m livery.serve.rows parquet ROWS.jsonl OUT
 
@@ -11,12 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import lzma
 import os
 import resource
 import stat
 import struct
+import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,13 +36,17 @@ from livery.serve.settings import is_name
 _MEMORY = 4 << 30
 _SECONDS = 300
 _CHUNK = 1 << 18
+_DAMAGE = (
+    zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error,
+    lzma.LZMAError, OSError,
+)  # fmt: skip
 _ABOUT = ("manifest", "readme", "license")  # may lie beside rows, whatever their endings
 
 
 def main(words: list[str]) -> None:
     """Do what the words say and print what came of it."""
     doing: dict[str, Callable[..., dict[str, Any]]] = {
-        "unpack": unpack, "jsonl": write_jsonl, "parquet": write_parquet,
+        "unpack": unpack, "check": check, "jsonl": write_jsonl, "parquet": write_parquet,
     }  # fmt: skip
     for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, _SECONDS)):
         with contextlib.suppress(ValueError, OSError):  # a system without that limit
@@ -63,6 +71,8 @@ def unpack(upload: str, folder: str, most: str, entries: str) -> dict[str, Any]:
     names: list[str] = []
     try:
         with zipfile.ZipFile(upload) as archive:
+            if len(archive.infolist()) > int(entries):  # whatever the table said of itself
+                raise _too_many(entries)
             listed = [one for one in archive.infolist() if not one.is_dir()]
             chosen = [one for one in listed if not _hidden(one.filename)]
             for entry in chosen:
@@ -87,7 +97,9 @@ def unpack(upload: str, folder: str, most: str, entries: str) -> dict[str, Any]:
                             )
                         out.write(chunk)
                 names.append(name)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("The zip holds a file and a folder of one name.") from None
+    except _DAMAGE as error:
         raise UserError(f"Not a complete zip file: {shown(error, 200)}.") from None
     if not names:
         raise UserError("The zip holds no files of rows.")
@@ -104,9 +116,14 @@ def _check_directory(path: Path, entries: int) -> None:
     if at < 0 or len(tail) < at + 22:
         raise UserError("Not a complete zip file: its table of files is missing.")
     count, table = struct.unpack_from("<HI", tail, at + 10)
-    # 0xFFFF and 0xFFFFFFFF stand for more than 65,534 files, or for 4 GB.
-    if count > entries or table > entries * 1024:
-        raise UserError(f"The zip holds more than {entries:,} files.")
+    # 0xFFFF and 0xFFFFFFFF stand for more than 65,534 files, or for 4 GB. A second table of that
+    # kind would be read in place of this one, whatever this one says.
+    if count > entries or table > entries * 1024 or b"PK\x06\x07" in tail[max(0, at - 20) : at]:
+        raise _too_many(entries)
+
+
+def _too_many(entries: int | str) -> UserError:
+    return UserError(f"The zip holds more than {int(entries):,} files, or is a ZIP64 file.")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
@@ -125,6 +142,32 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) and part != ".." for part in name.split("/"))
+
+
+def check(place: str, most: str) -> dict[str, Any]:
+    """What `livery data check` says, within this process's bounds, with so many of its problems:
+    first of those that training would refuse.
+
+    Raises:
+        UserError: it did not come to an end.
+    """
+    words = [sys.executable, "-m", "livery", "data", "check", place, "--json"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    try:
+        said: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it was ended"])[-1]
+        raise UserError(
+            "The rows cannot be checked within the memory and time that a file of rows may take "
+            f"({shown(last, 200)})."
+        ) from None
+    if "problems" in said:
+        said["problems"] = sorted(said["problems"], key=_not_refused)[: int(most)]
+    return said
+
+
+def _not_refused(problem: dict[str, Any]) -> bool:
+    return problem["kind"] != "form"
 
 
 def write_jsonl(dataset: str, split: str, out: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from livery.errors import UserError
-from livery.serve.rows import unpack, write_parquet
+from livery.serve import datasets
+from livery.serve.rows import check, unpack, write_parquet
 from tests.serve.serving import Answer, Client, served, settings_of
 
 
@@ -246,3 +248,65 @@ def test_zip_bombs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "z.zip").write_bytes(lying)
     with pytest.raises(UserError):
         unpack(str(tmp_path / "z.zip"), str(out), "1000000", "2")
+    # One that says that it has one file, and a second table of more, which zipfile prefers.
+    lying = many[: at + 8] + b"\x01\0\x01\0" + many[at + 12 :]
+    (tmp_path / "z.zip").write_bytes(lying)
+    with pytest.raises(UserError, match="more than 40 files"):
+        unpack(str(tmp_path / "z.zip"), str(out), "1000000", "40")
+    second = struct.pack("<LLQL", 0x07064B50, 0, at, 1)
+    (tmp_path / "z.zip").write_bytes(many[:at] + second + many[at:])
+    with pytest.raises(UserError, match="ZIP64"):
+        unpack(str(tmp_path / "z.zip"), str(out), "1000000", "100")
+
+
+@pytest.mark.parametrize("damaged", ["stream", "clash", "folder first"])
+def test_a_faulty_zip_is_refused_in_a_sentence(tmp_path: Path, damaged: str) -> None:
+    names = {"stream": ["train.jsonl"], "clash": ["a.jsonl", "a.jsonl/b.jsonl", "c.jsonl"],
+             "folder first": ["a.jsonl/b.jsonl", "a.jsonl", "c.jsonl"]}[damaged]  # fmt: skip
+    body = zipped(dict.fromkeys(names, lines(ROWS)))
+    if damaged == "stream":
+        begin = 30 + len("train.jsonl")
+        body = body[:begin] + b"\xff" * 20 + body[begin + 20 :]
+    (tmp_path / "z.zip").write_bytes(body)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"Not a complete zip|one name|twice"):
+        unpack(str(tmp_path / "z.zip"), str(tmp_path / "out"), "1000000", "10")
+
+
+@pytest.mark.slow
+def test_an_upload_of_many_faults_is_told_some_of_them(tmp_path: Path) -> None:
+    faulty = b"".join(b'{"text": "a"}\n' for _ in range(90)) + b'{"prompts": "a"}\n'
+    (tmp_path / "train.jsonl").write_bytes(faulty)
+    said = check(str(tmp_path), "50")
+    assert not said["ok"]
+    assert len(said["problems"]) == 50
+    assert said["problems"][0]["kind"] == "form"
+
+
+@pytest.mark.slow
+def test_a_large_review_is_kept_and_a_damaged_one_is_not_written_over(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    (settings.data / "mine").mkdir()
+    (settings.data / "mine" / "train.jsonl").write_bytes(lines(ROWS))
+    place = settings.data / ".approval" / "mine.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps({f"{n:048x}": "approved" for n in range(70_000)}))
+    assert place.stat().st_size > 4 << 20
+    assert datasets.set_status(settings, "mine", "train", "rejected", n=1) == 1
+    assert len(json.loads(place.read_text())) == 70_001
+    place.write_text('{"cut')
+    with pytest.raises(UserError, match=r"mine\.json"):
+        datasets.set_status(settings, "mine", "train", "rejected", n=1)
+    assert place.read_text() == '{"cut'
+    assert "mine.json" in datasets.describe(settings, "mine").problem
+
+
+def test_exports_of_rows_do_not_pile_up(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    (settings.data / "mine").mkdir()
+    (settings.data / "mine" / "train.jsonl").write_bytes(lines(ROWS))
+    for n in range(1, 29):
+        datasets.set_status(settings, "mine", "train", "approved", n=n)
+        out = datasets.export(settings, "mine", "train", "jsonl", ["approved"])
+        assert out.read_bytes() == lines(ROWS[:n])
+    assert len(list(out.parent.iterdir())) < 25

@@ -3,13 +3,20 @@ honest request that passes."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi")
 
+from fastapi import Request
+
 from livery.errors import UserError
+from livery.serve.api.files import send_file
 from livery.serve.settings import ServeSettings
 from tests.serve.serving import TOKEN, Client, served, settings_of
 
@@ -163,3 +170,25 @@ def test_what_is_wrong_with_a_body_is_said(
     assert answer.status == 422
     assert said in answer.json()["detail"]
     assert answer.json().get("key") == ("command" if said.startswith("command") else None)
+
+
+def test_a_file_is_closed_when_the_client_has_gone_before_its_first_byte(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * 1000)
+    scope: dict[str, Any] = {
+        "type": "http", "method": "GET", "path": "/", "headers": [],
+        "asgi": {"version": "3.0", "spec_version": "2.3"},  # uvicorn's
+    }  # fmt: skip
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def answer() -> int:
+        before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+        response = send_file(tmp_path / "log", Request(scope))
+        await response(scope, gone, send)
+        return len(os.listdir("/dev/fd")) - before  # noqa: PTH208
+
+    assert asyncio.run(answer()) == 0

@@ -19,7 +19,6 @@ from livery.files import explain_os_errors
 from livery.serve import datasets
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery
-from livery.serve.commands import livery as run_livery
 from livery.serve.commands import run
 from livery.serve.datasets import Dataset, Row, Status
 from livery.serve.errors import Refused
@@ -218,17 +217,17 @@ def _add(settings: ServeSettings, name: str, received: Path, split: str) -> dict
             received.rename(folder / f"{split}{received.suffix}")
         # A split that is not for training is checked as if it were: its rows have the same form.
         only = next(iter(folder.iterdir())) if received.suffix != ".zip" else folder
-        said = run_livery("data", "check", str(only), cwd=settings.root)
+        said = run("livery.serve.rows", "check", str(only), str(_SHOWN), cwd=settings.root)
         problems = _told(said["problems"], folder)
         refused = [one for one in problems if one["kind"] == "form"] or (
             [] if any(said["rows"].values()) else problems
         )
         if refused:
             first = refused[0]
-            raise Unusable(f"{first['where']}: {first['message']}", problems=problems[:_SHOWN])
+            raise Unusable(f"{first['where']}: {first['message']}", problems=problems)
         check.update(
             {"ok": said["ok"], "rows": said["rows"], "notes": said["notes"],
-             "problems": problems[:_SHOWN]}
+             "problems": problems}
         )  # fmt: skip
 
     datasets.add(settings, name, fill)

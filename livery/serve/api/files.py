@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from livery.serve.errors import NotFound
 
@@ -36,10 +38,10 @@ def send_file(
         NotFound: the file has gone.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = path.open("rb")
     except OSError:
         raise NotFound("That file is not there.") from None
-    stat = os.fstat(handle)
+    stat = os.fstat(file.fileno())
     mark = f"{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}"
     sent = {
         "accept-ranges": "bytes",
@@ -54,12 +56,26 @@ def send_file(
     if (asked := _range(request, size, sent)) is not None:
         first, last = asked
         if first > last:
-            os.close(handle)
+            file.close()
             return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
         status = 206
         sent["content-range"] = f"bytes {first}-{last}/{size}"
     sent["content-length"] = str(last - first + 1)
-    return StreamingResponse(_read(handle, first, last), status, sent, media_type)
+    return _FileResponse(file, first, last, status, sent, media_type)
+
+
+class _FileResponse(StreamingResponse):
+    """Closes its file also where the client has gone before the first byte was read."""
+
+    def __init__(
+        self, file: IO[bytes], first: int, last: int, status: int, sent: dict[str, str], kind: str
+    ) -> None:
+        super().__init__(_read(file, first, last), status, sent, kind)
+        self.file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.file:
+            await super().__call__(scope, receive, send)
 
 
 def _range(request: Request, size: int, sent: Mapping[str, str]) -> tuple[int, int] | None:
@@ -74,9 +90,8 @@ def _range(request: Request, size: int, sent: Mapping[str, str]) -> tuple[int, i
     return int(start), min(int(end), size - 1) if end else size - 1
 
 
-def _read(handle: int, first: int, last: int) -> Iterator[bytes]:
-    with os.fdopen(handle, "rb") as file:
-        file.seek(first)
-        while first <= last and (chunk := file.read(min(_CHUNK, last - first + 1))):
-            first += len(chunk)
-            yield chunk
+def _read(file: IO[bytes], first: int, last: int) -> Iterator[bytes]:
+    file.seek(first)
+    while first <= last and (chunk := file.read(min(_CHUNK, last - first + 1))):
+        first += len(chunk)
+        yield chunk
