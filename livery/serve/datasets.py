@@ -357,7 +357,8 @@ def _holds(raw: bytes, query: str) -> bool:
     if not query:
         return True
     wanted = query.casefold()
-    if wanted.isascii() and wanted.isalnum() and wanted.encode() not in raw.lower():
+    plain = wanted.isascii() and wanted.isalnum() and raw.isascii() and b"\\u" not in raw
+    if plain and wanted.encode() not in raw.lower():
         return False  # most rows: not worth parsing
     try:
         row = parse_row(raw, "the row", 1, finite=False)

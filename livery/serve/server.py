@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
@@ -98,6 +99,7 @@ def only_server(settings: ServeSettings, address: str) -> Generator[None]:
             raise UserError(
                 f"{settings.root}: another server has this folder ({shown(said) or 'unknown'})."
             ) from None
+        shutil.rmtree(settings.uploads, ignore_errors=True)  # of a server that was killed
         os.truncate(handle, 0)
         os.write(handle, json.dumps({"address": address, "pid": os.getpid()}).encode())
         yield

@@ -301,10 +301,20 @@ def test_a_large_review_is_kept_and_a_damaged_one_is_not_written_over(tmp_path: 
     assert "mine.json" in datasets.describe(settings, "mine").problem
 
 
+def test_a_search_finds_letters_however_they_are_written(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    (settings.data / "mine").mkdir()
+    written = lines([row("Straße")]) + b'{"text": "\\u0053tra\\u00dfe"}\n' + lines([row("Weg")])
+    (settings.data / "mine" / "train.jsonl").write_bytes(written)
+    for query in ("strasse", "STRASSE", "straße", "tra"):
+        assert datasets.rows(settings, "mine", "train", query=query)[1] == 2, query
+
+
 def test_exports_of_rows_do_not_pile_up(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     (settings.data / "mine").mkdir()
     (settings.data / "mine" / "train.jsonl").write_bytes(lines(ROWS))
+    out = settings.data
     for n in range(1, 29):
         datasets.set_status(settings, "mine", "train", "approved", n=n)
         out = datasets.export(settings, "mine", "train", "jsonl", ["approved"])

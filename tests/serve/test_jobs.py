@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -205,6 +206,22 @@ def test_the_password_of_the_database_is_not_the_steps_affair(
     for said in (steps.environment("cpu"), steps.trainer_environment(layout, "j", asked, "cpu")):
         assert "secret" not in str(said)
         assert said["PATH"] == os.environ["PATH"]
+
+
+def test_what_is_nested_too_deep_is_refused_and_hides_no_job(client: Client) -> None:
+    deep = ""
+    for depth in (200, 400, 450, 500, 900):
+        deep = "[" * depth + "]" * depth
+        body = '{"skill": "date-keys", "settings": {"chat_template_kwargs": {"a": DEEP}}}'
+        body = body.replace("DEEP", deep)
+        kind = {"Content-Type": "application/json"}
+        answer = client.ask("POST", "/api/jobs", body.encode(), kind)
+        assert answer.status == 400, answer.text
+        assert "nested" in answer.text
+    assert client.get("/api/jobs").json() == {"jobs": []}
+    trainer: dict[str, Any] = {"argv": [], "params": json.loads(deep), "variables": {}}
+    with pytest.raises(UserError, match="trainer has lists"):
+        request(trainer=trainer)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "A.ZIP", "a.", "a-"])

@@ -16,10 +16,12 @@ pytest.importorskip("dbos", reason="needs the extra serve")
 from livery.errors import UserError
 from livery.files import sha256
 from livery.paths import METADATA
+from livery.serve.errors import NotFound
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
 from livery.serve.jobs.worker import executor
+from livery.serve.queue import store as orders
 from livery.training import checkpoint
 from tests import PATIENCE
 from tests.serve.jobs_run import (
@@ -279,6 +281,16 @@ def test_two_workers_on_postgres(postgres: Postgres, tmp_path: Path) -> None:
     assert ends(jobs, one) == ends(jobs, two) == {"data": [0]}
     with pytest.raises(UserError, match="another folder"):
         Jobs(tmp_path / "other", url)
+
+
+def test_an_id_that_postgres_does_not_take_is_none_of_ours(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    jobs = Jobs(tmp_path / "root", postgres.database("odd"))
+    with pytest.raises(NotFound, match="no job"):
+        jobs.get("a\0b")
+    orders.create(jobs.engine)
+    assert orders.get(jobs.engine, id="a\0b") is None
 
 
 def test_a_database_that_was_away_loses_no_job(postgres: Postgres, tmp_path: Path) -> None:

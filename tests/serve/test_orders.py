@@ -104,6 +104,23 @@ def test_the_same_order_again_is_the_first_one(client: Client) -> None:
     assert len(client.get("/api/jobs").json()["jobs"]) == 1
 
 
+def test_a_key_is_text_that_every_database_takes(client: Client) -> None:
+    assert client.post(PATH, order() | {"idempotency_key": "a\0b"}).status == 422
+
+
+def test_settings_that_are_nested_too_deep_are_refused_also_of_an_order_that_is_there(
+    client: Client,
+) -> None:
+    deep: Any = 4
+    for _ in range(600):
+        deep = [deep]
+    client.post(PATH, order())
+    for number in (1, 2):
+        answer = client.post(PATH, order(number, request={"params": {"rank": deep}}))
+        assert answer.status == 400, answer.text
+        assert "nested" in answer.text
+
+
 def test_the_hash_is_what_sha256sum_says_and_is_checked(client: Client) -> None:
     rows = client.settings.data / "rows"
     listed = subprocess.run(

@@ -19,6 +19,7 @@ pytest.importorskip("fastapi")
 
 from commands.serving.serve import serve_command
 from livery.errors import UserError
+from livery.serve.server import only_server
 from livery.serve.settings import ServeSettings, read_token
 from tests import PATIENCE
 from tests.serve.serving import TOKEN, served, settings_of
@@ -123,3 +124,15 @@ def test_the_page_is_served_without_the_token_and_nothing_beside_it(tmp_path: Pa
         for path in ("/../secret.js", "/%2e%2e/secret.js", "/vendor/../../secret.js", "/link.js"):
             assert b"secret" not in client.get(path, Authorization=f"Bearer {TOKEN}").body
         assert client.get("/api/runs").status == 401
+
+
+def test_what_a_killed_server_was_sent_is_cleared_away(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    settings.uploads.mkdir(parents=True)
+    (settings.uploads / "half.jsonl").write_text("{")
+    with only_server(settings, "http://here"):
+        assert not settings.uploads.exists()
+        settings.uploads.mkdir()
+        with pytest.raises(UserError, match="another server"), only_server(settings, "http://b"):
+            pass
+        assert settings.uploads.exists()

@@ -69,6 +69,8 @@ def of(error: Exception) -> JSONResponse:
         return _invalid(error)
     if isinstance(error, HTTPException):
         return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+    if isinstance(error, RecursionError):
+        return problem(400, "The request has lists or objects that are nested too deep.")
     log.error("a fault of Livery's own", exc_info=error)
     return problem(500, "A fault of Livery's own; the server's log has the details.")
 

@@ -61,7 +61,7 @@ class NewOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     job_id: Id
-    idempotency_key: str = Field(min_length=1, max_length=200)
+    idempotency_key: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")
     ttl_seconds: float = Field(gt=0, le=366 * 86400)
     request: Training
     callback: Callback | None = None

@@ -26,6 +26,7 @@ STEPS = ("data", "train", "eval", "convert", "pack", "promote")
 ENGINES = ("mlx", "torch", "llamacpp")
 # What the job itself decides.
 _OURS = {"data": "data", "output_dir": "name", "backend": "backend"}
+_DEPTH = 32
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -74,6 +75,9 @@ class JobRequest:
             value = getattr(self, name)
             if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
                 raise UserError(f"{name} is {quoted(value)}, which is no {_WORDS[wanted]}.")
+        for name, value in (("settings", self.settings), ("trainer", self.trainer)):
+            if not _is_shallow(value):
+                raise UserError(f"{name} has lists or objects nested more than {_DEPTH} deep.")
         if not all(isinstance(step, str) for step in self.steps):
             raise UserError(f"steps is {quoted(self.steps)}; name some of: {', '.join(STEPS)}.")
         forms = bool(self.steps) and {*self.steps} <= {"convert", "pack"}  # of an adapter there is
@@ -233,6 +237,17 @@ def confined(request: JobRequest, root: Path, models: Sequence[Path] = ()) -> No
                 f"settings: {name} is {quoted(said)}, which is outside this server's folder.",
                 key=name,
             )
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether JSON is not nested beyond what every later reader of it can follow."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            item for held in level if isinstance(held, Mapping | list | tuple)
+            for item in (held.values() if isinstance(held, Mapping) else held)
+        ]  # fmt: skip
+    return not level
 
 
 def _is_below(place: Path, folders: Sequence[Path]) -> bool:

@@ -112,6 +112,8 @@ def mark(engine: sa.Engine, mine: str) -> str:
 
 def get(engine: sa.Engine, job: str) -> sa.Row[Any] | None:
     """A job's row; None where there is none."""
+    if "\0" in job:  # which Postgres does not take for text
+        return None
     with engine.connect() as connection:
         return connection.execute(JOBS.select().where(JOBS.c.id == job)).first()
 

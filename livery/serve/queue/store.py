@@ -46,6 +46,8 @@ def add(engine: sa.Engine, row: Mapping[str, Any]) -> None:
 
 def get(engine: sa.Engine, **where: str) -> sa.Row[Any] | None:
     """The row whose columns have these values."""
+    if any("\0" in value for value in where.values()):  # which Postgres does not take for text
+        return None
     query = ORDERS.select()
     for column, value in where.items():
         query = query.where(ORDERS.c[column] == value)
