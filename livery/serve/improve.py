@@ -134,7 +134,8 @@ def retrain(
         Conflict: nothing was approved since, or a retraining has not ended.
     """
     skill = skill_of(settings, adapter)
-    former = jobs.find(name=adapter, state=job_store.DONE)
+    done = jobs.list(name=adapter, state=job_store.DONE)
+    former = next((job for job in done if "train" in job.request.steps), None)
     if any(_base_name(job.name) == adapter for job in jobs.list(state=job_store.ACTIVE)):
         raise Conflict(f"{adapter} is being trained anew already.", key="adapter")
     path = log_file(settings)

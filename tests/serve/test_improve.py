@@ -16,6 +16,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from livery.errors import UserError
 from livery.interactions import Log
 from livery.serve import improve
+from livery.serve.jobs import store
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
 from livery.serve.jobs.steps import command
@@ -122,12 +123,20 @@ def test_what_was_approved_is_trained_on_and_compared(client: Client) -> None:
     assert str(client.settings.root) not in nothing.json()["detail"]
     said = {"id": good, "verdict": "good"}
     client.post("/api/improve/dates/marks", said)
+    # It was trained with these settings, and converted by a job of its own after that.
+    jobs = Jobs(client.settings.root)
+    for steps, used in ((("train",), {"max_steps": 7}), (("convert",), {})):
+        asked = JobRequest(
+            skill="date-keys", name="dates", steps=steps, settings=used, overwrite=True
+        )
+        store.change(jobs.engine, jobs.submit(asked).id, {"state": store.DONE})
     answer = client.post("/api/improve/dates/retrain", {"approve_marked": True})
     assert answer.status == 202, answer.text
     job = answer.json()
     assert (job["name"], job["request"]["data"]) == ("dates-next-1", "date-keys-next-1")
     assert job["request"]["steps"] == ["train", "convert", "pack", "promote"]
     assert job["request"]["over"] == "dates"
+    assert job["request"]["settings"] == {"max_steps": 7, "model": "base_model"}
     merged = (client.settings.data / "date-keys-next-1" / "train.jsonl").read_text()
     assert "the day that follows" in merged
     assert client.post("/api/improve/dates/retrain").status == 409  # it has not ended
