@@ -112,9 +112,10 @@ def serve_command(
         raise UserError(f"{' and '.join(missing)} not installed. Install: {install('serve')}")
     from livery.interactions import Log
     from livery.serve.api.app import create_app
+    from livery.serve.api.security import allowed_hosts as hosts_of
     from livery.serve.jobs import worker
     from livery.serve.server import serve
-    from livery.serve.settings import ServeSettings, read_token
+    from livery.serve.settings import LOOPBACK, ServeSettings, is_loopback, read_token
 
     if log is not None:
         Log(log).check()  # before anybody asks
@@ -131,6 +132,12 @@ def serve_command(
     def ready(address: str) -> None:
         if not no_worker and not worker.any_lives(app.state.livery.jobs.layout):
             worker.start(settings.root, settings.database)
+        if not is_loopback(settings.host) and not hosts_of(settings).difference(LOOPBACK):
+            click.echo(
+                "note: requests from other machines are refused until --allow-host says by which "
+                "name they reach this one.",
+                err=True,
+            )
         if as_json:
             click.echo(json.dumps({"address": address, "root": str(settings.root)}))
         else:

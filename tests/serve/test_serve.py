@@ -62,6 +62,17 @@ def test_a_server_says_where_it_is_and_has_its_root_alone(tmp_path: Path) -> Non
         assert process.wait(PATIENCE) is not None
 
 
+@pytest.mark.slow
+def test_a_server_for_other_machines_says_that_it_needs_a_name(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    words = ["--host", "0.0.0.0", "--token-file", str(tmp_path / "token")]
+    for more, noted in (([], True), (["--allow-host", "my.lan"], False)):
+        with started(tmp_path, *words, *more) as (_, process):
+            process.terminate()
+            _, told = process.communicate(timeout=PATIENCE)
+            assert ("--allow-host" in told) is noted
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
