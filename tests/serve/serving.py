@@ -7,7 +7,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(settings: ServeSettings, **more: Any) -> Iterator[Client]:
+def served(settings: ServeSettings, **more: Any) -> Generator[Client]:
     """Serve `create_app(settings, **more)` in a thread while the block runs."""
     import uvicorn
 
@@ -93,7 +93,8 @@ def served(settings: ServeSettings, **more: Any) -> Iterator[Client]:
             assert time.monotonic() < until
             time.sleep(0.01)
         try:
-            yield Client(*listening.getsockname()[:2], settings)
+            host, port = listening.getsockname()[:2]
+            yield Client(host, port, settings)
         finally:
             server.should_exit = True
             thread.join()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.serve.serving import TOKEN, served, settings_of
 
 
 @contextmanager
-def started(root: Path, *words: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+def started(root: Path, *words: str) -> Generator[tuple[dict[str, Any], subprocess.Popen[str]]]:
     """A server in a process of its own, without a worker; what it says once it answers."""
     command = ["serve", "--root", str(root), "--port", "0", "--no-worker", "--json", *words]
     process = subprocess.Popen(

@@ -210,8 +210,9 @@ def _refuse(error: ValidationError) -> NoReturn:
         del parts[1:2]  # the branch
     place = ".".join(part for part in parts if part != "str" and "[" not in part)
     if found["type"] == "union_tag_invalid":
-        place, kinds = f"{place}.type", found["ctx"]["expected_tags"]
-        raise BadRequest(f"{place}: {shown(found['ctx']['tag'], 80)} is none of {kinds}.", place)
+        place, about = f"{place}.type", found.get("ctx", {})
+        said, known = shown(str(about.get("tag")), 80), about.get("expected_tags")
+        raise BadRequest(f"{place}: {said} is none of {known}.", place)
     if found["type"] == "extra_forbidden":
         raise BadRequest(f"{shown(place)}: this server knows no such field.", place)
     raise BadRequest(f"{shown(place) or 'The body'}: {found['msg']}.", place)
