@@ -109,7 +109,7 @@ def serve_command(
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} not installed. Install: {install('serve')}")
+        raise UserError(f"Not installed: {', '.join(missing)}. Install with: {install('serve')}")
     from livery.interactions import Log
     from livery.serve.api.app import create_app
     from livery.serve.api.security import allowed_hosts as hosts_of

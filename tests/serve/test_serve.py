@@ -99,7 +99,7 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr("commands.serving.serve.NEEDED", ("fastapi", "no_such_package"))
     result = CliRunner().invoke(serve_command, ["--root", str(tmp_path)])
     assert isinstance(result.exception, UserError)
-    assert str(result.exception).startswith("no_such_package not installed. Install: ")
+    assert str(result.exception).startswith("Not installed: no_such_package. Install with: ")
 
 
 def test_a_token_is_long_and_without_spaces(tmp_path: Path) -> None:

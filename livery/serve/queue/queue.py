@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from livery.config.foreign import TRAIN_COMMAND
 from livery.errors import UserError, quoted
@@ -35,6 +36,7 @@ from livery.serve.queue.data import freeze
 from livery.serve.queue.send import check_url
 from livery.serve.settings import ServeSettings
 
+log = logging.getLogger("livery.serve")
 PUBLIC = "JARVIS_ADAPTER_PUBLIC_URL_PREFIX"
 # What the contract calls settings, and what Livery does; other names are Livery's own.
 PARAMS = {
@@ -184,7 +186,12 @@ class Queue:
     def settle(self) -> None:
         """Write down the outcome of every order whose job has ended, or has expired."""
         for row in store.open_ones(self.engine):
-            self._settle(row)
+            try:
+                self._settle(row)
+            except DBAPIError:
+                raise
+            except Exception:  # of one order, which must not hold up the others
+                log.exception("order %s: a fault of Livery's own", row.id)
 
     def _settle(self, row: Any) -> None:
         self.jobs.expire(row.job)
@@ -288,11 +295,12 @@ def _outcome(row: Any, job: Job) -> dict[str, Any] | None:
         "finished_at": _iso(row.created if row.cached else job.ended),
         "timing": {"processing_ms": taken},
     }
-    if job.state == job_store.DONE and zipfile.is_zipfile(job.artefact):
+    forms = _forms(job.artefact) if job.state == job_store.DONE else ""
+    if forms:
         prefix = os.environ.get(PUBLIC, "") or about["base_url"]
         metadata = {
             "node_id": about["node_id"], "base_model_id": about["base_model_id"],
-            "dataset_hash": about["dataset_hash"], "adapter_format": _forms(job.artefact),
+            "dataset_hash": about["dataset_hash"], "adapter_format": forms,
             "artifact_size_bytes": job.artefact.stat().st_size, "sha256": sha256(job.artefact),
             "train_duration_seconds": taken / 1000, "cached": bool(row.cached),
         }  # fmt: skip
@@ -300,18 +308,21 @@ def _outcome(row: Any, job: Job) -> dict[str, Any] | None:
         return said | {
             "status": "succeeded", "result": {"artifact_url": url, "artifact_metadata": metadata}
         }  # fmt: skip
-    code, message = job.state, "its adapter is not there"
+    code, message = "artifact_missing", "its adapter is no longer there, or is damaged"
     if job.state == job_store.FAILED and job.cause is not None:
         code, message = job.cause.kind.replace(" ", "_"), job.cause.detail
     elif job.state == job_store.CANCELLED:
-        message = "the job was cancelled"
+        code, message = job.state, "the job was cancelled"
     return said | {"status": "failed", "error": {"code": code, "message": message}}
 
 
 def _forms(artefact: Path) -> str:
-    """The formats in a zip, as the contract names them: "peft_lora+mlx+gguf"."""
-    with zipfile.ZipFile(artefact) as archive:
-        names = set(archive.namelist())
+    """The formats in a zip, as the contract names them: "peft_lora+mlx+gguf"; "" of none."""
+    try:
+        with zipfile.ZipFile(artefact) as archive:
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return ""
     forms = {"mlx": "mlx/adapters.safetensors", "gguf": "gguf/adapter.gguf"}
     return "+".join(["peft_lora", *(form for form, name in forms.items() if name in names)])
 
