@@ -140,6 +140,8 @@ def test_a_job_goes_from_state_to_state(jobs: Jobs) -> None:
     with pytest.raises(Conflict, match="of this name"):
         jobs.submit(request())
     assert jobs.resume(one.id).state == "queued"
+    with pytest.raises(UserError, match="only those that are paused are"):
+        jobs.resume(one.id)
     cancelled = jobs.cancel(one.id)
     assert (cancelled.state, cancelled.ended is None) == ("cancelled", False)
     with pytest.raises(Conflict, match="nothing to pause"):

@@ -158,7 +158,8 @@ JSON = "application/json"
     [
         (b'{"command": ', JSON, "The body is not JSON (Expecting value at character 12)."),
         (b'{"command": "ls"}', "application/x-www-form-urlencoded", "with Content-Type: " + JSON),
-        (b"[]", JSON, "body: Input should be"),
+        (b"[]", JSON, "The body must be a JSON object"),
+        (b"", JSON, "The body must be a JSON object"),
         (b"{}", JSON, "body: give either a command or an answer."),
         (b'{"command": 5}', JSON, "command: Input should be a valid string."),
     ],

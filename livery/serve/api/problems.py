@@ -85,12 +85,16 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handle)
 
 
+# Of a body that is missing, is another value, or is said to be no JSON by its Content-Type.
+_NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
+
+
 def _invalid(error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         said = f"The body is not JSON ({first['ctx']['error']} at character {first['loc'][1]})."
         return problem(422, said)
-    if first["loc"] == ("body",) and isinstance(error.body, bytes):  # nobody said that it is JSON
+    if first["loc"] == ("body",) and first["type"] in _NO_OBJECT:
         said = "The body must be a JSON object, sent with Content-Type: application/json."
         return problem(422, said)
     place = ".".join(str(part) for part in first["loc"][1:])

@@ -236,7 +236,8 @@ class Jobs:
         Raises:
             UserError: it is not paused.
         """
-        return self._again(job, (store.PAUSED,), "resumed", "`livery jobs retry` is for those")
+        hint = "only those that are paused are; retry one that failed or was cancelled"
+        return self._again(job, (store.PAUSED,), "resumed", hint)
 
     def retry(self, job: str) -> Job:
         """Start a job again that failed or was cancelled, at the step where it stopped.
