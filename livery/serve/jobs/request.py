@@ -74,7 +74,7 @@ class JobRequest:
         for name, wanted in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
-                raise UserError(f"{name} is {quoted(value)}, which is no {_WORDS[wanted]}.")
+                raise UserError(f"{name} is {quoted(value)}, which is not {_WORDS[wanted]}.")
         for name, value in (("settings", self.settings), ("trainer", self.trainer)):
             if not _is_shallow(value):
                 raise UserError(f"{name} has lists or objects nested more than {_DEPTH} deep.")
@@ -144,9 +144,9 @@ _TYPES: dict[str, Any] = {
     "trainer": Mapping | None, "over": str | None,
 }  # fmt: skip
 _WORDS: dict[Any, str] = {
-    str: "text", str | None: "text", int: "whole number", float | int | None: "number",
-    bool: "true or false", tuple | list: "list of steps", Mapping: "mapping of settings",
-    Mapping | None: "mapping",
+    str: "text", str | None: "text", int: "a whole number", float | int | None: "a number",
+    bool: "true or false", tuple | list: "a list of steps", Mapping: "a mapping of settings",
+    Mapping | None: "a mapping",
 }  # fmt: skip
 # Settings that may be paths; relative ones start in the root folder, where a job's commands run.
 _PATHS = ("model", "valid_data", "init_adapter", "chat_template")
@@ -292,8 +292,8 @@ def check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name) or name.lower().endswith((".", "-", ".zip")):
         raise UserError(
             f"{what} is {quoted(name)}; take up to 100 letters, digits, dots, dashes and "
-            "underscores, the first of them a letter, digit or underscore, the last no dot or dash "
-            "and the ending not .zip."
+            "underscores. It begins with a letter, digit or underscore, and does not end in a dot, "
+            "a dash or .zip."
         )
 
 

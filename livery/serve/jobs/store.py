@@ -74,7 +74,8 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(engine, "connect", _as_dbos_connects)
         return engine
     if kind not in ("postgresql", "postgres"):
-        raise UserError(f"{parsed.render_as_string()}: not a database that jobs can be in. {_URLS}")
+        said = parsed.render_as_string()
+        raise UserError(f"{said}: not a database that jobs can be kept in. {_URLS}")
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5,
         hide_parameters=True,
