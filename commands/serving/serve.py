@@ -131,7 +131,13 @@ def serve_command(
 
     def ready(address: str) -> None:
         if not no_worker and not worker.any_lives(app.state.livery.jobs.layout):
-            worker.start(settings.root, settings.database)
+            begun = worker.start(settings.root, settings.database)
+            if begun is not None:
+                click.echo(
+                    f"note: started a worker for the jobs. It goes on when this server ends; to "
+                    f"stop it: kill {begun}",
+                    err=True,
+                )
         if not is_loopback(settings.host) and not hosts_of(settings).difference(LOOPBACK):
             click.echo(
                 "note: requests from other machines are refused until --allow-host says by which "

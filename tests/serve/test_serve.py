@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,9 +27,12 @@ from tests.serve.serving import TOKEN, served, settings_of
 
 
 @contextmanager
-def started(root: Path, *words: str) -> Generator[tuple[dict[str, Any], subprocess.Popen[str]]]:
-    """A server in a process of its own, without a worker; what it says once it answers."""
-    command = ["serve", "--root", str(root), "--port", "0", "--no-worker", "--json", *words]
+def started(
+    root: Path, *words: str, worker: bool = False
+) -> Generator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+    """A server in a process of its own; what it says once it answers."""
+    none = [] if worker else ["--no-worker"]
+    command = ["serve", "--root", str(root), "--port", "0", "--json", *none, *words]
     process = subprocess.Popen(
         [sys.executable, "-m", "livery", *command],
         stdout=subprocess.PIPE,
@@ -60,6 +64,17 @@ def test_a_server_says_where_it_is_and_has_its_root_alone(tmp_path: Path) -> Non
         assert second.stderr.count("\n") == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) is not None
+
+
+@pytest.mark.slow
+def test_a_server_says_how_to_stop_the_worker_that_it_started(tmp_path: Path) -> None:
+    with started(tmp_path, worker=True) as (_, process):
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        assert "goes on when this server ends" in told
+        worker = int(told.rpartition("kill ")[2])
+        assert os.getsid(worker) == worker  # it outlives the server's terminal
+        os.kill(worker, signal.SIGTERM)
 
 
 @pytest.mark.slow

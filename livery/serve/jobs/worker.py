@@ -47,22 +47,27 @@ def any_lives(layout: Layout) -> bool:
     return any(process.is_taken(path) for path in layout.lock("worker", "").parent.glob("worker-*"))
 
 
-def start(root: Path, database: str | None = None, device: str = "auto") -> None:
-    """Start a worker in the background, unless there is one. It outlives whoever starts it."""
+def start(root: Path, database: str | None = None, device: str = "auto") -> int | None:
+    """Start a worker in the background, unless there is one. It outlives whoever starts it.
+
+    Returns:
+        Its process id; None where there is one.
+    """
     layout = Layout(root.absolute())
     layout.make()
     if lives(layout, device):
-        return
+        return None
     # By a variable, because a URL has a password, and everybody can read the words of a command.
     variables = {name: value for name, value in os.environ.items() if name != DATABASE}
     variables |= {DATABASE: database} if database else {}
     with (layout.private / "logs" / "worker.log").open("ab") as log:
-        subprocess.Popen(
+        begun = subprocess.Popen(
             [sys.executable, "-m", "livery", "jobs", "worker", f"--root={layout.root}",
              f"--device={device}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             cwd=layout.root, env={**variables, "PYTHONPATH": python_path()},
         )  # fmt: skip
+    return begun.pid
 
 
 def work(jobs: Jobs, device: str, *, drain: bool = False, say: Say = print) -> None:
