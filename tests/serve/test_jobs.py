@@ -247,6 +247,33 @@ def test_a_malformed_url_is_refused_without_its_password(tmp_path: Path, url: st
     assert "secret" not in str(error.value)
 
 
+def test_several_may_be_the_first_to_open_the_jobs(tmp_path: Path) -> None:
+    for turn in range(5):
+        url = f"sqlite:///{tmp_path}/{turn}.sqlite"
+        engines = [store.open_engine(url) for _ in range(6)]
+        store.create(engines[0])
+        together = threading.Barrier(6)
+        found: list[str] = []
+
+        def first(
+            engine: Any, mine: str, together: threading.Barrier = together,
+            found: list[str] = found,
+        ) -> None:  # fmt: skip
+            together.wait()
+            found.append(store.mark(engine, mine))
+
+        threads = [
+            threading.Thread(target=first, args=(engine, str(number)))
+            for number, engine in enumerate(engines)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 6
+        assert len(set(found)) == 1
+
+
 def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / ".livery").mkdir()
     (tmp_path / ".livery" / "jobs.sqlite").write_bytes(b"no database" * 1000)

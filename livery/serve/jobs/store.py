@@ -104,11 +104,16 @@ def create(engine: sa.Engine) -> None:
 
 def mark(engine: sa.Engine, mine: str) -> str:
     """The mark of the folder that the database belongs to: `mine` where it had none."""
-    with engine.begin() as connection:
-        found = connection.execute(sa.select(ROOT.c.mark)).scalar()
-        if found is None:
-            connection.execute(ROOT.insert().values(only=1, mark=mine))
-        return found or mine
+    find = sa.select(ROOT.c.mark)
+    try:
+        with engine.begin() as connection:
+            found = connection.execute(find).scalar()
+            if found is None:
+                connection.execute(ROOT.insert().values(only=1, mark=mine))
+            return found or mine
+    except IntegrityError:  # another process marked it in the same moment
+        with engine.connect() as connection:
+            return connection.execute(find).scalar_one()
 
 
 def get(engine: sa.Engine, job: str) -> sa.Row[Any] | None:
