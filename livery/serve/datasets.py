@@ -33,6 +33,7 @@ Status = Literal["new", "approved", "rejected"]
 _reviewing = threading.Lock()
 _converting = threading.RLock()
 _LARGEST = 1 << 20  # bytes of a row that is shown
+_GROWTH = 50  # times its size that a packed file may take as JSON lines
 
 
 @dataclass(frozen=True)
@@ -416,7 +417,10 @@ def _converted(settings: ServeSettings, name: str, split: str, sources: tuple[So
                 out.parent.mkdir(parents=True, exist_ok=True)
             for old in out.parent.glob(f"{name}-{split}-*.jsonl"):
                 old.unlink(missing_ok=True)
-            run("livery.serve.rows", "jsonl", str(place), split, str(out), cwd=settings.root)
+            size = sum(source.size() for source in sources)
+            most = max(settings.limits.unpacked, _GROWTH * size)
+            words = ("jsonl", str(place), split, str(out), str(most))
+            run("livery.serve.rows", *words, cwd=settings.root)
     return out
 
 

@@ -2,7 +2,7 @@
 
     python -m livery.serve.rows unpack UPLOAD FOLDER BYTES ENTRIES
     python -m livery.serve.rows check FILE_OR_FOLDER PROBLEMS
-    python -m livery.serve.rows jsonl DATASET SPLIT OUT
+    python -m livery.serve.rows jsonl DATASET SPLIT OUT BYTES
     python -m livery.serve.rows parquet ROWS.jsonl OUT
 
 Prints one JSON object. A file that is made to take all memory takes this process's.
@@ -170,17 +170,27 @@ def _not_refused(problem: dict[str, Any]) -> bool:
     return problem["kind"] != "form"
 
 
-def write_jsonl(dataset: str, split: str, out: str) -> dict[str, Any]:
+def write_jsonl(dataset: str, split: str, out: str, most: str) -> dict[str, Any]:
     """Write a split's rows, of whatever format and however many files, as JSON lines.
 
     A row that cannot be read becomes {"error": why}: line N is row N all the same.
+
+    Raises:
+        UserError: they would take more bytes than `most`; nothing is left of them.
     """
-    count = 0
+    count, left = 0, int(most)
     with atomic_write(Path(out), "w") as file:
         for source in dict(find(dataset).items()).get(split, ()):
             for _, row in raw_rows(source):
                 said = {"error": str(row)} if isinstance(row, RowError) else row
-                file.write(json.dumps(said, ensure_ascii=False) + "\n")
+                line = json.dumps(said, ensure_ascii=False) + "\n"
+                left -= len(line.encode())
+                if left < 0:
+                    raise UserError(
+                        f"{split} grows to more than {int(most):,} bytes as JSON lines: a bomb, or "
+                        "more than is shown here. Write its rows as JSON lines."
+                    )
+                file.write(line)
                 count += 1
     return {"rows": count}
 

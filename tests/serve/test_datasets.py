@@ -17,7 +17,7 @@ pytest.importorskip("fastapi")
 
 from livery.errors import UserError
 from livery.serve import datasets
-from livery.serve.rows import check, unpack, write_parquet
+from livery.serve.rows import check, unpack, write_jsonl, write_parquet
 from tests.serve.serving import Answer, Client, served, settings_of
 
 
@@ -299,6 +299,17 @@ def test_a_large_review_is_kept_and_a_damaged_one_is_not_written_over(tmp_path: 
         datasets.set_status(settings, "mine", "train", "rejected", n=1)
     assert place.read_text() == '{"cut'
     assert "mine.json" in datasets.describe(settings, "mine").problem
+
+
+def test_rows_that_grow_beyond_bounds_are_not_kept_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train.csv").write_text("prompt,completion\n" + "what,that\n" * 100)
+    out = tmp_path / "out" / "rows.jsonl"
+    out.parent.mkdir()
+    with pytest.raises(UserError, match="more than 1,000 bytes"):
+        write_jsonl(str(tmp_path / "in"), "train", str(out), "1000")
+    assert list(out.parent.iterdir()) == []
+    assert write_jsonl(str(tmp_path / "in"), "train", str(out), "10000") == {"rows": 100}
 
 
 def test_a_search_finds_letters_however_they_are_written(tmp_path: Path) -> None:
