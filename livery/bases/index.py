@@ -21,6 +21,7 @@ import re
 import ssl
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.parse
@@ -85,8 +86,10 @@ def configured() -> Configured:
 def _ask_pip(*words: str) -> str:
     """What pip prints: this Python's, or the one that `venv` would put into a new environment."""
     spec = importlib.util.find_spec("ensurepip")  # some systems' Pythons come without
-    origin = Path(spec.origin) if spec and spec.origin else None
-    bundled = origin.parent.joinpath("_bundled").glob("pip-*.whl") if origin else ()
+    # Where a system's Python keeps its wheels in a folder of the system's, Python says which.
+    places = [sysconfig.get_config_var("WHEEL_PKG_DIR") or ""]
+    places += [str(Path(spec.origin).parent / "_bundled")] if spec and spec.origin else []
+    bundled = [wheel for place in filter(None, places) for wheel in Path(place).glob("pip-*.whl")]
     for pip in (["-m", "pip"], *([f"{wheel}/pip"] for wheel in bundled)):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             done = subprocess.run(
