@@ -72,10 +72,14 @@ def as_nobody(place: Path, words: str, out: str) -> subprocess.CompletedProcess[
     for name, path in {**known, "OUT": out}.items():
         words = words.replace(name, str(place / path))
     preload = {"LD_PRELOAD": "libopenblas.so.0"} if words.startswith("mlx") else {}
+    # setpriv loads it too: glibc aborts a process whose OpenBLAS has threads when it becomes
+    # another user, whatever an earlier test has left in the environment.
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    more = {**preload, **one_thread, "PYTHONPATH": str(ROOT), "HOME": str(place / "open")}
     return subprocess.run(
         [*AS_NOBODY, sys.executable, "-m", "livery", *words.split()],
         cwd=place / "open", capture_output=True, text=True, check=False, timeout=PATIENCE,
-        env={**os.environ, **preload, "PYTHONPATH": str(ROOT), "HOME": str(place / "open")},
+        env={**os.environ, **more},
     )  # fmt: skip
 
 
