@@ -52,6 +52,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """A command with --threads sets these for its process, which here is that of later tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            patch.setenv(name, os.environ[name])
+        yield
+
+
 # -- which tests are quick -----------------------------------------------------------------------
 
 

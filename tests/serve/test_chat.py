@@ -486,7 +486,7 @@ def test_the_engine_ends_with_whoever_started_it() -> None:
     assert child.wait(PATIENCE) == 0
 
 
-def test_the_server_itself_imports_no_framework() -> None:
+def test_the_server_itself_imports_no_framework(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from livery.serve.api.app import create_app; "
         "from livery.serve.settings import ServeSettings; "
@@ -495,8 +495,8 @@ def test_the_server_itself_imports_no_framework() -> None:
     )
     heavy = ["torch", "mlx", "transformers", "tokenizers", "numpy", "fasttext", "llguidance"]
     found = subprocess.run(
-        [sys.executable, "-c", code, ".", *heavy], capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": python_path()},
+        [sys.executable, "-c", code, str(tmp_path), *heavy], capture_output=True, text=True,
+        check=True, env={**os.environ, "PYTHONPATH": python_path()},
     )  # fmt: skip
     assert found.stdout.strip() == "[]"
 
