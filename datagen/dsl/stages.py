@@ -342,9 +342,8 @@ def make_corpus(
     key = key_of([dataset], include_invalid=include_invalid, max_samples=max_samples,
                  fits=fits is not None, version=VERSION)  # fmt: skip
     done = _begin(out, key, [dataset], fresh=fresh)
-    if (
-        done is not None and fits is None
-    ):  # what fits depends on a tokenizer, which may have changed
+    # What fits depends on a tokenizer, which may have changed.
+    if done is not None and fits is None:
         return done
     kept = [
         row for row in rows

@@ -18,15 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.cases import (
-    Case,
-    CaseResult,
-    is_turn,
-    place,
-    plain_turn,
-    read_cases,
-    share_right,
-)
+from eval.cases import Case, CaseResult, is_turn, place, plain_turn, read_cases, share_right
 from eval.leaked import says
 from livery.errors import UserError, shown
 from livery.skills import AnswerError, Metric, persona

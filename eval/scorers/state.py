@@ -17,15 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import outside_sets
-from eval.cases import (
-    Case,
-    CaseResult,
-    is_turn,
-    place,
-    plain_turn,
-    read_cases,
-    share_right,
-)
+from eval.cases import Case, CaseResult, is_turn, place, plain_turn, read_cases, share_right
 from eval.leaked import leaks, says
 from livery.engines.engine import Grammar
 from livery.errors import UserError
