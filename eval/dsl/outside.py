@@ -181,7 +181,7 @@ def _bfcl(
         )
     try:
         calls = [_first(call) for call in truth]
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         raise UserError(
             f'{where}: its "ground_truth" is not [{{"function": {{"argument": [values]}}}}].'
         ) from None
@@ -249,11 +249,7 @@ def _first(call: Mapping[str, Any]) -> Json:
 
 
 def _firsts(arguments: Mapping[str, Any]) -> Json:
-    return {
-        key: _plain(next(value for value in values if value != "" or values == [""]))
-        for key, values in arguments.items()
-        if "" not in values
-    }
+    return {key: _plain(values[0]) for key, values in arguments.items() if "" not in values}
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ Format: https://github.com/taoyds/spider, README.md and process_sql.py.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,7 @@ def _canonical(node: Any, key: str = "") -> Any:
         return node
     text = str(node).strip().casefold()
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text  # the name Nan equals itself

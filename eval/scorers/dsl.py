@@ -184,12 +184,18 @@ def faults_of(ast: Json, schema: Mapping[str, Any], where: str) -> list[dsl.Faul
 
 
 def _with_grammar(case: Case) -> Case:
-    """A case with the grammar of its schema's ASTs, or with why there is none."""
+    """A case with the grammar of its schema's ASTs, or with why there is none.
+
+    Raises:
+        UserError: the schema is none.
+    """
     text = dsl.compact(case.meta["schema"])
     try:
         schema_grammar(text)
     except NoGrammar as error:
         return replace(case, meta={**case.meta, "no_grammar": str(error)})
+    except UserError as error:
+        raise UserError(f"{case.where}: {error}") from None
     return replace(case, grammar=Grammar("json_schema", text), meta={**case.meta, "no_grammar": ""})
 
 

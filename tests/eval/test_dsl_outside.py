@@ -144,7 +144,7 @@ def test_spider_becomes_queries_over_a_schema_of_its_database(spider: list[Any])
         assert result.metrics["exact_match"]
 
 
-def test_spider_compares_what_a_query_means(spider: list[Any]) -> None:
+def test_spider_compares_what_a_query_means(spider: list[Any], tmp_path: Path) -> None:
     right = spider[1].expected
     other = copy.deepcopy(right)
     other["select"].reverse()
@@ -171,6 +171,10 @@ def test_spider_compares_what_a_query_means(spider: list[Any]) -> None:
     two = copy.deepcopy(right)
     two["order_by"]["by"].insert(0, {"column": "keeper.id"})
     assert not score(spider[1], two).correct
+    # A town of Thailand, and what Python reads as no number.
+    nan = sql([False, [[0, unit(1)]]], [0], where=[[False, 2, unit(2), '"Nan"', None]])
+    (town,) = scorer.cases(lines(tmp_path / "dev.jsonl", spider_row("Who is of Nan?", nan)))
+    assert score(town, town.expected_text).correct
     unknown = copy.deepcopy(right)
     unknown["from"][0] = "people"
     assert not score(spider[1], unknown).metrics["schema_valid"]
@@ -340,6 +344,10 @@ def test_bfcl_calls_have_no_order_and_irrelevance_is_a_refusal(bfcl: dict[str, A
     [
         (bfcl_row("simple_0", "A boat."), "no answer to 'simple_0'. Put BFCL's folder"),
         ({**bfcl_row("simple_0", "A boat."), "ground_truth": ["f(x=1)"]}, '"ground_truth" is not'),
+        (
+            {**bfcl_row("simple_0", "A boat."), "ground_truth": [{"boat.rent": {"harbour": []}}]},
+            '"ground_truth" is not',
+        ),
         ({**bfcl_row("multi_turn_base_0", "A"), "function": []}, "not one call to functions"),
         ({**bfcl_row("simple_0"), "question": [[], []]}, "several turns"),
         (
@@ -403,7 +411,11 @@ def test_any_document_under_a_schema_of_jsonschemabench_is_right(tmp_path: Path)
 
 
 def test_a_schema_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for schema, said in (("{", "its schema: "), (True, "its schema is no JSON object")):
+    for schema, said in (
+        ("{", "its schema: "),
+        (True, "its schema is no JSON object"),
+        ({"type": "text"}, "not a JSON Schema at type"),
+    ):
         with pytest.raises(UserError, match=said) as told:
             scorer.cases(lines(tmp_path / "bench.jsonl", {"json_schema": schema}))
         assert "bench.jsonl:1" in str(told.value)
