@@ -167,12 +167,7 @@ class Jobs:
 
     def get(self, job: str) -> Job:
         """Raises NoSuchJob."""
-        row = store.get(self.engine, job)
-        if row is None:
-            raise NoSuchJob(
-                f"There is no job {quoted(job)}. `livery jobs list` shows those there are."
-            )
-        return self._job(row)
+        return self._job(self._row(job))
 
     def list(
         self, limit: int | None = None, before: float | None = None, **where: Any
@@ -281,9 +276,8 @@ class Jobs:
         self.engine.dispose()
 
     def _again(self, job: str, states: tuple[str, ...], doing: str, hint: str) -> Job:
-        found = self.get(job)
-        row = store.get(self.engine, job)
-        assert row is not None
+        row = self._row(job)
+        found = self._job(row)
         fresh: dict[str, Any] = {
             "state": store.QUEUED, "wanted": "run", "leg": row.leg + 1, "ended": None,
             "cause": None, "attempt": 0,
@@ -327,6 +321,14 @@ class Jobs:
                 f"{folder}: {what} already. Choose another name, or set overwrite to train in its "
                 "place; the older one is kept aside."
             )
+
+    def _row(self, job: str) -> Any:
+        row = store.get(self.engine, job)
+        if row is None:
+            raise NoSuchJob(
+                f"There is no job {quoted(job)}. `livery jobs list` shows those there are."
+            )
+        return row
 
     def _job(self, row: Any) -> Job:
         request = stored_request(json.loads(row.request))

@@ -131,11 +131,8 @@ def rows(
     query = JOBS.select().order_by(JOBS.c.created.desc(), JOBS.c.id.desc())
     if before is not None:
         query = query.where(JOBS.c.created < before)
-    for column, value in where.items():
-        held = JOBS.c[column]
-        query = query.where(held.in_(value) if isinstance(value, tuple) else held == value)
     with engine.connect() as connection:
-        return list(connection.execute(query.limit(limit)))
+        return list(connection.execute(query.where(*_having(where)).limit(limit)))
 
 
 def change(engine: sa.Engine, job: str, values: Mapping[str, Any], **where: Any) -> bool:
@@ -146,11 +143,16 @@ def change(engine: sa.Engine, job: str, values: Mapping[str, Any], **where: Any)
 
 def change_in(connection: sa.Connection, job: str, values: Mapping[str, Any], **where: Any) -> bool:
     """`change` within a transaction."""
-    query = JOBS.update().where(JOBS.c.id == job)
-    for column, value in where.items():
-        held = JOBS.c[column]
-        query = query.where(held.in_(value) if isinstance(value, tuple) else held == value)
+    query = JOBS.update().where(JOBS.c.id == job, *_having(where))
     return connection.execute(query.values(**values)).rowcount == 1
+
+
+def _having(where: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    """That columns have these values; of a tuple, one of them."""
+    return [
+        JOBS.c[column].in_(value) if isinstance(value, tuple) else JOBS.c[column] == value
+        for column, value in where.items()
+    ]
 
 
 @contextmanager
