@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("dbos", reason="needs the extra serve")
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from livery.errors import UserError
@@ -272,6 +273,20 @@ def test_several_may_be_the_first_to_open_the_jobs(tmp_path: Path) -> None:
             thread.join()
         assert len(found) == 6
         assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "create"), [(store.JOBS, store.create), (orders.ORDERS, orders.create)]
+)
+def test_a_table_that_another_makes_in_the_same_moment_is_taken(
+    tmp_path: Path, table: Any, create: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/one.sqlite"
+    mine, other = store.open_engine(url), store.open_engine(url)
+    event.listen(table, "before_create", lambda *_, **__: create(other), once=True)
+    create(mine)
+    with mine.connect() as connection:
+        assert connection.execute(table.select()).all() == []
 
 
 def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:

@@ -91,11 +91,11 @@ def _as_dbos_connects(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA busy_timeout=30000")
 
 
-def create(engine: sa.Engine) -> None:
-    """Make the tables where they are missing; several processes may do it at once."""
+def create(engine: sa.Engine, tables: sa.MetaData = _TABLES) -> None:
+    """Make tables where they are missing; several processes may do it at once."""
     for turn in range(3):
         try:
-            _TABLES.create_all(engine)
+            tables.create_all(engine)
             return
         except (OperationalError, IntegrityError, ProgrammingError):
             if turn == 2:  # not another process that made them in the same moment

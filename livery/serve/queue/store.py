@@ -12,6 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from livery.serve.jobs import store as job_store
+
 _TABLES = sa.MetaData()
 ORDERS = sa.Table(
     "livery_orders",
@@ -34,8 +36,8 @@ ORDERS = sa.Table(
 
 
 def create(engine: sa.Engine) -> None:
-    """Make the table where it is missing."""
-    _TABLES.create_all(engine)
+    """Make the table where it is missing; several processes may do it at once."""
+    job_store.create(engine, _TABLES)
 
 
 def add(engine: sa.Engine, row: Mapping[str, Any]) -> None:
