@@ -319,6 +319,25 @@ def test_an_older_adapter_stays_until_its_place_is_needed(
     assert (jobs.layout.replaced(job) / "run_config.json").read_text() == "old"
 
 
+def test_a_trainers_settings_are_written_once_its_device_is_free(
+    jobs: Jobs, run: Run, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    code = (
+        "import os, shutil; assert os.path.isdir(os.environ['JARVIS_TRAIN_OUTPUT_DIR'])\n"
+        f"shutil.copy(os.environ['JARVIS_TRAIN_PARAMS_PATH'], {str(told)!r})"
+    )
+    trainer = {"argv": ["x"], "params": {"rank": 4}, "variables": {}}
+    job = run(code, "trainer", steps=("train",), data=str(tmp_path), skill=None, trainer=trainer)
+    with process.taken(device_lock(jobs, "cpu")):
+        thread = in_background(jobs, job, step="train")
+        wait_for((jobs.layout.job(job) / "lock").exists)  # it was tried once
+        assert list(jobs.layout.job(job).glob("*.json")) == []
+    thread.join()
+    assert codes(jobs, job) == [0]
+    assert json.loads(told.read_text()) == {"rank": 4}
+
+
 def test_a_process_that_was_killed_with_its_wrapper_counts(jobs: Jobs, run: Run) -> None:
     job = run("import time; print('there', flush=True); time.sleep(1000)", attempts=1)
     thread = in_background(jobs, job)

@@ -70,12 +70,13 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             if row.wanted == "pause":
                 process.interrupt(layout, job)
         else:
+            found = jobs.get(job)
             every = process.tries(layout, job)
             every = [process.lose(one) if one.ended is None else one for one in every]
             if child is not None and child.pid not in [one.pid for one in every]:
                 child.wait()
                 unheard += 1
-                if unheard >= jobs.get(job).attempts:
+                if unheard >= found.attempts:
                     raise UserError(
                         f"{step} cannot be started: its wrapper ended {unheard} times before it "
                         f"wrote down that it had begun, the last time with {child.returncode}."
@@ -85,9 +86,9 @@ def _attend(jobs: Jobs, job: str, leg: int, step: str, device: str) -> str:
             if any(one.code == 0 for one in made):  # in whatever leg
                 return DONE
             made = [one for one in made if one.leg == leg]
-            if jobs.expire(job) or _is_over(jobs, jobs.get(job), leg, step, made, row.wanted):
+            if jobs.expire(job) or _is_over(jobs, found, leg, step, made, row.wanted):
                 return STOPPED
-            child = _start(jobs, job, leg, step, len(made) + 1, device)
+            child = _start(jobs, found, leg, step, len(made) + 1, device)
         time.sleep(process.POLL)
 
 
@@ -108,29 +109,32 @@ def _is_over(jobs: Jobs, job: Job, leg: int, step: str, made: list[Try], wanted:
 
 
 def _start(
-    jobs: Jobs, job: str, leg: int, step: str, number: int, device: str
+    jobs: Jobs, job: Job, leg: int, step: str, number: int, device: str
 ) -> Popen[bytes] | None:
     """Start the next try; None where its device is taken, or it is no longer wanted."""
-    layout, request = jobs.layout, jobs.get(job).request
+    layout, request = jobs.layout, job.request
+    trainer = step == "train" and request.trainer is not None
 
     def claim() -> list[str]:
         """From here on who pauses or cancels the job leaves the process to us."""
         began = {"state": store.RUNNING, "step": step, "attempt": number}
         held = {"leg": leg, "wanted": "run", "state": (store.QUEUED, store.RUNNING)}
-        store.change(jobs.engine, job, {"started": store.now()}, leg=leg, started=None)
-        if not store.change(jobs.engine, job, began, **held):
+        store.change(jobs.engine, job.id, {"started": store.now()}, leg=leg, started=None)
+        if not store.change(jobs.engine, job.id, began, **held):
             return []
         if step == "train":
-            steps.make_way(layout, job, request)
-            if request.trainer is not None:
-                layout.adapter(request.name).mkdir(exist_ok=True)
+            steps.make_way(layout, job.id, request)
+        if trainer:
+            steps.write_for_trainer(layout, job.id, request)
         return steps.command(layout, request, step)
 
-    environment = steps.environment(device)
-    if step == "train" and request.trainer is not None:
-        environment = steps.trainer_environment(layout, job, request, device)
+    environment = (
+        steps.trainer_environment(layout, job.id, request, device)
+        if trainer
+        else steps.environment(device)
+    )
     return process.start(
-        layout, job, f"{leg}-{step}-{number}", device_lock(jobs, device), environment, claim
+        layout, job.id, f"{leg}-{step}-{number}", device_lock(jobs, device), environment, claim
     )  # fmt: skip
 
 

@@ -57,8 +57,7 @@ def environment(device: str) -> dict[str, str]:
     settings, which a job has from its request alone, and the one with a password."""
     ours = {name for option in OPTIONS for name in option.environment()} | {DATABASE}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
-    kind, _, number = device.partition(":")
-    return {**kept, "CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else kept
+    return {**kept, **_visible(device)}
 
 
 def trainer_environment(
@@ -66,18 +65,31 @@ def trainer_environment(
 ) -> dict[str, str]:
     """The variables of a trainer that is not Livery's: where it finds what, and what it is for."""
     trainer = request.trainer or {}
-    params = layout.job(job) / "params.json"
-    write_json(params, trainer["params"])
-    kind, _, number = device.partition(":")
     return {
         **{name: value for name, value in os.environ.items() if name != DATABASE},
-        **({"CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else {}),
+        **_visible(device),
         **trainer["variables"],
         "JARVIS_TRAIN_DATASET_PATH": str(layout.data(str(request.data))),
-        "JARVIS_TRAIN_PARAMS_PATH": str(params),
+        "JARVIS_TRAIN_PARAMS_PATH": str(_params(layout, job)),
         "JARVIS_TRAIN_OUTPUT_DIR": str(layout.adapter(request.name)),
         "JARVIS_TRAIN_LOG_PATH": str(layout.log(job)),
     }
+
+
+def write_for_trainer(layout: Layout, job: str, request: JobRequest) -> None:
+    """What a trainer that is not Livery's finds by its variables: its settings, and a place."""
+    layout.adapter(request.name).mkdir(exist_ok=True)
+    write_json(_params(layout, job), (request.trainer or {})["params"])
+
+
+def _params(layout: Layout, job: str) -> Path:
+    return layout.job(job) / "params.json"
+
+
+def _visible(device: str) -> dict[str, str]:
+    """cuda:N is the only one that the process sees."""
+    kind, _, number = device.partition(":")
+    return {"CUDA_VISIBLE_DEVICES": number} if kind == "cuda" and number else {}
 
 
 def make_way(layout: Layout, job: str, request: JobRequest) -> None:
