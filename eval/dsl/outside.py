@@ -197,7 +197,7 @@ def _answers(file: Path) -> dict[str, Any]:
 def _calls_schema(functions: Any) -> Json:
     """The schema of calls to some functions, or of a refusal to call one."""
     calls = [
-        _closed({"name": {"const": one["name"]}, "arguments": _schema(one["parameters"])})
+        spider.closed({"name": {"const": one["name"]}, "arguments": _schema(one["parameters"])})
         | ({"description": one["description"]} if one.get("description") else {})
         for one in (functions if isinstance(functions, list) else [functions])
     ]
@@ -205,17 +205,10 @@ def _calls_schema(functions: Any) -> Json:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "anyOf": [
-            _closed({"calls": {"type": "array", "minItems": 1, "items": {"anyOf": calls}}}),
-            _closed({"refusal": _closed({"reason": text, "suggestion": text})}),
+            spider.closed({"calls": {"type": "array", "minItems": 1, "items": {"anyOf": calls}}}),
+            spider.closed({"refusal": spider.closed({"reason": text, "suggestion": text})}),
         ],
     }
-
-
-def _closed(properties: Json) -> Json:
-    return {
-        "type": "object", "properties": properties, "required": [*properties],
-        "additionalProperties": False,
-    }  # fmt: skip
 
 
 def _schema(node: Mapping[str, Any]) -> Json:

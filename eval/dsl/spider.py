@@ -103,11 +103,11 @@ def _schema(names: _Names) -> Json:
         "definitions": {
             "value": {
                 "anyOf": [
-                    _closed(
+                    closed(
                         {"column": column, "aggregate": aggregate, "distinct": {"const": True}},
                         "column",
                     ),
-                    _closed(
+                    closed(
                         {
                             "arithmetic": {"enum": [*_ARITHMETIC[1:]]},
                             "of": {"type": "array", "minItems": 2, "maxItems": 2, "items": value},
@@ -122,7 +122,7 @@ def _schema(names: _Names) -> Json:
                 "type": "array", "minItems": 1,
                 "items": {
                     "type": "array", "minItems": 1,
-                    "items": _closed(
+                    "items": closed(
                         {
                             "left": value,
                             "operator": {"enum": [*_OPERATORS[1:], *(f"not {o}" for o in
@@ -135,7 +135,7 @@ def _schema(names: _Names) -> Json:
                 },
             },
         },
-        **_closed(
+        **closed(
             {
                 "select": {"type": "array", "minItems": 1, "items": value},
                 "distinct": {"const": True},
@@ -146,7 +146,7 @@ def _schema(names: _Names) -> Json:
                 "where": groups,
                 "group_by": {"type": "array", "minItems": 1, "items": value},
                 "having": groups,
-                "order_by": _closed(
+                "order_by": closed(
                     {
                         "direction": {"enum": ["asc", "desc"]},
                         "by": {"type": "array", "minItems": 1, "items": value},
@@ -161,9 +161,10 @@ def _schema(names: _Names) -> Json:
     }  # fmt: skip
 
 
-def _closed(properties: Json, *required: str) -> Json:
+def closed(properties: Json, *required: str) -> Json:
+    """The schema of an object with these properties alone, all required where none is named."""
     return {
-        "type": "object", "properties": properties, "required": [*required],
+        "type": "object", "properties": properties, "required": [*(required or properties)],
         "additionalProperties": False,
     }  # fmt: skip
 
