@@ -60,8 +60,10 @@ class Branches:
         """(n, t) bool: which of these positions attend to which of those, in a row by itself."""
         device = self.padded.device
         queries = torch.arange(query.start, query.stop, device=device)[:, None]
-        distance = queries - torch.arange(key.start, key.stop, device=device)[None]
-        return distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
+        keys = torch.arange(key.start, key.stop, device=device)[None]
+        # Compared, not subtracted: every layer asks anew, and (n, t) distances take 8 bytes each.
+        seen = queries >= keys
+        return seen if self.window is None else seen & (queries - self.window < keys)
 
 
 def branch_mask(batch: MicroBatch, window: int | None, device: torch.device) -> torch.Tensor:
