@@ -22,6 +22,7 @@ from livery.machine import gpu_of
 from livery.models import find_base, local_name
 from livery.reading import read_object
 from livery.serve.answers.question import Question
+from livery.serve.known import mark
 
 # What each engine needs; the first that is here is taken, before it the first that has a GPU.
 PACKAGES = {"mlx": "mlx_lm", "torch": "torch", "llamacpp": "xllamacpp"}
@@ -85,9 +86,10 @@ class Engines:
         if key != self._key:
             self.close()
             self._key = key
-        self._switch_off()
         place = (adapter, _state(adapter), repr(options.get("template")))
         engine = self._open.pop(place, None)
+        if engine is not self._on:
+            self._switch_off()
         if engine is None:
             engine = self._opened(model, adapter, options)
         self._open[place] = engine
@@ -147,9 +149,7 @@ def _state(adapter: str | None) -> tuple[Any, ...]:
     if adapter is None:
         return ()
     folder = Path(adapter)
-    paths = [folder / part / name for part in ("", "mlx", "gguf") for name in _FILES]
-    facts = [path.stat() for path in paths if path.is_file()]
-    return tuple((f.st_ino, f.st_size, f.st_mtime_ns) for f in facts)
+    return tuple(mark(folder / part / name) for part in ("", "mlx", "gguf") for name in _FILES)
 
 
 # -- GGUF files, made by the commands that make them -----------------------------------------------

@@ -15,6 +15,7 @@ from livery.serve.answers.host import Host
 from livery.serve.answers.models import all_models, find_model
 from livery.serve.answers.question import NoAnswer, Question
 from livery.serve.errors import Conflict
+from livery.serve.known import mark
 from livery.serve.settings import ServeSettings, inside, is_name
 from livery.skills import AnswerError, date_keys
 from livery.skills.date_keys.fasttext import MODEL, RECORD, Classifier, Prediction
@@ -55,8 +56,7 @@ class Classifiers:
 
     def get(self, folder: Path) -> Classifier:
         """Raises UserError where it cannot be loaded."""
-        facts = [(folder / name).stat() for name in (RECORD, MODEL) if (folder / name).is_file()]
-        key = (folder, *((f.st_ino, f.st_size, f.st_mtime_ns) for f in facts))
+        key = (folder, mark(folder / RECORD), mark(folder / MODEL))
         with self._lock:
             if key not in self._kept:
                 self._kept = {key: Classifier.load(folder)}
