@@ -33,6 +33,7 @@ from livery.config.settings import TrainSettings
 from livery.files import read_json, write_json
 from livery.machine import memory
 from livery.paths import HOME
+from livery.resident import peak_resident, resident
 from livery.training.plan import Example, Plan
 
 LENGTHS = (4096, 8192, 16384, 32768)
@@ -81,19 +82,12 @@ def run_once(backend: str, model: str, length: int, *, checkpoint: bool) -> Samp
     trainer = Backend(settings)
     plan = Plan(rows(length), ROWS)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM, see proc(5)
-    loaded = _resident("VmRSS")
+    loaded = resident()
     began, busy = time.perf_counter(), time.process_time()
     trainer.train_step(plan.step(0), step=1, learning_rate=RATE)
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
-    peak = _resident("VmHWM")
+    peak = peak_resident()
     return Sample(seconds, peak, {"step_bytes": peak - loaded}, busy)
-
-
-def _resident(name: str) -> int:
-    """Bytes of this process, VmRSS now or VmHWM at most."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    lines = status.splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def run_apart(words: Sequence[str], seconds: float) -> Sample | str:
