@@ -22,10 +22,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from livery.paths import python_path
 from livery.serve.answers.question import Answer, Busy, NoAnswer, Question
+from livery.serve.jobs.steps import tail
 
 LONGEST_LINE = 64 << 20  # bytes of one line of the child
 _LAST_LINES = 6
@@ -243,23 +244,8 @@ class Host:
         await self._end()
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         likely = " The system may have run out of memory." if code == -signal.SIGKILL else ""
-        said = "\n".join(_tail(self.settings.log, _LAST_LINES)) or "nothing"
+        said = "\n".join(tail(self.settings.log, lines=_LAST_LINES)) or "nothing"
         return (
             f"The engine's process ended ({how}) and will be started anew.{likely} Its last output:"
             f"\n{said}"
         )
-
-
-def _tail(path: Path, count: int) -> list[str]:
-    """The last lines of a file that say anything."""
-    try:
-        with path.open("rb") as file:
-            _back(file, 1 << 14)
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    return [line.rstrip() for line in lines if line.strip()][-count:]
-
-
-def _back(file: IO[bytes], size: int) -> None:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - size))
