@@ -1,15 +1,10 @@
 /* Several runs in the same charts. */
 import { html, useEffect, useMemo, useState } from "./vendor/htm-preact.mjs";
 import { get, useLoaded } from "./parts/api.js";
-import { Chart } from "./parts/chart.js";
+import { Chart, line } from "./parts/chart.js";
 import { bytes, loss, number } from "./parts/format.js";
 import { to } from "./parts/router.js";
 import { Badge, Empty, Fault, Table, Title } from "./parts/ui.js";
-
-const line = (metrics, key, label, more) => {
-  const rows = metrics.filter((row) => typeof row[key] === "number");
-  return { label, steps: rows.map((row) => row.step), values: rows.map((row) => row[key]), ...more };
-};
 
 export default function Compare({ query }) {
   const names = query.getAll("run").slice(0, 6);

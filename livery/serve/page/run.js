@@ -1,7 +1,7 @@
 /* One run: live figures and charts, samples, checkpoints, evaluations, configuration, log, export. */
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.mjs";
 import { get, post, useConnection, useLoaded } from "./parts/api.js";
-import { Chart } from "./parts/chart.js";
+import { Chart, line } from "./parts/chart.js";
 import { Arms } from "./parts/arms.js";
 import { follow } from "./parts/events.js";
 import { Exports } from "./parts/exports.js";
@@ -117,11 +117,6 @@ function useLive(base) {
 
 /** Every second line, and all evaluations. */
 const thinned = (rows) => rows.filter((row, at) => at % 2 === 0 || "eval_loss" in row);
-
-const line = (metrics, key, label, more = {}) => {
-  const rows = metrics.filter((row) => typeof row[key] === "number");
-  return { label, steps: rows.map((row) => row.step), values: rows.map((row) => row[key]), ...more };
-};
 
 function Curves({ metrics }) {
   const [losses, rate, speed, norm] = useMemo(() => [

@@ -63,6 +63,12 @@ export function joined(lines) {
   })];
 }
 
+/** One of a chart's lines: the values of `key` in those rows of metrics that have it. */
+export function line(metrics, key, label, more) {
+  const rows = metrics.filter((row) => typeof row[key] === "number");
+  return { label, steps: rows.map((row) => row.step), values: rows.map((row) => row[key]), ...more };
+}
+
 /** [{label, steps, values, dots, dashed}] drawn; new values are drawn once a frame at most. */
 export function Chart({ title, lines, height = 260, logarithmic = false }) {
   const box = useRef(null);
