@@ -157,8 +157,7 @@ function Samples({ samples }) {
 }
 
 function Checkpoints({ base, step }) {
-  const found = useLoaded(`${base}/checkpoints`);
-  useEffect(() => void found.reload(), [Math.floor(step / 50)]);
+  const found = useLoaded(`${base}/checkpoints`, 0, Math.floor(step / 50));
   return html`<${Loaded} of=${found}>${({ checkpoints }) => html`<${Table} label="Checkpoints" rows=${checkpoints} empty="No checkpoint was saved yet."
     head=${["Step", "Size", "Saved", "Best"]}
     row=${(one) => html`<tr key=${one.step}><th scope="row" class="figure">${number(one.step)}</th><td class="figure">${bytes(one.bytes)}</td><td>${when(one.saved)}</td><td>${one.best ? html`<span class="badge good">best</span>` : "–"}</td></tr>`} />`}<//>`;

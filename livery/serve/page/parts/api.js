@@ -125,9 +125,9 @@ export async function* stream(path, body, signal) {
   }
 }
 
-/** {data, error, reload} of a path, asked again every `every` ms while the page is seen, and when
-    the server comes back. What was there stays until something newer is. */
-export function useLoaded(path, every = 0) {
+/** {data, error, reload} of a path, asked again every `every` ms while the page is seen, when the
+    server comes back, and when `after` is another. What was there stays until something newer is. */
+export function useLoaded(path, every = 0, after = null) {
   const [found, setFound] = useState({ path, data: null, error: null });
   const { returned } = useConnection();
   const asked = useRef(0);
@@ -157,7 +157,7 @@ export function useLoaded(path, every = 0) {
       clearInterval(timer);
       document.removeEventListener("visibilitychange", seen);
     };
-  }, [path, every, returned]);
+  }, [path, every, returned, after]);
   useEffect(() => () => void (asked.current = -1), []);
   const current = found.path === path ? found : { data: null, error: null };
   return { data: current.data, error: current.error, reload: load };
