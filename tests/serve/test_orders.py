@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("dbos", reason="needs the extra serve")
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from sqlalchemy import event
+
 from livery.config.foreign import TRAIN_COMMAND
 from livery.serve.errors import Refused
 from livery.serve.jobs import store as job_store
@@ -239,6 +241,20 @@ def test_its_end_is_known_whoever_asks_first(tmp_path: Path) -> None:
     assert error.items() <= queue.state("o-4")["error"].items()
     queue.enqueue(Order("o-2", "k-2", 1e-9, "node", "other", "rows"))
     assert queue.state("o-2")["status"] == "expired"
+
+
+def test_an_order_costs_the_same_however_many_wait(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    write_rows(settings.data / "rows")
+    queue = Queue(settings, Jobs(settings.root))
+    said: list[str] = []
+    event.listen(queue.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
+    counts: list[int] = []
+    for number in range(5):
+        said.clear()
+        queue.enqueue(Order(f"o-{number}", f"k-{number}", 3600, "node", f"base-{number}", "rows"))
+        counts.append(len(said))
+    assert counts[-1] == counts[1]  # of the first some is done only once
 
 
 def test_what_is_not_begun_in_time_expires(client: Client) -> None:

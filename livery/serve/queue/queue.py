@@ -137,7 +137,7 @@ class Queue:
             if (earlier := self._earlier(order)) is None:
                 raise
             return earlier
-        self.settle()
+        self._try_to_settle(store.get(self.engine, id=order.job_id))
         return Accepted(True, order.job_id, False)
 
     def state(self, order: str) -> dict[str, Any]:
@@ -186,12 +186,16 @@ class Queue:
     def settle(self) -> None:
         """Write down the outcome of every order whose job has ended, or has expired."""
         for row in store.open_ones(self.engine):
-            try:
-                self._settle(row)
-            except DBAPIError:
-                raise
-            except Exception:  # of one order, which must not hold up the others
-                log.exception("order %s: a fault of Livery's own", row.id)
+            self._try_to_settle(row)
+
+    def _try_to_settle(self, row: Any) -> None:
+        """A fault of one order must not hold up the others."""
+        try:
+            self._settle(row)
+        except DBAPIError:
+            raise
+        except Exception:
+            log.exception("order %s: a fault of Livery's own", row.id)
 
     def _settle(self, row: Any) -> None:
         self.jobs.expire(row.job)
