@@ -255,6 +255,9 @@ def test_an_order_costs_the_same_however_many_wait(tmp_path: Path) -> None:
         queue.enqueue(Order(f"o-{number}", f"k-{number}", 3600, "node", f"base-{number}", "rows"))
         counts.append(len(said))
     assert counts[-1] == counts[1]  # of the first some is done only once
+    said.clear()
+    queue.settle()
+    assert len(said) == 2  # which jobs are active, and which orders open
 
 
 def test_what_is_not_begun_in_time_expires(client: Client) -> None:

@@ -81,6 +81,12 @@ class Job:
     fingerprint: str
     key: str | None
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it has not begun by the time that its request gives."""
+        by = self.request.begin_by
+        return by is not None and by < store.now() and self.state == store.QUEUED
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         said: dict[str, Any] = {
@@ -245,9 +251,7 @@ class Jobs:
 
     def expire(self, job: str) -> bool:
         """Fail a job that has not begun by the time that its request gives; whether it did."""
-        found = self.get(job)
-        by = found.request.begin_by
-        if by is None or store.now() <= by or found.state != store.QUEUED:
+        if not self.get(job).is_late:
             return False
         cause = {"kind": "expired", "detail": "no worker began it in time", "last_lines": []}
         values = {"state": store.FAILED, "ended": store.now(), "cause": store.as_json(cause)}

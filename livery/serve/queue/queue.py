@@ -185,8 +185,11 @@ class Queue:
 
     def settle(self) -> None:
         """Write down the outcome of every order whose job has ended, or has expired."""
+        active = self.jobs.list(state=job_store.ACTIVE)
+        waiting = {job.id for job in active if not job.is_late}
         for row in store.open_ones(self.engine):
-            self._try_to_settle(row)
+            if row.job not in waiting:
+                self._try_to_settle(row)
 
     def _try_to_settle(self, row: Any) -> None:
         """A fault of one order must not hold up the others."""
