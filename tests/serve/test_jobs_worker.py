@@ -19,8 +19,8 @@ from livery.paths import METADATA
 from livery.serve.errors import NotFound
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.process import executor
 from livery.serve.jobs.request import JobRequest
-from livery.serve.jobs.worker import executor
 from livery.serve.queue import store as orders
 from livery.training import checkpoint
 from tests import PATIENCE

@@ -160,4 +160,4 @@ def _alone(jobs: Jobs, job: str) -> Generator[None]:
 
 def device_lock(jobs: Jobs, device: str) -> Path:
     """The lock of a device of this machine."""
-    return jobs.layout.lock("device", f"{process.host()}-{device.replace(':', '-')}")
+    return jobs.layout.lock("device", process.executor(device))

@@ -212,6 +212,12 @@ def host() -> str:
     return socket.gethostname()
 
 
+def executor(device: str) -> str:
+    """A device of this machine, in the names of locks and of its worker: the same after a
+    restart."""
+    return f"{host()}-{device.replace(':', '-')}"
+
+
 @cache
 def boot() -> str:
     """What tells this start of the machine from every other."""

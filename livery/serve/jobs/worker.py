@@ -26,15 +26,11 @@ from livery.serve.jobs import process, store
 from livery.serve.jobs.attend import DONE, attend, fail, finish
 from livery.serve.jobs.jobs import APPLICATION, QUEUE, VERSION, WORKFLOW, Jobs, json_serializer
 from livery.serve.jobs.layout import Layout
+from livery.serve.jobs.process import executor
 from livery.serve.jobs.steps import DATABASE
 from livery.serve.jobs.watchdog import Watchdog
 
 Say = Callable[[str], None]
-
-
-def executor(device: str) -> str:
-    """A worker's name, which is that of its lock: the same after it was restarted."""
-    return f"{process.host()}-{device.replace(':', '-')}"
 
 
 def lives(layout: Layout, device: str = "auto") -> bool:
