@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -129,26 +130,22 @@ def main() -> None:
         models = {s: make_model(s, Path(folder)) for s in options.shape or SHAPES}
         before: dict[tuple[str, str, str], tuple[int, int] | None] = {}
         # The short ones of all first: what does not fit into the time are the longest.
-        for length in sorted(options.length or LENGTHS):
-            for shape, model in models.items():
-                for backend in options.backend or BACKENDS:
-                    for checkpoint in ("no", "yes"):
-                        key = (shape, backend, checkpoint)
-                        last = before.get(key, (length, 0))
-                        if last is None:
-                            continue
-                        words = [backend, model, str(length), checkpoint]
-                        sample = one(words, length, last, ends - time.monotonic())
-                        before[key] = (
-                            (length, sample.memory) if isinstance(sample, Sample) else None
-                        )
-                        told = _cells(sample)
-                        print(f"| {shape} | {backend} | {checkpoint} | {length:,} | {told} |",
-                              flush=True)  # fmt: skip
-                        row = {"shape": shape, "backend": backend, "checkpointing": checkpoint,
-                               "tokens": length}  # fmt: skip
-                        found.append({**row, **(dataclasses.asdict(sample) if isinstance(
-                            sample, Sample) else {"left_out": sample})})  # fmt: skip
+        for length, shape, backend, checkpoint in itertools.product(
+            sorted(options.length or LENGTHS), models, options.backend or BACKENDS, ("no", "yes")
+        ):
+            key = (shape, backend, checkpoint)
+            last = before.get(key, (length, 0))
+            if last is None:
+                continue
+            words = [backend, models[shape], str(length), checkpoint]
+            sample = one(words, length, last, ends - time.monotonic())
+            ran = isinstance(sample, Sample)
+            before[key] = (length, sample.memory) if ran else None
+            print(f"| {shape} | {backend} | {checkpoint} | {length:,} | {_cells(sample)} |",
+                  flush=True)  # fmt: skip
+            row = {"shape": shape, "backend": backend, "checkpointing": checkpoint,
+                   "tokens": length}  # fmt: skip
+            found.append(row | (dataclasses.asdict(sample) if ran else {"left_out": sample}))
     if options.json:
         write_json(options.json, {"machine": machine(), "runs": found})
 
