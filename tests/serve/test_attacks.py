@@ -72,8 +72,8 @@ NAMES = [
     "%252e%252e%252f", "/etc/passwd", "%2fetc%2fpasswd", "~root", "link", "file.jsonl", "inner",
     "%00", "run%00", "run%0a", "run%23/../secret.json", "run%3f", "run;x", "..;/secret.json",
     "-run", "%c0%ae%c0%ae", "%e2%80%a5", "sha256:../../secret.json", "sha256%3a" + "a" * 64,
-    "a" * 5000, "con", "{{7*7}}", "${7*7}", "%24%7b7*7%7d", "<script>alert(1)<%2fscript>",
-    "%27%20or%201=1--",
+    "a" * 5000, "con", "{{9199*9199}}", "${9199*9199}", "%24%7b9199*9199%7d",
+    "<script>alert(1)<%2fscript>", "%27%20or%201=1--",
 ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_no_name_in_a_path_leads_out(client: Client) -> None:
                 answer = client.get(sent + "?follow=false&form=peft")
                 assert SECRET.encode() not in answer.body, sent
                 assert b"root:" not in answer.body, sent
-                assert b"49" not in answer.body or b"7*7" in answer.body, sent
+                assert b"84621601" not in answer.body, sent  # 9199*9199, had it been computed
                 assert answer.status < 500 or "chat" in path, (sent, answer.text)
                 tried += 1
     assert tried > 500

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
+
+from playwright.sync_api import expect
 
 from tests import PATIENCE
 from tests.serve.conftest import Opened
@@ -60,24 +63,25 @@ def test_a_training_is_described_started_paused_resumed_and_cancelled(
         steps = page.get_by_label("max_steps", exact=True)
         steps.fill("0")
         page.get_by_role("button", name="Review and start").click()
-        assert page.get_by_text("It must be at least 1.").is_visible()
-        assert page.evaluate("document.activeElement.id") == "setting-max_steps"
+        expect(page.get_by_text("It must be at least 1.")).to_be_visible()
+        expect(steps).to_be_focused()
+        assert steps.get_attribute("id") == "setting-max_steps"
         steps.fill("7")
         page.get_by_text("All other settings").click()
         page.get_by_label("lora.dropout", exact=True).fill("1")
-        assert page.get_by_text("It must be below 1.").is_visible()
+        expect(page.get_by_text("It must be below 1.")).to_be_visible()
         page.get_by_label("lora.dropout", exact=True).fill("0.05")
         page.get_by_label("Make the data").uncheck()
         page.get_by_label("Make the data").check()
         page.get_by_role("button", name="Review and start").click()
 
         dialog = page.get_by_role("dialog", name="The full configuration")
-        ours = dialog.locator("tr.ours").all_text_contents()
-        assert ours == ["max_steps7you", "lora.dropout0.05you"]
+        ours = dialog.locator("tr.ours")
+        expect(ours).to_have_text(["max_steps7you", "lora.dropout0.05you"])
         options = client.get("/api/options").json()["options"]
         assert dialog.locator("tbody tr").count() > len(options) - 5
         page.keyboard.press("Escape")
-        assert not dialog.is_visible()
+        expect(dialog).to_be_hidden()
         page.get_by_role("button", name="Review and start").click()
         dialog.get_by_role("button", name="Start").click()
 
@@ -98,8 +102,7 @@ def test_what_the_server_refuses_is_told(client: Client, tab: Opened) -> None:
         one.page.get_by_role("button", name="Review and start").click()
         one.page.get_by_role("button", name="Start", exact=True).click()
         told = one.page.get_by_role("alert")
-        told.wait_for()
-        assert "holds a run already" in told.inner_text()
+        expect(told).to_contain_text("holds a run already")
 
 
 def test_only_what_this_machine_has_is_offered(client: Client, tab: Opened) -> None:
@@ -107,10 +110,11 @@ def test_only_what_this_machine_has_is_offered(client: Client, tab: Opened) -> N
     with tab(client.address) as one:
         one.open("train", "form")
         offered = one.page.get_by_label("Backend", exact=True).locator("option")
-        assert offered.all_text_contents() == ["auto", *machine["backends"]]
+        expect(offered).to_have_text(["auto", *machine["backends"]])
         one.page.get_by_text("All other settings").click()
         if not machine["facts"]["torch"].get("cuda"):
             kinds = one.page.get_by_label("optimizer", exact=True).locator("option")
+            kinds.first.wait_for(state="attached")
             assert not [kind for kind in kinds.all_text_contents() if "8bit" in kind]
 
 
@@ -141,6 +145,7 @@ def test_a_run_is_followed_over_a_killed_server_and_a_closed_browser(
             one.page.get_by_role("status").filter(has_text="Connected").wait_for()
             one.page.get_by_text("The newest values as a table").click()
             newest = one.page.locator("details table tbody tr")
+            expect(newest.first).to_be_visible()
             told = [int(row.split("\t")[0]) for row in newest.all_inner_texts()]
             # Nothing that happened meanwhile is missing, nothing came twice.
             lines = [n for n in range(2, 45, 2) for _ in range(1 if n % 10 else 2)]
@@ -161,7 +166,7 @@ def test_what_others_wrote_is_shown_as_text(client: Client, tab: Opened) -> None
             ("evaluations/persona/evaluation.json", ".rows"),
         ):
             one.open(place, f"main {seen}")
-            assert one.page.get_by_text(MARKUP).count() > 0, place
+            one.page.get_by_text(MARKUP).first.wait_for(state="attached")
             assert one.page.locator("main img, main b").count() == 0, place
             assert "taken" not in one.page.title()
 
@@ -174,17 +179,17 @@ def test_hundreds_of_runs_and_checkpoints_are_shown_by_pages(tmp_path: Path, tab
     with served(settings_of(tmp_path)) as client, tab(client.address) as one:
         one.open("runs", "tbody tr")
         rows = one.page.locator("tbody tr")
-        assert rows.count() == 50
-        assert one.page.get_by_text("Page 1 of 6").is_visible()
+        expect(rows).to_have_count(50)
+        expect(one.page.get_by_text("Page 1 of 6")).to_be_visible()
         one.page.get_by_role("searchbox").fill("run-007")
         one.page.get_by_role("link", name="run-007").click()
         one.page.get_by_role("link", name="Checkpoints").click()
         one.page.get_by_text("Page 1 of 8").wait_for()
-        assert rows.count() == 50
-        assert rows.first.inner_text().startswith("400")
+        expect(rows).to_have_count(50)
+        expect(rows.first).to_have_text(re.compile("^400"))
         one.page.get_by_role("button", name="Next").click()
         one.page.get_by_text("Page 2 of 8").wait_for()
-        assert rows.first.inner_text().startswith("350")
+        expect(rows.first).to_have_text(re.compile("^350"))
 
 
 def test_runs_are_compared_and_base_stands_against_tuned(client: Client, tab: Opened) -> None:

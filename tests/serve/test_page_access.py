@@ -3,6 +3,7 @@ it on a phone's width and from the keyboard."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
+
+from playwright.sync_api import expect
 
 from tests import ROOT
 from tests.serve.conftest import Opened
@@ -86,9 +90,9 @@ def test_the_keyboard_is_enough_and_the_focus_is_seen(client: Client, tab: Opene
     with tab(client.address) as one:
         one.open("runs", "table")
         one.page.keyboard.press("Tab")
-        assert one.page.evaluate(f"{focused}.textContent") == "Skip to the content"
+        expect(one.page.get_by_text("Skip to the content")).to_be_focused()
         one.page.keyboard.press("Enter")
-        assert one.page.evaluate(f"{focused}.id") == "main"
+        expect(one.page.locator("#main")).to_be_focused()
         for _ in range(40):
             one.page.keyboard.press("Tab")
             assert one.page.evaluate(f"getComputedStyle({focused}).outlineStyle") != "none"
@@ -96,26 +100,26 @@ def test_the_keyboard_is_enough_and_the_focus_is_seen(client: Client, tab: Opene
                 break
         one.page.keyboard.press("Enter")
         one.page.get_by_role("heading", name="date-keys").wait_for()
-        assert one.page.title().startswith("date-keys")
+        expect(one.page).to_have_title(re.compile("^date-keys"))
         # Who opened a page reads on from its beginning.
-        assert one.page.evaluate(f"{focused}.id") == "main"
+        expect(one.page.locator("#main")).to_be_focused()
 
 
 def test_light_and_dark_are_the_systems_until_somebody_chooses(client: Client, tab: Opened) -> None:
-    ground = "getComputedStyle(document.documentElement).backgroundColor"
     with tab(client.address, color_scheme="dark") as one:
+        ground = one.page.locator("html")
         one.open("runs", "table")
-        dark = one.page.evaluate(ground)
+        dark = ground.evaluate("all => getComputedStyle(all).backgroundColor")
         one.page.get_by_label("Appearance").select_option("light")
-        light = one.page.evaluate(ground)
-        assert light != dark
+        expect(ground).not_to_have_css("background-color", dark)
+        light = ground.evaluate("all => getComputedStyle(all).backgroundColor")
         one.page.reload()
         one.page.locator("table").wait_for()
-        assert one.page.evaluate(ground) == light
+        expect(ground).to_have_css("background-color", light)
         one.page.get_by_label("Appearance").select_option("system")
-        assert one.page.evaluate(ground) == dark
+        expect(ground).to_have_css("background-color", dark)
         one.page.emulate_media(color_scheme="light")
-        assert one.page.evaluate(ground) == light
+        expect(ground).to_have_css("background-color", light)
 
 
 def test_who_wants_no_motion_sees_none(client: Client, tab: Opened) -> None:

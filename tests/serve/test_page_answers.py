@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
 pytest.importorskip("mlx_lm")
+
+from playwright.sync_api import expect
 
 from tests.serve.conftest import Opened
 from tests.serve.test_chat import Server, add_adapter, serving
@@ -29,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[
 def test_base_and_tuned_answer_side_by_side(server: Server, tab: Opened) -> None:
     with tab(server.client.address) as one:
         one.open("playground?adapter=one", "form")
-        assert one.page.get_by_label("Adapter").input_value() == "one"
+        expect(one.page.get_by_label("Adapter")).to_have_value("one")
         one.page.get_by_label("Longest answer").fill("12")
         one.page.get_by_label("Prompt", exact=True).fill("tomorrow")
         one.page.get_by_role("button", name="Ask both").click()
