@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from livery.skills.actions.guard.scan import Args
@@ -87,6 +88,8 @@ def _option(
         return [(name, value if equals else None) for name in found], 0
     if word in options and not options[word].value:
         return [(word, None)], 0
+    if equals and len(head) > 2 and head in options and options[head].value:
+        return [(head, value)], 0
     if word in options and len(word) > 2:
         return [(word, following[0] if following else "")], 1 if following else 0
     flags: list[tuple[str, str | None]] = []
@@ -119,3 +122,11 @@ def _parameter(
     if glued and value in ("$false", "0"):
         return [], 0
     return [(name, value if name in taking else None) for name in found], 0
+
+
+def split(text: str) -> list[str]:
+    """A text split into words as a shell would; by white space where its quotes do not close."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()

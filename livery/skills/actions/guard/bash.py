@@ -37,8 +37,16 @@ def parse(source: bytes) -> tree_sitter.Tree:
     return _parser().parse(source)
 
 
+_JOINED = re.compile(r"(?<=[^\s\\])(?:\\\n)+(?=\S)")
+
+
 def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
     """Judge bash code. What does not parse is high at least; what can be read of it counts."""
+    if _JOINED.search(text):
+        # A line break within a word: bash joins the halves, the grammar takes them for two words.
+        # In a comment or a quoted text it does not, so what stands there is read as well.
+        with scan.apart():
+            read(scan, _JOINED.sub("", text), stdin)
     source = text.encode("utf-8", "replace")
     tree = parse(source)
     walker = Walker(scan, source, stdin)

@@ -180,7 +180,7 @@ def _pieces(text: str) -> list[str]:
 
 def _clean(text: str) -> str:
     """Without the private characters that the guard uses for itself."""
-    return re.sub("[\ue000-\ue003\x01]", "?", text)
+    return re.sub("[\ue000-\ue004\x01]", "?", text)
 
 
 def _broken(findings: list[Finding]) -> bool:

@@ -53,6 +53,9 @@ _HELP = (
 )
 
 
+# What an option does not do in a dry run.
+_SAID_ONLY = ("change", "install", "lose", "remote", "destroy", "system", "wreck")
+
 _OPENING = ("{", "!", "do", "then", "else", "elif", "if", "while", "until")
 _CLOSING = ("}", "fi", "done", "esac")
 
@@ -122,6 +125,8 @@ def run(scan: Scan, call: Call, args: Args) -> None:
     words = call.words[1:]
     if len(words) == 1 and words[0] in _HELP and (words[0].startswith("-") or spec.other):
         return
+    if _asks_for_help(call, spec):
+        return
     tree = args.has(*spec.tree)
     if args.has(*spec.dry):
         spec = replace(spec, acts=())
@@ -135,8 +140,9 @@ def run(scan: Scan, call: Call, args: Args) -> None:
     elif spec.bare is not None and not args.operands:
         act = spec.bare
         scan.act(act.name, command, level=act.level, why=act.why, command=command)
+    dry = args.has(*spec.dry)
     for (flag, value), option in zip(args.flags, args.options, strict=True):
-        if flag in spec.dry or flag in spec.tree:
+        if flag in spec.tree or (dry and option.act.name in _SAID_ONLY):
             continue
         give(scan, call, option.act, flag if value is None else value, source=flag)
     if (
@@ -150,6 +156,11 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         args.operands = list(call.stdin.found) or [UNKNOWN]
         if call.stdin.text is not None:
             args.operands = call.stdin.text.splitlines() or [UNKNOWN]
+    if spec.style == "stop" and spec.operands is not None and spec.operands.name == "exec":
+        # An option that only some of these programs give a value may have swallowed the command.
+        for flag, value in args.flags:
+            if value and "=" not in flag and _known_program(value.rpartition("/")[2]) is not None:
+                scan.judge(words[words.index(value) :] if value in words else [value], call.stdin)
     count = len(args.operands)
     for number, word in enumerate(args.operands):
         role = spec.operands
@@ -167,15 +178,33 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         if role.name in ("exec", "shell"):
             rest = args.operands[number:]
             if role.name == "exec":
-                scan.judge(rest, call.stdin)
+                _run_rest(scan, call, rest)
             else:
                 scan.script(" ".join(rest), "bash", call.stdin)
             return
         if tree and role.name in ("delete", "modes"):
             role = replace(role, name="tree" if role.name == "delete" else "open")
-        if args.has(*spec.dry) and role.name in ("delete", "tree", "modes", "open"):
+        if dry and role.name in ("delete", "tree", "modes", "open"):
             role = replace(role, name="none")
         give(scan, call, role, word, source=word)
+
+
+def _run_rest(scan: Scan, call: Call, rest: list[str]) -> None:
+    """What a wrapper runs. Where its first word is no program, it may be an option's value."""
+    scan.judge(rest, call.stdin)
+    first, second = (_known_program(word.rpartition("/")[2]) for word in (*rest, "", "")[:2])
+    if first is None and second is not None:
+        scan.judge(rest[1:], call.stdin)
+
+
+def _asks_for_help(call: Call, spec: Spec) -> bool:
+    """`git push --help`: subcommands and nothing else before it."""
+    *words, last = call.words[1:] or [""]
+    if last not in ("--help", "-help") or not words:
+        return False
+    if spec.handler == "verbs":
+        return all(re.fullmatch(r"[a-z][a-z0-9:-]*", word) for word in words)
+    return words == call.command.split()[1:]
 
 
 def give(scan: Scan, call: Call, act: Act, word: str, *, source: str = "") -> None:
@@ -200,6 +229,8 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
     """The rule for a command's name; where there is none, a finding says what is run."""
     name = call.words[0].replace("\\", "/")
     base = name.rpartition("/")[2]
+    if scan.dialect == "powershell" and re.fullmatch(r"[\w.]+\\\w+-\w+", call.words[0]):
+        name = base  # Module\Verb-Noun
     if scan.dialect == "powershell" and "/" not in name:
         spec = tables.cmdlet(base.lower()) or _by_verb(base)
         if spec is not None:
@@ -208,6 +239,8 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
     if base.lower().endswith((".exe", ".cmd", ".bat", ".com")) and tables.program(base) is None:
         base = base[:-4]
     spec = _known_program(base, dos_first=scan.dialect == "cmd")
+    if re.search(r"\s", name) and _known_program(name.split()[0].rpartition("/")[2]):
+        scan.unclear(f"{visible(name)}: one name that reads like a command")
     if "/" in name:
         call.name = base
         if spec is not None and _BINARIES.fullmatch(name):

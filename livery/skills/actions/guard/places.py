@@ -15,7 +15,8 @@ HOME = "\ue001"  # the user's home folder
 PIPE = "\ue002"  # a process substitution: <(…)
 INPUT = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")  # names of standard input
 OUTPUT = "\ue003"  # what a command prints: $(…)
-MARKS = {UNKNOWN: "$…", HOME: "~", PIPE: "<(…)", OUTPUT: "$(…)"}
+SECRET = "\ue004"  # behind UNKNOWN: the variable's name says that it holds a secret
+MARKS = {UNKNOWN: "$…", HOME: "~", PIPE: "<(…)", OUTPUT: "$(…)", SECRET: ""}
 _UNKNOWNS = (UNKNOWN, OUTPUT)
 
 
@@ -179,7 +180,7 @@ def _key(found: re.Match[str], text: str, seen: str) -> Place:
     """A place in the registry or in another of PowerShell's drives."""
     drive, rest = found[1].lower(), text[found.end() :].strip("/")
     if drive in ("env", "function", "variable", "alias") and ":" in text:
-        return Place("project", "project", seen)
+        return Place("temp", "project", seen)  # gone with the shell
     if not (drive.startswith("hk") or ":" in found[0]):
         return Place("project", "project", seen)
     if re.search(r"currentversion/(?:run|policies|winlogon|image file)|/services/", rest, re.I):

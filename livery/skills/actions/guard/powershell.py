@@ -446,6 +446,8 @@ class _Walker:
         self.walk(value_node)
         if found is None:
             self.walk(named[0])
+            if re.search(r"certificate(?:validationcallback|policy)$", name, re.I):
+                self.scan.add(None, Level.HIGH, f"{name}: trusts every certificate from now on")
             if re.search(r"\.\w+$", name):
                 self.scan.add(None, Level.MEDIUM, f"sets {name}")
             return

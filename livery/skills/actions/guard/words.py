@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from livery.skills.actions.guard.places import HOME, MARKS, OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import HOME, MARKS, OUTPUT, PIPE, SECRET, UNKNOWN
 from livery.skills.actions.guard.scan import Scan
+from livery.skills.actions.guard.tables import patterns
 
 MAX_WORDS = 256
 MAX_BRACES = 6  # groups in one word
@@ -225,6 +226,8 @@ class Reader:
             return arguments[number] if number < len(arguments) else ""
         if name == "PWD" and state.cwd:
             return state.cwd
+        if name not in _KNOWN and patterns("named").search(name):
+            return UNKNOWN + SECRET
         return _KNOWN.get(name, UNKNOWN)
 
     def _expansion(self, node: Node) -> list[Piece]:

@@ -31,7 +31,7 @@ _LOCAL = frozenset(
     (
         "init new generate gen build compile fmt format codegen use set-context "
         "use-context login-status completion add-repo pull package dependency create-local "
-        "dev serve start up serve-local run-local"
+        "dev serve start serve-local run-local"
     ).split()
 )
 _SECRETS = re.compile(
@@ -46,15 +46,14 @@ def verbs(scan: Scan, call: Call, args: Args) -> bool:
     name = call.name
     words = [word for word in args.operands if not word.startswith("-")]
     raw = call.words[1:]
-    special = _special(scan, call, words, raw)
-    if special:
-        return True
     dry = any(
         re.fullmatch(
             r"--dry-?run(?:=(?:client|server|true))?|--dryrun|--what-if|--noop|--check", word
         )
         for word in raw
     )
+    if _special(scan, call, words, raw, dry=dry):
+        return True
     if name in ("ollama", "replicate", "modal") and words[:1] in (["list"], ["ps"], ["show"]):
         return True
     if not words:
@@ -64,6 +63,8 @@ def verbs(scan: Scan, call: Call, args: Args) -> bool:
     # gh names the thing first: `gh run view`.
     asked = words[1:2] if name in ("gh", "glab") and len(words) > 1 else words[:4]
     verdict = next((found for word in asked if (found := _verb(word))), "change")
+    if verdict == "local" and name in _SERVICES and _verb(words[0]) != "local":
+        verdict = "change"  # `gcloud compute instances start` starts nothing here
     text = " ".join([name, *words[:3]])
     if any(UNKNOWN in word or OUTPUT in word for word in words[:2]):
         scan.unclear(f"{name}: a verb that is only known at run time")
@@ -105,6 +106,30 @@ _LOCAL_TOOLS = frozenset(
 )
 
 
+# Nothing that these start is on this machine.
+_SERVICES = (
+    "aws",
+    "gcloud",
+    "az",
+    "oci",
+    "ibmcloud",
+    "doctl",
+    "linode-cli",
+    "hcloud",
+    "scw",
+    "exo",
+)
+
+# Password managers: what they show are secrets.
+_VAULTS = ("op", "bw", "lpass", "doppler", "infisical", "vault")
+
+
+def _prints_secret(scan: Scan, call: Call) -> None:
+    effect = Effect("read", "system", call.command)
+    why = f"{call.command}: prints or changes secrets"
+    scan.add(effect, Level.HIGH, why, command=call.command, secret="read")
+
+
 def _verb_word(words: list[str]) -> str:
     return next((re.split(r"[-:_.]", word)[0] for word in words[:4] if _verb(word)), "")
 
@@ -128,7 +153,7 @@ def _verb(word: str) -> str:
         "comment", "approve", "review", "rename", "transfer", "fork", "migrate", "promote",
         "rollout", "taint", "label", "annotate",
         "install", "upgrade", "register", "tag", "untag", "grant", "login", "logout", "ssh",
-        "clone", "checkout", "restore", "backup", "copy", "write", "connect", "proxy", "port",
+        "clone", "checkout", "restore", "up", "backup", "copy", "write", "connect", "proxy", "port",
         "expose", "autoscale", "cordon", "uncordon", "suspend", "resume", "rotate", "import",
         "unset",
     ):  # fmt: skip
@@ -136,10 +161,21 @@ def _verb(word: str) -> str:
     return ""
 
 
-def _special(scan: Scan, call: Call, words: list[str], raw: list[str]) -> bool:
+def _special(scan: Scan, call: Call, words: list[str], raw: list[str], *, dry: bool) -> bool:
     """What the verb alone does not tell."""
     name = call.name
+    if name in _VAULTS and _verb_word(words) not in ("list", "ls", "status", "version", ""):
+        _prints_secret(scan, call)
+        return True
+    if name in ("kubectl", "oc", "k") and words[:2] == ["config", "view"] and "--raw" in raw:
+        _prints_secret(scan, call)
+        return True
+    if name == "helm" and words[:1] == ["repo"]:
+        scan.act("look", call.command, why="changes where charts come from", command=call.command)
+        return True
     if words[:1] in (["config"], ["configure"], ["context"]):
+        if _SECRETS.search(words[-1].replace("_", "-")):
+            _prints_secret(scan, call)
         shows = (words[1:2] and _verb(words[1]) == "read") or "current" in "".join(words[1:2])
         if not shows:
             scan.act("change", call.command, why="changes its settings", command=call.command)
@@ -173,7 +209,6 @@ def _special(scan: Scan, call: Call, words: list[str], raw: list[str]) -> bool:
             ["rollout", "status"],
             ["rollout", "history"],
             ["auth", "can-i"],
-            ["config", "view"],
             ["config", "get-contexts"],
             ["config", "current-context"],
         )
@@ -186,6 +221,9 @@ def _special(scan: Scan, call: Call, words: list[str], raw: list[str]) -> bool:
     ):
         at = next(words.index(verb) for verb in ("cp", "sync", "mv") if verb in words[:3])
         rest = words[at + 1 :]
+        if dry:
+            scan.act("look", call.command, why="says what it would do", command=call.command)
+            return True
         if "--delete" in raw or ("-d" in raw and name == "gsutil"):
             scan.act("destroy", call.command, command=call.command)
         if len(rest) >= 2 and re.match(r"(?:s3|gs|r2)://|[\w-]+:", rest[-1]):

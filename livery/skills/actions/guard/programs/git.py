@@ -50,6 +50,13 @@ def checkout(scan: Scan, call: Call, args: Args) -> bool | None:
     return None
 
 
+def diff(scan: Scan, call: Call, args: Args) -> None:
+    """git diff: of two paths outside the repository it prints both."""
+    for word in args.operands:
+        if args.has("--no-index") or scan.place(word).kind != "project":
+            scan.use("read", word, command=call.command)
+
+
 def restore(scan: Scan, call: Call, args: Args) -> bool:
     """git restore: of files it discards their changes, with --staged alone only what is staged."""
     flags = {word.partition("=")[0] for word in call.words if word.startswith("-")}
@@ -162,6 +169,6 @@ def config(scan: Scan, call: Call, args: Args) -> bool:
 
 
 HANDLERS = {
-    "git": git, "checkout": checkout, "restore": restore, "reset": reset, "branch": branch,
-    "bisect": bisect, "update_ref": update_ref, "gitconfig": config,
+    "git": git, "gitdiff": diff, "checkout": checkout, "restore": restore, "reset": reset,
+    "branch": branch, "bisect": bisect, "update_ref": update_ref, "gitconfig": config,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
@@ -298,6 +299,8 @@ def find(scan: Scan, call: Call, args: Args) -> bool:
             if position < len(words):
                 scan.use("write", words[position], command=call.command, source=word)
             position += 2 if word == "-fprintf" else 1
+        elif word == "-files0-from" and position < len(words):
+            scan.use("read", words[position], command=call.command)
         elif word in _FIND_RUNS:
             stop = next(
                 (
@@ -307,15 +310,24 @@ def find(scan: Scan, call: Call, args: Args) -> bool:
                 ),
                 len(words),
             )
-            found_command(scan, call, words[position:stop], starts)
+            found_command(scan, call, words[position:stop], starts, _name_of(words))
             position = stop + 1
     return True
 
 
-def found_command(scan: Scan, call: Call, words: list[str], starts: list[str]) -> None:
+def _name_of(words: list[str]) -> str:
+    """The name that find looks for (`-name id_rsa`), with the slash before it."""
+    pairs = itertools.pairwise(words)
+    return next((f"/{name}" for word, name in pairs if word in ("-name", "-iname")), "")
+
+
+def found_command(
+    scan: Scan, call: Call, words: list[str], starts: list[str], name: str = ""
+) -> None:
     """The command that find or fd runs for what it finds in `starts`."""
     for path in starts[:4]:
-        item = f"{path.rstrip('/') or ''}/{UNKNOWN}" if path not in (".", "./") else f"./{UNKNOWN}"
+        folder = (path.rstrip("/") or "") if path not in (".", "./") else "."
+        item = f"{folder}/{UNKNOWN}{name}"
         target = [word.replace("{}", item) for word in words]
         if target and target[0] == item:
             scan.act("code", item, why="runs the files it finds", command=call.command)

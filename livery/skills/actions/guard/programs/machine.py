@@ -119,7 +119,9 @@ def format_(scan: Scan, call: Call, args: Args) -> bool:
         and not any(re.match(r"-\w*[ao]|--all|--offset", word) for word in words)
     ) or ("-n" in words and call.name == "wipefs"):
         return True
-    paths = [word for word in args.operands if "/" in word or word.startswith(UNKNOWN)]
+    paths = [
+        word for word in args.operands if "/" in word or "." in word or word.startswith(UNKNOWN)
+    ]
     if (
         call.name != "wipefs"
         and paths
@@ -135,7 +137,9 @@ def format_(scan: Scan, call: Call, args: Args) -> bool:
 def partition(scan: Scan, call: Call, args: Args) -> bool:
     """fdisk and the like: -l shows, everything else changes partitions."""
     words = call.words[1:]
-    if any(
+    if call.name == "parted" and words[-1:] != ["print"] and not {"-l", "--list"} & set(words):
+        pass  # its -s is no question, as sfdisk's is
+    elif any(
         word in ("-l", "--list", "-s", "-p", "--print", "-d", "--dump", "-x", "-V", "-v")
         for word in words
     ) or words[-1:] == ["print"]:
@@ -185,7 +189,7 @@ def disks(scan: Scan, call: Call, args: Args) -> bool:
     ) and not (call.name == "hdparm" and re.search(r"--(?:security|trim|make|write)", text)):
         return True
     wrecks = re.search(
-        r"destroy|remove|erase|format|luksFormat|--zero-superblock|--security-erase"
+        r"destroy|remove|[eE]rase|[fF]ormat|--zero-superblock|--security-erase"
         r"|create|labelclear|reduce|wipe|sanitize|rollback|-w\b",
         text,
     ) or re.match(r"lvremove|vgremove|pvremove|pvcreate|badblocks$|sg_format|lvreduce", call.name)

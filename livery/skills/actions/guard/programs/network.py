@@ -240,6 +240,25 @@ def wget(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def ftp(scan: Scan, call: Call, args: Args) -> None:
+    """ftp and sftp take commands on standard input: `put` sends, `!` is the shell."""
+    if call.stdin is None:
+        return
+    if call.stdin.text is None:
+        scan.act("code", call.command, why="runs commands that are not known", command=call.command)
+        return
+    for line in call.stdin.text.splitlines():
+        verb, *words = line.split() or [""]
+        if verb.startswith("!"):
+            scan.script(line.strip()[1:], "bash")
+        elif re.fullmatch(r"m?put|reput|append|send", verb, re.I):
+            for word in words[:1]:
+                scan.use("read", word, command=call.command)
+            scan.act("send", line.strip(), command=call.command)
+        elif re.fullmatch(r"m?rm|m?del\w*|rmdir|rename", verb, re.I):
+            scan.act("destroy", line.strip(), command=call.command)
+
+
 def http(scan: Scan, call: Call, args: Args) -> bool:
     """HTTPie: a method, an address, fields; any field makes it send."""
     operands = args.operands
@@ -269,7 +288,7 @@ def ssh(scan: Scan, call: Call, args: Args) -> bool:
         position += 1
         if word == "--":
             break
-        if word in ("-V", "--help"):
+        if word in ("-V", "-G", "-Q", "--help"):
             return True
         for number, letter in enumerate(word[1:], start=1):
             if letter in _SSH_VALUES:
@@ -383,6 +402,8 @@ def network(scan: Scan, call: Call, args: Args) -> bool:
         )
     if call.name == "netsh":
         changing = "show" not in words
+        if "key=clear" in words:
+            scan.act("code", call.command, why="shows passwords of networks", command=call.command)
     if changing:
         scan.act(
             "system",
@@ -475,6 +496,6 @@ def gpg(scan: Scan, call: Call, args: Args) -> bool:
 
 
 HANDLERS = {
-    "curl": curl, "wget": wget, "http": http, "ssh": ssh, "netcat": netcat, "network": network,
-    "firewall": firewall, "openssl": openssl, "keygen": keygen, "gpg": gpg,
+    "curl": curl, "ftp": ftp, "wget": wget, "http": http, "ssh": ssh, "netcat": netcat,
+    "network": network, "firewall": firewall, "openssl": openssl, "keygen": keygen, "gpg": gpg,
 }  # fmt: skip

@@ -55,6 +55,12 @@ def npmconfig(scan: Scan, call: Call, args: Args) -> bool | None:
     return None
 
 
+def pipconfig(scan: Scan, call: Call, args: Args) -> None:
+    """pip config set: another index is where later packages come from."""
+    if re.search(r"index|find-links|trusted-host|proxy", " ".join(args.operands)):
+        scan.act("foreign", call.command, why="takes packages from elsewhere", command=call.command)
+
+
 def npmexec(scan: Scan, call: Call, args: Args) -> bool:
     """npm exec, npm init X, pnpm dlx: a package that is fetched where it is not there, and run."""
     verb = next((w for w in call.words[1:] if w in ("exec", "x", "dlx", "create", "init")), "")
@@ -155,17 +161,16 @@ def system_packages(scan: Scan, call: Call, args: Args) -> bool | None:
     if call.name == "winget" and words[:1] in (["import"], ["configure"]):
         scan.act("foreign", call.command, command=call.command)
         return True
-    if (
-        {"-s", "--simulate", "--dry-run", "--download-only"} & set(words)
-        and call.name in ("apt", "apt-get", "aptitude", "brew")
-        and not words[0].startswith("-")
-    ):
+    dry = {"--simulate", "--dry-run", "--just-print", "--no-act", "--download-only", "--assumeno"}
+    if call.name in ("apt", "apt-get", "aptitude"):
+        dry.add("-s")
+    if dry & set(words) and not words[0].startswith("-"):
         scan.act("look", call.command, command=call.command)
         return True
     return None
 
 
 HANDLERS = {
-    "npm": npm, "npmconfig": npmconfig, "npmrun": npmrun, "npmexec": npmexec, "npx": npx,
-    "system_packages": system_packages,
+    "npm": npm, "pipconfig": pipconfig, "npmconfig": npmconfig, "npmrun": npmrun, "npmexec": npmexec,
+    "npx": npx, "system_packages": system_packages,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 
 from livery.skills.actions.guard.places import INPUT, OUTPUT, PIPE, UNKNOWN
@@ -85,6 +86,10 @@ def python(scan: Scan, call: Call, args: Args) -> bool:
         scan.use("script", word, command=call.command)
         if word.endswith("manage.py"):
             targets(scan, call, words[position : position + 1])
+            if words[position : position + 1] in (["shell"], ["shell_plus"]):
+                for flag, code in itertools.pairwise(words[position:]):
+                    if flag in ("-c", "--command"):
+                        python_code(scan, call, code)
     return True
 
 

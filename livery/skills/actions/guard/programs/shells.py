@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import replace
 
+from livery.skills.actions.guard.arguments import split
 from livery.skills.actions.guard.places import INPUT, OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.variables import assigned
 from livery.skills.actions.guard.risk import Finding, Level
@@ -128,6 +128,11 @@ def replace_name(call: Call, name: str) -> Call:
     return replace(call, name=name)
 
 
+def lookup(scan: Scan, call: Call, args: Args) -> bool:
+    """command: with -v or -V it says what a name stands for, else it runs it."""
+    return args.has("-v", "-V")
+
+
 def trap(scan: Scan, call: Call, args: Args) -> bool:
     """trap: code that runs at a signal or at the end."""
     words = [word for word in call.words[1:] if word not in ("--", "-p", "-l", "-")]
@@ -205,7 +210,12 @@ def env(scan: Scan, call: Call, args: Args) -> bool:
         position += 1
         if word == "--":
             break
-        if word in ("-u", "--unset", "-C", "--chdir", "-P", "-L", "-U"):
+        if word in ("-C", "--chdir") and position < len(words):
+            with scan.apart():
+                scan.state.cwd = words[position]
+                scan.judge([call.words[0], *words[position + 1 :]], call.stdin)
+            return True
+        if word in ("-u", "--unset", "-P", "-L", "-U"):
             position += 1
         elif (
             word in ("-S", "--split-string")
@@ -234,14 +244,6 @@ def env(scan: Scan, call: Call, args: Args) -> bool:
     else:
         scan.add(None, Level.LOW, "")
     return True
-
-
-def split(text: str) -> list[str]:
-    """A text split into words as a shell would; by white space where its quotes do not close."""
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
 
 
 def sudo(scan: Scan, call: Call, args: Args) -> bool | None:
@@ -410,5 +412,5 @@ def cd(scan: Scan, call: Call, args: Args) -> bool:
 HANDLERS = {
     "shell": shell, "eval": eval_, "source": source, "trap": trap, "alias": alias,
     "export": export, "set": set_, "read": read, "printf": printf, "env": env, "sudo": sudo,
-    "xargs": xargs, "tmux": tmux, "cd": cd,
+    "lookup": lookup, "xargs": xargs, "tmux": tmux, "cd": cd,
 }  # fmt: skip

@@ -47,7 +47,9 @@ def reg(scan: Scan, call: Call, args: Args) -> bool:
     key = call.words[2].lower() if len(call.words) > 2 else ""
     if verb == "query":
         return True
-    if verb == "save" or verb == "export":
+    if verb == "export" and not re.search(r"\\(?:sam|security|system)(?:\\|$)", key):
+        scan.use("write", call.words[3] if len(call.words) > 3 else "-", command=call.command)
+    elif verb == "save" or verb == "export":
         scan.act("read", key, level=Level.HIGH, why="copies the registry", command=call.command)
     elif verb == "delete":
         machine = re.match(r"hklm|hkey_local_machine|hkcr|hku", key)
@@ -105,7 +107,7 @@ _WRECKS = re.compile(
 _LOOKS = re.compile(
      r"^(?:sc(?:\.exe)?\s+(?:\\\\\S+\s+)?(?:query\w*|qc|getdisplayname)|net1?\s+(?:view"
  r"|user|localgroup|group|share|session|statistics|config|accounts|time|file"
- r"|use)\s*\S*$|netsh\s+.*\bshow\b.*|bcdedit(?:\s+/enum.*)?"
+ r"|use)(?:\s+[^=/\s]+)?(?:\s+/(?:domain|all))?$|netsh\s+.*\bshow\b.*|bcdedit(?:\s+/enum.*)?"
      r"|powercfg\s+[/-](?:l|list|q|query|a|batteryreport|energy|getactivescheme"
  r"|availablesleepstates)\b.*|gpresult.*|auditpol\s+/get.*|wevtutil\s+(?:qe|el|gl"
  r"|gli|ep)\b.*|vssadmin\s+list.*|wbadmin\s+get.*|dism.*/get-.*|dism.*(?:checkhealth"

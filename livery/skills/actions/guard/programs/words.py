@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import OUTPUT, PIPE, SECRET, UNKNOWN
 from livery.skills.actions.guard.programs import sql as statements
+from livery.skills.actions.guard.programs.variables import assigned
 from livery.skills.actions.guard.risk import Effect, Level
 from livery.skills.actions.guard.scan import Call, Scan
 from livery.skills.actions.guard.tables import Act, patterns
@@ -33,6 +34,8 @@ def url(scan: Scan, call: Call, word: str, act: Act | None = None) -> None:
     why = f"{call.command}: reads from {host or word}"
     if OUTPUT in word or PIPE in word:
         level, why = Level.HIGH, f"{call.command}: sends what a command printed, in the address"
+    elif SECRET in word:
+        level, why = Level.HIGH, f"{call.command}: sends a variable that holds a secret by its name"
     elif lowered.startswith(
         ("javascript:", "data:", "vbscript:", "ms-", "shell:", "dict:", "gopher:", "ldap:")
     ):
@@ -152,6 +155,8 @@ def git_setting(scan: Scan, call: Call, name: str, value: str | None) -> None:
     if patterns("gitconfig").fullmatch(lowered) is None:
         return
     text = (value or "").strip()
+    if lowered.endswith("sslverify"):
+        text = "" if text not in ("false", "no", "off", "0") else "off"
     tame = text in ("false", "no", "store", "cache", "/dev/null", "") or (
         re.search(r"pager|editor|helper|browser|program|askpass", lowered) is not None
         and patterns("tame").fullmatch(text) is not None
@@ -274,6 +279,14 @@ def aptoption(scan: Scan, call: Call, word: str, act: Act) -> None:
         scan.act("code", word, why="a setting can run a command", command=call.command, source=word)
 
 
+def goenv(scan: Scan, call: Call, word: str, act: Act) -> None:
+    """NAME=value, which go env -w keeps for all later commands."""
+    name, equals, value = word.partition("=")
+    if equals:
+        scan.act("change", name, why="changes Go's settings for all projects", command=call.command)
+        assigned(scan, name, value)
+
+
 def code_file(scan: Scan, call: Call, word: str, act: Act) -> None:
     """A file of code, or its address."""
     if re.match(r"https?:|npm:|jsr:|data:", word, re.I):
@@ -286,5 +299,5 @@ ROLES = {
     "url": url, "host": host, "giturl": giturl, "gitpush": gitpush, "package": package,
     "copyhost": copyhost, "sshoption": sshoption, "gitconfig": gitconfig, "mode": mode,
     "program": program, "sql": sql, "mongo": mongo, "move": move, "rmdir": rmdir,
-    "aptoption": aptoption, "code-file": code_file,
+    "aptoption": aptoption, "code-file": code_file, "goenv": goenv,
 }  # fmt: skip
