@@ -171,6 +171,6 @@ def system_packages(scan: Scan, call: Call, args: Args) -> bool | None:
 
 
 HANDLERS = {
-    "npm": npm, "pipconfig": pipconfig, "npmconfig": npmconfig, "npmrun": npmrun, "npmexec": npmexec,
-    "npx": npx, "system_packages": system_packages,
+    "npm": npm, "pipconfig": pipconfig, "npmconfig": npmconfig, "npmrun": npmrun,
+    "npmexec": npmexec, "npx": npx, "system_packages": system_packages,
 }  # fmt: skip
