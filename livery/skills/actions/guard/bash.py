@@ -37,11 +37,16 @@ def parse(source: bytes) -> tree_sitter.Tree:
     return _parser().parse(source)
 
 
+# `! for …`: for the grammar `for` is a command's name there. What is negated makes no difference.
+_NEGATED = re.compile(
+    r"(^|[;&|\n({]|\b(?:then|do|else)\s)[ \t]*![ \t]+(?=(?:for|while|until|if|case|select)\s)"
+)
 _JOINED = re.compile(r"(?<=[^\s\\])(?:\\\n)+(?=\S)")
 
 
 def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
     """Judge bash code. What does not parse is high at least; what can be read of it counts."""
+    text = _NEGATED.sub(r"\1 ", text)
     if _JOINED.search(text):
         # A line break within a word: bash joins the halves, the grammar takes them for two words.
         # In a comment or a quoted text it does not, so what stands there is read as well.
@@ -358,6 +363,8 @@ class Walker:
         text: str | None = None
         start = len(self.scan.findings)
         for child in body:
+            if child.type == "negated_command" and child.named_child_count == 1:
+                child = child.named_children[0]
             if child.type == "command":
                 text = output([*self.quietly(child), *extra], given.text if given else None)
                 self.command(child, extra, given)

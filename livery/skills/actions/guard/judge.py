@@ -239,7 +239,7 @@ def _lookup(scan: Scan, call: Call) -> Spec | None:
     if base.lower().endswith((".exe", ".cmd", ".bat", ".com")) and tables.program(base) is None:
         base = base[:-4]
     spec = _known_program(base, dos_first=scan.dialect == "cmd")
-    if re.search(r"\s", name) and _known_program(name.split()[0].rpartition("/")[2]):
+    if re.search(r"\s", name) and _known_program("".join(name.split()[:1]).rpartition("/")[2]):
         scan.unclear(f"{visible(name)}: one name that reads like a command")
     if "/" in name:
         call.name = base
