@@ -69,7 +69,7 @@ def test_what_stands_around_a_command_never_lowers_its_level(form: str) -> None:
     whole = [
         c for c in BASH if c.least is Level.CRITICAL and not any(s in c.command for s in apart)
     ]
-    for case in random.Random(form).sample(whole, 60):
+    for case in whole:
         assert classify(form.format(case.command), "bash").level is Level.CRITICAL, case.command
 
 

@@ -39,7 +39,7 @@ def parse(source: bytes) -> tree_sitter.Tree:
 
 # `! for …`: for the grammar `for` is a command's name there. What is negated makes no difference.
 _NEGATED = re.compile(
-    r"(^|[;&|\n({]|\b(?:then|do|else)\s)[ \t]*![ \t]+(?=(?:for|while|until|if|case|select)\s)"
+    r"(^|[;&|\n({]|\b(?:then|do|else)\s)[ \t]*(?:![ \t]+)+(?=(?:for|while|until|if|case|select)\s)"
 )
 _JOINED = re.compile(r"(?<=[^\s\\])(?:\\\n)+(?=\S)")
 
@@ -98,6 +98,13 @@ def _loose(scan: Scan, text: str) -> None:
             with scan.apart():
                 scan.judge([re.sub(r"\$\{?\w+\}?", UNKNOWN, word) for word in words])
             scan.findings[start:] = [f for f in scan.findings[start:] if f.level is Level.CRITICAL]
+
+
+def _affirmed(node: Node) -> Node:
+    """A command without the `!` before it: that changes its status, not what it does."""
+    while node.type == "negated_command" and node.named_child_count == 1:
+        node = node.named_children[0]
+    return node
 
 
 class Walker:
@@ -309,7 +316,7 @@ class Walker:
         )
         del self.scan.findings[count:]
         self.scan.steps, self.quiet = steps, quiet
-        return words
+        return list(itertools.dropwhile("!".__eq__, words))
 
     # -- commands
 
@@ -325,8 +332,7 @@ class Walker:
         """Judge one part of a pipe and say what it prints."""
         start = len(self.scan.findings)
         text: str | None = None
-        if node.type == "negated_command" and node.named_child_count == 1:
-            node = node.named_children[0]
+        node = _affirmed(node)
         if node.type == "command":
             text = output(self.quietly(node), stdin.text if stdin else None)
         elif node.type == "redirected_statement":
@@ -363,15 +369,14 @@ class Walker:
         text: str | None = None
         start = len(self.scan.findings)
         for child in body:
-            if child.type == "negated_command" and child.named_child_count == 1:
-                child = child.named_children[0]
+            child = _affirmed(child)
             if child.type == "command":
                 text = output([*self.quietly(child), *extra], given.text if given else None)
                 self.command(child, extra, given)
             else:
                 self.walk(child, given)
                 # `a && b > file`: the grammar ties the file to the chain, the shell to its end.
-                end = child.named_children[-1] if child.type == "list" else None
+                end = _affirmed(child.named_children[-1]) if child.type == "list" else None
                 if end is not None and end.type == "command":
                     text = output(self.quietly(end), None)
         for path in written:
