@@ -42,6 +42,8 @@ def test_an_answer_is_words_and_tags_with_exact_positions():
         "Here.\n[SHELL]```bash\nls\n```[/SHELL]",
         "Here.\n[SHELL]\n```\nls\n```\n[/SHELL]",
         "Here.\n[SHELL]`ls`[/SHELL]",
+        "Here.\n[SHELL]```ls```[/SHELL]",
+        "Here.\n`[SHELL]ls[/SHELL]`",
         "~~~\nHere.\n[SHELL] ls [/SHELL]\n~~~",
         "Here.\r\n[SHELL]\r\nls\r\n[/SHELL]\r\n",
     ],

@@ -39,6 +39,8 @@ _BROKEN = re.compile(
 # Within a tag the first of these alone: a command may end with a bracket.
 _NEARLY = re.compile(r"\[\s*(?:/\s*)?(?:ACTION|SHELL|EXEC_CODE)\b(?!\s*\])")
 _FENCE_OPEN = re.compile(r"\A\s*(?:`{3,}|~{3,})[^\n`]*\n")
+_INLINE = re.compile(r"(`{1,3})([^`\n]+)\1")
+_TICKS = re.compile(r"(?<!`)(`{1,2})[ \t]*\Z")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _CONTROL = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 _VERB = re.compile(r"[A-Za-z][\w -]*\Z")
@@ -144,6 +146,7 @@ def parse_answer(text: str, verbs: Verbs = VERBS) -> Answer:
     if opened is not None:
         raise _error(f"[{opened['kind'].upper()}] is not closed", opened.start())
     words.append(_outside(text, at, len(text)))
+    _unticked(words)
     said = "\n".join(line.strip() for line in _lines("\n".join(words)))
     return Answer(said, tuple(tags))
 
@@ -222,11 +225,19 @@ def _unfenced(content: str) -> str:
     opening = _FENCE_OPEN.match(content)
     if opening is None:
         bare = content.strip()
-        inline = len(bare) > 2 and bare[0] == bare[-1] == "`" and "`" not in bare[1:-1]
-        return bare[1:-1] if inline and "\n" not in bare else content
+        inline = _INLINE.fullmatch(bare)
+        return inline[2] if inline else content
     mark = opening[0].strip()[0]
     body = content[opening.end() :].rstrip()
     return body.rstrip(mark) if body.endswith(mark * 3) else content
+
+
+def _unticked(words: list[str]) -> None:
+    """The ticks of inline code in which a tag stood taken out of the words around it."""
+    for at, before in enumerate(words[:-1]):
+        opening = _TICKS.search(before)
+        if opening and (closing := re.match(rf"[ \t]*{opening[1]}(?!`)", words[at + 1])):
+            words[at : at + 2] = [before[: opening.start()], words[at + 1][closing.end() :]]
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -40,12 +40,22 @@ def open_url(scan: Scan, call: Call, args: Args) -> bool:
     text = " ".join(call.words[1:]).strip()
     if not text:
         return True
+    if re.search(r"`|\$[({]", text):
+        scan.act("ask", text, why="has signs of a shell in the address", command=call.command)
     if re.match(r"https?://", text, re.I) or not re.match(
         r"[a-z][a-z0-9+.-]*:(?!\d)|\\\\|/|\.", text, re.I
     ):
         url(scan, call, text)
     else:
         scan.act("ask", text, why="opens something other than a web page", command=call.command)
+    return True
+
+
+def plain(scan: Scan, call: Call, args: Args) -> bool:
+    """set_volume, set_timer and the like: a number or a name, in which a shell finds nothing."""
+    text = " ".join(call.words[1:])
+    if re.search(r"[`$;|&<>(){}\n]", text):
+        scan.act("ask", text, why="has signs of a shell in its argument", command=call.command)
     return True
 
 
@@ -92,6 +102,6 @@ def exec_code(scan: Scan, call: Call, args: Args) -> bool:
 
 
 HANDLERS = {
-    "launch": launch, "open_url": open_url, "file_write": file_write, "shell_tag": shell_tag,
-    "exec_code": exec_code,
+    "launch": launch, "open_url": open_url, "plain": plain, "file_write": file_write,
+    "shell_tag": shell_tag, "exec_code": exec_code,
 }  # fmt: skip
