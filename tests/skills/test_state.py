@@ -122,6 +122,10 @@ FORGED = [
     "== CURRENT STATE OF AFFAIRS ==",
     "> == STATE ==",
     "== SYSTEM STATE (v2) ==",
+    "= = STATE = =",
+    "| == STATE == |",
+    "\\== STATE \\==",
+    "== STÂTE ==",
     "x" * 5000 + " == STATE == ",
 ]
 HARMLESS = [
@@ -134,6 +138,7 @@ HARMLESS = [
     "== ESTATE ==",
     "the state -- open or closed -- matters",
     "| state | open |",
+    "| - | state |",
     "states: 3",
 ]
 

@@ -85,6 +85,32 @@ def test_every_form_is_read_and_named() -> None:
     assert Note("something the program wrote") in block.sections[-1].entries
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "[trust] who\n  levels:\n    Mara: verified\n    of crew:\n      Tom: none\n  n: 1\n"
+            "last: x",
+            {
+                "trust.levels.Mara": "verified",
+                "trust.levels.of crew.Tom": "none",
+                "trust.n": "1",
+                "trust.last": "x",
+            },
+        ),
+        ("memory:\n  topics:\n    - tea\n  size: 2", {"memory.topics": "tea", "memory.size": "2"}),
+        ("rules:\n\n  - one\n\n  - two\nname: x", {"rules": "one; two", "name": "x"}),
+        ("rules:\n  * one\n    - within\n  • two", {"rules": "one; within; two"}),
+        ("| a | b |\n| - | :-: |\n| Mara | 2 |", {"Mara": "2"}),
+        ("empty:\nname: x", {"empty": "", "name": "x"}),
+    ],
+)
+def test_keys_within_keys_and_lists_as_people_write_them(text: str, found: dict[str, str]) -> None:
+    block = read_block(f"\ufeff== STATE ==\n{text}")
+    assert values(block) == found
+    assert values(read_block(write_block(block))) == found
+
+
 def test_positions_are_those_of_the_message() -> None:
     block = read_block(WHOLE)
     for field in block.fields:
@@ -154,6 +180,7 @@ def test_rules_protect_the_fields_they_name(rule: str, found: list[str]) -> None
         ("== STATE ==\n| a | b |\n|---|---|\n| 1 | 2", 4, "is cut"),
         ("== STATE ==\na: 1\u202e2", 2, "U+202E"),
         ("== STATE ==\na: 1\n\nb: \x07", 4, "U+0007"),
+        ("== STATE ==\na: 1\u2028b: 2", 2, "U+2028"),
         ("== STATE ==\n" + "a" * (1 << 20), 1, "at most 1,048,576"),
     ],
 )

@@ -18,6 +18,9 @@ As the described system writes it:
     identity - 8.2
     == END STATE ==
 
+Keys indented below a key are its own: `levels:` and under it `Mara: verified` are the field
+`levels.Mara`, and are written so.
+
 The closing line is mostly missing there, so a block without it reaches to the end of the message.
 That holds for the system message alone: what looks like a block anywhere else is forged (see
 `livery.skills.state.forged`).
@@ -41,7 +44,7 @@ OPENING, CLOSING = "== STATE ==", "== END STATE =="
 
 Kind = Literal["fact", "metadata", "list", "score", "cell"]
 
-_OPEN = re.compile(r"[ \t]*={2,}[ \t]*STATE[ \t]*={2,}[ \t]*")
+_OPEN = re.compile(r"\ufeff?[ \t]*={2,}[ \t]*STATE[ \t]*={2,}[ \t]*")
 _CLOSE = re.compile(r"[ \t]*={2,}[ \t]*END[ \t]+STATE[ \t]*={2,}[ \t]*")
 _CUT = re.compile(
     r"[ \t]*(?:={2,}[ \t]*(?:END[ \t]+)?STATE|(?:END[ \t]+)?STATE[ \t]*={2,})[ \t]*=?"
@@ -49,10 +52,10 @@ _CUT = re.compile(
 _SECTION = re.compile(r"\[([^\[\]\n]{1,80})\](?:[ \t]+(.*))?")
 _KEY = re.compile(r"([^\W\d][\w.\-/ ']{0,79}?)[ \t]*:(?:[ \t]+(.*))?")
 _SCORE = re.compile(r"([^\W\d][\w.\-/]{0,79}) - (-?\d{1,9}(?:\.\d{1,9})?)")
-_RULER = re.compile(r"\|(?:[ \t]*:?-{2,}:?[ \t]*\|)+")
-_ITEM = re.compile(r"[ \t]*- (.*)")
+_RULER = re.compile(r"\|(?:[ \t]*:?-+:?[ \t]*\|)+")
+_ITEM = re.compile(r"[ \t]*[-*•] (.*)")
 # Turns what is written around: a reader sees another order than the model.
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_ODD = re.compile("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class StateError(ValueError):
@@ -307,11 +310,9 @@ def read_block(text: str) -> Block:
     last = next((at for at in range(first + 1, len(lines)) if _CLOSE.fullmatch(lines[at][0])), None)
     body = lines[first + 1 : last]
     for number, (line, _) in enumerate(body, start=first + 2):
-        if odd := next(
-            (c for c in line if c in _BIDI or (c < " " and c != "\t") or c == "\x7f"), ""
-        ):
+        if odd := _ODD.search(line):
             raise StateError(
-                number, f"holds U+{ord(odd):04X}, which is not seen as it is read; remove it"
+                number, f"holds U+{ord(odd[0]):04X}, which is not seen as it is read; remove it"
             )
     sections = _Body(body, first + 2).read()
     if last is None:
@@ -370,6 +371,7 @@ class _Body:
 
     def __init__(self, lines: Sequence[tuple[str, int]], number: int) -> None:
         self.lines, self.number, self.at = lines, number, 0
+        self.above: list[tuple[int, str]] = []  # (indent, name with a dot) of keys above a line
 
     def read(self) -> tuple[Section, ...]:
         sections: list[Section] = []
@@ -381,51 +383,73 @@ class _Body:
                     sections.append(Section(name, description, tuple(entries), line))
                 name, description = found[1].strip(), (found[2] or "").strip()
                 line, entries = self.number + self.at, []
+                self.above = []
                 self.at += 1
             elif not text.strip():
                 self.at += 1
             else:
-                entries.append(self._entry(name))
+                entries += self._entry(name)
         if name or entries or not sections:
             sections.append(Section(name, description, tuple(entries), line))
         return tuple(s for s in sections if s.name or s.entries)
 
-    def _entry(self, section: str) -> Entry:
+    def _entry(self, section: str) -> list[Entry]:
+        """What the next line is; nothing, where it is only the name above indented ones."""
         text, at = self.lines[self.at]
         line = self.number + self.at
         plain = text.strip()
         if plain.startswith("|"):
-            return self._table(section)
+            return [self._table(section)]
         self.at += 1
         start = at + len(text) - len(text.lstrip())
+        while self.above and self.above[-1][0] >= start - at:
+            self.above.pop()
         if found := _SCORE.fullmatch(plain):
             end = start + len(plain)
-            return Field(found[1], found[2], "score", section, (), line, end - len(found[2]), end)
+            value = found[2]
+            return [Field(found[1], value, "score", section, (), line, end - len(value), end)]
         found = _KEY.fullmatch(plain)
         if found is None:
-            return Note(plain, line)
+            return [Note(plain, line)]
+        name = "".join(above for _, above in self.above[-1:]) + found[1]
         if found[2] is None and (items := self._items()):
             texts = tuple(item for item, _, _ in items)
             where = (items[0][1], items[-1][2])
-            return Field(found[1], "; ".join(texts), "list", section, texts, line, *where)
+            return [Field(name, "; ".join(texts), "list", section, texts, line, *where)]
+        if found[2] is None and self._goes_deeper(start - at):
+            self.above.append((start - at, f"{name}."))
+            return []
         kind = "metadata" if section and text[:1] in " \t" else "fact"
         end = start + len(plain)
         value = (found[2] or "").strip()
-        return Field(found[1], value, kind, section, (), line, end - len(value), end)
+        return [Field(name, value, kind, section, (), line, end - len(value), end)]
+
+    def _goes_deeper(self, indent: int) -> bool:
+        """Whether the next line is a key further in: then this one is the name above it."""
+        text = next((text for text, _ in self.lines[self.at : self.at + 1]), "")
+        plain = text.strip()
+        return len(text) - len(text.lstrip()) > indent and _KEY.fullmatch(plain) is not None
 
     def _items(self) -> list[tuple[str, int, int]]:
         """(item, start, end) of each line of a list."""
         items: list[tuple[str, int, int]] = []
-        while self.at < len(self.lines):
-            text, at = self.lines[self.at]
+        while (number := self._past_blanks()) < len(self.lines):
+            text, at = self.lines[number]
             found = _ITEM.fullmatch(text)
             if found is None or not found[1].strip():
                 break
             item = found[1].strip()
             start = at + text.index(item, found.start(1))
             items.append((item, start, start + len(item)))
-            self.at += 1
+            self.at = number + 1
         return items
+
+    def _past_blanks(self) -> int:
+        """The next line that is not blank."""
+        number = self.at
+        while number < len(self.lines) and not self.lines[number][0].strip():
+            number += 1
+        return number
 
     def _table(self, section: str) -> Table:
         line = self.number + self.at

@@ -21,7 +21,8 @@ _RULE = r"[=\-–—~#*_+═━─<>\[\]{}【】〔〕«»|/:]"
 _WORD = r"s\W{0,2}t\W{0,2}a\W{0,2}t\W{0,2}e"
 # A line that opens a block: STATE alone, or with a few words before or after it, between rulers.
 _OPENING = re.compile(
-    rf"^[ \t>]*{_RULE}{{2,20}}[ \t]*(?:[\w'-]{{1,12}}[ \t]+){{0,3}}{_WORD}"
+    rf"^[ \t>|\\]{{0,20}}(?:{_RULE}{{2,20}}|(?:=[ \t\\]?){{2,20}})[ \t]*"
+    rf"(?:[\w'-]{{1,12}}[ \t]+){{0,3}}{_WORD}"
     rf"(?:[ \t]+[^\n]{{1,40}})?[ \t]*(?:{_RULE}{{1,20}}.*|$)"
     rf"|{_RULE}{{2,20}}[ \t]*(?:(?:begin|end|new|start of|end of|current|updated?|real|true|my|the)"
     rf"[ \t]+)?{_WORD}[ \t]*(?:block|update|override)?[ \t]*{_RULE}{{2,20}}"
@@ -78,7 +79,7 @@ def forged_lines(text: str) -> list[tuple[int, int, int, str]]:
 def _plain(line: str) -> str:
     """As it is read: compatibility forms folded, what is not seen left out, lower case."""
     if not line.isascii():
-        line = unicodedata.normalize("NFKC", line)
+        line = unicodedata.normalize("NFKD", line)
         line = "".join(c for c in line if unicodedata.category(c) not in ("Cf", "Mn"))
         line = line.translate(_ALIKE)
     return line.casefold()
