@@ -15,6 +15,7 @@ _FILE = click.Path(path_type=Path)
 _COLUMNS = ("step", "loss", "eval_loss", "learning_rate", "grad_norm", "rewards/margins",
             "eval_rewards/margins")  # fmt: skip
 _ROWS = 20  # of the training log, spread over it
+REPORTS = Path("outputs/reports")
 
 
 @click.command("report", short_help="Training and evaluation as Markdown and plots.")
@@ -25,7 +26,7 @@ _ROWS = 20  # of the training log, spread over it
 @click.option("--run-config", type=_FILE, metavar="FILE", help="The same run, by run_config.json.")
 @click.option("--eval-summary", type=_FILE, metavar="FILE", help="evaluation_summary.json.")
 @click.option("--eval-results", type=_FILE, metavar="FILE", help="evaluation_results.jsonl.")
-@click.option("--out-dir", type=_FILE, default=Path("outputs/reports"), show_default=True,
+@click.option("--out-dir", type=_FILE, default=REPORTS, show_default=True,
               metavar="DIR", help="Where the report goes.")  # fmt: skip
 @click.option("--report-name", default="report", show_default=True, metavar="NAME",
               help="Of the Markdown file; the plots are in NAME/report.html.")  # fmt: skip
@@ -43,8 +44,7 @@ def report_command(**given: Any) -> None:
 def write_report(
     *, config: Path | None = None, training_metrics: Path | None = None,
     run_config: Path | None = None, eval_summary: Path | None = None,
-    eval_results: Path | None = None, out_dir: Path = Path("outputs/reports"),
-    report_name: str = "report",
+    eval_results: Path | None = None, out_dir: Path = REPORTS, report_name: str = "report",
 ) -> None:  # fmt: skip
     """`livery dsl report` as a function. A training run that is not there by default is left out.
 

@@ -16,15 +16,14 @@ from livery.errors import UserError, shown
 from livery.paths import finished_run
 
 _FILE = click.Path(path_type=Path)
+_REPORTS = ("report", "aligned")  # of the SFT run and of the DPO run, with their plots
 
 _engine = click.option(
     "--engine",
     "--backend",
     "engine",
     type=click.Choice(["mlx", "torch"]),
-    default="mlx",
-    show_default=True,
-    help="What trains and answers.",
+    help="What trains and answers.  [default: the one with a GPU, else MLX where it is installed]",
 )
 _length = click.option(
     "--max-seq-length",
@@ -101,9 +100,10 @@ class _Run:
 
     def __init__(self, *, config: Path | None, adapter: Path | None = None, **given: Any):
         found = read_defaults(config)
-        self.config = ["--config", str(config)] if config else []
+        self.place, self.config = config, ["--config", str(config)] if config else []
         self.decided = {name: decides(config, name) for name in ("training", "alignment")}
         self.given = given
+        self.engine = given["engine"] or ""
         data, aligned = found["dataset_generation"], found["alignment"]
         self.dataset, self.corpus = Path(data["dataset_out"]), Path(data["training_corpus_out"])
         self.sft = Path(finished_run(str(adapter or found["training"]["output_dir"])))
@@ -201,7 +201,7 @@ class _Run:
         """Where the results are."""
         who = ["--adapter", str(adapter)] if adapter else ["--model", model]
         command = ["dsl", "evaluate", *self.config, *who, "--split", split,
-                   "--engine", self.given["engine"], "--dataset", str(self.dataset),
+                   "--engine", self._engine(), "--dataset", str(self.dataset),
                    "--train-data", str(self.corpus), "--out-dir", str(place)]  # fmt: skip
         if self.given["offline_fallback"]:
             command += ["--judge", "rule"]
@@ -215,10 +215,12 @@ class _Run:
 
     def _check_report(self) -> None:
         """Raises UserError where the report would replace what is none."""
+        from commands.dsl.report import REPORTS
         from eval.dsl.comparison import check_report
         from livery.outputs import check_file, holds
 
-        check_report(self.evals / "report.md")
+        for place in (self.evals / "report.md", *(REPORTS / f"{name}.md" for name in _REPORTS)):
+            check_report(place)
         check_file(
             self.evals / "report.json", overwrite=True, ours=holds("evaluations", "paired"),
             what="such a report of Livery's",
@@ -240,6 +242,18 @@ class _Run:
         write_json(self.evals / "report.json", found)
         click.echo(text)
         click.echo(f"Wrote {shown(self.evals / 'report.md')}", err=True)
+        self._report_training(before, after)
+
+    def _report_training(self, before: Path, after: Path | None) -> None:
+        """The log of each training run, with its plots, beside the evaluation of what it made."""
+        from commands.dsl.report import write_report
+        from livery.paths import METRICS
+
+        for name, run, results in zip(_REPORTS, (self.sft, self.dpo), (before, after), strict=True):
+            if results is not None:
+                log = run / METRICS
+                write_report(config=self.place, eval_results=results, report_name=name,
+                             training_metrics=log if log.is_file() else None)  # fmt: skip
 
     def _asked(self) -> list[str]:
         if self.given["offline_fallback"]:
@@ -257,7 +271,14 @@ class _Run:
         if not length and not any("max_seq_length" in found for found in decided.values()):
             length = 2048
         words += ["--max-length", str(length)] if length else []
-        return [*words, "--backend", given["engine"]]
+        return [*words, "--backend", self._engine()]
+
+    def _engine(self) -> str:
+        """What trains and answers; the same one for every stage."""
+        from commands.training.backends import preferred
+
+        self.engine = self.engine or preferred()
+        return self.engine
 
     def _do(self, name: str, command: list[str]) -> None:
         click.echo(f"== {name}", err=True)

@@ -39,10 +39,7 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
     """
     name = settings.backend
     if name == "auto":
-        usable = [b for b in NAMES if installed(b)]
-        if not usable:
-            raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
-        name = next((b for b in usable if gpu_of(b)), usable[0])
+        name = preferred()
     elif not installed(name) and fall_back and installed(other := _OTHER[name]):
         note = f"The run began with {name}, which is not installed here: resuming with {other}."
         settings, notes = choose(dataclasses.replace(settings, backend=other))
@@ -52,6 +49,18 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
         raise UserError(f"--backend {name} is not installed. Install it: {install(extra)}")
     settings = dataclasses.replace(settings, backend=name)
     return _adapt_to_mlx(settings) if name == "mlx" else _adapt_to_torch(settings)
+
+
+def preferred() -> Name:
+    """The framework to train with where nobody names one: one with a GPU before one without.
+
+    Raises:
+        UserError: neither is installed.
+    """
+    usable = [b for b in NAMES if installed(b)]
+    if not usable:
+        raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
+    return next((b for b in usable if gpu_of(b)), usable[0])
 
 
 def load(

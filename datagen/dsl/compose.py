@@ -20,10 +20,10 @@ from datagen.dsl.words import HELD_OUT_KINDS, KINDS, Kind
 
 Json = dict[str, Any]
 
-REFUSALS = 0.15
+REFUSALS = 0.2
 _TIMED = 0.55
 _SHORT = 0.45  # queries without relative clauses
-_SHAPES = {"one": 24, "two": 30, "three": 12, "group": 30, "steps": 14}
+_SHAPES = {"one": 20, "two": 34, "three": 18, "group": 26, "steps": 16}
 
 
 class Composer:
@@ -82,9 +82,9 @@ class Composer:
         if shape != "steps":
             return first, nodes
         last = found[-1]
-        if last.before:  # "then those open" is nobody's English
+        if last.alone and not last.before:  # "puis ceux ouvert" is nobody's French
             return None
-        wording = self._rng.choice(phrases.THEN[language])
+        wording = self._rng.choice(phrases.THEN_ONES if last.before else phrases.THEN[language])
         those = "celles" if self._speech.feminine else "ceux"
         return wording.format(a=first, b=last.words, those=those), [*nodes, [last.node]]
 
@@ -93,8 +93,6 @@ class Composer:
     ) -> tuple[str, list[list[Json]]] | None:
         """The last two as alternatives: of one field ("open or done"), or of two."""
         *others, one, other = parts
-        if other.before or one.before:
-            return None
         field = self._field_of(one.node)
         if type_of(field) == "enum" and one.node["operator"] == self._speech.operators.get(
             "equals"
@@ -106,13 +104,24 @@ class Composer:
             said = OR[language].join(
                 label(value, language) for value in (_by_const(field, one.node["value"]), second)
             )
-            words = self._speech.say(field, "equals", said, language)
             nodes = [one.node, {**one.node, "value": second["const"]}]
+            if one.alone:
+                # Behind another word before the noun, the two would not be the only alternatives.
+                free = self._speech.only_value(label(second, language), language)
+                if not free or any(part.before or part.alone for part in others):
+                    return None
+                either = Part(said, {}, before=one.before, alone=True)
+                words = self._speech.noun([either, *others], language)
+                return words, [[{"any": nodes}, *_in_order(others)]]
+            words = self._speech.say(field, "equals", said, language)
+        elif one.before or other.before:
+            return None
         else:
             words = EITHER[language].format(a=one.words, b=other.words)
             nodes = [one.node, other.node]
         head = self._speech.noun(others, language)
-        joined = f"{head}{AND[language] if others and not others[-1].before else ' '}{words}"
+        first = not others or others[-1].before or others[-1].alone
+        joined = f"{head}{' ' if first else AND[language]}{words}"
         return joined, [[*_in_order(others), {"any": nodes}]]
 
     def _field_of(self, node: Mapping[str, Any]) -> Json:
@@ -156,7 +165,8 @@ class Composer:
         if self._has(kind):
             return None
         any_operator = {name: name for name in phrases.OPERATORS[kind.type]}
-        part = self._speech.condition(_as_field(kind), language, any_operator)
+        part = self._value_of(kind, language)
+        part = part or self._speech.condition(_as_field(kind), language, any_operator)
         if part is None:
             return None
         own = self._rng.choice(self._speech.fields)
@@ -165,6 +175,16 @@ class Composer:
         name = kind.english if language == "en" else bare(kind.french)
         reason = f"No field for {name}." if language == "en" else f"Aucun champ pour {name}."
         return words, reason, self._all_fields(language)
+
+    def _value_of(self, kind: Kind, language: Language) -> Part | None:
+        """Now and then a field that is lacking is asked for by its value alone: "red cars"."""
+        if not kind.values or self._rng.random() < 0.5:
+            return None
+        value = self._rng.choice(kind.values)
+        said = value.english if language == "en" else value.french
+        if not self._speech.only_value(said, language, of=0):
+            return None
+        return Part(said, {}, before=language == "en", alone=True)
 
     def _has(self, kind: Kind) -> bool:
         """Whether a field of the schema might be meant by this kind's words."""
@@ -176,7 +196,7 @@ class Composer:
         return any(word.lower() in own for word in words if len(word) > 2)
 
     def _refuse_unknown_value(self, language: Language) -> tuple[str, str, str] | None:
-        """A value that is not in its field's closed set."""
+        """A value that is not in its field's closed set, with the field's name or without."""
         kinds = [k for k in (HELD_OUT_KINDS if self._held_out else KINDS) if k.type == "enum"]
         for field in self._rng.sample(self._speech.fields, len(self._speech.fields)):
             same = [k for k in kinds if k.english == label(field, "en")]
@@ -188,9 +208,10 @@ class Composer:
                 continue
             value = self._rng.choice(missing)
             said = value.english if language == "en" else value.french
-            words = self._speech.noun(
-                [Part(self._speech.say(field, "equals", said, language), {})], language
-            )
+            alone = self._rng.random() < 0.5 and self._speech.only_value(said, language, of=0)
+            text = said if alone else self._speech.say(field, "equals", said, language)
+            part = Part(text, {}, before=alone and language == "en", alone=alone)
+            words = self._speech.noun([part], language)
             name = field["const"]
             consts = [str(v["const"]) for v in field["enum"]]
             reason = (
@@ -266,8 +287,8 @@ _ASKED = {
 
 
 def _in_order(parts: Sequence[Part]) -> list[Json]:
-    """Conditions as the words stand: those before the noun come first."""
-    return [part.node for part in sorted(parts, key=lambda part: not part.before)]
+    """Conditions as the words stand: those at the noun come first."""
+    return [part.node for part in sorted(parts, key=lambda part: not (part.before or part.alone))]
 
 
 def _by_const(field: Mapping[str, Any], const: str) -> Mapping[str, Any]:

@@ -173,6 +173,8 @@ THEN = {
     "en": ("{a}, then those {b}", "first {a}, then those {b}", "{a}, and after that those {b}"),
     "fr": ("{a}, puis {those} {b}", "d'abord {a}, ensuite {those} {b}"),
 }
+# Where the last condition stands before its noun.
+THEN_ONES = ("{a}, then the {b} ones", "first {a}, then the {b} ones", "{a}, then {b} ones")
 EITHER = {"en": "either {a} or {b}", "fr": "soit {a}, soit {b}"}
 AND = {"en": " and ", "fr": " et "}
 OR = {"en": " or ", "fr": " ou "}

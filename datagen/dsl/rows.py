@@ -25,7 +25,7 @@ from livery.skills import AnswerError, dsl
 Json = dict[str, Any]
 
 # Other ones make other rows: written into manifests, and part of every artefact's key.
-VERSION = "1"
+VERSION = "2"
 # Current dates of rows, where none is given: so many days from the first.
 _FIRST_DAY, _DAYS = date(2024, 1, 1), 1461
 

@@ -32,6 +32,18 @@ PROMPTS = Path(__file__).with_name("domain_prompts.jsonl")
 
 _FIELD_STYLES = ("plain", "plain", "prefix", "long", "camel", "upper", "code")
 _VALUE_STYLES = ("plain", "plain", "plain", "upper", "title", "code")
+# How a schema writes true and false.
+_TRUTHS = (*(("true", "false"),) * 2, ("yes", "no"), ("Y", "N"), ("1", "0"), ("on", "off"))
+_YES_NO = (("yes", "oui"), ("no", "non"))
+# What a field's description makes of its label, besides leaving it as it is.
+_DESCRIBED = {
+    "enum": ("{label} of the {one}", "which {label}"),
+    "text": ("{label} of the {one}", "the {label}"),
+    "people": ("name of the {label}", "who the {label} is"),
+    "number": ("{label} of the {one}", "the {label}"),
+    "date": ("{label} of the {one}", "day: {label}"),
+    "boolean": ("{label} or not", "whether it is {label}"),
+}
 FEWEST, MOST = 4, 7  # fields of a domain
 # Characters of fields and values: with the rest of the prompt and the answer a row then fits the
 # 2,048 tokens that the embedded base reads.
@@ -55,7 +67,7 @@ def make_spec(
     chosen = _choose(rng, suited if len(suited) >= FEWEST else [*pool])
     style, bilingual = rng.choice(_FIELD_STYLES), rng.random() < 0.6
     fields = [
-        _field(rng, kind, _const(style, kind, entity, at, rng), bilingual=bilingual)
+        _field(rng, kind, entity, _const(style, kind, entity, at, rng), bilingual=bilingual)
         for at, kind in enumerate(chosen, start=1)
     ]
     while _size(fields) > LARGEST:
@@ -126,11 +138,13 @@ def _const(style: str, kind: Kind, entity: Entity, at: int, rng: random.Random) 
     return f"f{at}" if style == "code" else name
 
 
-def _field(rng: random.Random, kind: Kind, const: str, *, bilingual: bool) -> Json:
+def _field(rng: random.Random, kind: Kind, entity: Entity, const: str, *, bilingual: bool) -> Json:
     english, french = kind.english, kind.french
+    forms = _DESCRIBED["people" if kind.pool == "people" and english != "name" else kind.type]
+    described = rng.choice(("{label}", *forms)).format(label=english, one=entity.one)
     field: Json = {
         "const": const,
-        "description": f"{english} / {bare(french)}" if bilingual else english,
+        "description": f"{described} / {bare(french)}" if bilingual else described,
         "type": kind.type,
         "labels": {"en": english, "fr": french},
     }
@@ -142,7 +156,7 @@ def _field(rng: random.Random, kind: Kind, const: str, *, bilingual: bool) -> Js
             for at, value in enumerate(values[:5], start=1)
         ]
     elif kind.type == "boolean":
-        field["enum"] = [{"const": "true"}, {"const": "false"}]
+        field["enum"] = _truth(rng.choice(_TRUTHS), bilingual=bilingual)
     elif kind.type == "number":
         unit = f" ({kind.unit})" if kind.unit else ""
         field["description"] += unit
@@ -151,6 +165,17 @@ def _field(rng: random.Random, kind: Kind, const: str, *, bilingual: bool) -> Js
     elif kind.type == "text":
         field["pool"] = kind.pool
     return field
+
+
+def _truth(consts: Sequence[str], *, bilingual: bool) -> list[Json]:
+    """The two values of a boolean, true first; described where they are no words."""
+    if consts[0] == "true":
+        return [{"const": const} for const in consts]
+    said = [" / ".join(words) if bilingual else words[0] for words in _YES_NO]
+    return [
+        {"const": const, **({"description": text} if text != const else {})}
+        for const, text in zip(consts, said, strict=True)
+    ]
 
 
 def _value(value: Value, style: str, at: int, *, bilingual: bool) -> Json:
@@ -198,7 +223,7 @@ def type_of(field: Mapping[str, Any]) -> str:
 
 def read_catalog(path: Path = CATALOG) -> list[Json]:
     """The operators that schemas draw from: a list of {"canonical" or "const", "description",
-    "synonyms"}, or of names.
+    "descriptions", "synonyms"}, or of names. A schema has one of the synonyms and descriptions.
 
     Raises:
         UserError: it is none, or an operator has no name.
@@ -214,16 +239,22 @@ def _operator(entry: Any, where: str) -> Json:
     name = found.get("canonical") or found.get("const")
     if not isinstance(name, str) or not name.strip():
         raise UserError(f'{where}: needs a "canonical" name.')
-    said = found.get("synonyms") or []
-    if not isinstance(said, list) or not all(isinstance(word, str) for word in said):
-        raise UserError(f'{where}: "synonyms" must be a list of texts.')
+    said, described = _texts(found, "synonyms", where), _texts(found, "descriptions", where)
     names = [name, *([found["const"]] if found.get("const") else []), *said]
     return {
         "canonical": name,
         "const": str(found.get("const") or name),
         "description": str(found.get("description") or ""),
+        "descriptions": described or [str(found.get("description") or "")],
         "synonyms": list(dict.fromkeys(names)),
     }
+
+
+def _texts(entry: Json, key: str, where: str) -> list[str]:
+    listed = entry.get(key) or []
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise UserError(f'{where}: "{key}" must be a list of texts.')
+    return listed
 
 
 def choose_operators(
@@ -233,7 +264,8 @@ def choose_operators(
     fewest: int,
     most: int,
 ) -> list[Json]:
-    """The operators of a schema, each under one of its names; those that the spec has, as they are.
+    """The operators of a schema, each under one of its names and with one of its descriptions;
+    those that the spec has, as they are.
 
     Equality is always among them, where the catalogue has it: hardly a query does without.
     """
@@ -245,7 +277,12 @@ def choose_operators(
     others = [entry for entry in catalog if entry not in equality]
     drawn = [*equality, *rng.sample(others, min(count - len(equality), len(others)))]
     rng.shuffle(drawn)
-    return [_as_schema_has_it({**e, "const": rng.choice(e["synonyms"])}) for e in drawn]
+    return [
+        _as_schema_has_it(
+            {**e, "const": rng.choice(e["synonyms"]), "description": rng.choice(e["descriptions"])}
+        )
+        for e in drawn
+    ]
 
 
 def _as_schema_has_it(entry: Json) -> Json:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datagen.dsl import phrases, times
-from datagen.dsl.phrases import AND, Language, agree, say_condition
+from datagen.dsl.phrases import AND, Language, agree, bare, say_condition
 from datagen.dsl.specs import canonical_name, label, read_catalog, type_of, words_of
 from datagen.dsl.words import POOLS
 
@@ -22,15 +22,24 @@ Json = dict[str, Any]
 
 # Values of texts that are free in a schema of others.
 _FREE = "topics"
+# Share of closed values that are said without their field, where no other can be meant.
+_ALONE = 0.55
+_TRUE, _FALSE = ("true", "yes", "y", "1", "on", "oui"), ("false", "no", "n", "0", "off", "non")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A phrase and the condition that it says; `before` stands before the noun."""
+    """A phrase and the condition that it says.
+
+    Attributes:
+        before: it stands before the noun.
+        alone: it is a value without its field.
+    """
 
     words: str
     node: Json
     before: bool = False
+    alone: bool = False
 
 
 class Speech:
@@ -87,13 +96,12 @@ class Speech:
         if kind == "enum":
             value = self._rng.choice(field["enum"])
             said, const = label(value, language), str(value["const"])
-            labels = value.get("labels") or {}
-            adjective = language == "en" and labels.get("adjective")
-            if operator == "equals" and self._rng.random() < 0.4:
-                if adjective:
-                    return Part(said, {**node, "value": const}, before=True)
-                if self.short and self._only_value(said, language):
-                    return Part(said, {**node, "value": const})
+            if self._rng.random() < _ALONE and self.only_value(said, language):
+                if operator == "equals":
+                    return Part(bare(said), {**node, "value": const}, language == "en", alone=True)
+                if (value.get("labels") or {}).get("adjective"):
+                    denied = "that are not" if language == "en" else "qui ne sont pas"
+                    return Part(f"{denied} {said}", {**node, "value": const})
         elif kind == "number":
             said, const = self._number(field, language)
         elif kind == "date":
@@ -106,14 +114,18 @@ class Speech:
         )
         return Part(words, {**node, "value": const})
 
-    def _only_value(self, said: str, language: Language) -> bool:
-        """Whether a value's words are no other value's of the schema."""
-        values = [label(v, language) for f in self.fields for v in f.get("enum", ())]
-        return sum(said in value or value in said for value in values) == 1
+    def only_value(self, said: str, language: Language, *, of: int = 1) -> bool:
+        """Whether a value's words are those of so many values of the schema, and no field's."""
+        truths = [label(field, language) for field in self.fields if type_of(field) == "boolean"]
+        closed = [field["enum"] for field in self.fields if type_of(field) == "enum"]
+        values = [label(value, language) for listed in closed for value in listed]
+        words, said = [word.casefold() for word in (*values, *truths)], said.casefold()
+        alike = [word for word in words if said in word or word in said]
+        return len(alike) == of and not {word.casefold() for word in truths} & set(alike)
 
     def _without_label(self, field: Json, operator: str, said: str, language: Language) -> str:
         """A condition that names no field, where only this one can be meant; else ""."""
-        if not self.short or self._rng.random() < 0.5:
+        if self._held_out or self._rng.random() < (0.5 if self.short else 0.65):
             return ""
         french = language == "fr"
         unit = (field.get("labels") or {}).get("french_unit" if french else "unit", "")
@@ -151,7 +163,7 @@ class Speech:
             words = f"qui sont {said}" if true else f"qui ne sont pas {said}"
             if self.short:
                 words = said if true else f"non {said}"
-        return Part(words, {**node, "value": "true" if true else "false"}, before)
+        return Part(words, {**node, "value": _truth_const(field, true=true)}, before)
 
     def _number(self, field: Json, language: Language) -> tuple[str, str]:
         low, high, step = field.get("range") or (1, 500, 1)
@@ -194,12 +206,16 @@ class Speech:
         """The domain with its conditions around it."""
         noun = self.entity(language)
         before = [part.words for part in parts if part.before]
-        after = [part.words for part in parts if not part.before]
+        # A value by itself stands at the noun: behind "whose region is coast and" it would be one
+        # of that field's.
+        at_noun = [part.words for part in parts if part.alone and not part.before]
+        after = [part.words for part in parts if not part.alone and not part.before]
         listed = self.short or (len(after) > 2 and self._rng.random() < 0.5)
         joint = ", " if listed else AND[language]
         # Short conditions run into one another where nothing stands between them.
         comma = "," if self.short and after and self._rng.random() < 0.5 else ""
-        return " ".join([*before, noun + comma, *([joint.join(after)] if after else [])])
+        said = " ".join([*before, noun, *at_noun])
+        return f"{said}{comma} {joint.join(after)}" if after else said
 
     def finish(self, words: str, language: Language) -> str:
         """A request around the words, with its first letter and its end."""
@@ -217,6 +233,14 @@ class Speech:
         if language == "fr" and question:
             end = " ?"
         return text + (end if rng.random() < 0.4 else "")
+
+
+def _truth_const(field: Mapping[str, Any], *, true: bool) -> str:
+    """How a schema writes that a boolean is so or not: true and false where it does not say."""
+    for value in field.get("enum", ()):
+        if str(value["const"]).casefold() in (_TRUE if true else _FALSE):
+            return str(value["const"])
+    return "true" if true else "false"
 
 
 def _starts_with_time(words: str) -> bool:

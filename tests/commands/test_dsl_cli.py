@@ -157,8 +157,12 @@ def test_a_file_of_ones_own_decides_how_students_are_trained(
         assert run([*ask, "--train-arg=--max-steps=2"]) == 0
         return [words for words in done if words[0] in ("train", "dpo")]
 
-    plain = ["--max-length", "2048", "--backend", "mlx"]
-    assert [words[1:5] for words in trained()] == [plain, plain], "without a file: Livery's own"
+    for name in ("torch", "mlx"):  # what is installed trains, without a word about it
+        monkeypatch.setattr(
+            "commands.training.backends.installed", lambda there, n=name: there == n
+        )
+        plain = ["--max-length", "2048", "--backend", name]
+        assert [words[1:5] for words in trained()] == [plain, plain], "without a file: Livery's own"
     Path("config").mkdir()
     mine = {"training": {"lora_r": 3, "max_steps": 9}, "alignment": {"max_seq_length": 77}}
     Path("config/defaults.json").write_text(json.dumps(mine))

@@ -438,14 +438,18 @@ def test_schemas_take_a_catalogue_and_template_of_ones_own(pipe: Pipe) -> None:
     catalog = pipe.root / "ops.json"
     catalog.write_text('["same", {"const": "gt", "synonyms": ["bigger"]}]')
     template = json.loads(dsl.TEMPLATE.read_text())
-    del template["properties"]["refusal"]["description"]
+    del template["properties"]["timeframe"]["description"]
     base = pipe.root / "base.json"
     base.write_text(json.dumps(template))
     pipe.schemas(catalog=catalog, template=base, fewest=1, most=2)
     for row in rows_of(pipe.d[2]):
         assert {o["canonical"] for o in row["operators"]} <= {"same", "gt"}
-        assert "description" not in row["schema"]["properties"]["refusal"]
-    for text, said in (("{}", "list of operators"), ('[{"synonyms": []}]', "canonical")):
+        assert "description" not in row["schema"]["properties"]["timeframe"]
+    for text, said in (
+        ("{}", "list of operators"),
+        ('[{"synonyms": []}]', "canonical"),
+        ('[{"const": "is", "descriptions": "x"}]', "list of texts"),
+    ):
         catalog.write_text(text)
         with pytest.raises(UserError, match=said):
             pipe.schemas(catalog=catalog)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ class Knowing:
         number = re.search(r"Write (\d+) requests", system)
         assert number is not None
         row = self.rows[schema["$id"]]
-        known = tuple(f"{n}" for n in range(len(user) % 7))  # another draw for another prompt
+        # Another draw for another prompt.
+        known = tuple(map(str, range(zlib.crc32((system + user).encode()) % 997)))
         [made] = self.offline.queries([QueryJob(row, int(number[1]), known)])
         assert made.row is not None
         for query in made.row["queries"]:

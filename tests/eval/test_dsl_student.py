@@ -392,6 +392,11 @@ def test_a_student_is_made_evaluated_aligned_and_reported(
     assert [one["judge"] for one in made["evaluations"]] == [RULE] * 3
     assert [bool(one["adapter"]) for one in made["evaluations"]] == [False, True, True]
     assert set(made["paired"]) >= {"parsed_rate", "semantic_pass_rate"}
+    for name, logged in (("report", "grad_norm"), ("aligned", "rewards/margins")):
+        text = (tmp_path / f"outputs/reports/{name}.md").read_text()
+        assert f"judged by {RULE}" in text
+        assert logged in text.split("## Training in ")[1]
+        assert (tmp_path / f"outputs/reports/{name}/report.html").is_file()
     # Again: nothing is trained a second time.
     assert cli.run(command) == 0
     assert capfd.readouterr().err.count(": made before") == 2

@@ -264,6 +264,25 @@ def test_a_schema_is_of_draft_07_and_takes_what_it_describes(schema: dict[str, A
     assert words.groups is (schema is NESTED)
 
 
+def test_a_rule_stands_once_for_all_fields_whose_values_are_alike() -> None:
+    """Which makes schemas shorter; the vocabulary and the faults are those of each field."""
+    yes_no = {"type": "boolean", "enum": [{"const": "yes"}, {"const": "no"}]}
+    more = [{"const": "r.hours", "type": "number"}, *({"const": c, **yes_no} for c in "ab")]
+    schema = dsl.build_schema({**SPEC, "fields": [*SPEC["fields"], *more]}, OPERATORS)
+    rules = schema["properties"]["steps"]["items"]["properties"]["conditions"]["items"]["allOf"]
+    asked = [rule["if"]["properties"]["field"] for rule in rules]
+    assert asked == [
+        {"const": "r.status"}, {"enum": ["r.price", "r.hours"]}, {"const": "r.due"},
+        {"enum": ["a", "b"]},
+    ]  # fmt: skip
+    fields = dsl.vocabulary(schema).fields
+    assert (fields["r.hours"], fields["a"], fields["b"]) == ((), ("yes", "no"), ("yes", "no"))
+    for field, value, kind in (("r.hours", "long", "bad_value"), ("b", "y", "bad_enum")):
+        faults = dsl.find_faults(ast_of([condition(field, "is", value)]), schema)
+        assert [fault.kind for fault in faults] == [kind]
+        assert dsl.find_faults(ast_of([condition("r.owner", "is", value)]), schema) == []
+
+
 def test_groups_are_only_where_a_schema_has_them() -> None:
     ast = ast_of([{"any": [OPEN, DEAR]}, MINE])
     assert dsl.find_faults(ast, NESTED) == []

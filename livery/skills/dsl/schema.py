@@ -124,8 +124,7 @@ def build_schema(
         ) from None
     properties["field"] = {"type": "string", "oneOf": [_const(f) for f in spec["fields"]]}
     properties["operator"] = {"type": "string", "oneOf": [_const(o) for o in operators]}
-    rules = [rule for field in spec["fields"] if (rule := _rule(field))]
-    if rules:
+    if rules := _rules(spec["fields"]):
         condition["allOf"] = rules
     if spec.get("groups"):
         schema["definitions"] = {"condition": condition}
@@ -146,16 +145,35 @@ def _const(entry: Mapping[str, Any]) -> Json:
     return {"const": entry["const"], **({"description": described} if described else {})}
 
 
-def _rule(field: Mapping[str, Any]) -> Json | None:
-    """What the field's values may be; None where they are free."""
-    if field.get("enum"):
-        then: Json = {"oneOf": [_const(value) for value in field["enum"]]}
-    elif field.get("type") in PATTERNS:
-        then = {"pattern": PATTERNS[field["type"]]}
-    else:
-        return None
-    when = {"properties": {"field": {"const": field["const"]}}, "required": ["field"]}
-    return {"if": when, "then": {"properties": {"value": then}}}
+def _rules(fields: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """What values may be, once for all fields that have the same; none where they are free."""
+    of: dict[str, list[str]] = {}
+    for field in fields:
+        if field.get("enum"):
+            then = _values([_const(value) for value in field["enum"]])
+        elif field.get("type") in PATTERNS:
+            then = {"pattern": PATTERNS[field["type"]]}
+        else:
+            continue
+        of.setdefault(json.dumps(then), []).append(field["const"])
+    return [
+        {
+            "if": {"properties": {"field": _one_of(names)}, "required": ["field"]},
+            "then": {"properties": {"value": json.loads(then)}},
+        }
+        for then, names in of.items()
+    ]
+
+
+def _one_of(names: Sequence[str]) -> Json:
+    return {"const": names[0]} if len(names) == 1 else {"enum": list(names)}
+
+
+def _values(entries: list[Json]) -> Json:
+    """A closed set of values; each by itself only where one of them is described."""
+    if any("description" in entry for entry in entries):
+        return {"oneOf": entries}
+    return {"enum": [entry["const"] for entry in entries]}
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
@@ -176,10 +194,11 @@ def vocabulary(schema: Mapping[str, Any]) -> Vocabulary:
     rules = condition.get("allOf")
     for rule in rules if isinstance(rules, list) else ():
         try:
-            name = rule["if"]["properties"]["field"]["const"]
-            fields[name] = _consts(rule["then"]["properties"]["value"])
+            when, value = rule["if"]["properties"]["field"], rule["then"]["properties"]["value"]
         except (KeyError, TypeError):
             continue
+        names = [str(when["const"])] if "const" in _mapping(when) else _consts(when)
+        fields.update(dict.fromkeys(names, _consts(value)))
     groups = "condition" in _mapping(schema.get("definitions"))
     return Vocabulary(fields, _consts(properties.get("operator")), groups)
 
