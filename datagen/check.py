@@ -20,7 +20,7 @@ from livery.dataset.packed import Source
 from livery.dataset.reader import Reader
 from livery.dataset.rows import asked_and_answered, question
 from livery.dataset.sources import SPLITS, Splits, digest, find
-from livery.errors import UserError, sentence
+from livery.errors import UserError, sentence, shown
 from livery.skills import AnswerError, get_skill, skill_names
 
 
@@ -168,13 +168,16 @@ def _check_own(findings: Findings, policy: Policy, splits: Splits) -> Findings:
     asked: dict[str, list[tuple[str, str]]] = {}
     for name, sources in splits.items():
         asked[name] = []
-        before, seen = len(findings.problems), dict[str, str]()
+        before, seen, ids = len(findings.problems), dict[str, str](), dict[str, str]()
         for found in policies.read_own(policy, sources):
             if isinstance(found, RowError):
                 findings.problems.append(Problem("form", found.where, found.reason))
                 continue
-            where, text = found
-            asked[name].append(found)
+            where, text, name_of_row = found
+            asked[name].append((where, text))
+            if (first := ids.setdefault(name_of_row or where, where)) != where:
+                message = f"has the id {shown(name_of_row)!r} of {first}; give each row its own."
+                findings.problems.append(Problem("duplicate", where, message))
             if text and (first := seen.setdefault(text, where)) != where:
                 message = f"asks what {first} asks."
                 findings.problems.append(Problem("duplicate", where, message, serious=False))

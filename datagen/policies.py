@@ -115,8 +115,16 @@ def has_own_form(policy: Policy, sources: Sequence[Source]) -> bool:
     return any(isinstance(raw, Mapping) and policy.asked(raw) for raw in looked)
 
 
-def read_own(policy: Policy, sources: Sequence[Source]) -> Iterator[tuple[str, str] | RowError]:
-    """("file:line", what is asked) of each row of the skill's own form, or a line that is none."""
+def read_own(
+    policy: Policy, sources: Sequence[Source]
+) -> Iterator[tuple[str, str, str] | RowError]:
+    """("file:line", what is asked, id) of each row of the skill's own form, or a line that is
+    none."""
     for source in sources:
         for where, raw in raw_rows(source):
-            yield raw if isinstance(raw, RowError) else (where, policy.asked(raw))
+            yield raw if isinstance(raw, RowError) else (where, policy.asked(raw), _id(raw))
+
+
+def _id(raw: Mapping[str, Any]) -> str:
+    found = raw.get("id")
+    return found if isinstance(found, str) else ""

@@ -73,6 +73,12 @@ def checked(tmp_path: Path, *rows: dict[str, Any]) -> Findings:
         ({**RELEASE, "shell_tags": ["rm -r older"]}, "release", "is not what the assistant asked"),
         ({**RELEASE, "user_input": f"{ASKED}no, stop"}, "release", "the user said no ('no, stop')"),
         ({**RELEASE, "user_input": f"{ASKED}Do it?"}, "release", "the user asked back ('Do it?')"),
+        (
+            {**RELEASE, "user_input": f"{ASKED}why old"},
+            "release",
+            "the user asked back ('why old')",
+        ),
+        ({**RELEASE, "user_input": f"{ASKED}yes, but later"}, "release", "hedges ('but')"),
         ({**RELEASE, "num_turns": 3}, "field", "num_turns is 3, and user_input holds 2 turns"),
         ({"user_input": "User: a\nUser: b"}, "field", "turn 2 of user_input is the"),
         ({"user_input": "User: a\nAssistant: b"}, "field", "the user speaks last"),
@@ -99,13 +105,22 @@ def test_a_row_that_keeps_the_policy_is_taken(tmp_path: Path):
 
 def test_style_and_repeats_are_told_of(tmp_path: Path):
     words = {"assistant_text": "**Sure**. One. Two.", "action_tags": ["open: Firefox"]}
-    found = checked(tmp_path, words, words)
+    found = checked(tmp_path, words, {"id": "again", **words})
     said = [p.message for p in found.problems]
     assert found.ok
     assert any("3 sentences; at most two are spoken" in text for text in said)
     assert any("markdown ('**')" in text for text in said)
     assert any("is written 'launch_app: Firefox'" in text for text in said)
     assert any("asks what" in text for text in said)
+
+
+def test_two_rows_of_one_id_are_named(tmp_path: Path):
+    found = checked(tmp_path, {"id": "r1", "user_input": "start something else"})
+    (problem,) = found.problems
+    assert problem.where.endswith("mine.jsonl:4")
+    assert "has the id 'r1' of" in problem.message
+    assert "mine.jsonl:2; give each row its own" in problem.message
+    assert not found.ok
 
 
 def test_a_missing_field_and_a_broken_line(tmp_path: Path):

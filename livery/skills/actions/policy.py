@@ -32,7 +32,16 @@ _NO = re.compile(
     r"\s*(?:no|nope|nah|don'?t|do not|stop|cancel|never|wait|leave it|nahi|nahin|mat|नहीं|मत|रुको)\b",
     re.IGNORECASE,
 )
-_ASKS = re.compile("[?？؟]")
+_ASKS = re.compile(
+    r"[?？؟]|\A\s*(?:what|why|how|which|when|where|whose?|kya|kyun|kyon|kaise|kaun)\b"
+    r"|\A\s*(?:क्या|क्यों|कैसे|कौन)(?!\w)",
+    re.IGNORECASE,
+)
+_HEDGES = re.compile(
+    r"\b(?:but|if|unless|until|wait|later|maybe|perhaps|lekin|magar|agar|ruko|pehle|baad)\b"
+    r"|लेकिन|मगर|अगर|रुको|पहले|बाद",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,9 @@ def _high(row: ActionRow, named: str) -> list[Breach]:
     if _ASKS.search(row.turns[-1].replace(asked, "")):
         said = shown(row.turns[-1], 40)
         return [Breach("release", f"the user asked back ({said!r}) and did not agree to {named}.")]
+    if hedge := _HEDGES.search(row.turns[-1].replace(asked, "")):
+        said = shown(row.turns[-1], 40)
+        return [Breach("release", f"{said!r} hedges ({hedge[0]!r}); only a yes releases {named}.")]
     return []
 
 

@@ -35,6 +35,7 @@ YES = (
     "yes, go ahead", "Yes please.", "ok", "YES!", "yeah, do it", "sure thing", "by all means",
     "alright, fine by me", "good, proceed with it", "go on then", "that’s fine, run it", "👍🏽",
     "✅", "ok sir", "haan kar do", "haan ji, chala do", "bilkul bhai", "theek hai", "हाँ",
+    "haan haan hata do", "correct, run it like that", "i talked to them, you have my ok",
     "yes, delete it", "Yes, remove error.log for good.", "sure, erase error.log please",
     "you have my ok", "yes, I have a copy", "yes, delete it, I understand",
     "हां, कर दो।", "ठीक है, चला दो", "जी हाँ", "yes, run rm error.log", 'yes: "rm error.log"',

@@ -23,6 +23,8 @@ _WORDS = re.compile(
     r"|(?:proceed|continue|carry on)(?: with (?:it|that))?|you may(?: (?:run|do) (?:it|that))?"
     r"|(?:do|run|execute) (?:it|that|this)|do so|make it so|please|pls|thanks|thank you|now|then"
     r"|just|and|i m sure|i am sure|that s (?:fine|right|ok|okay)|that is (?:fine|right|ok|okay)"
+    r"|(?:just )?like (?:that|this)"
+    r"|i (?:have )?(?:talked|spoke|spoken) (?:to|with) (?:them|him|her)"
     r"|i (?:have|made|took) a (?:backup|copy)(?: of (?:it|that))?|(?:it s|that s) for maintenance"
     r"|i understand|you have my (?:ok|okay|permission|word)"
     r"|go|do|run|haan?|han|ji|jee|bilkul|theek|thik|hai|kar|karo|kardo|do|de|chalao|chala|zaroor"
@@ -42,7 +44,7 @@ _SURE = re.compile(
 _DOES = (
     (
         r"rm|rmdir|unlink|del|rd|remove-item|branch|trash|uninstall|remove|purge",
-        "delete|remove|erase|bin|trash",
+        "delete|remove|erase|bin|trash|hata|hatao|mita|mitao|uda",
     ),
     (r"uninstall|remove|purge", "uninstall"),
     (r"kill|pkill|killall|stop-process|taskkill", "kill|end|close|stop"),
@@ -113,7 +115,7 @@ def _said_of(command: str) -> re.Pattern[str]:
     known = _TOOLS.union(*(names.split("|") for names, _ in _DOES))
     about = [word for word in words if not word.startswith("-") and word not in known]
     name = f"|{re.escape(_SIGNS.sub(' ', about[0]).strip())}" if len(about) == 1 else ""
-    spoken = rf"(?:{verbs or '(?!)'}) (?:it|that|this|all of it{name})(?: for good)?"
+    spoken = rf"(?:{verbs or '(?!)'}) (?:it|that|this|do|dijiye|all of it{name})(?: for good)?"
     return re.compile(rf"(?<!\S){spoken}(?!\S)")
 
 
