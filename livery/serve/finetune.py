@@ -17,10 +17,12 @@ from typing import Any
 
 from livery.errors import quoted
 from livery.files import write_json
-from livery.serve import datasets
-from livery.serve.datasets import Row, Status
+from livery.serve import datasets, exports
+from livery.serve.datasets import Row
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.known import facts
+from livery.serve.lines import lines_of
+from livery.serve.review import Status, set_status
 from livery.serve.settings import ServeSettings
 
 COMBINED, BASE, APPROVED = "aios_combined", "aios_base", "user_approved"
@@ -107,7 +109,7 @@ def approve(
         ids = [row.id for row in _all(settings, name, split) if section_of(row.row) == section]
         if not ids:
             raise NotFound(f"{name} has no section {quoted(section)}.", key="section")
-    return datasets.set_status(settings, name, split, status, ids=ids)
+    return set_status(settings, name, split, status, ids=ids)
 
 
 def unified(
@@ -164,7 +166,7 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
         part = folder / ".part"
         for one in on:
             for split in one.rows:
-                written[split] += datasets.write_rows(settings, one.name, split, part, keep)
+                written[split] += exports.write_rows(settings, one.name, split, part, keep)
                 with (folder / f"{split}.jsonl").open("ab") as out, part.open("rb") as rows:
                     shutil.copyfileobj(rows, out)
                 part.unlink()
@@ -184,7 +186,7 @@ def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) ->
     fresh = f"{name}.fresh"
     with _switching:
         shutil.rmtree(settings.data / fresh, ignore_errors=True)  # of an export that was killed
-        made = datasets.add(settings, fresh, fill)
+        made = exports.add(settings, fresh, fill)
         old = settings.uploads / f"{name}.old"
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
@@ -195,7 +197,7 @@ def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) ->
 
 def _module(settings: ServeSettings, name: str) -> Module:
     found = datasets.describe(settings, name)
-    rows = {split: len(datasets.lines_of(settings, name, split)) for split in found.splits}
+    rows = {split: len(lines_of(settings, name, split)) for split in found.splits}
     return Module(
         name=name,
         enabled=bool(facts(_switches(settings)).get(name, True)),
@@ -207,7 +209,7 @@ def _module(settings: ServeSettings, name: str) -> Module:
 
 
 def _all(settings: ServeSettings, name: str, split: str) -> list[Row]:
-    lines = datasets.lines_of(settings, name, split)
+    lines = lines_of(settings, name, split)
     return datasets.rows(settings, name, split, limit=max(1, len(lines)))[0]
 
 

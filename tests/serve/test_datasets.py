@@ -16,7 +16,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from livery.errors import UserError
-from livery.serve import datasets
+from livery.serve import datasets, exports
+from livery.serve.review import set_status
 from livery.serve.rows import check, unpack, write_jsonl, write_parquet
 from tests.serve.serving import Answer, Client, served, settings_of
 
@@ -292,11 +293,11 @@ def test_a_large_review_is_kept_and_a_damaged_one_is_not_written_over(tmp_path: 
     place.parent.mkdir()
     place.write_text(json.dumps({f"{n:048x}": "approved" for n in range(70_000)}))
     assert place.stat().st_size > 4 << 20
-    assert datasets.set_status(settings, "mine", "train", "rejected", n=1) == 1
+    assert set_status(settings, "mine", "train", "rejected", n=1) == 1
     assert len(json.loads(place.read_text())) == 70_001
     place.write_text('{"cut')
     with pytest.raises(UserError, match=r"mine\.json"):
-        datasets.set_status(settings, "mine", "train", "rejected", n=1)
+        set_status(settings, "mine", "train", "rejected", n=1)
     assert place.read_text() == '{"cut'
     assert "mine.json" in datasets.describe(settings, "mine").problem
 
@@ -327,7 +328,7 @@ def test_exports_of_rows_do_not_pile_up(tmp_path: Path) -> None:
     (settings.data / "mine" / "train.jsonl").write_bytes(lines(ROWS))
     out = settings.data
     for n in range(1, 29):
-        datasets.set_status(settings, "mine", "train", "approved", n=n)
-        out = datasets.export(settings, "mine", "train", "jsonl", ["approved"])
+        set_status(settings, "mine", "train", "approved", n=n)
+        out = exports.export(settings, "mine", "train", "jsonl", ["approved"])
         assert out.read_bytes() == lines(ROWS[:n])
     assert len(list(out.parent.iterdir())) < 25

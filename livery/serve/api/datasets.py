@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from livery.dataset.packed import FORMATS
 from livery.errors import UserError, quoted
 from livery.files import explain_os_errors
-from livery.serve import datasets
+from livery.serve import datasets, exports
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery
 from livery.serve.commands import run
-from livery.serve.datasets import Dataset, Row, Status
+from livery.serve.datasets import Dataset, Row
 from livery.serve.errors import Refused
+from livery.serve.review import Status, set_status
 from livery.serve.settings import ServeSettings
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
@@ -127,23 +128,19 @@ def review_row(
     name: str, n: int, said: RowStatus, livery: Livery, split: SplitName = "train"
 ) -> Reviewed:
     """Approve a row, reject it, or take that back. The file of rows stays as it is."""
-    return Reviewed(
-        datasets.set_status(livery.settings, name, split, said.status, n=n, expected=said.id)
-    )
+    return Reviewed(set_status(livery.settings, name, split, said.status, n=n, expected=said.id))
 
 
 @router.post("/{name}/review")
 def review_rows(name: str, said: ManyStatus, livery: Livery) -> Reviewed:
     """Approve or reject several rows, or all that are new."""
-    return Reviewed(
-        datasets.set_status(livery.settings, name, said.split, said.status, ids=said.ids)
-    )
+    return Reviewed(set_status(livery.settings, name, said.split, said.status, ids=said.ids))
 
 
 @router.post("/{name}/copy", status_code=201)
 def copy(name: str, said: Copy, livery: Livery) -> Dataset:
     """Make a dataset of the rows that were not rejected, to train on."""
-    datasets.copy(livery.settings, name, said.name, said.leave_out)
+    exports.copy(livery.settings, name, said.name, said.leave_out)
     return datasets.describe(livery.settings, said.name)
 
 
@@ -157,7 +154,7 @@ async def export(
     status: Annotated[list[Status] | None, Query(max_length=3)] = None,
 ) -> Response:
     """A split's rows as one file."""
-    path = await livery.slowly(datasets.export, livery.settings, name, split, format, status or ())
+    path = await livery.slowly(exports.export, livery.settings, name, split, format, status or ())
     kind = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}[format]
     stem = name.partition(".")[0]
     return send_file(path, request, media_type=kind, filename=f"{stem}-{split}.{format}")
@@ -230,7 +227,7 @@ def _add(settings: ServeSettings, name: str, received: Path, split: str) -> dict
              "problems": problems}
         )  # fmt: skip
 
-    datasets.add(settings, name, fill)
+    exports.add(settings, name, fill)
     return check
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.errors import UserError
 from livery.models import EMBEDDED
-from livery.serve import adapters, datasets, finetune, runs
+from livery.serve import adapters, datasets, exports, finetune, runs
 from livery.serve.answers.question import Busy, NoAnswer, Question
 from livery.serve.api.machine import options
 from livery.serve.api.runs import newest_jobs
@@ -367,7 +367,7 @@ def _make_rows(livery: Services, said: Generate) -> dict[str, Any]:
             path.rename(folder / path.name)
         (folder / "rows").rmdir()
 
-    datasets.add(livery.settings, name, fill)
+    exports.add(livery.settings, name, fill)
     return {"module": finetune.module(livery.settings, name)}
 
 
