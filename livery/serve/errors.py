@@ -11,29 +11,20 @@ class Refused(UserError):
     """A request that cannot be done.
 
     Attributes:
-        status: of the answer; 400 for this class itself.
+        status: of the answer.
         key: the field of the request that is at fault, where it is one.
         more: further members of the problem document.
     """
 
     status = 400
 
-    def __init__(self, detail: str, *, key: str | None = None, **more: Any) -> None:
+    def __init__(
+        self, detail: str, *, status: int | None = None, key: str | None = None, **more: Any
+    ) -> None:
         super().__init__(detail)
+        self.status = status or self.status
         self.key = key
         self.more = more
-
-
-class Unauthorized(Refused):
-    """No token, or a wrong one."""
-
-    status = 401
-
-
-class Forbidden(Refused):
-    """Asked from a place that may not ask."""
-
-    status = 403
 
 
 class NotFound(Refused):
@@ -46,18 +37,6 @@ class Conflict(Refused):
     """Not in the present state: something has to be done first, or is being done."""
 
     status = 409
-
-
-class TooLarge(Refused):
-    """More than the limit, as sent or unpacked."""
-
-    status = 413
-
-
-class TooMany(Refused):
-    """More requests than the limit."""
-
-    status = 429
 
 
 class Unavailable(Refused):

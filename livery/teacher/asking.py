@@ -25,14 +25,7 @@ from typing import Any
 from livery.errors import UserError, counted, shown
 from livery.files import one_at_a_time
 from livery.progress import Progress
-from livery.teacher.dialects import (
-    FORMS,
-    Habits,
-    Reply,
-    cut_of,
-    read_reply,
-    request_body,
-)
+from livery.teacher.dialects import FORMS, Habits, Reply, cut_of, read_reply, request_body
 from livery.teacher.plan import Plan, context_for, make_plan
 from livery.teacher.question import Fault, Messages, Question, Result, characters
 from livery.teacher.records import Found, Records

@@ -137,7 +137,7 @@ def test_llama_cpp_gets_its_files_made(
     with pytest.raises(NoAnswer, match="the model was made for") as error:
         answers.answer(Question((*conversation("x"),), adapter, max_tokens=9999),
                        lambda _: None, lambda: False)  # fmt: skip
-    assert (error.value.why, error.value.param) == ("request", "max_tokens")
+    assert (error.value.why, error.value.key) == ("request", "max_tokens")
 
 
 # -- calls of tools --------------------------------------------------------------------------------
@@ -192,4 +192,4 @@ def test_tools_that_a_template_does_not_offer_are_refused(root: Path) -> None:
     question = Question((*conversation("x"),), model=str(tiny_model("llama", root)), tools=(TOOL,))
     with pytest.raises(NoAnswer, match="does not offer tools") as error:
         Answers("mlx").answer(question, lambda _: None, lambda: False)
-    assert (error.value.why, error.value.param) == ("request", "tools")
+    assert (error.value.why, error.value.key) == ("request", "tools")

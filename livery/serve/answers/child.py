@@ -7,7 +7,7 @@ One JSON object a line comes in, one a line goes out:
 
     {"id": 7, "ask": QUESTION}   -> {"id": 7, "text": piece} as they come, then one of
                                     {"id": 7, "answer": ANSWER}
-                                    {"id": 7, "refused": {"why", "message", "param"}}
+                                    {"id": 7, "refused": {"why", "message", "key"}}
     {"stop": 7}                  7 is not wanted any more: its answer ends with the next token
 
 QUESTION and ANSWER are those of `question`. Questions are answered one after another. The process
@@ -75,12 +75,12 @@ def _answer(
         found = answers.answer(question, lambda piece: send(text=piece), lambda: number in gone)
         send(answer=dataclasses.asdict(found))
     except NoAnswer as refused:
-        send(refused={"why": refused.why, "message": str(refused), "param": refused.param})
+        send(refused={"why": refused.why, "message": str(refused), "key": refused.key})
     except Exception as error:
         traceback.print_exc()
         said = faults.understood(error)
         message = said or f"{type(error).__name__}: {shown(error)}"
-        send(refused={"why": "engine", "message": message, "param": ""})
+        send(refused={"why": "engine", "message": message, "key": None})
         sys.exit(1)  # what state the engine is in nobody knows: the next question gets another
 
 

@@ -194,7 +194,7 @@ class Host:
                     await self._end()
                     message = f"The engine failed and will be started anew: {refused['message']}"
                     raise NoAnswer("engine", message)
-                raise NoAnswer(refused["why"], refused["message"], refused["param"])
+                raise NoAnswer(refused["why"], refused["message"], refused["key"])
         raise NoAnswer("engine", await self._last_words(process))
 
     async def _started(self) -> asyncio.subprocess.Process:

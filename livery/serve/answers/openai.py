@@ -17,6 +17,7 @@ from livery.dataset.turns import read_tools, read_turns
 from livery.errors import shown
 from livery.serve.answers.models import Model
 from livery.serve.answers.question import Question
+from livery.serve.errors import Refused
 
 LONGEST_ANSWER = 32_768  # tokens
 TOKENS = 512  # of an answer, where nobody says
@@ -33,18 +34,6 @@ _IGNORED = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention",
 )  # fmt: skip
-
-
-class BadRequest(Exception):
-    """A request that cannot be answered as it stands.
-
-    Attributes:
-        param: the field, "messages.0.content".
-    """
-
-    def __init__(self, message: str, param: str):
-        super().__init__(message)
-        self.param = param
 
 
 class _Strict(BaseModel):
@@ -164,28 +153,27 @@ def read_request(body: bytes) -> ChatRequest:
     """The request that a body holds.
 
     Raises:
-        BadRequest: it is none, or asks for what cannot be done.
+        Refused: it is none, or asks for what cannot be done.
     """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The body is not JSON ({shown(error, 120)}).", "") from None
+        raise Refused(f"The body is not JSON ({shown(error, 120)}).") from None
     if not isinstance(value, dict):
-        raise BadRequest("The body is not a JSON object.", "")
+        raise Refused("The body is not a JSON object.")
     given = {key: found for key, found in value.items() if found is not None}
     for key in _IGNORED:
         given.pop(key, None)
     for key, passing in _NEUTRAL.items():
         if key in given and not _is_one_of(given.pop(key), passing):
-            raise BadRequest(
-                f"{key}: only {json.dumps(passing[0])} is possible here. Leave it out.", key
-            )
+            said = f"{key}: only {json.dumps(passing[0])} is possible here. Leave it out."
+            raise Refused(said, key=key)
     try:
         return ChatRequest.model_validate_json(json.dumps(given))
     except ValidationError as error:
         _refuse(error)
     except (ValueError, RecursionError) as error:  # lone surrogates, nesting without end
-        raise BadRequest(f"The body cannot be read ({shown(error, 120)}).", "") from None
+        raise Refused(f"The body cannot be read ({shown(error, 120)}).") from None
 
 
 def _is_one_of(value: Any, passing: tuple[Any, ...]) -> bool:
@@ -212,34 +200,34 @@ def _refuse(error: ValidationError) -> NoReturn:
     if found["type"] == "union_tag_invalid":
         place, about = f"{place}.type", found.get("ctx", {})
         said, known = shown(str(about.get("tag")), 80), about.get("expected_tags")
-        raise BadRequest(f"{place}: {said} is none of {known}.", place)
+        raise Refused(f"{place}: {said} is none of {known}.", key=place)
     if found["type"] == "extra_forbidden":
-        raise BadRequest(f"{shown(place)}: this server knows no such field.", place)
-    raise BadRequest(f"{shown(place) or 'The body'}: {found['msg']}.", place)
+        raise Refused(f"{shown(place)}: this server knows no such field.", key=place)
+    raise Refused(f"{shown(place) or 'The body'}: {found['msg']}.", key=place)
 
 
 def question_of(request: ChatRequest, model: Model) -> Question:
     """What is asked of the engine.
 
     Raises:
-        BadRequest: messages or tools are not understood, or fields contradict each other.
+        Refused: messages or tools are not understood, or fields contradict each other.
     """
     most = {request.max_tokens, request.max_completion_tokens} - {None}
     if len(most) > 1:
-        raise BadRequest("max_tokens and max_completion_tokens differ; give one.", "max_tokens")
+        raise Refused("max_tokens and max_completion_tokens differ; give one.", key="max_tokens")
     if request.stream_options is not None and not request.stream:
-        raise BadRequest('stream_options: only with "stream": true.', "stream_options")
+        raise Refused('stream_options: only with "stream": true.', key="stream_options")
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     if "" in stops:
-        raise BadRequest("stop: a text that ends the answer is not empty.", "stop")
+        raise Refused("stop: a text that ends the answer is not empty.", key="stop")
     try:
         turns = read_turns(
             [m.model_dump(exclude_none=True) for m in request.messages], "the request", "messages"
         )
         tools = read_tools(request.tools or [], "the request", "tools")
     except RowError as error:
-        param = "tools" if ": tools" in str(error) else "messages"
-        raise BadRequest(str(error), param) from None
+        key = "tools" if ": tools" in str(error) else "messages"
+        raise Refused(str(error), key=key) from None
     if request.tool_choice == "none":
         tools = ()
     seed = request.seed
@@ -273,10 +261,10 @@ def own_skill(name: str, model: Model, field: str) -> str:
     """The skill that is meant; "auto" is the adapter's.
 
     Raises:
-        BadRequest: the adapter's is not known.
+        Refused: the adapter's is not known.
     """
     if name != "auto":
         return name
     if not model.skill:
-        raise BadRequest(f"{field}: {model.name} does not say which skill it has; name it.", field)
+        raise Refused(f"{field}: {model.name} does not say which skill it has; name it.", key=field)
     return model.skill

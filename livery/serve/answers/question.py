@@ -6,8 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from livery.serve.errors import Refused
+
 # Who is to mend it: the caller, whoever keeps adapters and bases, or nobody (the engine died).
 Why = Literal["request", "model", "engine"]
+_STATUS = {"request": 400, "model": 409, "engine": 503}
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,16 @@ class Answer:
     engine: dict[str, Any]
 
 
-class NoAnswer(Exception):
-    """No answer.
+class NoAnswer(Refused):
+    """No answer; `why` says whose fault it is."""
 
-    Attributes:
-        why: whose fault it is.
-        param: the field of the request that is wrong; "" for none.
-    """
-
-    def __init__(self, why: Why, message: str, param: str = ""):
-        super().__init__(message)
+    def __init__(self, why: Why, message: str, key: str | None = None):
+        super().__init__(message, status=_STATUS[why], key=key)
         self.why: Why = why
-        self.param = param
 
 
-class Busy(Exception):
-    """As many wait already as may."""
+class Busy(Refused):
+    """As many questions wait already as may."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many questions are waiting. Ask again in a moment.", status=429)

@@ -20,11 +20,11 @@ from livery.serve.answers import models, openai
 from livery.serve.answers.completion import Completion
 from livery.serve.answers.finish import finish
 from livery.serve.answers.host import Asked
-from livery.serve.answers.openai import BadRequest, ChatRequest
+from livery.serve.answers.openai import ChatRequest
 from livery.serve.answers.question import Answer, Busy, NoAnswer
 from livery.serve.api.problems import problem
 from livery.serve.api.services import Livery, Services
-from livery.serve.errors import NotFound, Refused
+from livery.serve.errors import Refused
 from livery.skills import skill_names
 
 router = APIRouter(prefix="/v1", tags=["answers"])
@@ -85,13 +85,12 @@ async def complete_chat(request: Request, livery: Livery) -> Response:
     try:
         chat = await run_in_threadpool(_ask_of, livery, await request.body())
         chat = _started(livery, *chat)
-    except (BadRequest, NotFound, Refused) as error:
-        return _refused(error)
-    except Busy:
-        return _error(
-            429, "As many questions wait as may. Ask again soon.", "rate_limit_error",
-            code="queue_full", headers={"Retry-After": str(RETRY_AFTER)},
-        )  # fmt: skip
+    except Busy as error:
+        headers = {"Retry-After": str(RETRY_AFTER)}
+        return _error(error, "rate_limit_error", "queue_full", headers)
+    except Refused as error:
+        found = "model_not_found" if error.status == 404 else None
+        return _error(error, "invalid_request_error", found)
     watching = asyncio.create_task(_watch(request, chat.asked))
     pieces = aiter(chat.asked)
     try:
@@ -129,7 +128,8 @@ def _ask_of(livery: Services, body: bytes) -> tuple[ChatRequest, models.Model, A
         skill = openai.own_skill(skill, model, "livery.finish")
         if skill not in skill_names():
             known = ", ".join(skill_names())
-            raise BadRequest(f"livery.finish: no such skill; there are: {known}.", "livery.finish")
+            said = f"livery.finish: no such skill; there are: {known}."
+            raise Refused(said, key="livery.finish")
     return request, model, question, skill or ""
 
 
@@ -202,26 +202,17 @@ def _extras(livery: Services, chat: Chat, answer: Answer) -> dict[str, Any]:
 
 # -- errors ----------------------------------------------------------------------------------------
 
-_STATUS = {"request": 400, "model": 409, "engine": 503}
-
-
-def _refused(error: BadRequest | Refused) -> JSONResponse:
-    if isinstance(error, BadRequest):
-        return _error(400, str(error), "invalid_request_error", error.param)
-    code = "model_not_found" if error.status == 404 else None
-    return _error(error.status, str(error), "invalid_request_error", error.key or "", code)
-
 
 def _no_answer(error: NoAnswer) -> JSONResponse:
     kind = "server_error" if error.why == "engine" else "invalid_request_error"
     code = {"model": "model_not_usable", "engine": "engine_failed"}.get(error.why)
-    return _error(_STATUS[error.why], str(error), kind, error.param, code)
+    return _error(error, kind, code)
 
 
 def _error(
-    status: int, message: str, kind: str, param: str = "", code: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:  # fmt: skip
+    error: Refused, kind: str, code: str | None, headers: dict[str, str] | None = None
+) -> JSONResponse:
     """A problem document that holds OpenAI's error too."""
-    said = {"message": message, "type": kind, "param": param or None, "code": code}
-    return problem(status, message, key=param or None, headers=headers, error=said)
+    key = error.key or None
+    said = {"message": str(error), "type": kind, "param": key, "code": code}
+    return problem(error.status, str(error), key=key, headers=headers, error=said)

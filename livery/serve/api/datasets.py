@@ -30,12 +30,6 @@ SplitName = Literal["train", "valid", "test"]
 _SHOWN = 50  # problems of an upload
 
 
-class Unusable(Refused):
-    """An upload that training would refuse."""
-
-    status = 422
-
-
 @dataclass(frozen=True)
 class DatasetList:
     """Datasets, by name."""
@@ -221,7 +215,8 @@ def _add(settings: ServeSettings, name: str, received: Path, split: str) -> dict
         )
         if refused:
             first = refused[0]
-            raise Unusable(f"{first['where']}: {first['message']}", problems=problems)
+            what = f"{first['where']}: {first['message']}"
+            raise Refused(what, status=422, problems=problems)
         check.update(
             {"ok": said["ok"], "rows": said["rows"], "notes": said["notes"],
              "problems": problems}

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from livery.errors import UserError
 from livery.models import EMBEDDED
 from livery.serve import adapters, datasets, exports, finetune, runs
-from livery.serve.answers.question import Busy, NoAnswer, Question
+from livery.serve.answers.question import Question
 from livery.serve.api.machine import options
 from livery.serve.api.runs import newest_jobs
 from livery.serve.api.services import Livery, Services
 from livery.serve.commands import livery as run_livery
 from livery.serve.datasets import Dataset, Row
-from livery.serve.errors import Conflict, NotFound, Refused, TooMany, Unavailable
+from livery.serve.errors import Conflict, NotFound, Refused
 from livery.serve.finetune import Module, Section
 from livery.serve.jobs.request import confined, read_request
 from livery.serve.runs import Run
@@ -312,13 +312,7 @@ async def generate(said: Generate, livery: Livery) -> dict[str, Any]:
         temperature=said.temperature,
         seed=secrets.randbelow(2**31) if said.temperature else 0,
     )
-    try:
-        answer = await livery.host.ask(question).whole()
-    except Busy:
-        raise TooMany("Too many questions wait. Try again in a moment.") from None
-    except NoAnswer as error:
-        refusal = {"request": Refused, "model": Conflict, "engine": Unavailable}[error.why]
-        raise refusal(str(error)) from None
+    answer = await livery.host.ask(question).whole()
     return {"run_name": loaded, "text": answer.text, "tokens": answer.tokens,
             "seconds": answer.seconds}  # fmt: skip
 

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from livery.errors import quoted
 from livery.serve.api import problems
-from livery.serve.errors import Forbidden, Refused, TooLarge, TooMany, Unauthorized, Unavailable
+from livery.serve.errors import Refused, Unavailable
 from livery.serve.settings import LOOPBACK, Limits, ServeSettings
 
 SESSION = "/api/session"
@@ -48,18 +48,6 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?")
 _RANGE = re.compile(r"bytes=(\d{1,19}-\d{0,19}|-\d{1,19})")
 _CLIENTS = 4096  # whose rates are remembered
-
-
-class Misdirected(Refused):
-    """For a host that this server is not."""
-
-    status = 421
-
-
-class UnusableRange(Refused):
-    """Several ranges, or none that is understood."""
-
-    status = 416
 
 
 class Guard:
@@ -109,11 +97,12 @@ class Guard:
         changes = scope["method"] not in _SAFE and scope["path"] not in ANSWERING
         rates = self.writes if changes else self.reads
         if not rates.take(client):
-            raise TooMany("Too many requests from this address. Wait a second and try again.")
+            said = "Too many requests from this address. Wait a second and try again."
+            raise Refused(said, status=429)
         self.check_token(scope, headers)
         asked = headers.getlist("range")
         if asked and (len(asked) > 1 or not _RANGE.fullmatch(asked[0].strip())):
-            raise UnusableRange("Ask for one range, as in bytes=0-999.", key="Range")
+            raise Refused("Ask for one range, as in bytes=0-999.", status=416, key="Range")
 
     def check_host(self, headers: Headers) -> str:
         """The Host header, which must have one of our names; the port is the user's affair."""
@@ -121,9 +110,10 @@ class Guard:
         host = given[0].lower() if len(given) == 1 else ""
         found = _HOST.fullmatch(host)
         if not found or found["name"] not in self.hosts:
-            raise Misdirected(
+            raise Refused(
                 f"This server is not {quoted(host)}. A server that is reached by another name is "
                 "started with --allow-host NAME.",
+                status=421,
                 key="Host",
             )
         return host
@@ -132,14 +122,16 @@ class Guard:
         """Pages of other origins neither read nor change anything; programs send no Origin."""
         origins = headers.getlist("origin")
         if origins and (len(origins) > 1 or not _same_origin(origins[0], host)):
-            raise Forbidden("A page of another origin may not ask this server.", key="Origin")
+            said = "A page of another origin may not ask this server."
+            raise Refused(said, status=403, key="Origin")
         site = headers.get("sec-fetch-site", "none")
         if site in ("same-origin", "none"):
             return
         # A link on another site may open the page itself.
         opened = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if not (opened and scope["path"] in self.public):
-            raise Forbidden("A page of another site may not ask this server.", key="Sec-Fetch-Site")
+            said = "A page of another site may not ask this server."
+            raise Refused(said, status=403, key="Sec-Fetch-Site")
 
     def check_token(self, scope: Scope, headers: Headers) -> None:
         """Everything but the page's own files needs the token, where there is one."""
@@ -152,7 +144,8 @@ class Guard:
             return
         if not given and is_session(self.settings, _cookie(headers)):
             return
-        raise Unauthorized("This server asks for its token: Authorization: Bearer TOKEN.")
+        said = "This server asks for its token: Authorization: Bearer TOKEN."
+        raise Refused(said, status=401)
 
 
 class _Answer:
@@ -223,8 +216,8 @@ class _Body:
             allowed += self.got / self.limits.upload_rate
         return max(0.0, allowed - passed)
 
-    def too_large(self) -> TooLarge:
-        return TooLarge(f"The request's body has more than {self.most:,} bytes.")
+    def too_large(self) -> Refused:
+        return Refused(f"The request's body has more than {self.most:,} bytes.", status=413)
 
 
 class Rates:

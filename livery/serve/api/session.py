@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.security import COOKIE, SESSION, session_cookie
 from livery.serve.api.services import Livery
-from livery.serve.errors import Unauthorized
+from livery.serve.errors import Refused
 
 router = APIRouter(tags=["session"])
 
@@ -31,7 +31,7 @@ def open_session(token: Token, livery: Livery, response: Response) -> None:
     if livery.settings.token is None:
         return
     if not livery.settings.is_token(token.token):
-        raise Unauthorized("That is not this server's token.", key="token")
+        raise Refused("That is not this server's token.", status=401, key="token")
     response.set_cookie(
         COOKIE, session_cookie(livery.settings), httponly=True, samesite="strict", path="/"
     )

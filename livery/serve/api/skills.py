@@ -13,10 +13,8 @@ from livery.errors import UserError, quoted
 from livery.serve.answers import hybrid
 from livery.serve.answers.finish import guarded
 from livery.serve.answers.models import all_models
-from livery.serve.answers.question import Busy, NoAnswer
-from livery.serve.api.problems import problem
 from livery.serve.api.services import Livery
-from livery.serve.errors import NotFound, TooMany, Unavailable
+from livery.serve.errors import NotFound, Unavailable
 from livery.skills import get_skill, skill_names
 
 router = APIRouter(prefix="/v1", tags=["skills"])
@@ -62,8 +60,8 @@ def get_vocabulary(skill: str, livery: Livery) -> dict[str, Any]:
     return found(any(model.skill == skill for model in all_models(livery.settings)))
 
 
-@router.post("/date-keys", response_model=hybrid.Found)
-async def find_date_keys(command: Command, livery: Livery) -> hybrid.Found | JSONResponse:
+@router.post("/date-keys")
+async def find_date_keys(command: Command, livery: Livery) -> hybrid.Found:
     """The date and time keys of a command, and whether FastText or the adapter found them."""
 
     def start() -> tuple[hybrid.Hybrid, hybrid.Found | None]:
@@ -75,12 +73,7 @@ async def find_date_keys(command: Command, livery: Livery) -> hybrid.Found | JSO
         return made, made.sure(command.text, kept)
 
     made, found = await run_in_threadpool(start)
-    try:
-        return found or await made.ask(command.text, livery.host)
-    except Busy:
-        raise TooMany("As many questions wait as may. Ask again soon.") from None
-    except NoAnswer as error:
-        return problem(503, str(error))
+    return found or await made.ask(command.text, livery.host)
 
 
 @router.post("/guard")
