@@ -213,70 +213,46 @@ def log(job: str, lines: int | None, root: Path, database: str | None) -> int:
     return 0
 
 
-@jobs_command.command("cancel", short_help="End a job and all its processes.")
-@click.argument("job")
-@_place
-@options.as_json
-def cancel(job: str, root: Path, database: str | None, as_json: bool) -> int:
-    """End a job and all its processes. What it has made stays.
-
-    \b
-    Examples:
-      livery jobs cancel 3f9a0c61d2b84e57
-    """
-    found = _existing(root, database).cancel(job)
-    return _show(found, as_json, f"Job {job} is {found.state}.")
-
-
-@jobs_command.command("pause", short_help="Stop a job at a checkpoint, to be resumed.")
-@click.argument("job")
-@_place
-@options.as_json
-def pause(job: str, root: Path, database: str | None, as_json: bool) -> int:
-    """Stop a job where it can continue; its device is free for others then.
-
-    A trainer finishes its step and saves a checkpoint. Other steps begin again when the job is
-    resumed.
-
-    \b
-    Examples:
-      livery jobs pause 3f9a0c61d2b84e57
-    """
-    found = _existing(root, database).pause(job)
-    said = f"Job {job} is {found.state}."
-    if found.state == "running":
-        said = f"Job {job} stops at the next checkpoint: livery jobs show {job}"
-    return _show(found, as_json, said)
+# What is done to one job: its line among the commands, and its help.
+_CHANGES = {
+    "cancel": (
+        "End a job and all its processes.",
+        "End a job and all its processes. What it has made stays.",
+    ),
+    "pause": (
+        "Stop a job at a checkpoint, to be resumed.",
+        "Stop a job where it can continue; its device is free for others then.\n\n"
+        "A trainer finishes its step and saves a checkpoint. Other steps begin again when the job "
+        "is resumed.",
+    ),
+    "resume": (
+        "Continue a job that was paused.",
+        "Continue a job that was paused, from its last checkpoint.",
+    ),
+    "retry": (
+        "Start a job again that failed or was cancelled.",
+        "Start a job again that failed or was cancelled, at the step where it stopped.",
+    ),
+}
 
 
-@jobs_command.command("resume", short_help="Continue a job that was paused.")
-@click.argument("job")
-@_place
-@options.as_json
-def resume(job: str, root: Path, database: str | None, as_json: bool) -> int:
-    """Continue a job that was paused, from its last checkpoint.
+def _add_change(verb: str, short: str, text: str) -> None:
+    example = f"\n\n\b\nExamples:\n  livery jobs {verb} 3f9a0c61d2b84e57"
 
-    \b
-    Examples:
-      livery jobs resume 3f9a0c61d2b84e57
-    """
-    found = _existing(root, database).resume(job)
-    return _show(found, as_json, f"Job {job} is {found.state}.")
+    @jobs_command.command(verb, help=text + example, short_help=short)
+    @click.argument("job")
+    @_place
+    @options.as_json
+    def change(job: str, root: Path, database: str | None, as_json: bool) -> int:
+        found: Job = getattr(_existing(root, database), verb)(job)
+        said = f"Job {job} is {found.state}."
+        if verb == "pause" and found.state == "running":
+            said = f"Job {job} stops at the next checkpoint: livery jobs show {job}"
+        return _show(found, as_json, said)
 
 
-@jobs_command.command("retry", short_help="Start a job again that failed or was cancelled.")
-@click.argument("job")
-@_place
-@options.as_json
-def retry(job: str, root: Path, database: str | None, as_json: bool) -> int:
-    """Start a job again that failed or was cancelled, at the step where it stopped.
-
-    \b
-    Examples:
-      livery jobs retry 3f9a0c61d2b84e57
-    """
-    found = _existing(root, database).retry(job)
-    return _show(found, as_json, f"Job {job} is {found.state}.")
+for _verb, _texts in _CHANGES.items():
+    _add_change(_verb, *_texts)
 
 
 @jobs_command.command("worker", short_help="Take jobs off the queue and see to them.")
