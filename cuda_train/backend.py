@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,7 +200,7 @@ class TorchBackend:
         if self._stop is None:
             chat = load_chat(self.settings.model, self.settings.template)
             config = self.loss.model.config.to_dict()
-            self._stop = end_tokens(chat, config, Path(self.settings.model))
+            self._stop = end_tokens(chat, config, self.settings.model)
         with self.dropout_at(None), self._whole_cache():
             if self._decoder is None:
                 self._decoder = make_decoder(self.loss.model)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from livery.dataset.template import ChatTemplate
 from livery.errors import UserError, printable, shown
+from livery.models import find_base
 from livery.reading import read_object
 
 CONFIG = "adapter_config.json"
@@ -65,11 +67,15 @@ def incomplete(weights: Path, missing: list[str], needed: int) -> UserError:
     )
 
 
-def end_tokens(chat: ChatTemplate, config: dict[str, Any], model: Path) -> tuple[int, ...]:
+def end_tokens(chat: ChatTemplate, config: Mapping[str, Any], model: str | Path) -> tuple[int, ...]:
     """Ids that end an answer: the template's end of turn first, then whatever else the tokenizer,
-    config.json and generation_config.json call an end."""
+    config.json and generation_config.json call an end.
+
+    Args:
+        model: a folder, or what `find_base` finds one by.
+    """
     found: list[int] = [chat.end]
-    generation = model / "generation_config.json"
+    generation = (find_base(model) or Path(model)) / "generation_config.json"
     more = read_object(generation) if generation.is_file() else {}
     for ids in (chat.tokenizer.eos_token_id, config.get("eos_token_id"), more.get("eos_token_id")):
         for token in ids if isinstance(ids, list) else [ids]:

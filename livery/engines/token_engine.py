@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from livery.dataset.template import ChatTemplate
+from livery.config.settings import TemplateSettings
+from livery.dataset.template import ChatTemplate, load_chat
 from livery.engines.answers import Answer, OnToken, Sampler, common_prefix
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
@@ -29,6 +30,7 @@ from livery.engines.engine import (
     Prompt,
     Tools,
 )
+from livery.engines.folders import end_tokens, own_tokenizer
 from livery.errors import UserError
 from livery.progress import OnProgress
 
@@ -71,6 +73,29 @@ class Runtime(Protocol):
     def facts(self, model: str, adapter: str | None) -> Facts:
         """What answered; `adapter` where it is on."""
         ...
+
+
+def on_base(
+    runtime: Runtime,
+    config: Mapping[str, Any],
+    model: str,
+    adapter: str | None,
+    template: TemplateSettings | None = None,
+) -> TokenEngine:
+    """An engine on a base that is loaded, in either framework.
+
+    The engines of a base share its modules: of their adapters one at most may be on, and none while
+    another is opened.
+
+    Args:
+        config: the base's, as its framework reads it.
+        template: the chat template, and how it renders; None takes the tokenizer's.
+
+    Raises:
+        UserError: whatever is wrong with the tokenizer.
+    """
+    chat = load_chat(own_tokenizer(adapter) or model, template)
+    return TokenEngine(runtime, chat, end_tokens(chat, config, model), model, adapter)
 
 
 class TokenEngine:

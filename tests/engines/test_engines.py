@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 
 from commands.engine_files import gguf_conversions
+from livery.dataset.template import load_chat
 from livery.engines.engine import Decoding, Enough, Grammar, Prompt, open_engine
+from livery.engines.folders import end_tokens
+from livery.engines.token_engine import on_base
 from livery.errors import UserError
 from livery.skills import date_keys
 from tests import PATIENCE
@@ -190,9 +195,22 @@ def test_adapters_take_turns_on_one_base(name: str, root: Path, tmp_path: Path) 
         for engine in engines.values():
             engine.use_adapter(False)
         if adapter not in engines:
-            engines[adapter] = module.on_base(loaded, str(base), adapter and str(adapter))
+            runtime = module.Runtime(loaded, adapter and str(adapter))
+            words = (runtime.config, str(base), adapter and str(adapter))
+            engines[adapter] = on_base(runtime, *words)
         engines[adapter].use_adapter(adapter is not None)
         assert answers(engines[adapter]) == alone[adapter]
+
+
+def test_a_base_of_the_hub_brings_its_ends_too(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--nobody--tiny" / "snapshots" / "0"
+    shutil.copytree(tiny_model("llama", root), snapshot)
+    chat = load_chat(snapshot)
+    (snapshot / "generation_config.json").write_text(json.dumps({"eos_token_id": [chat.end, 7]}))
+    assert end_tokens(chat, {}, "nobody/tiny")[-1] == 7
 
 
 @pytest.mark.parametrize("name", ADAPTER)

@@ -10,17 +10,15 @@ import mlx.core as mx
 import numpy as np
 
 from livery.config.settings import TemplateSettings
-from livery.dataset.template import load_chat
 from livery.engines.answers import Answer, OnToken, Sampler, decode
 from livery.engines.engine import Facts, NoRoom
-from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
-from livery.engines.mlx.adapter import SwitchedAdapter, attach_adapter
+from livery.engines.mlx.adapter import attach_adapter
 from livery.engines.mlx.head import sum_last
 from livery.engines.mlx.load import Base, load_base
 from livery.engines.mlx.model_config import longest_exact
-from livery.engines.token_engine import TokenEngine
+from livery.engines.token_engine import TokenEngine, on_base
 from livery.models import read_config
 
 
@@ -41,32 +39,23 @@ def open(
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    return on_base(load_base(model, dtype=dtype, quantize=quantize), model, adapter, template)
+    runtime = Runtime(load_base(model, dtype=dtype, quantize=quantize), adapter)
+    return on_base(runtime, runtime.config, model, adapter, template)
 
 
-def on_base(
-    base: Base, model: str, adapter: str | None, template: TemplateSettings | None = None
-) -> TokenEngine:
-    """One more engine on a base that is loaded.
+class Runtime:
+    """See `livery.engines.token_engine.Runtime`.
 
-    The engines of a base share its modules: of their adapters one at most may be on, and none while
-    another is opened.
-
-    Raises:
-        UserError: whatever is wrong with tokenizer or adapter.
+    Attributes:
+        config: the base's config.json as mlx-lm read it.
     """
-    chat = load_chat(own_tokenizer(adapter) or base.path, template)
-    runtime = MLXRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
-    return TokenEngine(runtime, chat, end_tokens(chat, base.config, base.path), model, adapter)
-
-
-class MLXRuntime:
-    """See `livery.engines.token_engine.Runtime`."""
 
     one_by_one = False
 
-    def __init__(self, base: Base, adapter: SwitchedAdapter | None):
-        self._base, self._adapter = base, adapter
+    def __init__(self, base: Base, adapter: str | None):
+        """Raises UserError where the adapter does not fit the base."""
+        self._base, self.config = base, base.config
+        self._adapter = attach_adapter(base.model, adapter) if adapter else None
         self._exact = longest_exact(read_config(base.path))
         self._decoders: dict[bool, mlx_decode.Decoder] = {}
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from livery.config.settings import TemplateSettings
-from livery.dataset.template import load_chat
 from livery.engines.answers import Answer, OnToken, Sampler, decode
 from livery.engines.engine import Facts
-from livery.engines.folders import end_tokens, own_tokenizer
-from livery.engines.token_engine import TokenEngine
+from livery.engines.token_engine import TokenEngine, on_base
 from livery.engines.torch import decode as torch_decode
-from livery.engines.torch.adapter import SwitchedAdapter, attach_adapter
+from livery.engines.torch.adapter import attach_adapter
 from livery.engines.torch.load import TorchBase, load_base
 from livery.resident import peak_resident
 
@@ -40,39 +37,26 @@ def open(
     Raises:
         UserError: whatever is wrong with model, tokenizer or adapter.
     """
-    base = load_base(model, device=device, dtype=dtype, quantize=quantize)
-    return on_base(base, model, adapter, template)
+    runtime = Runtime(load_base(model, device=device, dtype=dtype, quantize=quantize), adapter)
+    return on_base(runtime, runtime.config, model, adapter, template)
 
 
-def on_base(
-    base: TorchBase, model: str, adapter: str | None, template: TemplateSettings | None = None
-) -> TokenEngine:
-    """One more engine on a base that is loaded.
-
-    The engines of a base share its modules: of their adapters one at most may be on, and none while
-    another is opened.
-
-    Raises:
-        UserError: whatever is wrong with tokenizer or adapter.
-    """
-    chat = load_chat(own_tokenizer(adapter) or model, template)
-    runtime = TorchRuntime(base, attach_adapter(base.model, adapter) if adapter else None)
-    stop = end_tokens(chat, runtime.model.config.to_dict(), Path(model).expanduser())
-    return TokenEngine(runtime, chat, stop, model, adapter)
-
-
-class TorchRuntime:
+class Runtime:
     """See `livery.engines.token_engine.Runtime`.
 
     Attributes:
         model: transformers' module, the adapter in it.
+        config: the base's, as transformers read it.
     """
 
     one_by_one = False
 
-    def __init__(self, base: TorchBase, adapter: SwitchedAdapter | None):
-        self._base, self._adapter = base, adapter
-        self.model: Any = adapter.model if adapter else base.model
+    def __init__(self, base: TorchBase, adapter: str | None):
+        """Raises UserError where the adapter does not fit the base."""
+        self._base = base
+        self._adapter = attach_adapter(base.model, adapter) if adapter else None
+        self.model: Any = self._adapter.model if self._adapter else base.model
+        self.config: dict[str, Any] = self.model.config.to_dict()
         self._decoder = torch_decode.make_decoder(self.model)
 
     def use_adapter(self, on: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.engines.engine import engine_module
 from livery.engines.folders import CONFIG, adapter_files
-from livery.engines.token_engine import TokenEngine
+from livery.engines.token_engine import TokenEngine, on_base
 from livery.errors import UserError, shown
 from livery.machine import gpu_of
 from livery.models import find_base, local_name
@@ -130,7 +130,8 @@ class Engines:
                 self.loads += 1
             while len(self._open) >= KEPT:
                 del self._open[next(iter(self._open))]
-            return self._module.on_base(self._base, model, adapter, options.get("template"))
+            runtime = self._module.Runtime(self._base, adapter)
+            return on_base(runtime, runtime.config, model, adapter, options.get("template"))
         except BaseException:
             self.close()  # an adapter may have been put on half
             raise
