@@ -132,14 +132,40 @@ def test_paths_in_the_architecture_and_the_trees_exist() -> None:
     text = (HOME / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for name in re.findall(r"`((?:\w+/)+[\w.]*|\w+\.(?:py|md|sh))`", text):
         assert (HOME / name).exists(), name
+    for path in tree_of_the_readme():
+        assert path.exists(), path
+
+
+def tree_of_the_readme() -> set[Path]:
+    """What has a line in the README's tree; folders of one idea may share one."""
     tree = (HOME / "README.md").read_text(encoding="utf-8").split("## The tree")[1].split("```")[1]
+    found: set[Path] = set()
     at = HOME
     for line in tree.splitlines()[1:]:
-        inner, name = line.startswith("  "), line.split()[0]
-        assert ((at if inner else HOME) / name).exists(), line
-        at = at if inner else HOME / name
-    packages = {path.parent.name + "/" for path in HOME.glob("*/__init__.py")}
-    assert packages <= {line.split()[0] for line in tree.splitlines()[1:]}
+        inner = line.startswith("  ")
+        names = [line.split()[0], *(re.match(r"(?:\s*[a-z_]+/)*", line) or [""])[0].split()]
+        found |= {(at if inner else HOME) / name for name in names}
+        at = at if inner else HOME / names[0]
+    return found
+
+
+def test_the_tree_has_a_line_for_all_that_a_newcomer_meets() -> None:
+    """At the top everything, and each folder of code that a package is divided into."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=HOME, capture_output=True, encoding="utf-8", check=False
+    )
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    files = [Path(name) for name in listed.stdout.splitlines()]
+    top = {file.parts[0] for file in files if not file.parts[0].startswith(".")}
+    packages = {file.parts[0] for file in files if file.name == "__init__.py"} - {"tests"}
+    inner = {
+        Path(*file.parts[:2])
+        for file in files
+        if len(file.parts) > 2 and file.parts[0] in packages and file.suffix == ".py"
+    }
+    met = {HOME / name for name in {*top, *inner}} - {HOME / "README.md"}
+    assert met - tree_of_the_readme() == set()
 
 
 FORMS = sorted((HOME / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
