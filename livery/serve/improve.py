@@ -137,7 +137,7 @@ def retrain(
     done = jobs.list(name=adapter, state=job_store.DONE)
     former = next((job for job in done if "train" in job.request.steps), None)
     if any(_base_name(job.name) == adapter for job in jobs.list(state=job_store.ACTIVE)):
-        raise Conflict(f"{adapter} is being trained anew already.", key="adapter")
+        raise Conflict(f"{adapter} is being retrained already.", key="adapter")
     path = log_file(settings)
     if not path.exists():
         raise Conflict("Nothing has been logged yet, so there is nothing to learn from.")
@@ -213,7 +213,7 @@ def skill_of(settings: ServeSettings, adapter: str) -> str:
     """
     skill = adapters.describe(settings, adapters.find(settings, adapter)).skill
     if skill not in skill_names():
-        raise Conflict(f"{adapter} is of no skill that this server has.", key="adapter")
+        raise Conflict(f"{adapter} has no skill that this server knows.", key="adapter")
     return str(skill)
 
 

@@ -132,12 +132,12 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     known = Path(name).suffix.lower() in FORMATS or Path(name).stem.lower() in _ABOUT
     if len(parts) > 4 or not all(map(is_name, parts)):
-        raise UserError(f"The zip holds {quoted(name)}, which is no plain file name.")
+        raise UserError(f"The zip holds {quoted(name)}, which is not a plain file name.")
     if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
         raise UserError(f"The zip holds {quoted(name)}, which is a link or encrypted.")
     if not known:
         kinds = ", ".join(FORMATS)
-        raise UserError(f"The zip holds {quoted(name)}, which is no file of rows ({kinds}).")
+        raise UserError(f"The zip holds {quoted(name)}, which is not a file of rows ({kinds}).")
 
 
 def _hidden(name: str) -> bool:
@@ -229,7 +229,7 @@ def write_parquet(rows: str, out: str) -> dict[str, Any]:
     for number, (row, back) in enumerate(zip(found, again, strict=True), start=1):
         if _without_null(row) != _without_null(back):
             Path(out).unlink()
-            raise UserError(f"Row {number} reads otherwise as Parquet. Export JSONL.")
+            raise UserError(f"Row {number} would read differently as Parquet. Export JSONL.")
     return {"rows": len(found)}
 
 

@@ -506,7 +506,7 @@ def test_an_engine_that_is_not_installed_is_named(folder: Path) -> None:
     with served(settings) as client:
         answer = client.post("/v1/chat/completions", asking("one", "x"))
         assert answer.status == 409
-        assert "teletype: no engine of a server" in answer.json()["detail"]
+        assert "teletype: is not an engine of a server" in answer.json()["detail"]
 
 
 # -- skills --------------------------------------------------------------------------------------

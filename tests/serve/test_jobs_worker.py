@@ -248,7 +248,10 @@ def test_one_worker_a_device(jobs: Jobs) -> None:
     with process.taken(jobs.layout.lock("worker", executor("cpu"))):
         worker = worker_of(jobs, "cpu")
         assert worker.wait(PATIENCE) == 1
-    assert "has a worker for the device cpu" in (jobs.layout.root / "worker-cpu.log").read_text()
+    said = (jobs.layout.root / "worker-cpu.log").read_text()
+    assert "already a worker for the device cpu" in said
+        "already a worker for the device cpu" in (jobs.layout.root / "worker-cpu.log").read_text()
+    )
 
 
 # -- Postgres ----------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def choose(name: str) -> str:
         return name
     if name != "auto":
         known = ", ".join(("auto", *PACKAGES))
-        raise UserError(f"{shown(name)}: no engine of a server; choose one of: {known}.")
+        raise UserError(f"{shown(name)}: is not an engine of a server; choose one of: {known}.")
     here = [n for n, package in PACKAGES.items() if importlib.util.find_spec(package)]
     if not here:
         raise UserError("No engine is installed. Install one: pip install 'livery[mlx]'")

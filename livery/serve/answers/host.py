@@ -192,7 +192,7 @@ class Host:
                 refused = said["refused"]
                 if refused["why"] == "engine":
                     await self._end()
-                    message = f"The engine failed and will be started anew: {refused['message']}"
+                    message = f"The engine failed and will be restarted: {refused['message']}"
                     raise NoAnswer("engine", message)
                 raise NoAnswer(refused["why"], refused["message"], refused["key"])
         raise NoAnswer("engine", await self._last_words(process))
@@ -246,6 +246,6 @@ class Host:
         likely = " The system may have run out of memory." if code == -signal.SIGKILL else ""
         said = "\n".join(tail(self.settings.log, lines=_LAST_LINES)) or "nothing"
         return (
-            f"The engine's process ended ({how}) and will be started anew.{likely} Its last output:"
+            f"The engine's process ended ({how}) and will be restarted.{likely} Its last output:"
             f"\n{said}"
         )

@@ -200,9 +200,9 @@ def _refuse(error: ValidationError) -> NoReturn:
     if found["type"] == "union_tag_invalid":
         place, about = f"{place}.type", found.get("ctx", {})
         said, known = shown(str(about.get("tag")), 80), about.get("expected_tags")
-        raise Refused(f"{place}: {said} is none of {known}.", key=place)
+        raise Refused(f"{place}: {said} is not one of {known}.", key=place)
     if found["type"] == "extra_forbidden":
-        raise Refused(f"{shown(place)}: this server knows no such field.", key=place)
+        raise Refused(f"{shown(place)}: this server does not know this field.", key=place)
     raise Refused(f"{shown(place) or 'The body'}: {found['msg']}.", key=place)
 
 

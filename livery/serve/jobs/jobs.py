@@ -352,7 +352,7 @@ def _same(found: Job, request: JobRequest) -> Job:
     """The job of a key. Raises Conflict where something else is asked for under it."""
     if (found.name, found.request.fingerprint) != (request.name, request.fingerprint):
         raise Conflict(
-            f"The key stands for another job already, {found.id}. Take another key, or ask for the "
+            f"The key belongs to another job already, {found.id}. Take another key, or ask for the "
             "same.",
             key="key",
         )

@@ -101,7 +101,7 @@ def _only(layout: Layout, device: str) -> Generator[None]:
                 yield
                 return
         time.sleep(process.POLL)
-    raise UserError(f"{layout.root}: has a worker for the device {device} already.")
+    raise UserError(f"{layout.root}: there is already a worker for the device {device}.")
 
 
 def _launch(jobs: Jobs, device: str, say: Say) -> Watchdog:

@@ -213,12 +213,12 @@ class Queue:
                 continue
             if key == "id" and row.digest != order.digest:
                 raise Conflict(
-                    f"job_id {quoted(value)} stands for another order.", key="job_id"
+                    f"job_id {quoted(value)} belongs to another order.", key="job_id"
                 )  # fmt: skip
             same = dataclasses.replace(order, job_id=row.id)
             if same.digest != row.digest:
                 raise Conflict(
-                    f"idempotency_key {quoted(value)} stands for another order.",
+                    f"idempotency_key {quoted(value)} belongs to another order.",
                     key="idempotency_key",
                 )
             return Accepted(True, row.id, True)
@@ -284,7 +284,7 @@ def train_command() -> list[str]:
     try:
         words = shlex.split(os.environ.get(TRAIN_COMMAND, ""))
     except ValueError as error:
-        raise Unavailable(f"This server's {TRAIN_COMMAND} is no command: {error}.") from None
+        raise Unavailable(f"This server's {TRAIN_COMMAND} is not a command: {error}.") from None
     return [] if words == ["livery", "train"] else words
 
 

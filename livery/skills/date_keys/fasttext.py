@@ -106,12 +106,12 @@ class Classifier:
         if record.get("format") != FORMAT or record.get("skill_version") != VERSION:
             raise UserError(
                 f"{folder / RECORD}: made for another version of date-keys or of Livery. Train it "
-                "anew with `livery fasttext train --overwrite`."
+                "again with `livery fasttext train --overwrite`."
             )
         if not (folder / MODEL).is_file() or sha256(folder / MODEL) != record.get("sha256"):
             raise UserError(
                 f"{folder / MODEL}: missing, or not the file that {RECORD} describes. Train it "
-                "anew with `livery fasttext train --overwrite`."
+                "again with `livery fasttext train --overwrite`."
             )
         try:
             model = package().load_model(str(folder / MODEL))
