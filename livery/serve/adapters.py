@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from livery.serve import evaluations, runs
 from livery.serve.commands import livery as run_livery
 from livery.serve.commands import make_room
 from livery.serve.errors import Conflict, NotFound, Refused
-from livery.serve.known import facts, known
+from livery.serve.known import facts, fingerprint, known
 from livery.serve.settings import ServeSettings, inside
 
 Form = Literal["peft", "mlx", "gguf", "zip", "ollama"]
@@ -194,7 +193,7 @@ def _ollama(settings: ServeSettings, folder: Path, start: str) -> Path:
             "begins with it.",
             key="from",
         )
-    mark = _mark([path for path in map(folder.joinpath, _kinds()) if _is_plain(path)])
+    mark = fingerprint([path for path in map(folder.joinpath, _kinds()) if _is_plain(path)])
     key = f"{folder.name}-ollama-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
     made = settings.state / "exports" / "adapters" / f"{key}-{mark}.zip"
     if made.is_file():
@@ -220,7 +219,7 @@ def _zipped(
 ) -> Path:
     """A zip of files, made once while they are the same; of the same bytes on every machine."""
     folder = settings.state / "exports" / "adapters"
-    place = folder / f"{key}-{mark or _mark(members.values())}.zip"
+    place = folder / f"{key}-{mark or fingerprint(members.values())}.zip"
     with explain_os_errors(place, "exporting"), contextlib.ExitStack() as held:
         if not locked:
             held.enter_context(_exporting)
@@ -264,9 +263,3 @@ def _kinds() -> tuple[str, ...]:
 
 def _changed(folder: Path) -> list[float]:
     return [path.stat().st_mtime for name in _kinds() if _is_plain(path := folder / name)]
-
-
-def _mark(paths: Any) -> str:
-    """Changes when one of the files does."""
-    told = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

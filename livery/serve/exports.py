@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -10,12 +9,12 @@ import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from livery.dataset.packed import Source
 from livery.errors import UserError, quoted
 from livery.files import atomic_write, explain_os_errors
 from livery.serve.commands import make_room, run
 from livery.serve.errors import Conflict
-from livery.serve.lines import digest, lines_of, mark_of, plain_file, sources_of, splits_of
+from livery.serve.known import fingerprint
+from livery.serve.lines import digest, lines_of, plain_file, sources_of, splits_of
 from livery.serve.review import review, review_file
 from livery.serve.settings import ServeSettings, is_name
 
@@ -91,8 +90,8 @@ def export(
     if plain is not None and form == "jsonl" and not status:
         return plain
     lines = lines_of(settings, name, split)
-    mark = mark_of([Source(lines.path), Source(review_file(settings, name))])
-    key = hashlib.sha256(f"{name}/{split}/{sorted(status)}/{mark}".encode()).hexdigest()[:24]
+    files = (lines.path, review_file(settings, name))
+    key = fingerprint(files, name, split, sorted(status))
     folder = settings.state / "exports" / "rows"
     with explain_os_errors(folder, "exporting"), _exporting:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,11 @@ process of its own has converted it."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from livery.dataset.packed import Source
 from livery.dataset.sources import Splits, find
@@ -17,7 +15,7 @@ from livery.errors import quoted
 from livery.files import explain_os_errors
 from livery.serve.commands import run
 from livery.serve.errors import NotFound
-from livery.serve.known import known
+from livery.serve.known import fingerprint, known
 from livery.serve.settings import ServeSettings, inside
 
 _converting = threading.Lock()
@@ -107,16 +105,6 @@ def plain_file(sources: tuple[Source, ...]) -> Path | None:
     return None if first == b"[" or (one.format == "json" and first != b"{") else one.path
 
 
-def mark_of(sources: Iterable[Source]) -> str:
-    """Changes when one of the files does."""
-    told: list[Any] = []
-    for source in sources:
-        with contextlib.suppress(OSError):
-            stat = source.path.stat()
-            told.append((source.path.name, source.member, stat.st_size, stat.st_mtime_ns))
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-
 def _converted(settings: ServeSettings, name: str, split: str, sources: tuple[Source, ...]) -> Path:
     """The same rows as JSON lines, made by a process of its own; kept while they are the same."""
     out = _converted_file(settings, name, split, sources)
@@ -137,4 +125,5 @@ def _converted(settings: ServeSettings, name: str, split: str, sources: tuple[So
 def _converted_file(
     settings: ServeSettings, name: str, split: str, sources: tuple[Source, ...]
 ) -> Path:
-    return settings.state / "rows" / f"{name}-{split}-{mark_of(sources)}.jsonl"
+    mark = fingerprint([one.path for one in sources], *(one.member for one in sources))
+    return settings.state / "rows" / f"{name}-{split}-{mark}.jsonl"

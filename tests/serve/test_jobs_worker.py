@@ -250,8 +250,6 @@ def test_one_worker_a_device(jobs: Jobs) -> None:
         assert worker.wait(PATIENCE) == 1
     said = (jobs.layout.root / "worker-cpu.log").read_text()
     assert "already a worker for the device cpu" in said
-        "already a worker for the device cpu" in (jobs.layout.root / "worker-cpu.log").read_text()
-    )
 
 
 # -- Postgres ----------------------------------------------------------------------------------
