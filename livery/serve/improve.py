@@ -24,7 +24,7 @@ from livery.serve.errors import Conflict, NotFound, Refused
 from livery.serve.jobs import store as job_store
 from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.request import JobRequest
-from livery.serve.runs import facts
+from livery.serve.known import facts
 from livery.serve.settings import ServeSettings
 from livery.skills import skill_names
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -51,31 +50,31 @@ other machines asks for its token: `Authorization: Bearer TOKEN`.
 
 
 def create_app(
-    settings: ServeSettings, *, jobs: Any = None, host: Any = None, page: Path = PAGE
+    settings: ServeSettings,
+    *,
+    jobs: Jobs | None = None,
+    host: Host | None = None,
+    page: Path = PAGE,
 ) -> FastAPI:
     """The API and the page of one root.
 
     Args:
-        jobs: `livery.serve.jobs.jobs.Jobs`; by default the one of the settings.
-        host: the engine host; by default the one of the settings.
+        jobs: by default those of the settings' root or database.
+        host: what answers prompts; by default the one of the settings.
         page: folder of the web page; served where it has an index.html.
     """
-    if host is None:
-        host = Host(HostSettings(settings.engine_log, settings.engine, settings.model))
-
+    asked = host or Host(HostSettings(settings.engine_log, settings.engine, settings.model))
     made = jobs or Jobs(settings.root, settings.database)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        helpers: list[Courier | Scheduler] = []
-        if isinstance(made, Jobs):
-            helpers = [Courier(Queue(settings, made)), Scheduler(settings, made)]
+        helpers = (Courier(Queue(settings, made)), Scheduler(settings, made))
         for helper in helpers:
             helper.start()
         yield
         for helper in helpers:
             await run_in_threadpool(helper.stop)
-        await host.close()
+        await asked.close()
 
     app = FastAPI(
         title="Livery",
@@ -86,7 +85,7 @@ def create_app(
         redoc_url=None,
         responses=problems.RESPONSES,
     )
-    app.state.livery = Services(settings, made, host)
+    app.state.livery = Services(settings, made, asked)
     problems.install(app)
     for resource in ROUTERS:
         app.include_router(resource.router)

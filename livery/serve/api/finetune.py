@@ -190,7 +190,7 @@ def export_stats(livery: Livery) -> dict[str, Any]:
 @router.get("/load/status")
 def load_status(livery: Livery) -> dict[str, Any]:
     """Which adapter answers `generate`, and whether its engine runs."""
-    pid = getattr(livery.host, "pid", None)
+    pid = livery.host.pid
     return {"loaded": livery.shared.get(LOADED), "running": pid is not None}
 
 

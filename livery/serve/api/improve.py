@@ -10,9 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve import adapters, improve
-from livery.serve.api.services import Livery, Services
-from livery.serve.errors import Unavailable
-from livery.serve.jobs.jobs import Jobs
+from livery.serve.api.services import Livery
 from livery.serve.jobs.request import confined, read_request
 from livery.serve.settings import ServeSettings, inside
 
@@ -90,7 +88,7 @@ def put_logging(said: Logging, livery: Livery) -> dict[str, Any]:
 @router.get("/{adapter}")
 def get_overview(adapter: str, livery: Livery) -> dict[str, Any]:
     """Schedule, retrainings, the last promotion, and what is kept to go back to."""
-    return improve.overview(livery.settings, _jobs(livery), adapter)
+    return improve.overview(livery.settings, livery.jobs, adapter)
 
 
 @router.get("/{adapter}/weak")
@@ -117,14 +115,13 @@ def post_decision(adapter: str, said: Decision, livery: Livery) -> Decision:
 @router.post("/{adapter}/retrain", status_code=202)
 def post_retrain(adapter: str, said: Retrain, livery: Livery) -> dict[str, Any]:
     """Queue the training on what was approved, with the comparison at its end."""
-    jobs = _jobs(livery)
     settings = livery.settings
     if said.settings is not None:  # as any request over the network
         confined(
             read_request({"data": "x", "settings": said.settings}), settings.root, settings.models
         )
     job = improve.retrain(
-        settings, jobs, adapter, data=_data(settings, said.data), train=said.settings,
+        settings, livery.jobs, adapter, data=_data(settings, said.data), train=said.settings,
         approve_marked=said.approve_marked, promote=said.promote,
     )  # fmt: skip
     return job.as_dict()
@@ -133,7 +130,7 @@ def post_retrain(adapter: str, said: Retrain, livery: Livery) -> dict[str, Any]:
 @router.post("/{adapter}/promote", status_code=202)
 def post_promote(adapter: str, said: Promote, livery: Livery) -> dict[str, Any]:
     """Queue the comparison with another adapter, which takes the place if it is better."""
-    return improve.promote(livery.settings, _jobs(livery), adapter, said.new).as_dict()
+    return improve.promote(livery.settings, livery.jobs, adapter, said.new).as_dict()
 
 
 @router.post("/{adapter}/roll-back")
@@ -159,9 +156,3 @@ def delete_schedule(adapter: str, livery: Livery) -> None:
 
 def _data(settings: ServeSettings, name: str | None) -> str | None:
     return None if name is None else inside(settings.data, name, what="dataset").name
-
-
-def _jobs(livery: Services) -> Jobs:
-    if livery.jobs is None:
-        raise Unavailable("This server was started without jobs.")
-    return livery.jobs

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery
-from livery.serve.errors import Unavailable
-from livery.serve.jobs.jobs import Jobs, State
+from livery.serve.jobs.jobs import State
 from livery.serve.jobs.request import JobRequest, confined, read_request
 from livery.serve.settings import ServeSettings
 
@@ -44,7 +43,7 @@ def list_jobs(
 ) -> dict[str, Any]:
     """Jobs, the newest first."""
     where: dict[str, Any] = {"state": state} if state else {}
-    found = _jobs(livery).list(limit, before, **where)
+    found = livery.jobs.list(limit, before, **where)
     return {"jobs": [job.as_dict() for job in found]}
 
 
@@ -58,7 +57,7 @@ def submit_job(
     """Queue a job. A second request with the same Idempotency-Key is answered with the first's."""
     request = _read(new, livery.settings)
     key = f"api:{idempotency_key}" if idempotency_key else None
-    job = _jobs(livery).submit(request, key=key)
+    job = livery.jobs.submit(request, key=key)
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return job.as_dict()
 
@@ -66,37 +65,37 @@ def submit_job(
 @router.get("/{job}")
 def get_job(job: str, livery: Livery) -> dict[str, Any]:
     """A job: where it is, and why it failed."""
-    return _jobs(livery).get(job).as_dict()
+    return livery.jobs.get(job).as_dict()
 
 
 @router.post("/{job}/cancel")
 def cancel_job(job: str, livery: Livery) -> dict[str, Any]:
     """End a job and all its processes; answered when they have ended."""
-    return _jobs(livery).cancel(job).as_dict()
+    return livery.jobs.cancel(job).as_dict()
 
 
 @router.post("/{job}/pause")
 def pause_job(job: str, livery: Livery) -> dict[str, Any]:
     """Stop a job at its next checkpoint; it is "running" until then."""
-    return _jobs(livery).pause(job).as_dict()
+    return livery.jobs.pause(job).as_dict()
 
 
 @router.post("/{job}/resume")
 def resume_job(job: str, livery: Livery) -> dict[str, Any]:
     """Continue a paused job."""
-    return _jobs(livery).resume(job).as_dict()
+    return livery.jobs.resume(job).as_dict()
 
 
 @router.post("/{job}/retry")
 def retry_job(job: str, livery: Livery) -> dict[str, Any]:
     """Start a job again that failed or was cancelled, at the step where it stopped."""
-    return _jobs(livery).retry(job).as_dict()
+    return livery.jobs.retry(job).as_dict()
 
 
 @router.get("/{job}/log", response_class=PlainTextResponse)
 def job_log(job: str, livery: Livery, request: Request) -> Response:
     """What the job's processes have printed, as plain text; takes a Range."""
-    place = _jobs(livery).log(job)
+    place = livery.jobs.log(job)
     if not place.is_file():
         return PlainTextResponse("")
     return send_file(place, request, media_type="text/plain; charset=utf-8")
@@ -106,9 +105,3 @@ def _read(new: NewJob, settings: ServeSettings) -> JobRequest:
     request = read_request(new.model_dump())
     confined(request, settings.root, settings.models)
     return request
-
-
-def _jobs(livery: Livery) -> Jobs:
-    if livery.jobs is None:
-        raise Unavailable("This server was started without jobs.")
-    return livery.jobs

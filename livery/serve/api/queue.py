@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery, Services
-from livery.serve.errors import Unavailable
 from livery.serve.queue.queue import Accepted, Order, Queue
 
 router = APIRouter(tags=["orders"])
@@ -113,8 +112,6 @@ def _auth(callback: Callback | None) -> str:
 
 
 def _queue(livery: Services) -> Queue:
-    if livery.jobs is None:
-        raise Unavailable("This server was started without jobs.")
     found = livery.shared.get("queue")
     if found is None:
         found = livery.shared["queue"] = Queue(livery.settings, livery.jobs)

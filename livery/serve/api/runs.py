@@ -102,7 +102,7 @@ def list_runs(
 
 def newest_jobs(livery: Services, names: list[str]) -> dict[str, Any]:
     """Name -> newest job of it."""
-    if livery.jobs is None or not names:
+    if not names:
         return {}
     found: dict[str, Any] = {}
     for job in livery.jobs.list(name=tuple(names)):

@@ -10,6 +10,8 @@ import anyio
 from anyio import to_thread
 from fastapi import Depends, Request
 
+from livery.serve.answers.host import Host
+from livery.serve.jobs.jobs import Jobs
 from livery.serve.settings import ServeSettings
 
 T = TypeVar("T")
@@ -22,14 +24,14 @@ class Services:
 
     Attributes:
         settings: of the server.
-        jobs: `livery.serve.jobs.jobs.Jobs`.
-        host: the engine host (`livery.serve.answers`).
+        jobs: of the server's root.
+        host: what answers prompts.
         shared: what a router keeps between requests, by its own name.
     """
 
     settings: ServeSettings
-    jobs: Any = None
-    host: Any = None
+    jobs: Jobs
+    host: Host
     shared: dict[str, Any] = field(default_factory=dict[str, Any])
 
     async def slowly(self, work: Callable[..., T], *arguments: Any) -> T:
