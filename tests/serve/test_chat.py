@@ -233,8 +233,8 @@ def test_a_response_format_holds_the_answer(
         ({"n": True}, "n", "only 1"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "Leave it out"),
         ({"top_k": 40}, "top_k", "Leave it out"),
-        ({"guided_regex": "a+"}, "guided_regex", "no such field"),
-        ({"temprature": 0.5}, "temprature", "no such field"),
+        ({"guided_regex": "a+"}, "guided_regex", "does not know this field"),
+        ({"temprature": 0.5}, "temprature", "does not know this field"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens", "differ"),
@@ -251,7 +251,7 @@ def test_a_response_format_holds_the_answer(
         ({"tools": [{"type": "function"}]}, "tools", "no name"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "offer tools"),
         ({"response_format": {"type": "xml"}}, "response_format.type",
-         "type: xml is none of 'text', 'json_object', 'json_schema', 'livery_skill'"),
+         "type: xml is not one of 'text', 'json_object', 'json_schema', 'livery_skill'"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
             "type": "object", "patternProperties": {"^a": {"not": {"type": "null"}}}}}}},
@@ -270,7 +270,7 @@ def test_a_response_format_holds_the_answer(
         ({"response_format": {"type": "livery_skill", "skill": "state"}}, "messages", "state"),
         ({"response_format": {"type": "livery_skill", "skill": "dsl"}}, "messages", "SCHEMA"),
         ({"livery": {"finish": "evil.py"}}, "livery.finish", "no such skill"),
-        ({"livery": {"finnish": "persona"}}, "livery.finnish", "no such field"),
+        ({"livery": {"finnish": "persona"}}, "livery.finnish", "does not know this field"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_by_name(
