@@ -202,6 +202,7 @@ def test_adapters_take_turns_on_one_base(name: str, root: Path, tmp_path: Path) 
         assert answers(engines[adapter]) == alone[adapter]
 
 
+@pytest.mark.slow
 def test_a_base_of_the_hub_brings_its_ends_too(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
