@@ -94,7 +94,28 @@ ten to 12 pm | ten to 12 pm
 12 noon | noon
 00:00 | midnight
 9am-5pm | 9 am to 5 pm
-9-5pm | 9 to 5 pm
+9-5pm | 9 am to 5 pm
+10-11pm | 10 pm to 11 pm
+10-12pm, 8-12am | 10 am to noon 8 pm to midnight
+12 - 2:30pm | noon to 2:30 pm
+from 2 to 4 pm | from 2 pm to 4 pm
+between nine and five p.m. | between nine am and five pm
+seven until eight pm | seven pm until eight pm
+ten to four pm | ten to four pm
+half 2 to 4 pm | half 2 to 4 pm
+nineteen forty five until 5 am | nineteen forty five until 5 am
+7pm - midnight | 7 pm to midnight
+9a-5p | 9 am to 5 pm
+meet 9a tomorrow | meet 9 am tomorrow
+seat 9a tomorrow | seat 9a tomorrow
+around 5pmish | around 5 pm ish
+15 o'clock | 3 pm
+¼ to 5pm | quarter to 5 pm
+1/2 past 6 pm | half past 6 pm
+in 1,5 hours | in 1.5 hours
+home b4 6pm | home before 6 pm
+seat b4 tomorrow | seat b4 tomorrow
+by eod fri | by end of day friday
 10:00 - 11:30 | 10:00 to 11:30
 5 P M | 5 pm
 

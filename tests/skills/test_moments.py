@@ -32,6 +32,21 @@ good morning make it 5 to 3 | | good morning make it HOUR
 in six i mean weeks | in_42_days | DAYS
 quarter to noon | at_11_45am | CLOCK
 quarter past midnight | at_12_15am | CLOCK
+7 to 9 in the evening | at_9pm | 7 to CLOCK
+from 5 to 9 pm | at_9pm | from HOUR to CLOCK
+10-11pm | at_10pm at_11pm |
+7 ish in the morning | at_7am | CLOCK
+7ish tonight | at_7pm | CLOCK tonight
+tomorrow morning 8 | at_8am | tomorrow morning CLOCK
+tomorrow eve at 8 | at_8pm | tomorrow eve at CLOCK
+christmas eve at 8 | | christmas eve at HOUR
+seat b4 noon | | seat b4 noon
+book room 5p | | book room 5p
+in a week and a half | | AMOUNT
+in an hour or two | | AMOUNT or two
+in 20 minutes or so | in_20_minutes | MINUTES or so
+in couple of hours | in_120_minutes | MINUTES
+in two and three quarter hours | in_165_minutes | MINUTES
 from ten to twelve tonight | at_10pm midnight | from CLOCK to midnight tonight
 15:30 | at_3_30pm | CLOCK
 17.30 | at_5_30pm | CLOCK

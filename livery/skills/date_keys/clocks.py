@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from livery.skills.date_keys.numbers import ONES, TENS
+from livery.skills.date_keys.spellings import WEEKDAYS
+
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 _AT = (
@@ -41,6 +44,15 @@ _NAMES_HOUR = frozenset(
     "at by around about from to until till til before after for and or today tomorrow yesterday "
     "monday tuesday wednesday thursday friday saturday sunday alarm flight @".split()
 )
+# The ends of a span, the first of which says neither am nor pm.
+_HOURS = {word: number % 12 for number, word in enumerate(ONES[:13]) if number}
+# "half 2 to 4 pm", "twenty five to 6 pm": a number before which these say more than its hour.
+_GOES_ON = frozenset((*ONES, *TENS, "half", "past", "after", "to", "oh"))
+_HOUR = rf"1[0-2]|[1-9]|{'|'.join(_HOURS)}"
+_FIRST = rf"(?P<h>{_HOUR})(?P<m>:[0-5]\d)?"
+_MINUTES_TO = "(?!(?:5|10|five|ten) (?:to|till|til) )"  # "ten to four pm" is 3:50
+_LAST = rf"(?P<h2>{_HOUR})(?P<m2>:[0-5]\d)? (?P<half>[ap]m)\b(?!')"
+_SAYS_DAY = [[day] for day in (*WEEKDAYS, "today", "tomorrow")]
 # "quarter to", before a twelve that is then no noon.
 _SAID = (
     r"(?P<said>\b(?:half|quarter (?:to|of|till|past|after)|"
@@ -59,7 +71,7 @@ def _clock(match: re.Match[str]) -> str:
 def _letter(match: re.Match[str]) -> str:
     """ "3p" and "3a" with the word before, where they can be an hour."""
     before, hour, half = match["before"] or "", int(match["h"]), match["half"]
-    known = before in _NAMES_HOUR
+    known = before in _NAMES_HOUR or match.string[match.end() :].split(" ")[1:2] in _SAYS_DAY
     if not 1 <= hour <= 12 or (before in _NUMBERED) or (half == "a" and not known):
         return match[0]
     if half == "p" and not known and match["rest"] and not before:
@@ -88,6 +100,23 @@ def _day_of_24(match: re.Match[str]) -> str:
         f"{(hour - 1) % 12 + 1}:{minute:02} {'pm' if hour >= 12 else 'am'}" for hour, minute in ends
     )
     return f"{one} {match['to']} {two}"
+
+
+def _span(match: re.Match[str]) -> str:
+    """ "2-4 pm" -> "2 pm to 4 pm", "from 9 to 5 pm" -> "from 9 am to 5 pm": a span begins in the
+    half of the day that it ends in, unless its first hour is the later one on the clock's face."""
+    parts, before = match.groupdict(), match.string[: match.start()].split(" ")
+    if not parts.get("lead") and before[-2:-1] and before[-2] in _GOES_ON:
+        return match[0]
+    first, last = (
+        60 * (_HOURS[hour] if hour in _HOURS else int(hour) % 12) + int((minute or ":0")[1:])
+        for hour, minute in ((parts["h"], parts["m"]), (parts["h2"], parts["m2"]))
+    )
+    half = parts["half"] if first < last else {"am": "pm", "pm": "am"}[parts["half"]]
+    begin, end = f"{parts['h']}{parts['m'] or ''}", f"{parts['h2']}{parts['m2'] or ''}"
+    return (
+        f"{parts.get('lead') or ''}{begin} {half} {parts.get('to') or 'to'} {end} {parts['half']}"
+    )
 
 
 def _twelve(match: re.Match[str]) -> str:
@@ -119,19 +148,25 @@ _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
         (r"(?<![a-z'])([ap])\.? ?m\b(?!')\.?", r"\1m"),  # "p.m.", "p m"
+        (r"(?<=\d)([ap]m)(?=ish\b)", r" \1 "),  # "5pmish"
         (r"(?<=\d)([ap]m)\b", r" \1"),  # "3pm"
         (r"(?<![a-z])'?o'? ?clock\b", " o'clock"),
         (r" +", " "),
         (rf"{_ON}(\d{{1,2}})[.h](?=[0-5]\d ?[ap]m?\b)", r"\1:"),  # "8.30pm"
         (rf"{_ON}(\d{{1,2}}:[0-5]\d)([ap]){_OFF}", r"\1 \2m"),  # "3:15p"
         (rf"{_ON}(1[0-2]|[1-9])([0-5]\d) (?=[ap]m\b)", r"\1:\2 "),  # "330 pm"
+        (rf"{_ON}(\d{{1,2}}(?::\d\d)?)([ap])(?: ?- ?| to | till | until )"
+         rf"(\d{{1,2}}(?::\d\d)?)([ap]){_OFF}", r"\1 \2m to \3 \4m"),  # "9a-5p"
         (rf"(?:(?P<before>(?<!\S)\S+) |^)(?P<h>\d{{1,2}})(?P<half>[ap]){_OFF}(?P<rest>(?= \S)|$)",
          _letter),
         (r"(?<=\d) in the ([ap]m)\b", r" \1"),
         (r"\bin the am\b", "in the morning"),
-        # From nine in the morning to five: "9 am-5 pm", "9-5 pm", "9:00-17:00".
+        # From nine in the morning to five: "9 am-5 pm", "9-5 pm", "9:00-17:00", "from 2 to 4 pm".
         (r"(?:(?<=[ap]m)|(?<=noon)) ?- ?(?=\d|noon|midnight)", " to "),
-        (rf"{_ON}(\d{{1,2}}(?::\d\d)?) ?- ?(?=\d{{1,2}}(?::\d\d)? [ap]m\b)", r"\1 to "),
+        (rf"{_ON}{_FIRST} ?- ?{_LAST}", _span),
+        (rf"\b(?P<lead>from |between ){_MINUTES_TO}{_FIRST} "
+         rf"(?P<to>to|until|till|til|through|and) {_LAST}", _span),
+        (rf"{_ON}{_MINUTES_TO}{_FIRST} (?P<to>to|until|till|til) {_LAST}", _span),
         (rf"{_ON}(\d{{1,2}}:\d\d) ?- ?(?=\d{{1,2}}:\d\d(?![\w:.-]))", r"\1 to "),
         (rf"{_ON}{_H}:{_M} (?P<to>to|until|till|til|and) (?P<h2>[01]?\d|2[0-3]):(?P<m2>[0-5]\d)"
          rf"{_OFF}(?! ?[ap]m\b)", _day_of_24),
@@ -151,6 +186,9 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"\b(?P<at>{_AT} ){_LATE}\.{_M}{_OFF}{_MEASURED}", _clock),
         (rf"\b(?P<at>{_AT} )(?P<h>0):{_M}{_OFF}", _clock),
         (rf"{_ON}0(?=\d:[0-5]\d ?[ap]m\b)", ""),  # "09:30 pm"
+        (rf"{_ON}1/([24]) (?=(?:to|past|after|of|till) (?:\d|noon|mid))",
+         lambda m: "half " if m[1] == "2" else "quarter "),
+        (rf"{_ON}(?P<h>1[3-9]|2[0-3]) o'clock\b", _clock),
         (r"\b(?:a )?(?P<n>quarter|half|twenty(?: five)?|1[3-9]|[2-5]\d|\d{1,2}(?= min))"
          r"(?: min(?:ute)?s?)? (?P<side>to|before|till|of|past|after) "
          r"(?P<twelve>noon|midday|midnight)\b(?!')", _by_twelve),
@@ -160,6 +198,7 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"{_SAID}{_ON}(?:12|twelve)(?: [ap]m)? (?P<half>noon|midnight)\b", _twelve),
         (rf"{_SAID}{_ON}(?:12|twelve) (?P<half>[ap]m)\b(?!')", _twelve),
         # Amounts.
+        (rf"{_ON}(\d),(?=\d ?(?:h|hrs?|hours?)\b)", r"\1."),
         (rf"{_ON}(\d+) 1/2 (?=(?:hours?|days?|weeks?)\b)", r"\1.5 "),
         (rf"{_ON}1/2 ?(?:an? )?(?:h|hrs?|hours?)\b", "half an hour"),
         (rf"{_ON}1/4 ?(?:(?:of )?an? )?(?:h|hrs?|hours?)\b", "a quarter of an hour"),

@@ -18,6 +18,7 @@ _SPELLINGS = {
     "tonight": "2nite 2night 2nyt tonite tonigt tonihgt tonght",
     "yesterday": "yest yday ystrday ystdy yesturday yesteday yesterdy yestarday yestrday",
     "weekend": "wknd wkend weeknd weekned week-end",
+    "end of day": "eod",
     "weekends": "wknds wkends week-ends",
     "week": "wk",
     "weeks": "wks",
@@ -77,6 +78,16 @@ _ISOLATED = re.compile(r"\d{1,2}(?::\d\d)?(?:am|pm|a|p)?|noon|midnight")
 _TIME = re.compile(r"\d{1,2}(?::\d\d|\.\d\d)?[ap]m?|\d{1,2}:\d\d|noon")
 _HOUR = re.compile(r"\d{1,2}")
 
+# "b4 noon", where nothing before makes it a seat or a room.
+_BEFORE_WHAT = re.compile(
+    r"\d{1,2}(?:[ap]m?|[:.]\d\d\w*)?|noon|midnight|lunch|dinner|breakfast|bed|bedtime|today|"
+    rf"tomorrow|tonight|the|my|i|we|you|he|she|they|{'|'.join(WEEKDAYS)}"
+)
+_THINGS = frozenset(
+    "room gate seat row block bay unit flat level page size vitamin platform section door building "
+    "exit track form table stand bus in of the a".split()
+)
+
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|half|an?|one|two|three|four|five|ten|fifteen|twenty|thirty")
 _UNITS = {
     **dict.fromkeys(("min", "mins", "minute", "minutes"), "minute"),
@@ -107,6 +118,10 @@ def spell_out(text: str) -> str:
                 bare, words[max(place - 2, 0) : place], words[place + 1 : place + 3]
             ):
                 words[place] = _UNSURE[bare] + word[len(bare) :]
+        elif word == "b4":
+            after = words[place + 1] if place + 1 < len(words) else ""
+            if _BEFORE_WHAT.fullmatch(after) and not (place and words[place - 1] in _THINGS):
+                words[place] = "before"
         elif word in _UNITS and word not in ("second", "minute"):
             before = words[place - 1] if place else ""
             if not _NUMBER.fullmatch(before):

@@ -48,6 +48,8 @@ def relative(tokens: Sequence[Token], at: int) -> tuple[int, Kind, str] | None:
         leads = False  # how many minutes are in an hour
     if not leads and word_at(tokens, at - 1) == "not":
         follows = False  # and not a minute later
+    if word_at(tokens, end) == "or" and number_at(tokens, end + 1) is not None:
+        leads = follows = False  # in an hour or two
     if not (leads or follows) or not is_key(key) or word_at(tokens, end) == "ago":
         return end, "amount", ""
     return end, "minutes" if unit == "minutes" else "days", key
@@ -85,7 +87,10 @@ def _amount(tokens: Sequence[Token], at: int) -> tuple[int, str, int] | None:
             rest = _quantity(tokens, end + 1)
             if rest is not None and word_at(tokens, rest[0]) in ("day", "days"):
                 end, count = rest[0] + 1, count + rest[1]
-        return _whole(end, "days", count)
+        more = _fraction(tokens, end + 1) if word_at(tokens, end) == "and" else None
+        return _whole(
+            *((end, "days", count) if more is None else (more[0], "days", Fraction(1, 2)))
+        )
     return None
 
 
@@ -130,7 +135,7 @@ def _part_of_hour(tokens: Sequence[Token], at: int) -> tuple[int, int] | None:
 
 def _fraction(tokens: Sequence[Token], at: int) -> tuple[int, Fraction] | None:
     """(end, value) of "a half", "half", "a quarter", "three quarters"."""
-    if word_at(tokens, at) == "three" and word_at(tokens, at + 1) == "quarters":
+    if word_at(tokens, at) == "three" and word_at(tokens, at + 1) in ("quarters", "quarter"):
         return at + 2, Fraction(3, 4)
     at += word_at(tokens, at) == "a"
     value = _FRACTIONS.get(word_at(tokens, at).replace("quater", "quarter"))
@@ -142,6 +147,8 @@ def _quantity(tokens: Sequence[Token], at: int) -> tuple[int, Fraction] | None:
     number = number_at(tokens, at, decimals=True)
     if number is not None:
         return number
+    if word_at(tokens, at) == "couple":
+        return at + 1 + (word_at(tokens, at + 1) == "of"), Fraction(2)
     if word_at(tokens, at) not in ("a", "an"):
         return None
     if word_at(tokens, at + 1) == "couple":

@@ -49,6 +49,8 @@ def clock_at(tokens: Sequence[Token], at: int) -> tuple[int, int, int, bool] | N
     `sure` says that am or pm was heard or that the clock has 24 hours; else the hour is 1 to 12 and
     only the rest of the command can tell.
     """
+    if at and tokens[at].start == tokens[at - 1].end and tokens[at - 1].text.isalpha():
+        return None  # "b4 noon", "gate a12"
     read = (
         _spoken(tokens, at) or _digits(tokens, at) or _said_in_two(tokens, at) or _bare(tokens, at)
     )
@@ -61,9 +63,12 @@ def clock_at(tokens: Sequence[Token], at: int) -> tuple[int, int, int, bool] | N
         if follow(tokens, end, words):
             end, plain = end + len(words), False
             break
+    ish = word_at(tokens, end) == "ish"
+    end += ish
     half = _half(tokens, end)
     if half is not None:
         end, name = half
+        end += not ish and word_at(tokens, end) == "ish"
         return end, *_on_24(hour, minute, name), True
     if plain and not (
         word_at(tokens, _back(tokens, at)) in _BEFORE_CLOCK or _leads_to_day(tokens, end)
@@ -93,9 +98,11 @@ def _spoken(tokens: Sequence[Token], at: int) -> Clock | None:
         link = "to" if hour and (word in QUARTERS or _half(tokens, hour[0])) else link
     if link in _PAST or link in _TO:
         hour = _hour(tokens, stop + 1)
-        ranged = number is not None and word_at(tokens, at - 1) in ("from", "between")
+        ranged = number is not None and (
+            word_at(tokens, at - 1) in ("from", "between") or minutes % 5 > 0
+        )
         if hour is None or (link in _TO and ranged):
-            return None  # "from ten to twelve"
+            return None  # "from ten to twelve", "7 to 9 pm"
         end, value = hour
         total = 60 * value + (minutes if link in _PAST else -minutes)
         return end, total // 60 % 24, total % 60, value in (0, 12) and _named(tokens, end), False
@@ -185,13 +192,11 @@ def _named(tokens: Sequence[Token], end: int) -> bool:
 
 
 def _half(tokens: Sequence[Token], at: int) -> tuple[int, str] | None:
-    """(end, part) of what tells am from pm right behind a time: "pm", "p", "in the morning"."""
+    """(end, part) of what tells am from pm right behind a time: "pm", "in the morning". A "3p" that
+    is an hour the contract has written out."""
     word = word_at(tokens, at)
     if word in ("am", "pm", "noon", "midnight"):
         return at + 1, word
-    if word in ("a", "p") and at and tokens[at].start == tokens[at - 1].end:
-        dotted = word_at(tokens, at + 1) == "." and tokens[at + 1].start == tokens[at].end
-        return at + 1 + dotted, f"{word}m"
     if word == "in" and word_at(tokens, at + 1) == "the":
         part = word_at(tokens, at + 2)
         if part == "after" and word_at(tokens, at + 3) == "noon":
@@ -245,6 +250,8 @@ def _distance(part: int, begin: int, end: int) -> float:
 def _leads_to_day(tokens: Sequence[Token], at: int) -> bool:
     """Whether a part of a day follows at once: "8 tonight", "6 tomorrow morning"."""
     first, second, third = (word_at(tokens, at + n) for n in range(3))
+    if not first and word_at(tokens, at - 2) in HALVES:  # "tomorrow morning 8"
+        return True
     if first in ("tonight", "tonite", "this"):
         return first != "this" or second in HALVES or second == "after"
     if first in ("tomorrow", "yesterday"):

@@ -9,12 +9,15 @@ from fractions import Fraction
 from typing import Literal
 
 from livery.skills.date_keys.numbers import ONES, TENS
+from livery.skills.date_keys.spellings import WEEKDAYS
 
 Kind = Literal["clock", "minutes", "days", "hour", "amount"]
 
 _TOKEN = re.compile(r"[0-9]+|[^\W\d_]+|\S")
 # Said while thinking, between any two words of a number.
 _HESITATION = frozenset("um uh er erm hmm".split())
+# "tomorrow eve", but "christmas eve" is a day.
+_EVES = frozenset("today tomorrow yesterday this".split()).union(WEEKDAYS)
 _ASIDES = frozenset((("i", "mean"), ("you", "know")))
 SMALL = {word: number for number, word in enumerate(ONES) if number}
 LARGE = TENS | {"fourty": 40}
@@ -57,6 +60,8 @@ def tokens_of(text: str) -> list[Token]:
     for token in found:
         if token.text in _HESITATION:
             continue
+        if token.text == "eve" and kept and kept[-1].text in _EVES:
+            token = Token("evening", token.start, token.end)
         kept.append(token)
         if len(kept) > 1 and (kept[-2].text, token.text) in _ASIDES:
             del kept[-2:]
