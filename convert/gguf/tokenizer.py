@@ -20,6 +20,7 @@ from convert.base import Base
 from convert.chat_template import adds_bos, template_of
 from convert.gguf.file import Value
 from livery.errors import UserError, shown
+from livery.gguf_base.tokenizer import LLAMA3, O200K, QWEN2, QWEN35, TEKKEN
 from livery.reading import read_object
 
 # Placeholders for pictures that text models were published with: no text holds them.
@@ -28,16 +29,14 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _SPECIALS = ("bos", "eos", "unk", "pad")
 _GGUF_SPECIALS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-    r"\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 # What a pre-tokenizer does, step by step -> llama.cpp's name for it.
 _PRE: dict[tuple[tuple[Any, ...], ...], str] = {
     (("bytes", True),): "gpt-2",
     (("split", LLAMA3), ("bytes", False)): "llama-bpe",
     (("split", QWEN2), ("bytes", False)): "qwen2",
+    (("split", QWEN35), ("bytes", False)): "qwen35",
+    (("split", TEKKEN), ("bytes", False)): "tekken",
+    (("split", O200K), ("bytes", False)): "gpt-4o",
     (("digits", True), ("bytes", True)): "smollm",
 }
 

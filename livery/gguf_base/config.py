@@ -103,7 +103,8 @@ def make_config(file: GgufFile) -> Config:
         config["num_key_value_heads"] = numbers.whole("attention.head_count_kv", heads)
         if numbers.whole("attention.value_length", head) != head:
             raise numbers.wrong("attention.value_length", "of another size", "that of the keys")
-        theta = numbers.number("rope.freq_base", 10000.0)
+        usual = numbers.number("rope.global.freq_base", 10000.0)  # Ollama's own name for it
+        theta = numbers.number("rope.freq_base", usual)
         config["rope_theta"] = theta
         turned = numbers.whole("rope.dimension_count", head)
         if kind in _PARTIAL:

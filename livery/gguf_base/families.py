@@ -72,7 +72,8 @@ def _gemma3(config: Config, numbers: Numbers, file: GgufFile) -> None:
     config["attn_logit_softcapping"] = None
     config["sliding_window"] = numbers.whole("attention.sliding_window")
     config["layer_types"] = _types(config, numbers, PERIODS["gemma3_text"])
-    config["rope_local_base_freq"] = numbers.number("rope.freq_base_swa", 10000.0)
+    local = numbers.number("rope.local.freq_base", 10000.0)  # Ollama's own name for it
+    config["rope_local_base_freq"] = numbers.number("rope.freq_base_swa", local)
 
 
 def _types(config: Config, numbers: Numbers, usual: int) -> list[str]:

@@ -24,6 +24,24 @@ _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 LLAMA3 = rf"{_ENGLISH}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"
 QWEN2 = rf"{_ENGLISH}|{_LETTERS}|\p{{N}}|{_REST}"
+# Marks belong to the letters: Qwen 3.5's.
+QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(
+    r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
+)
+# A capital begins a word: Mistral's since Nemo, and OpenAI's o200k, which Phi-4-mini has too.
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SLASHED = _REST.replace(r"[\r\n]*", r"[\r\n/]*", 1)
+
+
+def _cased(ending: str, digits: str) -> str:
+    before = r"[^\r\n\p{L}\p{N}]?"
+    return (
+        f"{before}{_UPPER}*{_LOWER}+{ending}|{before}{_UPPER}+{_LOWER}*{ending}|{digits}|{_SLASHED}"
+    )
+
+
+TEKKEN = _cased("", r"\p{N}")
+O200K = _cased(f"{_ENGLISH}?", r"\p{N}{1,3}")
 
 
 def _bytes(*, regex: bool) -> Json:
@@ -48,16 +66,19 @@ _RULES: dict[str, list[Json]] = {
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling"),
                     _GPT2),
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "falcon3", "lfm2",
-                     "pixtral"), _split(LLAMA3)),
+                     "pixtral", "glm4", "chatglm-bpe"), _split(LLAMA3)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"), _split(QWEN2)),
+    "qwen35": _split(QWEN35),
+    "tekken": _split(TEKKEN),
+    **dict.fromkeys(("gpt-4o", "kanana2"), _split(O200K)),
     **dict.fromkeys(("smollm", "refact", "starcoder", "command-r", "codeshell", "exaone",
                      "minerva-7b"), _DIGITS),
 }  # fmt: skip
 # A piece that is in the vocabulary as a whole is taken before any merge; BOS goes before a text
 # where the file does not say.
-_WHOLE_FIRST = ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2", "pixtral")
-_BOS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2", "pixtral")
-_NORMALIZED = ("qwen2",)  # Unicode's NFC, in every published tokenizer of this name
+_WHOLE_FIRST = ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2", "pixtral", "tekken")
+_BOS = _WHOLE_FIRST
+_NORMALIZED = ("qwen2", "qwen35")  # Unicode's NFC, in every published tokenizer of these names
 
 
 def make_tokenizer(file: GgufFile, kind: str) -> dict[str, Json | str]:

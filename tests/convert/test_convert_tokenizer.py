@@ -35,6 +35,7 @@ TEXTS = [
     "  leading and trailing  ",
     "<|im_start|>user\nhello<|im_end|>",
     "x=3.14;if(a!=b){return c_d;}",
+    "CamelCase XMLHttp DON'T we'LL path/to//a\r\n नमस्ते 1234",
 ]
 
 
@@ -78,6 +79,9 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "gpt-2": lambda: by_bytes(plain_bytes(regex=True)),
     "llama-bpe": lambda: by_bytes(split(gguf_tokenizer.LLAMA3), plain_bytes(regex=False)),
     "qwen2": lambda: by_bytes(split(gguf_tokenizer.QWEN2), plain_bytes(regex=False)),
+    "qwen35": lambda: by_bytes(split(gguf_tokenizer.QWEN35), plain_bytes(regex=False)),
+    "tekken": lambda: by_bytes(split(gguf_tokenizer.TEKKEN), plain_bytes(regex=False)),
+    "gpt-4o": lambda: by_bytes(split(gguf_tokenizer.O200K), plain_bytes(regex=False)),
     "smollm": lambda: by_bytes(pre_tokenizers.Digits(True), plain_bytes(regex=True)),
     "default": sentencepiece_like,
 }

@@ -254,6 +254,25 @@ def changed(source: Path, out: Path, fields: Mapping[str, Any], *, leave: str = 
     write_gguf(out, metadata, tensors, {name: file.entries[name].dtype for name in tensors})
 
 
+def test_a_gemma3_that_ollama_wrote_itself_turns_as_it_should(root: Path, tmp_path: Path):
+    """Its own converter has other names for the two bases of rope."""
+    thetas: dict[str, Any] = {"rope_theta": 50000.0, "rope_local_base_freq": 700.0}
+    base = tiny_model("gemma3", root, **thetas)
+    write_model(base, tmp_path / "m.gguf", "f32")
+    theirs = {"rope.global.freq_base": 50000.0, "rope.local.freq_base": 700.0}
+    changed(
+        tmp_path / "m.gguf",
+        tmp_path / "ollama.gguf",
+        {
+            "gemma3.rope.freq_base": None,
+            "gemma3.rope.freq_base_swa": None,
+            **{f"gemma3.{name}": value for name, value in theirs.items()},
+        },
+    )
+    made = json.loads((decode(tmp_path / "ollama.gguf") / "config.json").read_text())
+    assert {name: made[name] for name in thetas} == thetas
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
