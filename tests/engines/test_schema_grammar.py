@@ -19,6 +19,7 @@ from livery.errors import UserError
 from livery.skills import dsl
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
+NEWER = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ["a", "b", "c", "name"]
 SPEC = {
     "schema_id": "tickets",
@@ -291,6 +292,25 @@ def test_grammar_and_jsonschema_agree_on_any_schema(part: int) -> None:
         ),
         ({"type": "array", "maxItems": 2, "contains": {"const": 1}}, ["[2,1]"], ["[2]", "[]"]),
         (
+            {"$schema": NEWER, "type": "array", "items": {"const": 1}, "contains": {"const": 1},
+             "minContains": 2, "maxContains": 3},
+            ["[1,1]", "[1,1,1]"], ["[1]", "[1,1,1,1]"],
+        ),
+        (
+            {"$schema": NEWER, "type": "array", "items": {"enum": [1, 2]}, "maxContains": 0,
+             "contains": {"const": 1}, "minContains": 0},
+            ["[]", "[2,2]"], ["[2,1]"],
+        ),
+        (
+            {"$schema": NEWER, "contains": {"const": 1}, "minContains": 2, "maxContains": 0},
+            ["1", "{}"], ["[]", "[1]", "[2]"],
+        ),
+        (  # of a draft that does not know it
+            {"$schema": DRAFT, "type": "array", "contains": {"const": 1}, "minContains": 2,
+             "maxItems": 2},
+            ["[1]", "[2,1]"], ["[]", "[2,2]"],
+        ),
+        (
             {"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object",
              "properties": {"a": True, "b": True}, "additionalProperties": False},
             ['{"a":1}', '{"b":1}'], ['{"a":1,"b":1}', "{}"],
@@ -326,6 +346,8 @@ def test_keywords(schema: Any, valid: list[str], invalid: list[str]) -> None:
         ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "$ref", "#/anyOf/0"),
         ({"unevaluatedProperties": False, "type": "object"}, "unevaluatedProperties", "#"),
         ({"contains": {"const": 1}, "type": "array"}, "contains", "#"),
+        ({"contains": {"const": 1}, "type": "array", "minContains": 2, "maxItems": 3}, "contains",
+         "#"),
         ({"type": "string", "not": {"pattern": "a"}}, "pattern", "#/not"),
         ({"type": "string", "enum": [1]}, "", "#"),
         # Only an endless document satisfies it.

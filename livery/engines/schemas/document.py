@@ -59,6 +59,8 @@ class Document:
         if not named:
             self.keywords |= set(Draft7Validator.VALIDATORS)
         self.siblings = "dependentSchemas" in kind.VALIDATORS
+        if self.siblings:  # a part of its `contains`, which is why the table does not list them
+            self.keywords |= {"minContains", "maxContains"}
         resource = Resource.from_contents(schema, default_specification=DRAFT202012)
         base = resource.id() or ""
         self._registry = REGISTRY.with_resource(base, resource).with_resource("", resource)

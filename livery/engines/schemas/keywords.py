@@ -413,6 +413,8 @@ def _contains(cases: Cases, outer: Subschema, keyword: str, value: Any) -> Found
     most = None if most is None else int(most)
     if least == 0 and most is None:
         return [], []
+    if most is not None and least > most:
+        return [of_types(TYPES - _LIST)], []
     return [
         adding("contains", Contains(inside[0] if inside else None, least, most, outer.path))
     ], []
