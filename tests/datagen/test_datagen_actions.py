@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,26 @@ def test_there_are_as_many_distinct_rows_as_asked_for(splits: dict[str, list[Row
         assert len(rows) == len({_asked(row) for row in rows}) == count
         assert max(generator.counts(rows).values()) <= max(1, count * 0.2)
     assert set(generator.counts(splits["train"])) == set(SCENARIOS) >= set(ISSUE)
+
+
+@pytest.mark.slow
+def test_no_generator_looks_at_the_hashes_of_its_process():
+    """An original of this system cut its splits by hash(), which each process salts anew."""
+    code = (
+        "import importlib, json, sys\n"
+        "for name in ('actions', 'persona', 'state', 'date_keys'):\n"
+        "    rows = importlib.import_module(f'datagen.{name}').generate(3, 40, 20)\n"
+        "    sys.stdout.write(json.dumps(rows) + '\\n')\n"
+    )
+    one, two = (
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": salt},
+        ).stdout
+        for salt in ("1", "2")
+    )  # fmt: skip
+    assert one.count(b"\n") == 4
+    assert one == two
 
 
 @pytest.mark.slow
