@@ -27,9 +27,9 @@ def leaves(folder: Path) -> Outcome:
 
 
 def hangs(folder: Path) -> Outcome:
-    (Path(os.environ["LEFT"]) / "child").write_text(
-        str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
-    )
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (Path(os.environ["LEFT"]) / "number").write_text(str(child.pid))
+    (Path(os.environ["LEFT"]) / "number").rename(Path(os.environ["LEFT"]) / "child")
     time.sleep(600)
     raise AssertionError
 

@@ -165,7 +165,7 @@ def test_a_candidate_is_timed_in_a_process_of_its_own(
     found = measure(Candidate(backend, "float32"), settings, batch)  # pyright: ignore[reportArgumentType]
     assert found.why == ""
     assert found.seconds is not None
-    assert 0 < found.seconds < 60
+    assert found.seconds > 0
     broken = dataclasses.replace(settings, model=settings.data)
     failed = measure(Candidate(backend, "float32"), broken, batch)  # pyright: ignore[reportArgumentType]
     assert failed.seconds is None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -32,15 +33,22 @@ def made(name: str, limit: float = 60) -> Check:
 @pytest.mark.slow
 def test_every_end_of_a_check_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEFT", str(tmp_path))
+
+    def used(session: int, before: float) -> float:
+        """As of a check that works until it has started what it leaves, and then does nothing."""
+        return before if (tmp_path / "child").exists() else before + 1e-9
+
+    monkeypatch.setattr(prove_run, "_processor_seconds", used)
+    monkeypatch.setattr(prove_run, "_STILL", 1.0)
+    monkeypatch.setattr(prove_run, "BUSY", PATIENCE)
     names = ("holds", "crashes", "leaves", "raises", "skips")
     told: list[str] = []
-    checks = [made("hangs", limit=25), *map(made, names), Check("x", "gone", "no.such:thing", 60)]
+    checks = [made("hangs", limit=1), *map(made, names), Check("x", "gone", "no.such:thing", 60)]
     found = prove(checks=checks, tell=lambda result, done, total: told.append(f"{done}/{total}"))
     said = {result.check.name: result.outcome for result in found}
     assert told == [f"{n}/7" for n in range(1, 8)]
     assert said["holds"] == Outcome("proven", "it holds", {"figure": 1.235})
     assert said["skips"] == Outcome("skipped", "there is no card here")
-    # Its limit runs on while it uses the processor: on a busy machine, while it starts.
     assert said["hangs"].said.startswith("it did not end within ")
     assert said["crashes"].said.startswith("its process ended by SIGSEGV: ")
     assert said["leaves"].said == "its process ended with exit code 1: the driver is too old"
@@ -84,8 +92,12 @@ def test_what_no_time_is_left_for_is_skipped_and_said() -> None:
 
 
 @pytest.mark.slow
-def test_one_that_is_cut_short_of_its_own_limit_is_skipped_too() -> None:
-    """It failed at nothing."""
+def test_one_that_is_cut_short_of_its_own_limit_is_skipped_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It failed at nothing. By a clock that is six times as fast as ours."""
+    clock = SimpleNamespace(monotonic=lambda: 6 * time.monotonic())
+    monkeypatch.setattr(prove_run, "time", clock)
     (found,) = prove(checks=[made("sleeps")], room=6.0)
     assert found.outcome == Outcome("skipped", "the 6.0 s for all checks were over")
 

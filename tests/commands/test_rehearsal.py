@@ -28,12 +28,15 @@ def state(module: str, out: int, into: int) -> PortableState:
     return PortableState({f"{module}.lora_A": a, f"{module}.lora_B": b})
 
 
-def test_an_untrained_adapter_is_written_and_read_back(root: Path, tmp_path: Path) -> None:
+def test_an_untrained_adapter_is_written_and_read_back(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = tiny_model("llama", root)
     first = state("model.layers.0.self_attn.q_proj", 64, 64)
-    before = set(Path(tempfile.gettempdir()).glob("livery-export*"))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     assert rehearse(settings(base), None, first) == []
-    assert set(Path(tempfile.gettempdir()).glob("livery-export*")) <= before
+    assert list((tmp_path / "scratch").iterdir()) == []
     assert rehearse(settings(base), None, first, keep=tmp_path / "kept") == []
     assert (tmp_path / "kept" / "gguf" / "adapter.gguf").is_file()
 

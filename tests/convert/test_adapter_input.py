@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from livery.cli import cli
 from livery.errors import UserError
 from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors, write_tensors
+from tests import takes_less
 from tests.convert.test_convert_errors import BASE, edit_config, plain
 from tests.tiny_models import tiny_model
 
@@ -137,13 +137,6 @@ def test_what_overflows_when_it_is_rounded_is_refused(dtype: str, tmp_path: Path
 # --- patterns ---------------------------------------------------------------------------------
 
 
-def timed(call: Any) -> float:
-    """Seconds of the processor, which a busy machine does not change."""
-    started = time.process_time()
-    call()
-    return time.process_time() - started
-
-
 @pytest.mark.slow
 def test_the_first_pattern_that_matches_wins() -> None:
     """As PEFT's get_pattern_key, plain paths and expressions mixed, in both orders."""
@@ -180,12 +173,12 @@ def test_one_pattern_a_module(tmp_path: Path) -> None:
     config |= {"rank_pattern": ranks, "alpha_pattern": alphas, "target_modules": list(pairs)}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert len(open_tensors(tmp_path / "adapter_model.safetensors").entries) == 1400
-    assert timed(lambda: formats.read_adapter(tmp_path)) < 4.0  # 0.2 here
+    assert takes_less(4, lambda: formats.read_adapter(tmp_path))  # 0.2 here
     read = formats.read_adapter(tmp_path)
     assert {m: (p.rank, p.alpha) for m, p in read.pairs.items()} == {
         m: (p.rank, p.alpha) for m, p in pairs.items()
     }
-    assert timed(lambda: formats.write_adapter(read, tmp_path / "again", "peft")) < 4.0
+    assert takes_less(4, lambda: formats.write_adapter(read, tmp_path / "again", "peft"))
 
 
 ENDLESS = r"(?:.|..)*[A-Z]"  # for the matcher that we use, too; Python's own ends with none of them
@@ -212,7 +205,7 @@ def test_expressions_end(key: str, text: str, tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convert.adapters.peft_patterns.SECONDS", 0.1)
-        assert timed(all_of_it) < 20.0  # seconds of a busy machine; unbounded it takes for ever
+        assert takes_less(20, all_of_it)  # of a busy machine; unbounded it takes for ever
 
 
 def test_an_expression_that_would_never_end_is_said_to(tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ from tests.tiny_models import FAMILIES, tiny_model
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def numbers_of_its_own() -> None:
+    """A test draws the same, whichever came before it in this process."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 @pytest.fixture(scope="session")
 def base(root: Path) -> Path:
     return tiny_model("llama", root)

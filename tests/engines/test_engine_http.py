@@ -330,6 +330,20 @@ def test_a_key_that_no_header_holds_is_not_shown(monkeypatch: pytest.MonkeyPatch
     assert "secret" not in str(caught.value)
 
 
+# Says which port the system chose for it.
+MLX_SERVER = """
+import sys
+from http.server import ThreadingHTTPServer
+from mlx_lm import server
+started = ThreadingHTTPServer.server_activate
+def activate(self):
+    started(self)
+    print(f"http://127.0.0.1:{self.server_address[1]}", flush=True)
+ThreadingHTTPServer.server_activate = activate
+server.main()
+"""
+
+
 @pytest.mark.slow
 def test_mlx_lms_own_server(tmp_path: Path):
     """It answers over http, with and without the adapter, as the MLX engine does in this process.
@@ -343,23 +357,14 @@ def test_mlx_lms_own_server(tmp_path: Path):
 
     model = tiny_model("llama", tmp_path / "models")
     adapter = mlx_adapter(model, tmp_path / "adapter")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model)]
-    command += ["--adapter-path", str(adapter), "--host", "127.0.0.1", "--port", str(port)]
-    log = tmp_path / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+    command = [sys.executable, "-c", MLX_SERVER, "--model", str(model)]
+    command += ["--adapter-path", str(adapter), "--host", "127.0.0.1", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         local = open_engine("mlx", str(model), str(adapter))
-        served = open_engine("http", "default_model", url=f"http://127.0.0.1:{port}/v1")
-        for _ in range(10 * PATIENCE):
-            assert process.poll() is None, log.read_text()
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        served = open_engine("http", "default_model", url=f"{address}/v1")
         texts = ["play", "turn off the kitchen lights"]
         decoding = Decoding(max_tokens=12)
         got = served.generate([served.prompt(conversation(t)) for t in texts], decoding)

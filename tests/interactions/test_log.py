@@ -19,6 +19,7 @@ from livery.files import CannotWrite
 from livery.interactions import Log, Mark, read
 from livery.interactions.log import LONGEST
 from livery.paths import python_path
+from tests import PATIENCE
 
 ASKED = [{"role": "user", "content": "I am ann@example.org"}]
 
@@ -115,9 +116,9 @@ def test_several_writers_and_one_that_is_killed(tmp_path: Path) -> None:
     assert endless.stdout.readline() == b"going\n"
     others = [writer(path, 40, name) for name in "ab"]
     for process in others:
-        assert process.wait(timeout=120) == 0
+        assert process.wait(PATIENCE) == 0
     endless.send_signal(signal.SIGKILL)
-    endless.wait(timeout=60)
+    endless.wait(PATIENCE)
     Log(path).record(ASKED, "after")
     answers = [one.answer for one in read(path).interactions]
     for name in "ab":

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livery.serve.settings import ServeSettings
+from livery.serve.settings import Limits, ServeSettings
 from tests import PATIENCE
 
 TOKEN = "t0ken-of-the-tests-with-32-characters"
+# No test depends on how fast this machine asks, or on how long it stands still while it does: rates
+# and waiting are tried with limits of their own.
+UNHURRIED = Limits(
+    rate=1e6, burst=10**6, writes=1e6, write_burst=10**6, body_seconds=PATIENCE,
+    header_seconds=PATIENCE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,4 +110,4 @@ def settings_of(root: Path, **more: Any) -> ServeSettings:
     """Of a new root with adapters/ and data/ in it, on a port that the system chooses."""
     (root / "adapters").mkdir(parents=True, exist_ok=True)
     (root / "data").mkdir(exist_ok=True)
-    return ServeSettings(root, port=0, **more)
+    return ServeSettings(root, port=0, **{"limits": UNHURRIED, **more})

@@ -18,18 +18,14 @@ pytest.importorskip("fastapi")
 
 from livery.serve.api.security import Rates
 from livery.serve.errors import NotFound
-from livery.serve.settings import Limits, inside, is_name
+from livery.serve.settings import inside, is_name
 from tests import PATIENCE
 from tests.serve.run_folders import make_run
-from tests.serve.serving import Client, served, settings_of
+from tests.serve.serving import UNHURRIED, Client, served, settings_of
 from tests.serve.test_adapters import make_adapter
 
 SECRET = "the-secret-beside-the-root"
-# Small enough to be reached in a moment. Waiting is tried with servers of its own, so that no other
-# test depends on how fast this machine is.
-LIMITS = replace(
-    Limits(), body=10_000, upload=50_000, rate=1e6, burst=10**6, writes=1e6, write_burst=10**6
-)
+LIMITS = replace(UNHURRIED, body=10_000, upload=50_000)  # small enough to be reached in a moment
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +51,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def raw(client: Client, sent: bytes) -> bytes:
-    """What a connection answers to bytes, until it is closed."""
+    """What a connection answers to bytes, until it is closed, perhaps before all were sent."""
+    answer = b""
     with socket.create_connection((client.host, client.port), timeout=PATIENCE) as connection:
-        connection.sendall(sent)
-        answer = b""
-        while chunk := connection.recv(1 << 16):
-            answer += chunk
-        return answer
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := connection.recv(1 << 16):
+                answer += chunk
+    return answer
 
 
 # -- paths -----------------------------------------------------------------------------------------
@@ -246,8 +244,7 @@ def test_json_that_is_no_request(client: Client, body: bytes) -> None:
 
 def test_long_headers_are_refused(client: Client) -> None:
     sent = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"
-    with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # before all of it was sent
-        assert raw(client, sent).startswith(b"HTTP/1.1 4")
+    assert raw(client, sent)[:10] in (b"HTTP/1.1 4", b"")  # reset before all of it was sent
 
 
 @pytest.mark.parametrize(
@@ -269,7 +266,7 @@ def test_one_range_that_is_there(client: Client, asked: str) -> None:
 
 
 def test_headers_that_do_not_come_end_the_connection(tmp_path: Path) -> None:
-    with served(settings_of(tmp_path, limits=replace(Limits(), header_seconds=0.3))) as client:
+    with served(settings_of(tmp_path, limits=replace(UNHURRIED, header_seconds=0.3))) as client:
         assert raw(client, b"") == b""
         assert raw(client, b"GET /api/runs HTT") == b""
         assert raw(client, b"GET /api/runs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") == b""
@@ -279,7 +276,7 @@ def test_headers_that_do_not_come_end_the_connection(tmp_path: Path) -> None:
 
 
 def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
-    limits = replace(Limits(), body_seconds=0.3, upload_rate=1 << 30)
+    limits = replace(UNHURRIED, body_seconds=0.3, upload_rate=1 << 30)
     with served(settings_of(tmp_path, limits=limits)) as client:
         for path in ("/api/jobs", "/api/datasets?name=slow&filename=a.jsonl"):
             head = (
@@ -300,14 +297,16 @@ def test_whoever_leaves_during_an_upload_leaves_nothing(
             until = time.monotonic() + PATIENCE
             while not any(client.settings.uploads.glob("*")):
                 assert time.monotonic() < until
+                time.sleep(0.01)
         while any(client.settings.uploads.glob("*")):
             assert time.monotonic() < until
+            time.sleep(0.01)
     assert not any(client.settings.data.iterdir())
     assert not [record for record in caplog.records if record.name == "livery.serve"]
 
 
 def test_streams_are_counted(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, limits=replace(Limits(), streams=2, rate=1e6, burst=10**6))
+    settings = settings_of(tmp_path, limits=replace(UNHURRIED, streams=2))
     make_run(settings.root, "run")
     sent = b"GET /api/runs/run/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(settings) as client, contextlib.ExitStack() as opened:
@@ -321,6 +320,7 @@ def test_streams_are_counted(tmp_path: Path) -> None:
         until = time.monotonic() + PATIENCE
         while client.get("/api/runs/run/events?follow=false").status == 503:
             assert time.monotonic() < until  # the server notices that they are gone
+            time.sleep(0.01)
 
 
 def test_who_asks_too_often_waits() -> None:
@@ -334,7 +334,7 @@ def test_who_asks_too_often_waits() -> None:
 
 
 def test_too_many_requests_are_told_so(tmp_path: Path) -> None:
-    few = replace(Limits(), rate=1e-9, burst=2, writes=1e-9, write_burst=1)
+    few = replace(UNHURRIED, rate=1e-9, burst=2, writes=1e-9, write_burst=1)
     with served(settings_of(tmp_path, limits=few)) as client:
         assert [client.get("/api/session").status for _ in range(3)] == [200, 200, 429]
         assert [client.ask("DELETE", "/api/session").status for _ in range(2)] == [204, 429]

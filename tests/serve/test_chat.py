@@ -64,9 +64,6 @@ def asking(model: str, text: str, **more: Any) -> dict[str, Any]:
 
 def add_adapter(folder: Path, base: Path, **changes: Any) -> Path:
     """An adapter as `livery train` leaves it, which says what its base is."""
-    import mlx.core as mx
-
-    mx.random.seed(5)
     mlx_adapter(base, folder / "mlx", **changes)
     record = {"settings": {"model": str(base), "data": "", "quantize": None}}
     (folder / "run_config.json").write_text(json.dumps(record))
@@ -179,7 +176,8 @@ def test_sampling_is_the_seed_s(server: Server) -> None:
 
     assert said(seed=3) == said(seed=3) != said(seed=4)
     assert said(seed=3, top_p=1e-6) == server.chat().json()["choices"][0]["message"]["content"]
-    assert said() != said()
+    first = said()
+    assert any(said() != first for _ in range(20))  # two may be alike by chance
 
 
 SCHEMA = {
@@ -413,7 +411,7 @@ def test_who_goes_away_while_waiting_is_not_waited_for(tmp_path: Path) -> None:
         reading = asyncio.create_task(asked.whole())
         asked.stop()
         with pytest.raises(NoAnswer, match="Nobody waits"):
-            await asyncio.wait_for(reading, 10)
+            await asyncio.wait_for(reading, PATIENCE)
         await host.close()
 
     asyncio.run(go_away())

@@ -22,6 +22,7 @@ from livery.serve.errors import Conflict
 from livery.serve.jobs import process, steps, store
 from livery.serve.jobs.attend import attend, device_lock
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.request import JobRequest
 from tests import PATIENCE
 from tests.serve.jobs_run import children, group_lives, running, wait_for
@@ -189,7 +190,7 @@ def test_cancel_ends_the_process_and_its_children(
     one = running(jobs.layout, job)
     assert one is not None
     assert jobs.cancel(job).state == "cancelled"
-    assert not group_lives(one.pid)
+    wait_for(lambda: not group_lives(one.pid))
     assert not process.lives(jobs.layout, job)
     thread.join()
     assert jobs.cancel(job).state == "cancelled"
@@ -206,26 +207,27 @@ def test_cancel_needs_no_worker(jobs: Jobs, run: Run, monkeypatch: pytest.Monkey
     assert child is not None
     wait_for(lambda: running(jobs.layout, job))
     assert jobs.cancel(job).state == "cancelled"
-    assert not group_lives(child.pid)
+    wait_for(lambda: not group_lives(child.pid))
     child.wait()
 
 
 def test_what_a_command_leaves_running_ends_with_it(jobs: Jobs, run: Run) -> None:
     job = run(CHILD + "print('over')")
     assert attend(jobs, job, 1, "data", "cpu") == "done"
-    assert not group_lives(process.tries(jobs.layout, job)[0].pid)
+    wait_for(lambda: not group_lives(process.tries(jobs.layout, job)[0].pid))
 
 
 WAITS = """
 import signal, sys, time
 from pathlib import Path
-saved = Path({saved!r})
+saved, gate = Path({saved!r}), Path({gate!r})
 if saved.exists():
     sys.exit(0)
 def stop(*_):
     with saved.open("a") as file:
         file.write("asked ")
-    time.sleep(0.5)  # a second request would be seen
+    while not gate.exists():  # a second request would be seen
+        time.sleep(0.02)
     sys.exit(130)
 signal.signal(signal.SIGINT, stop)
 print("ready", flush=True)
@@ -233,13 +235,27 @@ time.sleep(1000)
 """
 
 
-def test_a_pause_asks_once_and_resume_continues(jobs: Jobs, run: Run, tmp_path: Path) -> None:
-    saved = tmp_path / "saved"
-    job = run(WAITS.format(saved=str(saved)))
+def test_a_pause_asks_once_and_resume_continues(
+    jobs: Jobs, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, gate = tmp_path / "saved", tmp_path / "gate"
+    looks: list[str] = []
+    interrupt = process.interrupt
+
+    def counted(layout: Layout, job: str) -> None:
+        interrupt(layout, job)
+        looks.append(job)
+
+    monkeypatch.setattr(process, "interrupt", counted)
+    job = run(WAITS.format(saved=str(saved), gate=str(gate)))
     thread = in_background(jobs, job)
     wait_for(lambda: says(jobs, job, "ready"))
     assert jobs.pause(job).state == "running"
+    wait_for(saved.exists)
     assert jobs.pause(job).state == "running"
+    seen = len(looks)
+    wait_for(lambda: len(looks) > seen + 2)
+    gate.touch()
     thread.join()
     assert jobs.get(job).state == "paused"
     assert jobs.get(job).cause is None
@@ -262,13 +278,19 @@ def test_two_that_see_to_one_job_start_it_once(jobs: Jobs, run: Run) -> None:
     assert codes(jobs, job) == [0]
 
 
-def test_one_device_runs_one_process(jobs: Jobs, run: Run) -> None:
-    first = run("import time; time.sleep(1)", name="first")
+UNTIL = "import time; from pathlib import Path\nwhile not Path({gate!r}).exists(): time.sleep(0.02)"
+
+
+def test_one_device_runs_one_process(jobs: Jobs, run: Run, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = run(UNTIL.format(gate=str(gate)), name="first")
     second = run("pass", name="second")
     one = in_background(jobs, first)
     wait_for(lambda: running(jobs.layout, first))
     two = in_background(jobs, second)
+    wait_for((jobs.layout.job(second) / "lock").exists)  # it was tried once
     assert jobs.get(second).state == "queued"
+    gate.touch()
     one.join()
     two.join()
     before, after = (process.tries(jobs.layout, job)[0] for job in (first, second))

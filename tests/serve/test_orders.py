@@ -29,6 +29,7 @@ from livery.serve.jobs.request import JobRequest, confined
 from livery.serve.queue import store
 from livery.serve.queue.data import dataset_hash
 from livery.serve.queue.queue import Order, Queue
+from tests import PATIENCE
 from tests.runs import write_data
 from tests.serve.jobs_run import wait_for, working
 from tests.serve.serving import Client, served, settings_of
@@ -307,9 +308,11 @@ def test_another_trainer_makes_the_adapter(tmp_path: Path, monkeypatch: pytest.M
     words = [sys.executable, str(script), str(ready), "$(touch pwned); x", "*"]
     monkeypatch.setenv(TRAIN_COMMAND, shlex.join(words))
     jobs = Jobs(settings.root)
-    with served(settings) as client, working(jobs, "auto", "--drain"):
+    with served(settings) as client:
         said = order(request={"base_model_id": str(model), "params": {"anything": [1, "x"]}})
         assert client.post(PATH, said).status == 202
+        with working(jobs, "auto", "--drain") as worker:
+            worker.wait(PATIENCE)
         wait_for(lambda: client.get(f"{PATH}/o-1").json()["status"] in ("succeeded", "failed"))
         found = client.get(f"{PATH}/o-1").json()
         assert found["status"] == "succeeded", jobs.log(found["job"]).read_text()

@@ -16,6 +16,7 @@ from livery.files import write_json
 from livery.paths import METRICS, RUN_CONFIG
 from livery.serve.growing import GrowingLines
 from livery.training import run_folder
+from tests import PATIENCE
 from tests.serve.run_folders import add_checkpoint, go_on, make_run, metrics_file
 from tests.serve.serving import Answer, Client, served, settings_of
 
@@ -40,7 +41,7 @@ def test_runs_are_listed_newest_first_and_in_pages(client: Client) -> None:
     root = client.settings.root
     for i in range(5):
         folder = make_run(root, f"listed-{i}", done=i == 0)
-        os.utime(folder / RUN_CONFIG, (2e9 + i, 2e9 + i))
+        os.utime(folder / RUN_CONFIG, (4e9 + i, 4e9 + i))
     first = client.get("/api/runs?limit=3").json()
     assert [run["name"] for run in first["runs"]] == ["listed-4", "listed-3", "listed-2"]
     second = client.get(f"/api/runs?limit=2&before={first['before']}").json()
@@ -117,6 +118,7 @@ def test_events_of_another_run_in_the_folder_begin_again(client: Client) -> None
     last = events(client.get("/api/runs/replaced/events?follow=false"))[-1][2]
     metrics_file(folder).unlink()
     write_json(folder / RUN_CONFIG, {"settings": {}, "total_steps": 10})
+    os.utime(folder / RUN_CONFIG, (4e9, 4e9))  # not in the tick of the clock that the first was
     go_on(folder, 0, 4)
     told = events(client.get("/api/runs/replaced/events?follow=false", Last_Event_ID=last))
     assert [kind for kind, _, _ in told][:3] == ["restarted", "metric", "metric"]
@@ -168,7 +170,7 @@ def test_a_stream_tells_what_is_written_while_it_is_open(client: Client) -> None
     import http.client
 
     folder = make_run(client.settings.root, "live", steps=2)
-    connection = http.client.HTTPConnection(client.host, client.port, timeout=60)
+    connection = http.client.HTTPConnection(client.host, client.port, timeout=PATIENCE)
     connection.request("GET", "/api/runs/live/events")
     stream = connection.getresponse()
 

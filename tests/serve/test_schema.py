@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import hypothesis
@@ -12,7 +11,6 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("schemathesis")
 
-from livery.serve.settings import Limits
 from tests import PATIENCE
 from tests.serve.run_folders import make_run
 from tests.serve.serving import Client, served, settings_of
@@ -31,8 +29,7 @@ EACH = 8
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    limits = replace(Limits(), rate=1e6, burst=10**6, writes=1e6, write_burst=10**6)
-    settings = settings_of(tmp_path_factory.mktemp("schema") / "root", limits=limits)
+    settings = settings_of(tmp_path_factory.mktemp("schema") / "root")
     make_run(settings.root, "run")
     make_adapter(settings.root, "adapter", "peft", "gguf")
     (settings.data / "rows").mkdir()

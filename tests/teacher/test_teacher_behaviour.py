@@ -21,6 +21,7 @@ from livery.errors import UserError
 from livery.teacher import Parameters, ask, ask_each, make_plan
 from livery.teacher.records import Records
 from livery.teacher.wire import CAUSES
+from tests import PATIENCE
 from tests.teacher.endpoint import (
     GOOD,
     SCHEMA,
@@ -827,7 +828,7 @@ def test_requests_are_bounded_and_come_at_once(records: Path):
         with lock:
             under_way += 1
             most = max(most, under_way)
-        together.wait(60)
+        together.wait(PATIENCE)
         with lock:
             under_way -= 1
         return chat(GOOD)
