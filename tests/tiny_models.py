@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ BOS, EOS, PAD, ENDOFTEXT, START = (
 SPECIALS = (PAD, BOS, EOS, ENDOFTEXT, START)
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 VOCAB = 512
+# The variable that names a folder where each model is made once, to be copied from there.
+KEPT = "TINY_MODELS"
 
 # One turn renders the same whether or not turns follow, so a prompt's tokens are a prefix of the
 # conversation's.
@@ -376,8 +380,13 @@ def tiny_model(family: str, root: str | Path, *, seed: int = 0, **overrides: Any
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    write_tokenizer(fresh)
-    _write_weights(fresh, values, seed)
+    kept = os.environ.get(KEPT)
+    if kept and Path(kept) != folder.parent:  # whoever asks may change what is theirs
+        made = tiny_model(family, kept, seed=seed, **overrides)
+        shutil.copytree(made, fresh, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    else:
+        write_tokenizer(fresh)
+        _write_weights(fresh, values, seed)
     try:
         fresh.rename(folder)
     except OSError:  # another process made the same model first
@@ -432,6 +441,12 @@ def byte_level(pre_tokenizer: Any) -> Any:
 
 def write_tokenizer(folder: Path) -> None:
     """One that splits as GPT-2's does."""
+    for name, text in _tokenizer_files().items():
+        (folder / name).write_bytes(text)
+
+
+@cache
+def _tokenizer_files() -> dict[str, bytes]:
     from tokenizers import pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -445,7 +460,9 @@ def write_tokenizer(folder: Path) -> None:
         chat_template=CHAT_TEMPLATE,
         model_max_length=2048,
     )
-    wrapped.save_pretrained(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        wrapped.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 _WORDS = """

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests import PATIENCE, ROOT
+from tests.engines import llamacpp_child
 from tests.tiny_models import FAMILIES, VOCAB, tiny_model
 
 MOE = ("mixtral", "qwen3_moe")
@@ -148,14 +146,6 @@ def mlx_adapter(base: Path, folder: Path, *, layers: int, kind: str = "lora", **
 
 def llama_cpp(folder: Path, **job: Any) -> Any:
     """Run one job in a child process; see llamacpp_child."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.engines.llamacpp_child", str(folder / "answer.json")],
-        input=json.dumps({"vocab": VOCAB, **job}),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return json.loads((folder / "answer.json").read_text())
+    found, log = llamacpp_child.answer(folder, **{"vocab": VOCAB, **job})
+    assert found is not None, log
+    return found

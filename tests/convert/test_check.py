@@ -34,6 +34,7 @@ from livery.gguf_reader import open_gguf
 from livery.safetensors_file import open_tensors, write_tensors
 from tests import PATIENCE, ROOT
 from tests.convert import convert_cases as cases
+from tests.engines import llamacpp_child
 from tests.tiny_models import FAMILIES, tiny_model
 
 RNG = np.random.default_rng(0)
@@ -557,16 +558,7 @@ def accepts(model: Path, file: Path, folder: Path) -> bool:
     """Whether the real llama.cpp loads the adapter."""
     pytest.importorskip("xllamacpp")
     job = {"vocab": 512, "model": str(model), "adapter": str(file), "prompts": [[5, 6, 7]]}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.engines.llamacpp_child", str(folder / "answer.json")],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-        timeout=PATIENCE,
-    )
-    return done.returncode == 0
+    return llamacpp_child.answer(folder, **job)[0] is not None
 
 
 @pytest.mark.parametrize("rule", GGUF)

@@ -1,26 +1,75 @@
-"""Runs llama.cpp in a process of its own (a bad adapter aborts it): one JSON job in, one out.
+"""Runs llama.cpp in processes of its own (a bad adapter aborts them): `answer(folder, **job)`.
 
     {"model": F.gguf, "adapter": F.gguf or null, "prompts": [[ids]], "texts": [str], "vocab": V}
     -> {"base": [[V floats]], "adapted": [[V floats]], "tokens": [[ids]]}
 
 "base" and "adapted" are log-probabilities of the token after each prompt, with the adapter's scale
-at 0 and at 1.
+at 0 and at 1. All jobs are forked from one process that has loaded the library.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import traceback
 import urllib.request
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from tests import PATIENCE
+from tests import PATIENCE, ROOT
+
+
+def answer(folder: Path, **job: Any) -> tuple[dict[str, Any] | None, str]:
+    """What llama.cpp says to a job, None where its process ended badly, and the end of its log."""
+    process = _waiting()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"folder": str(folder), **job}) + "\n")
+    process.stdin.flush()
+    code = int(process.stdout.readline())
+    log = (folder / "answer.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+    return (json.loads((folder / "answer.json").read_text()) if code == 0 else None), log
+
+
+@cache
+def _waiting() -> subprocess.Popen[str]:
+    """The process that jobs are forked from; it ends with this one, whose pipe it reads."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.engines.llamacpp_child"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
 
 
 def main() -> None:
+    """Read jobs, a line each; print the exit status of each."""
+    import xllamacpp  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    for line in sys.stdin:
+        child = os.fork()
+        if child:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        job = json.loads(line)
+        log = os.open(Path(job["folder"]) / "answer.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        code = 1
+        try:
+            one(job)
+            code = 0
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
+
+
+def one(job: dict[str, Any]) -> None:
+    """Do a job; the answer lands in its folder's answer.json."""
     import xllamacpp
 
-    job = json.load(sys.stdin)
     params = xllamacpp.CommonParams()
     params.model.path = job["model"]
     if job.get("adapter"):
@@ -40,8 +89,7 @@ def main() -> None:
         for name, scale in scales.items()
     }
     result["tokens"] = [tokenize(server, text) for text in texts]
-    with open(sys.argv[1], "w", encoding="utf-8") as file:  # stdout is llama.cpp's log
-        json.dump(result, file)
+    (Path(job["folder"]) / "answer.json").write_text(json.dumps(result))
 
 
 def next_logprobs(server: Any, prompt: list[int], vocab: int, scale: float) -> list[float]:

@@ -1,26 +1,43 @@
-"""A process that asks the teacher N questions, to be killed before it has taken more than MOST.
+"""Processes that ask the teacher N questions, one after the other, to be killed:
 
-python -m tests.teacher.killed URL RECORDS N MOST
+    python -m tests.teacher.killed URL RECORDS N
+
+For each line on standard input, which says how many results it may take at most, one is forked; its
+number is printed, then each result that it takes, and "over" once it has ended.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
+import livery.teacher.connections  # noqa: F401  # pyright: ignore[reportUnusedImport]  # once for all
 from livery.teacher import ask_each
 from tests.teacher.endpoint import question, teacher
 
 
 def main() -> None:
-    url, records, count, most = sys.argv[1:]
-    many = [question(f"q{n}", f"question {n}") for n in range(int(count))]
+    url, records, count = sys.argv[1:]
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            try:
+                take(url, records, int(count), int(line))
+            finally:
+                os._exit(0)
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("over", flush=True)
+
+
+def take(url: str, records: str, count: int, most: int) -> None:
+    many = [question(f"q{n}", f"question {n}") for n in range(count)]
     for taken, result in enumerate(ask_each(many, teacher(url, concurrency=8), records)):
-        if taken == int(most):
+        if taken == most:
             signal.pause()
         assert result.fault is None, result.fault
-        print(result.at, flush=True)
-    print("all", flush=True)
+        print("taken", flush=True)
 
 
 if __name__ == "__main__":

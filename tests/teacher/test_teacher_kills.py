@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from livery.teacher import ask
-from tests import PATIENCE, ROOT
+from tests import ROOT
 from tests.teacher.endpoint import GOOD, chat, endpoint, question, teacher
 
 COUNT, KILLS, AT_ONCE = 700, 20, 8
@@ -29,25 +31,26 @@ def recorded(records: Path) -> set[str]:
 def test_twenty_kills_lose_nothing_and_nothing_is_asked_twice(tmp_path: Path):
     records = tmp_path / "teacher" / "records.sqlite"
     moments = random.Random(5)
-    with endpoint(lambda *_: chat(GOOD)) as (url, seen):
+    with endpoint(lambda *_: chat(GOOD)) as (url, seen), subprocess.Popen(
+        [sys.executable, "-m", "tests.teacher.killed", url, str(records), str(COUNT)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as children:  # fmt: skip
+        assert children.stdin is not None
+        assert children.stdout is not None
         for _ in range(KILLS):
             safe, before = recorded(records), len(seen)
             # The moment is counted in results taken, so that a slow machine changes nothing; nor
             # does the child run far ahead of whoever counts them.
             old, taken = len(safe), 0
             moment = old + moments.randrange(1, 25)
-            child = subprocess.Popen(
-                [sys.executable, "-m", "tests.teacher.killed", url, str(records), str(COUNT),
-                 str(moment + AT_ONCE)],
-                cwd=ROOT, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            assert child.stdout is not None
-            for _ in range(moment):
-                if child.stdout.readline().strip().isdigit():
-                    taken += 1
-            child.kill()
-            child.stdout.read()
-            child.wait(PATIENCE)
+            children.stdin.write(f"{moment + AT_ONCE}\n")
+            children.stdin.flush()
+            said = iter(children.stdout.readline, "over\n")
+            child = int(next(said))
+            for line in said:
+                taken += line == "taken\n"
+                if taken == moment:
+                    os.kill(child, signal.SIGKILL)
             assert taken > old
             assert recorded(records) >= safe
             asked = {body["messages"][0]["content"] for body in seen[before:]}
