@@ -32,6 +32,9 @@ if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
 fi
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
+# What is compiled is kept, whatever the caller's environment says: the tests start hundreds of
+# processes.
+unset PYTHONDONTWRITEBYTECODE
 
 case "${1:-}" in
 "") exec .venv/bin/python -m pytest -n 2 -m "not sweep" ;;
@@ -47,9 +50,7 @@ fast)
     types $files >.venv/types.log 2>&1 & # beside the tests
     checker=$!
     failed=0
-    # What is compiled of the tests is kept, whatever the caller's environment says: that halves the
-    # next start.
-    env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest -n 2 --fast -q "$@" || failed=$?
+    .venv/bin/python -m pytest -n 2 --fast -q "$@" || failed=$?
     wait "$checker" || failed=$?
     cat .venv/types.log
     exit "$failed"

@@ -19,10 +19,11 @@ from convert import mlx_model
 from livery.cli import run
 from livery.errors import UserError
 from livery.safetensors_file import open_tensors
+from tests import ROOT
 from tests.convert import convert_cases as cases
 from tests.tiny_models import tiny_model
 
-BASE = cases.ROOT / "base_model"
+BASE = ROOT / "base_model"
 
 
 def logits(folder: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from convert.base import load_base
 from convert.convert import convert
 from convert.gguf.model import write_model
 from livery.gguf_base import architectures
+from tests import ROOT
 from tests.convert import convert_cases as cases
 from tests.convert.convert_cases import MOE, VARIANTS
 from tests.tiny_models import FAMILIES, tiny_model
@@ -166,7 +167,7 @@ def test_the_embedded_base(tmp_path: Path):
     """The base that comes with the project: its tokens and its answers on llama.cpp."""
     from tokenizers import Tokenizer
 
-    base = cases.ROOT / "base_model"
+    base = ROOT / "base_model"
     write_model(base, tmp_path / "base.gguf", "f32")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     texts = ["remind me tomorrow at 7:30", '["in_12_days"]\n', "deux  minutes, s'il vous plaît"]

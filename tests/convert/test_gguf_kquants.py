@@ -19,10 +19,11 @@ from convert.gguf import model as gguf_model
 from convert.gguf.convert import convert_model
 from convert.gguf.k_quants import Facts, choose
 from livery.errors import UserError
+from tests import ROOT
 from tests.convert import convert_cases as cases
 from tests.tiny_models import tiny_model
 
-BASE = cases.ROOT / "base_model"
+BASE = ROOT / "base_model"
 TEXT = "User: Remind me tomorrow at half past seven to call the station, and next Monday too."
 POSITIONS = (3, 9, 14)
 

@@ -23,8 +23,9 @@ def mlx_adapter(model: Path, folder: Path, *, dora: bool = False, **changes: Any
     parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": None} | changes
     if parameters["keys"] is None:
         parameters["keys"] = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj"]
-    mx.random.seed(3)
+    mx.random.seed(5)  # not from where an earlier test left off
     linear_to_lora_layers(loaded, 2, parameters, use_dora=dora)
+    mx.random.seed(3)
     weights = {
         name: value + 0.2 * mx.random.normal(value.shape)
         for name, value in tree_flatten(loaded.parameters())
