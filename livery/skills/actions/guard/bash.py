@@ -352,6 +352,10 @@ class Walker:
         if name in ("find", "gfind"):
             starts = itertools.takewhile(lambda word: word[:1] not in ("-", "(", "!"), words[1:])
             return tuple(starts) or (".",)
+        if name == "ls":
+            # Of a glob ls prints whole paths, of a folder the names in it.
+            globs = {w.rpartition("/")[0] for w in words[1:] if "/" in w and re.search(r"[*?[]", w)}
+            return tuple(sorted(globs)) or (".",)
         return (".",)
 
     def origin(self, start: int) -> str:

@@ -35,7 +35,8 @@ def output(words: list[str], stdin: str | None) -> str | None:
         return f"{plain[-1]}\n" if plain and not {"-t", "-p"} & set(rest) else "/tmp/tmp.x\n"
     if name in ("dirname", "basename") and len(rest) == 1:
         folder, _, last = rest[0].rstrip("/").rpartition("/")
-        return f"{last if name == 'basename' else folder or '.'}\n"
+        above = folder or ("/" if rest[0].startswith("/") else ".")
+        return f"{last if name == 'basename' else above}\n"
     if name == "pwd" or (words[:2] == ["git", "rev-parse"] and "--show-toplevel" in words):
         return "./\n"
     if stdin is None or len(stdin) > MAX_TEXT:

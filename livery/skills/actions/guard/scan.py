@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -254,6 +255,9 @@ class Scan:
         """Note a use of a path: "read", "write", "delete", "tree", …"""
         where = self.place(path)
         # In a here-document's command the parser loses a "-".
+        if use == "script" and re.match(r"https?://|ftp://|[\\/]{2}[\w.-]+[\\/]", path, re.I):
+            self.act("foreign", path, source=source, command=command)
+            return where
         if use == "script" and path in ("", "-", *places.INPUT):
             self.act("code", path or "-", why="runs what it is handed as its script",
                      source=source, command=command)  # fmt: skip
@@ -267,7 +271,11 @@ class Scan:
         )
         said = f"{_WORDS[use]} {where.shown}{_AT.get(where.kind, '')}"
         secret = "read" if where.kind == "secret" and use in ("read", "script") else ""
-        if where.kind == "auth" and use == "read" and patterns("shadow").search(path):
+        if (
+            where.kind == "auth"
+            and use == "read"
+            and patterns("shadow").search(path.replace("\\", "/"))
+        ):
             level, secret = Level.HIGH, "read"
             said = f"reads {where.shown}, which holds passwords"
         self.add(

@@ -199,8 +199,9 @@ def vim(scan: Scan, call: Call, args: Args) -> bool | None:
     for number, word in enumerate(words):
         if word.startswith("+") and not re.fullmatch(r"\+\d*|\+/.*", word):
             _vim_code(scan, call, word[1:])
-        elif word in ("-c", "--cmd") and number + 1 < len(words):
-            _vim_code(scan, call, words[number + 1])
+        elif found := re.fullmatch(r"--cmd|-[A-Za-z]*?c(.*)", word, re.S):
+            following = words[number + 1] if number + 1 < len(words) else ""
+            _vim_code(scan, call, found[1] or following)
         elif (
             word in ("-s", "-S", "-u", "-U", "-W", "-w")
             and number + 1 < len(words)

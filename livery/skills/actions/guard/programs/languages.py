@@ -321,6 +321,10 @@ def _name_of(words: list[str]) -> str:
     return next((f"/{name}" for word, name in pairs if word in ("-name", "-iname")), "")
 
 
+# What leaves nothing of a file that it is given.
+_OVERWRITES = ("truncate", "dd", "tee", "cp")
+
+
 def found_command(
     scan: Scan, call: Call, words: list[str], starts: list[str], name: str = ""
 ) -> None:
@@ -335,6 +339,8 @@ def found_command(
         before = len(scan.findings)
         scan.judge(target)
         known = rule_of(target[0].rpartition("/")[2]) if target else None
+        if known is not None and known.name in _OVERWRITES and any(item in w for w in target[1:]):
+            scan.act("lose", item, why="overwrites the files it finds", command=call.command)
         if known is not None and known.handler == "shell":
             scan.act("code", target[0], why="runs a shell for what it finds", command=call.command)
         elif len(scan.findings) == before:

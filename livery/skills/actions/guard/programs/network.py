@@ -85,7 +85,7 @@ def curl(scan: Scan, call: Call, args: Args) -> bool:
             scan,
             call,
             address
-            if re.match(r"[a-z]+:", address, re.I) or address.startswith(("/", UNKNOWN))
+            if re.match(r"[a-z][a-z0-9+.-]*:/", address, re.I) or address.startswith(("/", UNKNOWN))
             else f"http://{address}",
         )
     if sends:

@@ -45,7 +45,7 @@ _NO_CALL = frozenset(
 _NO_ATTRIBUTE = re.compile(
     r"^_|system|popen|spawn|exec|remove|unlink|rmtree|rename|write|delete|kill|fork"
     r"|call|run|load|save|to_\w+|post|put|patch|urlretrieve|environ|modules|connect"
-    r"|send|import|chmod|mkdir|move|copyfile|copytree|symlink"
+    r"|^os$|^posix|truncate|send|import|chmod|mkdir|move|copyfile|copytree|symlink"
 )
 
 
@@ -115,6 +115,7 @@ def python_code(scan: Scan, call: Call, code: str) -> None:
         scan.act("code", call.command, why="runs code that cannot be read", command=call.command)
         return
     worst = next((reason for node in ast.walk(tree) if (reason := _suspicious(node))), "")
+    worst = worst or _os_beyond_reading(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             _shell_within(scan, node)
@@ -129,13 +130,41 @@ def python_code(scan: Scan, call: Call, code: str) -> None:
         )
 
 
+# What of os looks only; any other use of the module, also under another name, is not judged here.
+_OS = frozenset(
+    "path getcwd listdir sep linesep name cpu_count getpid uname pathsep curdir".split()
+)
+
+
+def _os_beyond_reading(tree: ast.Module) -> str:
+    """A use of os that may do more than look."""
+    whole = sum(isinstance(node, ast.Name) and node.id == "os" for node in ast.walk(tree))
+    for node in ast.walk(tree):
+        if _member(node)[0] == "os":
+            whole -= 1
+            if _member(node)[1] not in _OS:
+                return f"os.{_member(node)[1]}"
+    return "os" if whole else ""
+
+
+def _member(node: ast.AST) -> tuple[str, str]:
+    """(name, attribute) of `name.attribute`."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id, node.attr
+    return "", ""
+
+
 def _suspicious(node: ast.AST) -> str:
+    if _member(node) in _HARMLESS:
+        return ""
     if isinstance(node, ast.Import):
         return next(
             (
                 a.name
                 for a in node.names
-                if a.name not in _MODULES and a.name.partition(".")[0] not in _MODULES - {"urllib"}
+                if (a.name, a.asname) != ("os", None)  # see _os_beyond_reading
+                and a.name not in _MODULES
+                and a.name.partition(".")[0] not in _MODULES - {"urllib"}
             ),
             "",
         )
@@ -157,6 +186,9 @@ def _suspicious(node: ast.AST) -> str:
     return ""
 
 
+# Called like what is not, and only reading.
+_HARMLESS = {("json", "load"), ("json", "loads"), ("tomllib", "load"), ("tomllib", "loads"),
+             ("platform", "system"), ("copy", "copy"), ("os", "path")}  # fmt: skip
 _DELETES = ("rmtree", "remove", "unlink", "removedirs", "rmdir")
 
 

@@ -16,6 +16,7 @@ _READS = re.compile(
  r"|pragma\s+\w+\s*(?:\(\s*'?\w*'?\s*\))?\s*$|help"
      r"|begin|commit|rollback|set\s+(?!global|persist|session\s+authorization|role)|with"
  r"|go|print)\b" , re.I)  # fmt: skip
+_SHOWS = re.compile(r"(?:show|describe|desc)\b", re.I)  # whatever stands behind: SHOW CREATE TABLE
 _WRITES = re.compile(
      r"\b(?:insert|update|delete|merge|drop|truncate|alter|create|grant|revoke|copy"
  r"|into\s+(?:out|dump)file|load_file|pg_read_file|pg_ls_dir"
@@ -50,7 +51,7 @@ def judge(scan: Scan, call: Call, text: str) -> None:
             )
             for code in re.findall(r"(?:\\!|\.shell|\.system|\\system)\s+(.+)", text):
                 scan.script(code, "bash")
-        elif _READS.match(line) and not _WRITES.search(line):
+        elif _SHOWS.match(line) or (_READS.match(line) and not _WRITES.search(line)):
             continue
         elif _LOSES.search(line):
             scan.act(

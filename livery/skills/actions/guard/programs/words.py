@@ -11,7 +11,7 @@ from livery.skills.actions.guard.risk import Effect, Level
 from livery.skills.actions.guard.scan import Call, Scan
 from livery.skills.actions.guard.tables import Act, patterns
 
-_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:/*)?(?:[^@/?#\s]*@)?(\[[^\]]*\]|[^/:?#\s]*)", re.I)
+_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:/+)?(?:[^@/?#\s]*@)?(\[[^\]]*\]|[^/:?#\s]*)", re.I)
 _REMOTE = re.compile(r"(?:[\w.-]+@)?[\w.-]+:(?!\\)|rsync://|s3://|gs://|scp://|sftp://", re.I)
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "host.docker.internal")
 
