@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
-from livery.skills.actions.guard import Level, tables
+from livery.skills.actions.guard import Level, classify, tables
 from livery.skills.actions.guard.programs.registry import HANDLERS, ROLES
 from livery.skills.actions.guard.scan import ACTS
 from livery.skills.actions.guard.tables import Act, Spec
@@ -56,3 +58,54 @@ def wrong(spec: Spec) -> list[str]:
     if spec.handler and spec.handler not in HANDLERS:
         found.append(f"{spec.name}: no handler {spec.handler}")
     return found + [fault for sub in spec.subs.values() for fault in wrong(sub)]
+
+
+# Roles of options that run or write what they name, with a value, and acts that ask first.
+RUNS = dict.fromkeys(("program", "shell", "exec", "code", "foreign"), "'rm -rf ~'")
+RISKY = {*RUNS, "lose", "destroy", "send", "admin", "system", "power", "remote", "wreck"}
+VALUES = {**RUNS, "write": "/etc/passwd", "script": "/tmp/x"}
+# git's own options stand before `config`; Go's take a value behind a space or a sign only.
+NOT_SO = re.compile(r"git config .*|go \w+ -o/etc/passwd")
+
+
+@pytest.mark.slow
+def test_an_option_is_as_bad_in_every_form_it_is_written_in() -> None:
+    """-x V, -xV, --long V, --long=V: what a rule declares and its handler would overlook."""
+    forms = [form for name in tables.program_names() for form in risky(tables.program(name), name)]
+    assert len(forms) > 500
+    missed = [form for form in forms if classify(form, "bash").level < Level.HIGH]
+    assert [form for form in missed if not NOT_SO.fullmatch(form)] == []
+
+
+def risky(spec: Spec | None, command: str) -> Iterator[str]:
+    assert spec is not None
+    for name, option in spec.options.items():
+        if "[" in name or name in spec.dry:
+            continue
+        value = VALUES.get(option.act.name)
+        if option.value and value:
+            yield f"{command} {name} {value}"
+            if name.startswith("--") or len(name) == 2:
+                yield f"{command} {name}{'=' if name.startswith('--') else ''}{value}"
+        elif not option.value and option.act.name in RISKY:
+            yield f"{command} {name}"
+    of_one_rule = {(sub.acts, tuple(sub.options)): name for name, sub in spec.subs.items()}
+    for name in of_one_rule.values():
+        yield from risky(spec.subs[name], f"{command} {name}")
+
+
+WRAPS = [
+    name
+    for name in tables.program_names()
+    if (spec := tables.program(name)) and spec.operands and spec.operands.name in ("exec", "shell")
+    if name != "sudoedit"
+]
+
+
+def test_whatever_runs_a_command_is_as_bad_as_the_command() -> None:
+    assert len(WRAPS) > 50
+    for name in WRAPS:
+        spec = tables.program(name)
+        before = f"{name} x" if spec is not None and spec.first else name
+        for command in ("rm -rf ~", "sh -c 'rm -rf ~'"):
+            assert classify(f"{before} {command}", "bash").level is Level.CRITICAL, name

@@ -181,6 +181,10 @@ def run(scan: Scan, call: Call, args: Args) -> None:
                 _run_rest(scan, call, rest)
             else:
                 scan.script(" ".join(rest), "bash", call.stdin)
+                # Some of these programs take a command an operand, or run them as they are.
+                for word in rest if len(rest) > 1 else ():
+                    if " " in word:
+                        scan.script(word, "bash", call.stdin)
             return
         if tree and role.name in ("delete", "modes"):
             role = replace(role, name="tree" if role.name == "delete" else "open")

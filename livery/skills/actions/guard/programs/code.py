@@ -199,7 +199,7 @@ def vim(scan: Scan, call: Call, args: Args) -> bool | None:
     for number, word in enumerate(words):
         if word.startswith("+") and not re.fullmatch(r"\+\d*|\+/.*", word):
             _vim_code(scan, call, word[1:])
-        elif found := re.fullmatch(r"--cmd|-[A-Za-z]*?c(.*)", word, re.S):
+        elif found := re.fullmatch(r"(?:--cmd=?|-[A-Za-z]*?c)(.*)", word, re.S):
             following = words[number + 1] if number + 1 < len(words) else ""
             _vim_code(scan, call, found[1] or following)
         elif (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
+from livery.skills.actions.guard.arguments import split
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan, Stream
@@ -351,8 +352,9 @@ def fd(scan: Scan, call: Call, args: Args) -> bool:
     """fd: looks; -x and -X run a command to the end of the line."""
     words = call.words[1:]
     for number, word in enumerate(words):
-        if word in ("-x", "-X", "--exec", "--exec-batch"):
-            rest = words[number + 1 :]
+        found = re.fullmatch(r"(?:-[HIuisgFa0lpL1q]*[xX]|--exec(?:-batch)?=?)(.*)", word, re.S)
+        if found:
+            rest = [*split(found[1]), *words[number + 1 :]]
             if not any("{" in item for item in rest):
                 rest = [*rest, "{}"]
             found_command(scan, call, rest, ["."])

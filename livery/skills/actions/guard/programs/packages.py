@@ -21,7 +21,7 @@ def npm(scan: Scan, call: Call, args: Args) -> bool | None:
     if not args.operands:
         if call.name in ("yarn",):
             scan.act("install", call.command, command=call.command)
-        return True
+        return None
     if call.name in ("yarn", "pnpm", "bun") and re.fullmatch(
         r"[\w:.-]+(?:/[\w.-]+)*", args.operands[0]
     ):
@@ -61,15 +61,14 @@ def pipconfig(scan: Scan, call: Call, args: Args) -> None:
         scan.act("foreign", call.command, why="takes packages from elsewhere", command=call.command)
 
 
-def npmexec(scan: Scan, call: Call, args: Args) -> bool:
+def npmexec(scan: Scan, call: Call, args: Args) -> None:
     """npm exec, npm init X, pnpm dlx: a package that is fetched where it is not there, and run."""
     verb = next((w for w in call.words[1:] if w in ("exec", "x", "dlx", "create", "init")), "")
     words = call.words[call.words.index(verb) + 1 :] if verb else []
     if verb == "init" and all(word.startswith("-") for word in words):
         scan.act("change", call.command, command=call.command)
-        return True
+        return
     _fetched(scan, call, words, remote=verb in ("dlx", "create", "init"))
-    return True
 
 
 def npx(scan: Scan, call: Call, args: Args) -> bool:
