@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuda_train import flex, memory
+from cuda_train import flex, memory, shard
 from cuda_train.lora import add_lora, set_dropout
 from cuda_train.loss import Loss
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer, norm_of
@@ -76,6 +76,8 @@ class TorchBackend:
                 does not fit the device.
         """
         require_torch()
+        if settings.shard_base:
+            shard.check(settings)
         place = find_device(device or settings.device)
         if settings.attention == "flex" and place.type != "cuda":
             raise UserError(
@@ -90,20 +92,27 @@ class TorchBackend:
             dtype=settings.dtype,
             quantize=settings.quantize,
             attention=attention or _ASKED.get(settings.attention),
+            on_host=settings.shard_base,
         )
         self.settings, self.device, self.dtype = settings, base.device, base.dtype
         self.parameters = memory.count_parameters(base.model)
         self._ranks = join(base.device)
         self.rank, self.world = self._ranks.rank, self._ranks.world
-        flat = Flat(add_lora(base.model, settings.lora, settings.seed))
+        adapter = add_lora(base.model, settings.lora, settings.seed)
+        if settings.shard_base:
+            with explained(self.forecast):
+                self._ranks = shard.spread(base.model, adapter.values(), self._ranks, base.device)
+        flat = Flat(adapter)
         self.trainable = int(flat.values.numel())
+        self._decoder: Decoder | None = None
+        if settings.shard_base and settings.samples:
+            self._decoder = make_decoder(base.model)  # by trying, which takes all processes
         if settings.grad_checkpoint:
             _recompute(base.model)
         self.loss = Loss(base.model, flat, settings, base.device, base.dtype)
         self._optimizer, notes = choose_optimizer(flat, settings, base)
         self.notes = (tight, *notes) if tight else notes
         self.objective = objective or objective_of(settings)
-        self._decoder: Decoder | None = None
         self._stop: tuple[int, ...] | None = None
         self.largest_tree: MicroBatch | None = None
         if settings.attention == "flex":

@@ -71,7 +71,7 @@ def choose_route(body: Body, shape: Shape, *, recomputes: bool) -> Route:
     """The cheapest way for a micro-batch of this shape.
 
     Args:
-        recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
+        recomputes: see `cheaper`.
     """
     return cheaper(
         shape,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper
+from cuda_train.route import LONGEST_TREE, Route, Shape, cheaper, no_cache
 from livery.config.settings import TrainSettings
 from livery.models import text_config
 from livery.training.footprint import BYTES, Estimate, Sizes, read_sizes, stored
@@ -27,6 +27,8 @@ LOGITS_BYTES = 48 << 20
 # another 0.37 GB on a machine without a GPU, too. Between arrays that come and go the heap keeps
 # holes that none of the next fits into.
 _LIBRARIES, _OF_CUDA, HOLES = 500_000_000, 370_000_000, 1.3
+# Blocks of a sharded base that are whole at a time: the one that runs, and two gathers' buffers.
+GATHERED = 3
 # Numbers alive besides in the block that runs backward: by feed-forward width, and by scores.
 _RUNNING_INNER, _RUNNING_SCORES = 1.0, 0.5
 
@@ -40,6 +42,7 @@ def estimate(
     folder: Path | None = None,
     eager: bool | None = None,
     on_cpu: bool = False,
+    ranks: int = 1,
 ) -> Estimate:
     """Bytes by part at the peak of the largest micro-batch's step.
 
@@ -51,6 +54,7 @@ def estimate(
         eager: attention makes its scores in full; None says as the family does by default.
         on_cpu: it trains on a CPU, where attention goes branch by branch, trees come in few
             lengths, and the memory is the whole process's.
+        ranks: processes that a sharded base is spread over.
     """
     sizes = read_sizes(config)
     if eager is None:  # a soft cap on the scores exists in eager attention alone
@@ -66,7 +70,7 @@ def estimate(
     # Weights, gradients, moments; the step makes two more vectors of their length.
     adapter = int(trained * (4 + 4 + moments + 8))
     holes, libraries = (HOLES, _libraries()) if on_cpu else (1.0, 0)
-    weights = base_bytes(settings, sizes, dtype, folder)
+    weights = base_bytes(settings, sizes, dtype, folder, ranks)
     return Estimate(weights, adapter, int(holes * activations), int(holes * logits), libraries)
 
 
@@ -78,14 +82,19 @@ def _libraries() -> int:
     return _LIBRARIES + (_OF_CUDA if for_cuda else 0)
 
 
-def base_bytes(settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path | None) -> int:
-    """Bytes of the base's weights on the device; quantized, the tables stay as they are."""
+def base_bytes(
+    settings: TrainSettings, sizes: Sizes, dtype: str, folder: Path | None, ranks: int = 1
+) -> int:
+    """Bytes of the base's weights on the device; quantized or sharded, the tables stay whole."""
     full = BYTES[dtype]
     counted, _ = stored(folder) if folder is not None else (0, 0)
     count = counted or sizes.parameters()
+    tables = sizes.vocabulary * sizes.hidden * (1 if sizes.tied else 2)
+    if settings.shard_base and settings.quantize is None:
+        blocks = max(0, count - tables)
+        return int(full * (min(count, tables) + blocks / ranks + GATHERED * blocks / sizes.layers))
     if settings.quantize is None:
         return count * full
-    tables = sizes.vocabulary * sizes.hidden * (1 if sizes.tied else 2)
     # NF4's scales, themselves in 8 bits, come to another eighth of a bit a weight.
     packed = {4: 0.52, 8: 1.01}.get(settings.quantize, full)
     return int(max(0, count - tables) * packed + min(count, tables) * full)
@@ -117,7 +126,7 @@ class Step:
             branches=self.branches,
             weight=self.sizes.block_weights() + trained,
             hidden=self.sizes.hidden,
-            recomputes=self.settings.grad_checkpoint,
+            recomputes=no_cache(self.settings),
         )
 
     def peak(self, shape: Shape, route: Route | None = None) -> tuple[float, float]:

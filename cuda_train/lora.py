@@ -143,6 +143,12 @@ def find_targets(model: nn.Module, lora: LoraSettings) -> list[str]:
     return chosen
 
 
+def block_paths(model: nn.Module) -> list[str]:
+    """Paths of the model's blocks, in its order."""
+    found = (_BLOCK.search(f"{path}.") for path, _ in model.named_modules())
+    return list(dict.fromkeys(m.string[: m.end() - 1] for m in found if m))
+
+
 def _without_uncalled(model: nn.Module, chosen: list[str], lora: LoraSettings) -> list[str]:
     """Those of the chosen layers that the model calls; others lend it their weight alone, and LoRA
     on them would do nothing. Routed experts are called for some tokens only, and stay.

@@ -14,7 +14,7 @@ from cuda_train.body import choose_route, find_body, has_few_shapes, hidden_stat
 from cuda_train.delta import Deltas
 from cuda_train.head import Head
 from cuda_train.optim import Flat
-from cuda_train.route import LONGEST_TREE, Route, Shape, shape_of
+from cuda_train.route import LONGEST_TREE, Route, Shape, no_cache, shape_of
 from livery.config.settings import TrainSettings
 from livery.training.backend import Arrays, CheckResult, StepResult
 from livery.training.numerics import SFT, Objective
@@ -69,7 +69,7 @@ class Loss:
     def _route(self, shape: Shape) -> Route:
         if self._plain or self.body.attention.refuses:
             return "plain"
-        chosen = choose_route(self.body, shape, recomputes=self.settings.grad_checkpoint)
+        chosen = choose_route(self.body, shape, recomputes=no_cache(self.settings))
         as_tree = chosen in ("tree", "branches") and shape.prefix > 0
         return "flex" if as_tree and self.uses_flex else chosen
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cuda_train.estimate import estimate
+from cuda_train.ranks import processes
 from cuda_train.route import shape_of
 from livery.config.settings import TrainSettings
 from livery.engines.torch.load import choose_dtype, find_device
@@ -82,12 +83,15 @@ def forecast(
     dtype = choose_dtype(settings.dtype, device)
     on_cuda = device.type == "cuda"
     free, swap = free_memory(device)
+    # Under torchrun as many as it started; else, of what a user may be told to start, all cards.
+    ranks = processes() if processes() > 1 else max(1, torch.cuda.device_count())
     place = Device(
         "this machine" if device.type == "cpu" else str(device),
         free,
         swap,
         quantizes=(8, 4) if on_cuda else (),
         small_moments=on_cuda,
+        spreads=ranks if on_cuda else 1,
         elsewhere="--backend mlx --load-in-4bit" if device.type == "mps" else "",
     )
 
@@ -101,6 +105,7 @@ def forecast(
             dtype=dtype,
             folder=base,
             on_cpu=device.type == "cpu",
+            ranks=ranks,
         )
 
     return forecasts.forecast(settings, examples, place, estimated)

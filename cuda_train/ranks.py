@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,21 @@ from livery.errors import UserError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of them; alone where world is 1."""
+    """This process among all of them; alone where world is 1.
+
+    Attributes:
+        join: what to do before a sum, where the others may need this process before they come to
+            it (see `cuda_train.shard`).
+    """
 
     rank: int = 0
     world: int = 1
+    join: Callable[[], None] | None = None
 
     def sum_(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over all processes, in place; (n,) on this process's device."""
+        if self.join:
+            self.join()
         if self.world > 1:
             dist.all_reduce(values)
         return values
@@ -34,14 +43,18 @@ class Ranks:
         return self.sum_(tensor).cpu().numpy()
 
 
+def processes() -> int:
+    """How many processes torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join(device: torch.device) -> Ranks:
     """Join the processes that torchrun started, over NCCL on GPUs and gloo elsewhere.
 
     Raises:
         UserError: the others cannot be reached, or there are fewer GPUs than processes.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if processes() == 1:
         return Ranks()
     if not dist.is_initialized():
         kind = "nccl" if device.type == "cuda" else "gloo"

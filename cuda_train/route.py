@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from livery.config.settings import TrainSettings
 from livery.training.plan import MicroBatch
 
 # branches and flex are the tree with other attention
@@ -44,6 +45,12 @@ def shape_of(batch: MicroBatch) -> Shape:
     return Shape(len(batch.prefix), rows, width, int(batch.lengths.sum()), batch.supervised)
 
 
+def no_cache(settings: TrainSettings) -> bool:
+    """Whether a prefix's cache may not carry gradients: under gradient checkpointing transformers
+    drops it silently; of a sharded base, every pass forward is followed by its pass back."""
+    return settings.grad_checkpoint or settings.shard_base
+
+
 def cheaper(shape: Shape, *, branches: bool, weight: int, hidden: int, recomputes: bool) -> Route:
     """The cheapest way; plain where there is nothing to share.
 
@@ -51,7 +58,7 @@ def cheaper(shape: Shape, *, branches: bool, weight: int, hidden: int, recompute
         branches: the model's attention can be exchanged (`cuda_train.branches`).
         weight: parameters of a block.
         hidden: its width.
-        recomputes: gradient checkpointing is on, under which transformers drops a cache silently.
+        recomputes: no cache may carry gradients (see `no_cache`).
     """
     start, rows, width = shape.prefix, shape.rows, shape.width
     if branches and rows > 1:

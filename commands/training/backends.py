@@ -35,9 +35,12 @@ def choose(settings: TrainSettings, *, fall_back: bool = False) -> tuple[TrainSe
         The settings with a backend that is not "auto", and what to tell the user.
 
     Raises:
-        UserError: the framework is not installed; the command that installs it is named.
+        UserError: the framework is not installed; the command that installs it is named. Or it
+            cannot shard a base as asked.
     """
     name = settings.backend
+    if name == "auto" and settings.shard_base:
+        name = "torch"  # which alone can
     if name == "auto":
         name = preferred()
     elif not installed(name) and fall_back and installed(other := _OTHER[name]):
@@ -93,6 +96,11 @@ def forecast(settings: TrainSettings, examples: Sequence[Example]) -> Forecast:
 
 
 def _adapt_to_mlx(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
+    if settings.shard_base:
+        raise UserError(
+            "--shard-base is torch's (torchrun -m cuda_train); MLX keeps the whole base in each "
+            "process. Leave it out; --quantize 4 makes the base smaller."
+        )
     notes: list[str] = []
     if settings.optimizer == "adamw_8bit":
         settings = dataclasses.replace(settings, optimizer="adamw")
@@ -125,6 +133,10 @@ def _quantized_on_a_cpu(settings: TrainSettings) -> str:
 
 def _adapt_to_torch(settings: TrainSettings) -> tuple[TrainSettings, list[str]]:
     importlib.import_module("cuda_train")  # it settles torch's allocator, before torch has arrays
+    if settings.shard_base:
+        from cuda_train.shard import check
+
+        check(settings)
     notes: list[str] = []
     if settings.compile == "on":
         settings = dataclasses.replace(settings, compile="off")

@@ -288,6 +288,11 @@ class TrainSettings:
         flags=("--grad-checkpoint", "--gradient-checkpointing", "--use-gradient-checkpointing"),
         also=("use_gradient_checkpointing",), decides="",
     )  # fmt: skip
+    shard_base: bool = setting(
+        False, Switch(),
+        "Keep a share of the base on each process of torchrun (docs/scaling.md).", decides="",
+    )  # fmt: skip
+    """For a base that is larger than one GPU (see `cuda_train.shard`)."""
     share_prefix: bool = setting(True, Switch(), "Compute prompts that examples share only once.")
     attention: Literal["auto", "sdpa", "eager", "flex"] = setting(
         "auto", one_of("auto", "sdpa", "eager", "flex"),

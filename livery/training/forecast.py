@@ -79,6 +79,7 @@ class Device:
         swap: bytes beyond them that the system can swap out, slowly.
         quantizes: numbers of bits in which the backend can load a base there, the most first.
         small_moments: it has an optimizer with moments of 8 bits there.
+        spreads: processes, with a device like this each, that it can spread a base over.
         elsewhere: what to try beside the flags, where another backend has more of them.
     """
 
@@ -87,6 +88,7 @@ class Device:
     swap: int = 0
     quantizes: Sequence[int] = ()
     small_moments: bool = False
+    spreads: int = 1
     elsewhere: str = ""
 
 
@@ -152,7 +154,8 @@ class Forecast:
             return ""
         if need.weights > most:
             bits = self.settings.quantize
-            what = f"its weights{f' in {bits} bits' if bits else ''} take"
+            how = f" in {bits} bits" if bits else ", sharded," if self.settings.shard_base else ""
+            what = f"its weights{how} take"
             size = need.weights
         else:
             what, size = "by estimate this run takes", need.total
@@ -214,17 +217,19 @@ class Forecast:
 
     def _ways(self) -> list[Callable[[TrainSettings], list[_Change]]]:
         """Ways to make a run smaller; each lists its values from the mildest to the strongest."""
+        # One of the two: four bits are a quarter, and n devices hold an n-th each.
+        smaller_base = [self._quantized, self._sharded]
         return [
             _batches,
             _checkpointing,
-            self._quantized,
+            *(reversed(smaller_base) if self.device.spreads > 4 else smaller_base),
             *([_small_moments] if self.device.small_moments else []),
             _small_rank,
             self._lengths,
         ]
 
     def _quantized(self, settings: TrainSettings) -> list[_Change]:
-        if settings.quantize is not None:
+        if settings.quantize is not None or settings.shard_base:
             return []
         return [
             _Change(
@@ -234,6 +239,14 @@ class Forecast:
             )
             for bits in self.device.quantizes
         ]
+
+    def _sharded(self, settings: TrainSettings) -> list[_Change]:
+        count = self.device.spreads
+        if count < 2 or settings.shard_base or settings.quantize is not None:
+            return []
+        start = f"torchrun --nproc-per-node {count} -m cuda_train"
+        price = f"a share of the base on each GPU, started by {start}"
+        return [_Change("--shard-base", dataclasses.replace(settings, shard_base=True), price)]
 
     def _lengths(self, settings: TrainSettings) -> list[_Change]:
         found: list[_Change] = []
@@ -264,7 +277,7 @@ def forecast(
         return Forecast(settings, device, None, lengths)
     config = read_config(folder)
     if "quantization" in config or "quantization_config" in config:
-        device = dataclasses.replace(device, quantizes=())
+        device = dataclasses.replace(device, quantizes=(), spreads=1)
 
     def need(changed: TrainSettings) -> Estimate:
         return estimate(changed, config, first_epoch(examples, changed), folder)

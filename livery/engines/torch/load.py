@@ -36,7 +36,7 @@ class TorchBase:
 
     Attributes:
         model: transformers' module in eval mode, no parameter requiring a gradient.
-        device: where its weights are.
+        device: where its weights are, or will be.
         dtype: of its floating-point weights, e.g. "bfloat16".
         bits: of its quantized layers; None where it is dense.
     """
@@ -54,6 +54,7 @@ def load_base(
     dtype: str = "auto",
     quantize: int | None = None,
     attention: str | None = None,
+    on_host: bool = False,
 ) -> TorchBase:
     """Load `model` with transformers onto one device.
 
@@ -64,6 +65,7 @@ def load_base(
         dtype: "auto" or one of DTYPES.
         quantize: 4 (NF4, double-quantized) or 8 bits through bitsandbytes; None loads as is.
         attention: "sdpa" or "eager"; None takes sdpa where the family has it.
+        on_host: leave the weights in the machine's memory, to be taken to the device in parts.
 
     Raises:
         UserError: torch or bitsandbytes is missing or built for another CUDA, the device is not
@@ -82,7 +84,7 @@ def load_base(
         # One entry: bitsandbytes quantizes while it loads, so the weights go straight there.
         options["device_map"] = {"": place}
     loaded = _as_adapters_name_it(_from_pretrained(model, options), model)
-    if quantize is None:
+    if quantize is None and not on_host:
         loaded = loaded.to(place)
     loaded.eval().requires_grad_(False)
     keep_nf4_layout(loaded)
@@ -181,7 +183,8 @@ def _device_name(asked: str) -> str:
         if len(places) != 1:
             raise UserError(
                 f"device map {asked!r} spreads the model over {len(places)} devices; training "
-                'keeps it on one. Give {"": 0}, {"": "mps"} or auto.'
+                'keeps it on one. Give {"": 0}, {"": "mps"} or auto; --shard-base spreads a base '
+                "over several GPUs (docs/scaling.md)."
             )
         text = places.pop()
     return f"cuda:{text}" if text.isdigit() else text

@@ -21,8 +21,8 @@ router = APIRouter(prefix="/api", tags=["machine"])
 _one = threading.Lock()
 # What the panel of settings calls its parts; what none of them names is in "run".
 GROUPS = {
-    "base": "model quantize dtype device attention compile check_base grad_checkpoint share_prefix "
-    "backend threads",
+    "base": "model quantize dtype device attention compile check_base grad_checkpoint shard_base "
+    "share_prefix backend threads",
     "data": "data valid_data columns train_on strict max_samples val_split max_length mask_prompt "
     "chat_template chat_template_kwargs template_date",
     "optimizer": "max_steps epochs batch_size grad_accum learning_rate schedule warmup_steps "
