@@ -13,14 +13,16 @@ alike to the last digits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from livery.engines.constrain import RowMatcher, TokenMasks
 from livery.engines.engine import Decoding, Generation, Grammar
+
+T = TypeVar("T")
 
 
 def noise_keys(seed: int, places: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -72,10 +74,6 @@ def nucleus(scaled: np.ndarray, top_p: float) -> np.ndarray:
     kept = np.empty(scaled.shape, bool)
     np.put_along_axis(kept, places, np.cumsum(shares, -1) - shares < top_p, -1)
     return kept
-
-
-# (row, token), as each token is chosen; the end token is not handed on.
-OnToken = Callable[[int, int], None]
 
 
 @dataclass
@@ -229,7 +227,6 @@ def decode(
     stop: Collection[int],
     prefix: Any = None,
     sampler: Sampler | None = None,
-    on_token: OnToken | None = None,
 ) -> list[Answer]:
     """Answer every prompt.
 
@@ -240,25 +237,40 @@ def decode(
         prefix: what the framework's `run_prefix` gave, where these prompts begin like those of
             other calls; what they share beyond it is run once here.
         sampler: chooses the tokens; the likeliest where it is None.
-        on_token: hears of every token but the end token.
     """
     answers = [Answer() for _ in prompts]
     for rows in decoder.groups(prompts):
         state = decoder.start([prompts[row] for row in rows], prefix)
-        _answer(state, rows, answers, max_tokens, stop, sampler, on_token)
+        for _ in _steps(state, rows, answers, max_tokens, stop, sampler):
+            pass
     return answers
 
 
-def _answer(
+def write(
+    decoder: Decoder, prompt: Sequence[int], sampler: Sampler, stop: Collection[int]
+) -> Generator[int, None, Answer]:
+    """Answer one prompt, handing on each token but the end token as it is chosen.
+
+    Nothing is computed between two of them, so several answers can be written in turns; each finds
+    the model as it left it, the adapter included, if whoever takes the turns sees to that.
+    """
+    answer = Answer()
+    state = decoder.start([prompt], None)
+    for _ in _steps(state, [0], [answer], sampler.decoding.max_tokens, stop, sampler):
+        yield answer.tokens[-1]
+    return answer
+
+
+def _steps(
     state: Rows,
     rows: Sequence[int],
     answers: Sequence[Answer],
     max_tokens: int,
     stop: Collection[int],
     sampler: Sampler | None,
-    on_token: OnToken | None,
-) -> None:
-    """Fill in the answers of `rows`, which are in `state`; rows that have ended leave it."""
+) -> Generator[None]:
+    """Fill in the answers of `rows`, which are in `state`, a token each between two turns; rows
+    that have ended leave it."""
     active = list(rows)
     for step in range(max_tokens):
         so_far = [answers[row].tokens for row in active]
@@ -269,15 +281,25 @@ def _answer(
                 answers[row].finished = True
                 continue
             answers[row].tokens.append(token)
-            if on_token is not None:
-                on_token(row, token)
             keep.append(place)
-        if not keep or step == max_tokens - 1:
+        if not keep:
+            return
+        yield
+        if step == max_tokens - 1:
             return
         if len(keep) < len(active):
             state.select(keep)
             tokens, active = [tokens[at] for at in keep], [active[at] for at in keep]
         state.advance(tokens)
+
+
+def drained(running: Generator[Any, None, T]) -> T:
+    """What a generator returns, its turns let pass."""
+    while True:
+        try:
+            next(running)
+        except StopIteration as ended:
+            return ended.value
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:

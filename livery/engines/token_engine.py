@@ -11,14 +11,14 @@ batch; prompts of like length are decoded together, and answers that have ended 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import ChatTemplate, load_chat
-from livery.engines.answers import Answer, OnToken, Sampler, common_prefix
+from livery.engines.answers import Answer, Sampler, common_prefix
 from livery.engines.constrain import TokenMasks
 from livery.engines.engine import (
     Conversation,
@@ -61,9 +61,18 @@ class Runtime(Protocol):
         sampler: Sampler,
         stop: Sequence[int],
         prefix: Any,
-        on_token: OnToken | None,
     ) -> list[Answer]:
         """Answer a batch of prompts, as its sampler says."""
+        ...
+
+    def write(
+        self, prompt: Sequence[int], sampler: Sampler, stop: Sequence[int]
+    ) -> Generator[int, None, Answer]:
+        """Answer one prompt, handing on each token but the end token as it is chosen.
+
+        Between two tokens the adapter may be switched and another prompt be answered, where the
+        adapter is as it was whenever this one goes on.
+        """
         ...
 
     def score(self, prompt: Sequence[int], answer: Sequence[int], prefix: Any) -> np.ndarray:
@@ -173,26 +182,41 @@ class TokenEngine:
 
     def stream(self, prompt: Prompt, decoding: Decoding, on_text: OnText) -> Generation:
         """See Engine."""
+        running = self.pieces(prompt, decoding)
+        while True:
+            try:
+                if piece := next(running):
+                    on_text(piece)
+            except StopIteration as ended:
+                return ended.value
+            except Enough:
+                return cut_off(running)
+
+    def pieces(self, prompt: Prompt, decoding: Decoding) -> Generator[str, None, Generation]:
+        """`stream` in turns: the text that each token adds, "" where it adds none yet.
+
+        See `Runtime.write` for what may happen between two of them. `Enough` thrown in ends the
+        answer there, unfinished.
+        """
         self.runtime.check_room(len(prompt.tokens), decoding.max_tokens)
         began, shown = time.monotonic(), 0
+        sampler = self._sampler([prompt], [0], decoding)
+        running = self.runtime.write(prompt.tokens, sampler, self._stop)
         tokens: list[int] = []
-
-        def show(text: str) -> None:
-            nonlocal shown
-            if len(text) > shown:
-                on_text(text[shown:])
-                shown = len(text)
-
-        def on_token(_: int, token: int) -> None:
-            tokens.append(token)
-            text = self._text(tokens)
-            # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
-            if not text.endswith("\ufffd"):
-                show(text)
-
         try:
-            answer = self._answer([prompt], [0], decoding, None, on_token)[0]
-            show(answer.text)
+            while True:
+                try:
+                    tokens.append(next(running))
+                except StopIteration as ended:
+                    answer = sampler.generations([ended.value], self._text)[0]
+                    break
+                text = self._text(tokens)
+                # A character whose bytes are not all here yet decodes to U+FFFD: hold it back.
+                whole = len(text) if not text.endswith("\ufffd") else shown
+                yield text[shown:whole]
+                shown = max(shown, whole)
+            if len(answer.text) > shown:
+                yield answer.text[shown:]
         except Enough:
             text, seconds = self._text(tokens), time.monotonic() - began
             return Generation(tuple(tokens), text, False, seconds, len(tokens))
@@ -223,14 +247,17 @@ class TokenEngine:
         rows: Sequence[int],
         decoding: Decoding,
         prefix: Any,
-        on_token: OnToken | None = None,
     ) -> dict[int, Generation]:
-        asked = [prompts[row] for row in rows]
-        grammars = [prompt.grammar or decoding.grammar for prompt in asked]
-        sampler = Sampler(rows, decoding, grammars, self._grammar_masks)
-        tokens = [prompt.tokens for prompt in asked]
-        answers = self.runtime.decode(tokens, sampler, self._stop, prefix, on_token)
+        sampler = self._sampler(prompts, rows, decoding)
+        tokens = [prompts[row].tokens for row in rows]
+        answers = self.runtime.decode(tokens, sampler, self._stop, prefix)
         return sampler.generations(answers, self._text)
+
+    def _sampler(
+        self, prompts: Sequence[Prompt], rows: Sequence[int], decoding: Decoding
+    ) -> Sampler:
+        grammars = [prompts[row].grammar or decoding.grammar for row in rows]
+        return Sampler(rows, decoding, grammars, self._grammar_masks)
 
     def _grammar_masks(self, width: int) -> TokenMasks:
         if self._masks is None or self._masks.width != width:
@@ -240,3 +267,12 @@ class TokenEngine:
     def _text(self, tokens: Sequence[int]) -> str:
         # Special tokens stay visible: an answer that contains one is not a clean answer.
         return self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+
+
+def cut_off(running: Generator[str, None, Generation]) -> Generation:
+    """What `TokenEngine.pieces` has come to, ended by `Enough`."""
+    try:
+        running.throw(Enough())
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("it went on")

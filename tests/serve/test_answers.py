@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import queue
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from livery.engines.engine import Decoding, Generation, Prompt
 from livery.engines.token_engine import TokenEngine
-from livery.serve.answers.child import Answers
+from livery.serve.answers.child import Answers, Turns
 from livery.serve.answers.engines import KEPT, PACKAGES, Engines
 from livery.serve.answers.question import Answer, NoAnswer, Question
 from tests.engines.asked import COMMANDS, conversation
@@ -27,9 +30,24 @@ def add_adapter(name: str, base: Path, folder: Path, **changes: Any) -> str:
     return str(folder)
 
 
+def asking(adapter: str | None, tuned: bool = True, max_tokens: int = 12, **more: Any) -> Question:
+    turns = (*conversation(COMMANDS[0]),)
+    return Question(turns, adapter, tuned, max_tokens=max_tokens, **more)
+
+
 def ask(answers: Answers, adapter: str | None, tuned: bool = True, **more: Any) -> Answer:
-    question = Question((*conversation(COMMANDS[0]),), adapter, tuned, max_tokens=12, **more)
-    return answers.answer(question, lambda _: None, lambda: False)
+    question = asking(adapter, tuned, **more)
+    return told(answers.begin(question, lambda: False))[1]
+
+
+def told(running: Generator[str, None, Answer]) -> tuple[list[str], Answer]:
+    """An answer with its pieces."""
+    shown: list[str] = []
+    while True:
+        try:
+            shown.append(next(running))
+        except StopIteration as ended:
+            return shown, ended.value
 
 
 @pytest.mark.parametrize("name", ["mlx", "torch"])
@@ -55,6 +73,60 @@ def test_the_base_is_loaded_once_for_all_of_its_adapters(
     assert answers.engines.loads == 1
     ask(answers, None, model=str(tiny_model("llama", root, seed=4)))
     assert answers.engines.loads == 2
+
+
+def in_turns(answers: Answers, questions: list[Question]) -> tuple[list[int], dict[int, str]]:
+    """(whose each piece was, in order; the answers) of questions that come at once."""
+    asked: queue.SimpleQueue[tuple[int, Question]] = queue.SimpleQueue()
+    for one in enumerate(questions):
+        asked.put(one)
+    channel = io.StringIO()
+    turns = Turns(answers, asked, set(), channel)
+    said: list[dict[str, Any]] = []
+    while sum("answer" in one for one in said) < len(questions):
+        turns.take()
+        said = [json.loads(line) for line in channel.getvalue().splitlines()]
+    whole = {one["id"]: one["answer"]["text"] for one in said if "answer" in one}
+    for number, text in whole.items():
+        assert text == "".join(one.get("text", "") for one in said if one["id"] == number)
+    return [one["id"] for one in said if "text" in one], whole
+
+
+@pytest.mark.parametrize("name", ["mlx", "torch"])
+def test_answers_take_turns_and_are_as_if_alone(name: str, root: Path, tmp_path: Path) -> None:
+    """The adapter is switched between the tokens of one answer, and never acts in another."""
+    pytest.importorskip(PACKAGES[name])
+    base = tiny_model("llama", root)
+    keys = {"keys": ["mlp.down_proj"]} if name == "mlx" else {"target_modules": ["down_proj"]}
+    first = add_adapter(name, base, tmp_path / "first")
+    second = add_adapter(name, base, tmp_path / "second", **keys)
+    questions = [
+        asking(first, False), asking(first), asking(second, max_tokens=5), asking(second, False),
+        asking(first, temperature=1.5, seed=3), asking(None, model=str(base)),
+        asking(first, format={"type": "json_object"}),
+    ]  # fmt: skip
+    by_itself = Answers(name)
+    alone = {
+        at: told(by_itself.begin(one, lambda: False))[1].text for at, one in enumerate(questions)
+    }
+    assert len(set(alone.values())) == 5
+    answers = Answers(name)
+    # Base and tuned of one adapter, which nobody has opened yet.
+    order, found = in_turns(answers, questions[:2])
+    assert found == {at: alone[at] for at in (0, 1)}
+    assert order.index(1) < len(order) - 1 - order[::-1].index(0)
+    # An adapter that has to be opened waits until the base is nobody's; then all go in turns.
+    order, found = in_turns(answers, questions)
+    assert found == alone
+    assert order.index(2) > len(order) - 1 - order[::-1].index(0)
+    order, found = in_turns(answers, questions)
+    assert found == alone
+    assert all(order.index(at) < len(order) - 1 - order[::-1].index(0) for at in found)
+    # Another base never.
+    other = asking(None, model=str(tiny_model("llama", root, seed=4)))
+    order, found = in_turns(answers, [questions[0], other, questions[1]])
+    assert (found[0], found[2]) == (alone[0], alone[1])
+    assert order == sorted(order)
 
 
 def test_a_bounded_number_of_adapters_is_kept(root: Path, tmp_path: Path) -> None:
@@ -135,8 +207,7 @@ def test_llama_cpp_gets_its_files_made(
     assert answers.engines is not None
     assert answers.engines.loads == 1
     with pytest.raises(NoAnswer, match="the model was made for") as error:
-        answers.answer(Question((*conversation("x"),), adapter, max_tokens=9999),
-                       lambda _: None, lambda: False)  # fmt: skip
+        ask(answers, adapter, max_tokens=9999)
     assert (error.value.why, error.value.key) == ("request", "max_tokens")
 
 
@@ -162,13 +233,15 @@ def test_a_call_of_a_tool_is_taken_out_of_the_text(
     pytest.importorskip("mlx_lm")
     base = tiny_model("llama", root)
 
-    def stream(self: TokenEngine, prompt: Prompt, decoding: Decoding, on_text: Any) -> Generation:
+    def pieces(
+        self: TokenEngine, prompt: Prompt, decoding: Decoding
+    ) -> Generator[str, None, Generation]:
         assert ("weather" in self.tokenizer.decode(prompt.tokens)) == bool(tools)
         for at in range(0, len(SAID), 5):
-            on_text(SAID[at : at + 5])
+            yield SAID[at : at + 5]
         return Generation((), SAID, True, 0.1, 9)
 
-    monkeypatch.setattr(TokenEngine, "stream", stream)
+    monkeypatch.setattr(TokenEngine, "pieces", pieces)
     question = Question(
         (*conversation("Weather in Oslo?"),), add_adapter("mlx", base, tmp_path / "one"),
         tools=tools,
@@ -177,8 +250,7 @@ def test_a_call_of_a_tool_is_taken_out_of_the_text(
     (tmp_path / "template.jinja").write_text(TEMPLATE)
     record["settings"]["chat_template"] = str(tmp_path / "template.jinja")
     (tmp_path / "one" / "run_config.json").write_text(json.dumps(record))
-    shown: list[str] = []
-    found = Answers("mlx").answer(question, shown.append, lambda: False)
+    shown, found = told(Answers("mlx").begin(question, lambda: False))
     if tools:
         assert (found.text, found.calls, found.reason) == ("Let me see.", [CALL], "tool_calls")
         assert "".join(shown).rstrip() == "Let me see."
@@ -191,5 +263,5 @@ def test_tools_that_a_template_does_not_offer_are_refused(root: Path) -> None:
     pytest.importorskip("mlx_lm")
     question = Question((*conversation("x"),), model=str(tiny_model("llama", root)), tools=(TOOL,))
     with pytest.raises(NoAnswer, match="does not offer tools") as error:
-        Answers("mlx").answer(question, lambda _: None, lambda: False)
+        told(Answers("mlx").begin(question, lambda: False))
     assert (error.value.why, error.value.key) == ("request", "tools")

@@ -10,11 +10,11 @@ that serves every engine.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 import numpy as np
 
-from livery.engines.answers import Answer, OnToken, Sampler, host_gumbel, nucleus
+from livery.engines.answers import Answer, Sampler, host_gumbel, nucleus
 from livery.engines.engine import Decoding
 from livery.engines.llamacpp.process import LlamaProcess, Step
 
@@ -24,7 +24,7 @@ AHEAD = 32  # tokens written ahead, at most
 SHOWN = 4  # the same, where somebody watches them come
 
 
-def decode(
+def write(
     llama: LlamaProcess,
     prompt: Sequence[int],
     sampler: Sampler,
@@ -32,22 +32,21 @@ def decode(
     *,
     scale: float,
     stop: Collection[int],
-    on_token: OnToken | None = None,
-) -> Answer:
-    """Answer one prompt.
+    ahead: int,
+) -> Generator[int, None, Answer]:
+    """Answer one prompt, handing on each token but the end token as it is chosen.
 
     Args:
         sampler: of its batch, in which it has this place.
         scale: of the adapter, 1 or 0.
         stop: tokens that end an answer.
-        on_token: hears of every (place, token) but the end token.
+        ahead: tokens to have written ahead, at most.
 
     Raises:
         UserError: no token continues the grammar, or llama.cpp died.
     """
     answer, decoding, size = Answer(), sampler.decoding, llama.vocabulary
-    ahead = 1 if decoding.temperature else SHOWN if on_token else AHEAD
-    source = _Source(llama, list(prompt), scale, ahead=ahead)
+    source = _Source(llama, list(prompt), scale, ahead=1 if decoding.temperature else ahead)
     while len(answer.tokens) < decoding.max_tokens:
         mask = sampler.allowed([place], [answer.tokens], size)
         allowed = None if mask is None else mask[0]
@@ -72,8 +71,7 @@ def decode(
             break
         answer.tokens.append(token)
         source.take(token)
-        if on_token is not None:
-            on_token(place, token)
+        yield token
     return answer
 
 

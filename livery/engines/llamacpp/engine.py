@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from livery.config.settings import TemplateSettings
 from livery.dataset.template import load_chat
-from livery.engines.answers import Answer, OnToken, Sampler
+from livery.engines.answers import Answer, Sampler, drained
 from livery.engines.engine import GGUF_TYPE, Facts, NoRoom
 from livery.engines.folders import end_tokens, own_tokenizer
 from livery.engines.llamacpp import files
-from livery.engines.llamacpp.decode import decode
+from livery.engines.llamacpp.decode import AHEAD, SHOWN, write
 from livery.engines.llamacpp.files import ToGguf
 from livery.engines.llamacpp.process import LlamaProcess
 from livery.engines.token_engine import TokenEngine
@@ -120,16 +120,26 @@ class LlamaCppRuntime:
         sampler: Sampler,
         stop: Sequence[int],
         prefix: None,
-        on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
         return [
-            decode(
-                self.process, prompt, sampler, place, scale=self._scale, stop=stop,
-                on_token=on_token,
+            drained(
+                write(
+                    self.process, prompt, sampler, place, scale=self._scale, stop=stop, ahead=AHEAD
+                )
             )
             for place, prompt in enumerate(prompts)
-        ]  # fmt: skip
+        ]
+
+    def write(
+        self, prompt: Sequence[int], sampler: Sampler, stop: Sequence[int]
+    ) -> Generator[int, None, Answer]:
+        """See Runtime."""
+        return (
+            yield from write(
+                self.process, prompt, sampler, 0, scale=self._scale, stop=stop, ahead=SHOWN
+            )
+        )
 
     def score(self, prompt: Sequence[int], answer: Sequence[int], prefix: None) -> np.ndarray:
         """See Runtime."""

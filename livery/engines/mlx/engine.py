@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from livery.config.settings import TemplateSettings
-from livery.engines.answers import Answer, OnToken, Sampler, decode
+from livery.engines.answers import Answer, Sampler, decode, write
 from livery.engines.engine import Facts, NoRoom
 from livery.engines.mlx import cache as mlx_cache
 from livery.engines.mlx import decode as mlx_decode
@@ -85,13 +85,18 @@ class Runtime:
         sampler: Sampler,
         stop: Sequence[int],
         prefix: mlx_decode.Prefix | None,
-        on_token: OnToken | None,
     ) -> list[Answer]:
         """See Runtime."""
         return decode(
             self._decoder(), prompts, max_tokens=sampler.decoding.max_tokens, stop=stop,
-            prefix=prefix, sampler=sampler, on_token=on_token,
+            prefix=prefix, sampler=sampler,
         )  # fmt: skip
+
+    def write(
+        self, prompt: Sequence[int], sampler: Sampler, stop: Sequence[int]
+    ) -> Generator[int, None, Answer]:
+        """See Runtime."""
+        return (yield from write(self._decoder(), prompt, sampler, stop))
 
     def score(
         self, prompt: Sequence[int], answer: Sequence[int], prefix: mlx_decode.Prefix | None

@@ -49,6 +49,9 @@ def choose(name: str) -> str:
     return next((n for n in here if n != "llamacpp" and gpu_of(n)), here[0])
 
 
+Place = tuple[Any, ...]
+
+
 class Engines:
     """What is open.
 
@@ -65,9 +68,9 @@ class Engines:
 
             blas.use_openblas()
         self._module = engine_module(self.name)
-        self._key: tuple[Any, ...] = ()
+        self._key: Place = ()
         self._base: Any = None
-        self._open: dict[tuple[Any, ...], TokenEngine] = {}  # the last used is the last
+        self._open: dict[Place, TokenEngine] = {}  # the last used is the last
         self._on: TokenEngine | None = None
 
     def get(self, question: Question) -> TokenEngine:
@@ -76,6 +79,42 @@ class Engines:
         Raises:
             UserError: base or adapter cannot be opened.
         """
+        model, options, key, place = self._place(question)
+        if key != self._key:
+            self.close()
+            self._key = key
+        engine = self._open.pop(place, None)
+        if engine is None:
+            self._switch_off()
+            engine = self._opened(model, question.adapter, options)
+        self._open[place] = engine
+        self.put_on(engine, question)
+        return engine
+
+    def opened(self, question: Question) -> TokenEngine | None:
+        """The engine that answers it, where it can take turns with those that were got before: on
+        the same base, and open already, since one that is being opened and turns out to be faulty
+        is on half. llama.cpp takes no turns: it holds one conversation, and would read the other
+        one again at each."""
+        try:
+            *_, key, place = self._place(question)
+        except UserError:  # told when it is got
+            return None
+        if self.name == "llamacpp" or key != self._key:
+            return None
+        return self._open.get(place)
+
+    def put_on(self, engine: TokenEngine, question: Question) -> None:
+        """Have the base be what this question's engine needs: its adapter on or off, no other on.
+        Before every turn, where there are several."""
+        if engine is not self._on:
+            self._switch_off()
+        if engine.has_adapter:
+            engine.use_adapter(question.tuned)
+            self._on = engine
+
+    def _place(self, question: Question) -> tuple[str, dict[str, Any], Place, Place]:
+        """(base, options, what the base is, which engine on it)."""
         adapter = question.adapter
         origin = read_origin(adapter)
         model = choose_model(question.model, origin)
@@ -83,20 +122,7 @@ class Engines:
         if adapter is not None and self.name != "llamacpp":
             adapter_files(adapter, "peft" if self.name == "torch" else "mlx")
         key = (model, options.get("quantize"), _spoils(adapter))
-        if key != self._key:
-            self.close()
-            self._key = key
-        place = (adapter, _state(adapter), repr(options.get("template")))
-        engine = self._open.pop(place, None)
-        if engine is not self._on:
-            self._switch_off()
-        if engine is None:
-            engine = self._opened(model, adapter, options)
-        self._open[place] = engine
-        if adapter is not None:
-            engine.use_adapter(question.tuned)
-            self._on = engine
-        return engine
+        return model, options, key, (adapter, _state(adapter), repr(options.get("template")))
 
     def close(self) -> None:
         """Let go of everything."""

@@ -6,7 +6,8 @@ after some idle time, and started again where it died.
         ...
     asked.answer
 
-Questions wait in order; who stops listening stops the answer.
+Questions wait in order, and as many as there are places are answered side by side; who stops
+listening stops the answer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from livery.paths import python_path
 from livery.serve.answers.question import Answer, Busy, NoAnswer, Question
 from livery.serve.jobs.steps import tail
 
+PLACES = 2  # base and tuned beside each other; more would only have each wait for more others
 LONGEST_LINE = 64 << 20  # bytes of one line of the child
 _LAST_LINES = 6
 
@@ -41,7 +43,7 @@ class HostSettings:
         engine: "auto", "mlx", "torch" or "llamacpp".
         model: the base for questions that name none; None takes each adapter's own.
         idle: seconds without a question after which the process is ended.
-        waiting: questions that may wait beside the one that is answered.
+        waiting: questions that may wait beside those that are answered.
     """
 
     log: Path
@@ -56,13 +58,14 @@ class Asked:
 
     Attributes:
         answer: when the pieces have ended.
+        begun: the engine has begun with it.
     """
 
     def __init__(self, host: Host, number: int, question: Question) -> None:
         self._host, self.number, self.question = host, number, question
         self.events: asyncio.Queue[str | Answer | NoAnswer] = asyncio.Queue()
         self.answer: Answer | None = None
-        self.gone = False
+        self.begun = self.gone = False
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Raises NoAnswer where there is no answer, or no more of it."""
@@ -98,7 +101,8 @@ class Host:
     def __init__(self, settings: HostSettings) -> None:
         self.settings = settings
         self._waiting: deque[Asked] = deque()
-        self._current: Asked | None = None
+        self._running: dict[int, Asked] = {}
+        self._listening = False  # to the process, which can be handed questions
         self._process: asyncio.subprocess.Process | None = None
         self._worker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -113,7 +117,7 @@ class Host:
     @property
     def load(self) -> int:
         """Questions that are answered or wait."""
-        return len(self._waiting) + (self._current is not None)
+        return len(self._waiting) + len(self._running)
 
     def ask(self, question: Question) -> Asked:
         """Put a question at the end of the line.
@@ -130,6 +134,8 @@ class Host:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         self._wake.set()
+        if self._listening:
+            self._fill()
         return asked
 
     def stop(self, asked: Asked) -> None:
@@ -137,7 +143,7 @@ class Host:
         if asked in self._waiting:
             self._waiting.remove(asked)
             asked.events.put_nowait(NoAnswer("request", "Nobody waits for this answer any more."))
-        elif asked is self._current and self._process is not None:
+        elif asked.number in self._running and self._listening:
             self._write({"stop": asked.number})
 
     async def close(self) -> None:
@@ -146,10 +152,10 @@ class Host:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
-        for asked in (*filter(None, [self._current]), *self._waiting):
+        for asked in (*self._running.values(), *self._waiting):
             asked.events.put_nowait(NoAnswer("engine", "The server is being stopped."))
         self._waiting.clear()
-        self._current = None
+        self._running.clear()
         await self._end()
 
     async def _work(self) -> None:
@@ -164,38 +170,66 @@ class Host:
                     if not self._waiting:
                         return
                 continue
-            self._current = asked = self._waiting.popleft()
             try:
-                asked.events.put_nowait(await self._answered(asked))
-            except NoAnswer as refused:
-                asked.events.put_nowait(refused)
+                await self._answer_all()
+            except NoAnswer as died:
+                await self._lose(died)
             except Exception as error:  # whoever asked must hear of it, and the line go on
-                asked.events.put_nowait(NoAnswer("engine", f"{type(error).__name__}: {error}"))
-                await self._end()
-            self._current = None
+                await self._lose(NoAnswer("engine", f"{type(error).__name__}: {error}"))
 
-    async def _answered(self, asked: Asked) -> Answer:
+    async def _answer_all(self) -> None:
+        """Hand the process what waits, and on what it says, until there is nothing.
+
+        Raises:
+            NoAnswer: the process died, or will.
+        """
         process = await self._started()
-        self._write({"id": asked.number, "ask": asked.question.as_json()})
-        if asked.gone:
-            self._write({"stop": asked.number})
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            said: dict[str, Any] = json.loads(line)
-            if said["id"] != asked.number:
-                continue
-            if "text" in said:
-                asked.events.put_nowait(said["text"])
-            elif "answer" in said:
-                return Answer(**said["answer"])
-            else:
-                refused = said["refused"]
-                if refused["why"] == "engine":
-                    await self._end()
-                    message = f"The engine failed and will be restarted: {refused['message']}"
-                    raise NoAnswer("engine", message)
-                raise NoAnswer(refused["why"], refused["message"], refused["key"])
-        raise NoAnswer("engine", await self._last_words(process))
+        self._listening = True
+        try:
+            self._fill()
+            while self._running:
+                if not (line := await process.stdout.readline()):
+                    raise NoAnswer("engine", await self._last_words(process))
+                self._hear(json.loads(line))
+                self._fill()
+        finally:
+            self._listening = False
+
+    def _fill(self) -> None:
+        """Hand over the first of those that wait, as far as there are places."""
+        while self._waiting and len(self._running) < PLACES:
+            asked = self._waiting.popleft()
+            self._running[asked.number] = asked
+            self._write({"id": asked.number, "ask": asked.question.as_json()})
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        """Take what the process says of a question. Raises NoAnswer where it gives itself up."""
+        asked = self._running[said["id"]]
+        if "begun" in said:
+            asked.begun = True
+        elif "text" in said:
+            asked.events.put_nowait(said["text"])
+        elif "answer" in said:
+            del self._running[asked.number]
+            asked.events.put_nowait(Answer(**said["answer"]))
+        elif (refused := said["refused"])["why"] == "engine":
+            message = f"The engine failed and will be restarted: {refused['message']}"
+            raise NoAnswer("engine", message)
+        else:
+            del self._running[asked.number]
+            asked.events.put_nowait(NoAnswer(refused["why"], refused["message"], refused["key"]))
+
+    async def _lose(self, died: NoAnswer) -> None:
+        """End what is left of the process. The questions it had begun with are told, or the first
+        where it did not come so far; others wait again."""
+        self._waiting.extendleft(reversed(self._running.values()))
+        self._running.clear()
+        lost = [asked for asked in self._waiting if asked.begun or asked.gone]
+        for asked in lost or [*self._waiting][:1]:
+            self._waiting.remove(asked)
+            asked.events.put_nowait(NoAnswer(died.why, str(died)))
+        await self._end()
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:

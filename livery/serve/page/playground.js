@@ -27,7 +27,7 @@ function Playground({ models, first }) {
     const stop = (stopping.current = new AbortController());
     setAnswers({});
     setAsking(true);
-    // One after the other reaches the engine; both are shown as they come.
+    // The engine answers both in turns, a token each, unless it is llama.cpp: one after the other.
     await Promise.all([`${model}:base`, model].map((name, at) => answer(at ? "tuned" : "base", { ...body, model: name }, stop.signal)));
     setAsking(false);
     announce("Both have answered.");
