@@ -293,6 +293,8 @@ def _existing(root: Path, database: str | None) -> Jobs:
 
 
 def _open(root: Path, database: str | None) -> Jobs:
+    if not root.is_dir():  # mistyped, most of the time: what is asked for here would never be seen
+        raise UserError(f"{shown(root)}: is not a folder. Make it, or name another --root.")
     try:
         from livery.serve.jobs.jobs import Jobs
     except ModuleNotFoundError as error:

@@ -117,15 +117,14 @@ def serve_command(
     from livery.serve.server import serve
     from livery.serve.settings import LOOPBACK, ServeSettings, is_loopback, read_token
 
-    if log is not None:
-        Log(log).check()  # before anybody asks
-
     settings = ServeSettings(
         root=root, host=host, port=port,
         token=read_token(token_file) if token_file is not None else None,
         allowed_hosts=allowed_hosts, callback_hosts=callback_hosts,
         models=models, engine=engine, model=model, log=log, database=database,
     )  # fmt: skip
+    if log is not None:
+        Log(log).check()  # before anybody asks
 
     app = create_app(settings)
 

@@ -6,6 +6,8 @@ The adapter is a model name that the endpoint serves beside its base (as vLLM do
 differ in which grammars they take and in what they do with those that they do not know, so a
 grammar is refused here rather than hoped for: score with --unconstrained. A JSON Schema alone has a
 form that they share, `response_format`; it is asked for, and each answer is checked.
+
+Questions from here are no user's: a server of Livery's is told not to log them.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from livery.engines.engine import (
     Tools,
 )
 from livery.errors import UserError, shown
+from livery.interactions import LOG_HEADER
 from livery.json_schema import find_error
 from livery.progress import OnProgress
 from livery.reading import parse_json
@@ -194,7 +197,7 @@ class HTTPEngine:
 
     def _post(self, body: dict[str, Any]) -> Any:
         """POST to /chat/completions, patiently where the endpoint is busy."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", LOG_HEADER: "off"}
         if key := os.environ.get("OPENAI_API_KEY"):
             if not (key.isascii() and key.isprintable()):
                 raise UserError("OPENAI_API_KEY holds characters that no key has; set it again.")

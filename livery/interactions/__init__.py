@@ -8,7 +8,9 @@
 Nothing is written that `redact` takes out. docs/improving.md shows what becomes of a log.
 """
 
-from livery.interactions.log import Interaction, Log, Mark, Read, read
+from livery.interactions.log import LOG_HEADER, Interaction, Log, Mark, Read, read
 from livery.interactions.redact import PLACEHOLDER, Redactor, redact
 
-__all__ = ["PLACEHOLDER", "Interaction", "Log", "Mark", "Read", "Redactor", "read", "redact"]
+__all__ = [
+    "LOG_HEADER", "PLACEHOLDER", "Interaction", "Log", "Mark", "Read", "Redactor", "read", "redact",
+]  # fmt: skip

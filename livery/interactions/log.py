@@ -30,6 +30,7 @@ from livery.reading import open_file, parse_row
 FORMAT = 1
 LONGEST = 1 << 20  # bytes of one line
 DAYS, MEGABYTES = 30.0, 64.0
+LOG_HEADER = "X-Livery-Log"  # of a request to a server: "off" where its answer is nobody's use
 
 _BEGINS = b'{"livery": '  # of every line that Livery appends
 _AT = re.compile(rb'"at": "([^"]+)"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from livery.paths import HOME
+from livery.serve.api.problems import without_paths
 from livery.serve.api.security import Rates
 from livery.serve.errors import NotFound
 from livery.serve.settings import inside, is_name
@@ -197,6 +200,46 @@ def test_a_fault_tells_nothing_of_the_server(client: Client) -> None:
         assert str(client.settings.root) not in answer.text or path == "/api/runs/broken"
         assert "Traceback" not in answer.text
         assert "server" not in answer.headers
+
+
+def test_a_problem_names_places_from_the_root(client: Client) -> None:
+    taken = client.post("/api/jobs", {"skill": "date-keys", "name": "run"})
+    assert taken.status == 409
+    assert taken.json()["detail"].startswith("adapters/run: holds a run already.")
+    asked = {"model": "adapter", "messages": [{"role": "user", "content": "x"}]}
+    unusable = client.post("/v1/chat/completions", asked)
+    assert unusable.status in (409, 503), unusable.text
+    for said in (unusable.text, client.post("/v1/chat/completions", asked | {"stream": True}).text):
+        assert "adapters/adapter" in said
+        assert str(client.settings.root) not in said
+    root, home = client.settings.root, Path.home()
+    for text, wanted in (
+        (f"{root}/data/x: no", "data/x: no"), (f"'{root}' is full", "'.' is full"),
+        (f"{root}-2/x {root}.d /else{root}/x", f"{root}-2/x {root}.d /else{root}/x"),
+        ([{"said": f"it\n{root}/x: no"}, 7], [{"said": "it\nx: no"}, 7]),
+        (f"in {HOME}/base_model: no", "in base_model: no"), ("a/b and /etc", "a/b and /etc"),
+    ):  # fmt: skip
+        assert without_paths(text, client.settings) == wanted
+    assert str(home) == "/" or without_paths(f"{home}/.cache/x", client.settings) == "~/.cache/x"
+
+
+def test_another_method_is_told_which_there_are(client: Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    kinds = {re.compile(re.sub(r"{[^}]*}", "[^/]+", path)): one for path, one in paths.items()}
+    tried = 0
+    for path in paths:
+        place = re.sub(r"{[^}]*}", "none", path)
+        there = {m.upper() for kind, one in kinds.items() if kind.fullmatch(place) for m in one}
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - there:
+            answer = client.ask(method, place)
+            assert answer.status == 405, (method, place)
+            assert {*answer.headers["allow"].split(", ")} == there
+            assert answer.headers["content-type"] == "application/problem+json"
+            tried += 1
+    assert tried > 100
+    assert client.post("/").headers["allow"] == "GET, HEAD"
+    for method, path in (("POST", "/api/nothing"), ("GET", "/api/runs/"), ("GET", "/vendor")):
+        assert client.ask(method, path).status == 404
 
 
 # -- sizes -----------------------------------------------------------------------------------------

@@ -362,6 +362,18 @@ def test_what_is_asked_and_answered_is_logged_redacted(server: Server) -> None:
     assert one.skill == "date-keys"
     assert one.facts["adapter"] == "date-keys"
     assert "ann@example" not in log.read_text()
+    # What is not somebody's use is not.
+    before = log.read_text()
+    path, body = "/v1/chat/completions", asking("date-keys", "x")
+    for headers, field in (({"X-Livery-Log": "OFF"}, {}), ({}, {"store": False})):
+        said = server.client.ask("POST", path, body | field, headers).json()["livery"]
+        assert "interaction" not in said
+    engine = open_engine("http", "one", url=f"{server.client.address}/v1")
+    engine.generate([engine.prompt(conversation("x"))], Decoding(max_tokens=2))
+    assert log.read_text() == before
+    odd = server.client.ask("POST", path, body, {"X-Livery-Log": "maybe"})
+    assert (odd.status, odd.json()["error"]["param"]) == (400, "X-Livery-Log")
+    assert "interaction" in server.chat(store=True).json()["livery"]
 
 
 # -- the engine's process ------------------------------------------------------------------------
@@ -418,45 +430,53 @@ def test_who_goes_away_while_waiting_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_that_dies_is_started_again(server: Server) -> None:
-    expected = server.chat().json()["choices"]
-    pid = server.host.pid
-    assert pid is not None
-    with streaming(server) as (response, _):
+def test_an_engine_that_dies_is_started_again(folder: Path, server: Server) -> None:
+    expected = server.chat("date-keys", "x").json()["choices"]
+    with (
+        serving(folder) as fresh,
+        streaming(fresh) as (response, _),
+        waiting(fresh, "date-keys") as other,  # which is not open, and so not begun with
+    ):
+        until(lambda: fresh.host.load == 2)
+        pid = fresh.host.pid
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
         *_, last = [line for line in response.read().split(b"\n\n") if line]
+        assert json.loads(other().read())["choices"] == expected
+        assert fresh.host.pid not in (None, pid)
     error = json.loads(last.removeprefix(b"data: "))
     assert error["status"] == 503
     assert error["error"]["code"] == "engine_failed"
     assert "signal 9 (SIGKILL)" in error["detail"]
     assert "out of memory" in error["detail"]
-    assert server.chat().json()["choices"] == expected
-    assert server.host.pid not in (None, pid)
 
 
 def test_the_line_is_bounded_and_in_order(folder: Path) -> None:
     with (
         serving(folder, waiting=1) as server,
         streaming(server) as (first, connection),
-        waiting(server) as second,
+        streaming(server),
+        waiting(server) as third,
     ):
-        until(lambda: server.host.load == 2)
-        third = server.chat()
-        assert third.status == 429
-        assert int(third.headers["retry-after"]) > 0
-        assert third.json()["error"]["code"] == "queue_full"
+        until(lambda: server.host.load == 3)
+        fourth = server.chat()
+        assert fourth.status == 429
+        assert int(fourth.headers["retry-after"]) > 0
+        assert fourth.json()["error"]["code"] == "queue_full"
         first.close()
         connection.close()
-        assert json.loads(second().read())["choices"][0]["finish_reason"] == "length"
+        assert json.loads(third().read())["choices"][0]["finish_reason"] == "length"
 
 
 @contextlib.contextmanager
-def waiting(server: Server) -> Generator[Callable[[], http.client.HTTPResponse]]:
+def waiting(
+    server: Server, model: str = "one"
+) -> Generator[Callable[[], http.client.HTTPResponse]]:
     """A request that is sent and waits for its turn."""
     connection = http.client.HTTPConnection(
         server.client.host, server.client.port, timeout=PATIENCE
     )
-    connection.request("POST", "/v1/chat/completions", json.dumps(asking("one", "x")))
+    connection.request("POST", "/v1/chat/completions", json.dumps(asking(model, "x")))
     try:
         yield connection.getresponse
     finally:

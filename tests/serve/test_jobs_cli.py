@@ -61,6 +61,9 @@ def test_who_looks_at_jobs_makes_no_folders(run: Run, tmp_path: Path) -> None:
             assert "no jobs in this folder" in run(command, "x", "--root", str(root), code=1)
     assert "no jobs in this folder" in run("list", "--root", str(tmp_path / "mistyped"), code=1)
     assert "There are no jobs" in run("list")
+    for words in (("worker", "--drain"), ("submit", "date-keys")):
+        said = run(*words, "--root", str(tmp_path / "mistyped"), code=1)
+        assert "mistyped: is not a folder. Make it, or name another --root." in said
     assert list(tmp_path.iterdir()) == []
 
 

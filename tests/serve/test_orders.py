@@ -140,6 +140,80 @@ def test_the_hash_is_what_sha256sum_says_and_is_checked(client: Client) -> None:
     assert client.post(PATH, order(request={"dataset_hash": f"sha256:{found}"})).status == 202
 
 
+ROWS = [{"prompt": f"say {n}", "completion": str(n)} for n in range(3)]
+CALL = {"name": "add", "arguments": {"a": 5, "b": 7, "note": "é"}}
+COMMANDS = [{"command_name": "add", "examples": [
+    {"voice_command": "add 5 and 7", "expected_tool_call": CALL, "is_primary": True}]}]  # fmt: skip
+
+
+def inline(data: Any) -> dict[str, Any]:
+    return {"format": "inline-json", "data": data}
+
+
+@pytest.mark.parametrize(
+    ("data", "files"),
+    [
+        (ROWS, {"train": ROWS}),
+        ({"train": ROWS, "valid": ROWS[:1], "test": []}, {"train": ROWS, "valid": ROWS[:1]}),
+        ({"commands": COMMANDS}, {"train": [{"prompt": "add 5 and 7", "completion": json.dumps(
+            {"message": "", "tool_calls": [CALL], "error": None}, ensure_ascii=False)}]}),
+    ],
+)  # fmt: skip
+def test_rows_come_with_the_order(client: Client, data: Any, files: dict[str, Any]) -> None:
+    ref = inline(data)
+    # As the services of the described system hash what they send.
+    text = json.dumps(ref, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    found = hashlib.sha256(text.encode()).hexdigest()
+    wrong = client.post(PATH, order(request={"dataset_ref": ref, "dataset_hash": "0" * 64}))
+    assert (wrong.status, wrong.json()["key"]) == (409, "request.dataset_hash")
+    assert found in wrong.json()["detail"]
+    silent = {"url": "", "auth_type": "internal"}
+    asked = {"dataset_ref": ref, "dataset_hash": f"sha256:{found}"}
+    assert client.post(PATH, order(request=asked, callback=silent)).status == 202
+    said = client.get(f"{PATH}/o-1").json()
+    assert (said["dataset_hash"], said["callback"]) == (found, {"state": "none"})
+    place = Path(client.get(f"/api/jobs/{said['job']}").json()["request"]["data"])
+    assert {path.stem: [*map(json.loads, path.read_text().splitlines())]
+            for path in place.iterdir()} == files  # fmt: skip
+    # The same rows are the same job, whoever orders them.
+    assert client.post(PATH, order(2, request={"dataset_ref": ref, "node_id": "n"})).status == 202
+    assert client.get(f"{PATH}/o-2").json()["job"] == said["job"]
+    assert not [*client.settings.state.glob("queue/data/.new-*")]
+
+
+@pytest.mark.parametrize(
+    ("ref", "key", "told"),
+    [
+        (inline([]), "", "holds no rows"),
+        (inline({}), "", "holds no rows"),
+        (inline({"valid": ROWS}), "", "holds no rows"),
+        (inline({"commands": []}), "", "holds no rows"),
+        (inline([*ROWS, {"prompt": "x"}]), ".3", "data.3: "),
+        (inline([*ROWS, "x"]), ".3", "not an object"),
+        (inline([{"prompt": "x", "completion": " "}]), ".0", "empty answer"),
+        (inline({"train": ROWS, "valid": [{"a": 1}]}), ".valid.0", "data.valid.0: "),
+        (inline({"train": {"a": 1}}), ".train", "not a list"),
+        (inline({"train": ROWS, "tests": ROWS}), "", "no split 'tests'"),
+        (inline({"commands": 7}), ".commands", "example"),
+        (inline({"commands": COMMANDS, "train": ROWS}), "", "no split 'commands'"),
+        (inline({"commands": [{"examples": [{"voice_command": "x"}]}]}),
+         ".commands.0.examples.0", "expected_tool_call"),
+        (inline([{"prompt": "x", "completion": "\ud800"}]), "", "cannot be written as JSON"),
+        (inline([{"prompt": "x", "completion": "y", "meta": {"n": float("nan")}}]), "", "JSON"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_trained_on_cost_nothing(
+    client: Client, ref: Any, key: str, told: str
+) -> None:
+    answer = client.post(PATH, order(request={"dataset_ref": ref}))
+    assert (answer.status, answer.json().get("key")) == (400, f"request.dataset_ref.data{key}")
+    assert told in answer.json()["detail"]
+    assert client.get(f"{PATH}/o-1").status == 404
+    assert [*client.settings.state.glob("queue/data/*")] == []
+    large = inline([{"prompt": "x" * client.settings.limits.body, "completion": "y"}])
+    assert client.post(PATH, order(request={"dataset_ref": large})).status == 413
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "told"),
     [

@@ -105,9 +105,11 @@ def test_what_cannot_be_served_is_one_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text(TOKEN)
-    result = CliRunner().invoke(serve_command, [*words, "--no-worker"])
+    log = ["--log", "nowhere/log.jsonl"]
+    result = CliRunner().invoke(serve_command, [*words, "--no-worker", *log])
     assert isinstance(result.exception, UserError)
     assert told in str(result.exception)
+    assert "--root" not in words or not (tmp_path / "nowhere").exists()
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from livery import __version__
 from livery.serve.answers.host import Host, HostSettings
@@ -83,15 +85,30 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=problems.RESPONSES,
     )
     app.state.livery = Services(settings, made, asked)
-    problems.install(app)
+    problems.install(app, settings)
     for resource in ROUTERS:
         app.include_router(resource.router)
     public = {"/"}
     if (page / "index.html").is_file():
         public |= {f"/{file.relative_to(page)}" for file in page.rglob("*") if file.is_file()}
-        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+        app.router.routes.append(_Page(page, public))
     app.add_middleware(Guard, settings=settings, public=public)
     return app
+
+
+class _Page(Mount):
+    """The page's own files. Any other path is the API's affair, or nobody's."""
+
+    def __init__(self, folder: Path, paths: Collection[str]) -> None:
+        super().__init__("/", StaticFiles(directory=folder, html=True), name="page")
+        self._paths = frozenset(paths)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"] not in self._paths:
+            return Match.NONE, {}
+        found, child = super().matches(scope)
+        return (found if scope["method"] in ("GET", "HEAD") else Match.PARTIAL), child

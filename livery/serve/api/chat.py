@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from livery.errors import UserError
-from livery.interactions import Log
+from livery.errors import UserError, quoted
+from livery.interactions import LOG_HEADER, Log
 from livery.serve import improve
 from livery.serve.answers import models, openai
 from livery.serve.answers.completion import Completion
@@ -22,7 +22,7 @@ from livery.serve.answers.finish import finish
 from livery.serve.answers.host import Asked
 from livery.serve.answers.openai import ChatRequest
 from livery.serve.answers.question import Answer, Busy, NoAnswer
-from livery.serve.api.problems import problem
+from livery.serve.api.problems import problem, without_paths
 from livery.serve.api.services import Livery, Services
 from livery.serve.errors import Refused
 from livery.skills import skill_names
@@ -62,6 +62,7 @@ class Chat:
         asked: of the engine.
         finish: the skill that finishes the answer; "" for none.
         completion: how it is written.
+        loggable: whether question and answer may go into the log, where there is one.
     """
 
     request: ChatRequest
@@ -69,6 +70,7 @@ class Chat:
     asked: Asked
     finish: str
     completion: Completion
+    loggable: bool
 
 
 @router.post(
@@ -83,14 +85,15 @@ class Chat:
 async def complete_chat(request: Request, livery: Livery) -> Response:
     """Answer a conversation, as OpenAI's interface does; docs/serving.md has the differences."""
     try:
+        loggable = _is_loggable(request)
         chat = await run_in_threadpool(_ask_of, livery, await request.body())
-        chat = _started(livery, *chat)
+        chat = _started(livery, *chat, loggable)
     except Busy as error:
         headers = {"Retry-After": str(RETRY_AFTER)}
-        return _error(error, "rate_limit_error", "queue_full", headers)
+        return _error(livery, error, "rate_limit_error", "queue_full", headers)
     except Refused as error:
         found = "model_not_found" if error.status == 404 else None
-        return _error(error, "invalid_request_error", found)
+        return _error(livery, error, "invalid_request_error", found)
     watching = asyncio.create_task(_watch(request, chat.asked))
     pieces = aiter(chat.asked)
     try:
@@ -109,7 +112,7 @@ async def complete_chat(request: Request, livery: Livery) -> Response:
         return JSONResponse(chat.completion.whole(answer, extras))
     except NoAnswer as error:
         watching.cancel()
-        return _no_answer(error)
+        return _no_answer(livery, error)
     except BaseException:
         watching.cancel()
         chat.asked.stop()
@@ -132,9 +135,24 @@ def _ask_of(livery: Services, body: bytes) -> tuple[ChatRequest, models.Model, A
 
 
 def _started(
-    livery: Services, request: ChatRequest, model: models.Model, question: Any, skill: str
-) -> Chat:
-    return Chat(request, model, livery.host.ask(question), skill, Completion(request))
+    livery: Services, request: ChatRequest, model: models.Model, question: Any, skill: str,
+    loggable: bool,
+) -> Chat:  # fmt: skip
+    loggable = loggable and request.store is not False
+    return Chat(request, model, livery.host.ask(question), skill, Completion(request), loggable)
+
+
+def _is_loggable(request: Request) -> bool:
+    """Whether an answer may go into the log: not if the header says that nobody uses it, as an
+    evaluation says of its cases.
+
+    Raises:
+        Refused: the header says something else.
+    """
+    said = request.headers.get(LOG_HEADER, "on").strip().lower()
+    if said not in ("on", "off"):
+        raise Refused(f"{LOG_HEADER} is on or off, and not {quoted(said)}.", key=LOG_HEADER)
+    return said == "on"
 
 
 async def _events(
@@ -154,7 +172,7 @@ async def _events(
             yield _event(chunk)
         yield "data: [DONE]\n\n"
     except NoAnswer as error:
-        yield _event(json.loads(bytes(_no_answer(error).body)))
+        yield _event(json.loads(bytes(_no_answer(livery, error).body)))
     finally:
         watching.cancel()
         chat.asked.stop()
@@ -186,7 +204,7 @@ def _extras(livery: Services, chat: Chat, answer: Answer) -> dict[str, Any]:
             extras["finished"] = finish(chat.finish, answer.text, question.messages, address)
         except (UserError, ValueError) as error:
             extras["finished"] = {"skill": chat.finish, "error": str(error)}
-    if improve.is_logging(livery.settings):
+    if chat.loggable and improve.is_logging(livery.settings):
         try:
             extras["interaction"] = Log(improve.log_file(livery.settings)).record(
                 list(question.messages), answer.text, skill=chat.model.skill,
@@ -194,23 +212,25 @@ def _extras(livery: Services, chat: Chat, answer: Answer) -> dict[str, Any]:
                 model=facts["model"],
             )  # fmt: skip
         except UserError as error:
-            extras["not_logged"] = str(error)
+            extras["not_logged"] = without_paths(str(error), livery.settings)
     return extras
 
 
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def _no_answer(error: NoAnswer) -> JSONResponse:
+def _no_answer(livery: Services, error: NoAnswer) -> JSONResponse:
     kind = "server_error" if error.why == "engine" else "invalid_request_error"
     code = {"model": "model_not_usable", "engine": "engine_failed"}.get(error.why)
-    return _error(error, kind, code)
+    return _error(livery, error, kind, code)
 
 
 def _error(
-    error: Refused, kind: str, code: str | None, headers: dict[str, str] | None = None
-) -> JSONResponse:
+    livery: Services, error: Refused, kind: str, code: str | None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:  # fmt: skip
     """A problem document that holds OpenAI's error too."""
     key = error.key or None
     said = {"message": str(error), "type": kind, "param": key, "code": code}
-    return problem(error.status, str(error), key=key, headers=headers, error=said)
+    settings = livery.settings
+    return problem(error.status, str(error), settings, key=key, headers=headers, error=said)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from livery.errors import UserError, printable
+from livery.paths import HOME
 from livery.serve.errors import Refused
+from livery.serve.settings import ServeSettings
 
 log = logging.getLogger("livery.serve")
 MEDIA_TYPE = "application/problem+json"
@@ -36,15 +41,20 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
 def problem(
     status: int,
     detail: str,
+    settings: ServeSettings,
     *,
     key: str | None = None,
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> JSONResponse:
-    """A problem document as an answer."""
+    """A problem document as an answer. It tells no path of this machine: what is in the root is
+    named from there."""
     said = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -53,50 +63,89 @@ def problem(
     }
     if key is not None:
         said["key"] = printable(key)
-    return JSONResponse(said | more, status, headers, MEDIA_TYPE)
+    return JSONResponse(without_paths(said | more, settings), status, headers, MEDIA_TYPE)
 
 
-def of(error: Exception) -> JSONResponse:
+def without_paths(value: Any, settings: ServeSettings) -> Any:
+    """A JSON value in whose texts places of this machine are named from the root, from where Livery
+    is, or from the home folder ("~")."""
+    if isinstance(value, dict):
+        return {key: without_paths(one, settings) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_paths(one, settings) for one in value]
+    if not isinstance(value, str):
+        return value
+    text = value
+    for place, word in ((settings.root, ""), (HOME, ""), (Path.home(), "~/")):
+        if place != Path(place.anchor):  # else every path would begin there
+            here = rf"(?<![\w./~-]){re.escape(str(place))}"
+            text = re.sub(rf"{here}/", word, text)
+            text = re.sub(rf"{here}(?![\w.-])", word or ".", text)
+    return text
+
+
+def of(error: Exception, settings: ServeSettings) -> JSONResponse:
     """The problem that an exception means; what nobody foresaw tells nothing of the server."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]  # of a task that an answer was made in
     if isinstance(error, Refused):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return problem(error.status, str(error), key=error.key, headers=headers, **error.more)
+        return problem(
+            error.status, str(error), settings, key=error.key, headers=headers, **error.more
+        )
     if isinstance(error, UserError):
-        return problem(400, str(error))
+        return problem(400, str(error), settings)
     if isinstance(error, RequestValidationError):
-        return _invalid(error)
+        return _invalid(error, settings)
     if isinstance(error, HTTPException):
-        return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        return problem(error.status_code, error.detail, settings, headers=headers)
     if isinstance(error, RecursionError):
-        return problem(400, "The request has lists or objects that are nested too deep.")
+        said = "The request has lists or objects that are nested too deep."
+        return problem(400, said, settings)
     log.error("a fault of Livery's own", exc_info=error)
-    return problem(500, "A fault of Livery's own; the server's log has the details.")
+    said = "A fault of Livery's own; the server's log has the details."
+    return problem(500, said, settings)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, settings: ServeSettings) -> None:
     """Have every error of the application answered as a problem."""
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
-        return of(error)
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            error = _not_so(app, request)
+        return of(error, settings)
 
     for kind in (UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
+
+
+def _not_so(app: FastAPI, request: Request) -> HTTPException:
+    """What is there, but not by this method; Starlette names the methods of the first route alone
+    that has this path."""
+
+    def takes(method: str) -> bool:
+        scope = {"type": "http", "method": method, "path": request.scope["path"], "headers": []}
+        return any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+
+    allowed = [method for method in _METHODS if takes(method)]
+    said = f"{request.method} is not possible here, only {', '.join(allowed)}."
+    return HTTPException(405, said, {"Allow": ", ".join(allowed)})
 
 
 # Of a body that is missing, is another value, or is said to be no JSON by its Content-Type.
 _NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
 
 
-def _invalid(error: RequestValidationError) -> JSONResponse:
+def _invalid(error: RequestValidationError, settings: ServeSettings) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         said = f"The body is not JSON ({first['ctx']['error']} at character {first['loc'][1]})."
-        return problem(422, said)
+        return problem(422, said, settings)
     if first["loc"] == ("body",) and first["type"] in _NO_OBJECT:
         said = "The body must be a JSON object, sent with Content-Type: application/json."
-        return problem(422, said)
+        return problem(422, said, settings)
     place = ".".join(str(part) for part in first["loc"][1:])
     said = first["msg"].removeprefix("Value error, ")
-    return problem(422, f"{place or first['loc'][0]}: {said}.", key=place or None)
+    said = f"{place or first['loc'][0]}: {said}."
+    return problem(422, said, settings, key=place or None)

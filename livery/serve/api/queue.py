@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery, Services
+from livery.serve.queue.data import Ref
 from livery.serve.queue.queue import Accepted, Order, Queue
 
 router = APIRouter(tags=["orders"])
@@ -22,13 +23,25 @@ class DatasetRef(BaseModel):
     name: str = Field(max_length=128)
 
 
+class SentRows(BaseModel):
+    """Rows that come with the order."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: Literal["inline-json"]
+    data: list[Any] | dict[str, Any] = Field(
+        description="Rows; or rows by split (train, valid, test); or commands with examples."
+    )
+
+
 class Training(BaseModel):
     """What is to be trained."""
 
     model_config = ConfigDict(extra="forbid")
     node_id: Id
     base_model_id: str = Field(min_length=1, max_length=1000)
-    dataset_ref: str | DatasetRef = Field(description="A dataset by name: GET /api/datasets.")
+    dataset_ref: str | DatasetRef | SentRows = Field(
+        description="A dataset by name (GET /api/datasets), or rows."
+    )
     dataset_hash: str | None = Field(None, pattern=r"^(sha256:)?[0-9A-Fa-f]{64}$")
     params: dict[str, Any] = Field(
         {}, description="rank, epochs, batch_size, max_seq_len, and all of GET /api/options."
@@ -44,14 +57,15 @@ class Bearer(BaseModel):
 
 
 class Callback(BaseModel):
-    """Who is told; only hosts that this server's operator allows."""
+    """Who is told, if anybody: only hosts that this server's operator allows. "internal" stands
+    for a way of its own between the described system's services: no token is sent."""
 
     model_config = ConfigDict(extra="forbid")
     url: str = Field(max_length=2000)
     auth: str | Bearer | None = Field(
         None, repr=False, description="Value of the Authorization header, or a token."
     )
-    auth_type: Literal["bearer"] | None = None
+    auth_type: Literal["bearer", "internal"] | None = None
     token: str | None = Field(None, max_length=8000, repr=False)
 
 
@@ -82,9 +96,9 @@ def order_adapter(new: NewOrder, livery: Livery, request: Request) -> Accepted:
     order = Order(
         job_id=new.job_id, idempotency_key=new.idempotency_key, ttl_seconds=new.ttl_seconds,
         node_id=asked.node_id, base_model_id=asked.base_model_id,
-        dataset=ref if isinstance(ref, str) else ref.name,
+        dataset=ref.name if isinstance(ref, DatasetRef) else _plain(ref),
         dataset_hash=asked.dataset_hash and asked.dataset_hash.removeprefix("sha256:"),
-        params=asked.params, url=callback.url if callback else None, auth=_auth(callback),
+        params=asked.params, url=callback.url or None if callback else None, auth=_auth(callback),
     )  # fmt: skip
     return _queue(livery).enqueue(order, base_url=str(request.base_url))
 
@@ -100,6 +114,10 @@ def get_artefact(job_id: str, livery: Livery, request: Request) -> Response:
     """The adapter: PEFT, tokenizer, mlx/ and gguf/, as `livery pack` writes it; takes a Range."""
     path = _queue(livery).artefact(job_id)
     return send_file(path, request, media_type="application/zip", filename="adapter.zip")
+
+
+def _plain(ref: str | SentRows) -> Ref:
+    return ref if isinstance(ref, str) else ref.model_dump()
 
 
 def _auth(callback: Callback | None) -> str:

@@ -84,7 +84,7 @@ class Guard:
         except Exception as error:
             if answer.started:
                 raise
-            await problems.of(error)(scope, receive, answer)
+            await problems.of(error, self.settings)(scope, receive, answer)
         finally:
             answer.ended()
 

@@ -32,7 +32,7 @@ from livery.serve.jobs import store as job_store
 from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.request import JobRequest, confined
 from livery.serve.queue import store
-from livery.serve.queue.data import freeze
+from livery.serve.queue.data import Ref, freeze
 from livery.serve.queue.send import check_url
 from livery.serve.settings import ServeSettings
 
@@ -56,7 +56,7 @@ class Order:
         ttl_seconds: how long it may wait to be begun.
         node_id: whom the adapter is for.
         base_model_id: the base, as `--model` takes it.
-        dataset: a dataset of this server, by its name.
+        dataset: a dataset of this server, by its name; or the rows (`livery.serve.queue.data.Ref`).
         dataset_hash: that it must have (`livery.serve.queue.data.dataset_hash`).
         params: settings of training.
         url: of the callback; None for none.
@@ -68,7 +68,7 @@ class Order:
     ttl_seconds: float
     node_id: str
     base_model_id: str
-    dataset: str
+    dataset: Ref
     dataset_hash: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     url: str | None = None
