@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from livery.errors import UserError, shown
@@ -115,7 +116,7 @@ def make_tokenizer(file: GgufFile, kind: str) -> dict[str, Json | str]:
         "clean_up_tokenization_spaces": False,
         "add_bos_token": added,
         "add_eos_token": False,
-        "model_max_length": int(metadata.get(_context(file), 1 << 30)),
+        "model_max_length": _context(file),
         **{f"{name}_token": token for name, token in specials.items()},
     }
     made: dict[str, Json | str] = {"tokenizer.json": fast, "tokenizer_config.json": settings}
@@ -154,8 +155,10 @@ def end_ids(file: GgufFile) -> list[int]:
     return found
 
 
-def _context(file: GgufFile) -> str:
-    return f"{file.metadata.get('general.architecture')}.context_length"
+def _context(file: GgufFile) -> int:
+    """The longest text, where the file says one: `make_config` refuses another kind of value."""
+    found = file.metadata.get(f"{file.metadata.get('general.architecture')}.context_length")
+    return found if type(found) is int and found > 0 else 1 << 30
 
 
 def _tokens(file: GgufFile) -> tuple[list[str], list[int]]:
@@ -165,14 +168,22 @@ def _tokens(file: GgufFile) -> tuple[list[str], list[int]]:
             f"{file.path}: holds no vocabulary (tokenizer.ggml.tokens). Use the model's Hugging "
             "Face folder."
         )
-    types: Any = file.metadata.get("tokenizer.ggml.token_type")
-    kinds = list(types) if types is not None else [NORMAL] * len(tokens)
-    if len(kinds) != len(tokens):
+    kinds = _each(file, "tokenizer.ggml.token_type", len(tokens))
+    return tokens, [NORMAL] * len(tokens) if kinds is None else kinds
+
+
+def _each(file: GgufFile, name: str, count: int) -> list[Any] | None:
+    """A number for each token; None where the file has no such field."""
+    given = file.metadata.get(name)
+    if given is None:
+        return None
+    made: list[Any] = list(given) if isinstance(given, list | memoryview) else []
+    if len(made) != count or not all(isinstance(n, int | float) and isfinite(n) for n in made):
         raise UserError(
-            f"{file.path}: {len(tokens)} tokens and {len(kinds)} types of tokens. Download or "
+            f"{file.path}: {name} is not one number for each of its {count} tokens. Download or "
             "export the file again."
         )
-    return tokens, kinds
+    return made
 
 
 def _special_tokens(file: GgufFile, tokens: Sequence[str]) -> dict[str, str]:
@@ -239,7 +250,7 @@ def _fast(
 
 def _byte_level(file: GgufFile, tokens: list[str], types: list[int]) -> Json:
     pre = file.metadata.get("tokenizer.ggml.pre")
-    if pre not in _RULES:
+    if not isinstance(pre, str) or pre not in _RULES:
         raise UserError(
             f"{file.path}: splits text by the rules {shown(pre, 60)} (tokenizer.ggml.pre), which "
             "Livery does not know; others would tokenize differently without a word. Known are "
@@ -269,12 +280,9 @@ def _byte_level(file: GgufFile, tokens: list[str], types: list[int]) -> Json:
 def _pieces(file: GgufFile, tokens: list[str], types: list[int], kind: str) -> Json:
     """SentencePiece's BPE joins the two neighbours whose piece has the best score, the leftmost
     first: a merge for every way to cut a piece in two, in the order of the pieces' scores."""
-    given: Any = file.metadata.get("tokenizer.ggml.scores")
-    scores = list(given) if given is not None else []
-    if len(scores) != len(tokens):
-        raise UserError(
-            f"{file.path}: {len(tokens)} pieces and {len(scores)} scores. Download the file again."
-        )
+    scores = _each(file, "tokenizer.ggml.scores", len(tokens))
+    if scores is None:
+        raise UserError(f"{file.path}: lacks tokenizer.ggml.scores. Download the file again.")
     vocabulary = _vocabulary(file, tokens, types)
     pieces = {t: at for t, at in vocabulary.items() if types[at] in (NORMAL, USER, UNUSED)}
     merges: list[tuple[float, int, int, str, str]] = []

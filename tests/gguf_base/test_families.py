@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from convert.gguf.file import Lazy, write_gguf
 from convert.gguf.model import write_model
 from livery.errors import UserError
 from livery.gguf_base import families
-from livery.gguf_base.folder import PROVENANCE
+from livery.gguf_base.folder import PROVENANCE, tokenizer_folder
 from livery.gguf_reader import TYPES, GgufFile, open_gguf
 from livery.models import find_base
 from livery.safetensors_file import open_tensors
@@ -288,6 +289,11 @@ def test_a_gemma3_that_ollama_wrote_itself_turns_as_it_should(root: Path, tmp_pa
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lacks llama.attention"),
         ({"llama.rope.freq_base": "high"}, "freq_base"),
         ({"tokenizer.ggml.pre": "strange"}, "'?strange'?"),
+        ({"tokenizer.ggml.pre": np.ones(2, np.int32)}, "splits text"),
+        ({"tokenizer.ggml.token_type": 3}, "token_type is not one number for each of its 512"),
+        ({"tokenizer.ggml.token_type": np.ones(2, np.int32)}, "token_type is not one number"),
+        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": 1.5}, "scores is not one"),
+        ({"llama.context_length": "long"}, "context_length is long"),
         ({"tokenizer.ggml.model": "bert"}, "bert"),
         ({"tokenizer.ggml.merges": ["no merge"]}, "no merge of its vocabulary"),
         ({"tokenizer.ggml.tokens": None}, "no vocabulary"),
@@ -303,7 +309,10 @@ def test_what_is_not_known_is_refused(
     with pytest.raises(UserError, match=says) as refused:
         find_base(tmp_path / "odd.gguf")
     assert "odd.gguf" in str(refused.value)
-    assert not list((cache / "livery" / "bases-of-gguf").glob("odd-*"))
+    with contextlib.suppress(UserError):  # an engine that brings its own weights asks for this
+        tokenizer_folder(tmp_path / "odd.gguf")
+    made = (cache / "livery" / "bases-of-gguf").glob("odd-*")
+    assert all(folder.name.endswith("-tokenizer") for folder in made)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])

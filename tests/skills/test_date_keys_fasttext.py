@@ -96,6 +96,9 @@ def test_confidence_is_that_no_label_is_wrong() -> None:
     assert found.keys == ("tomorrow", "at_7am")
     assert found.confidence == pytest.approx(0.9 * 0.8 * 0.7)
     assert sure.predict("tomorrow").confidence == 0, "a time is named that is not there"
+    both = fast.Classifier(Fixed(yesterday=0.9, yesterday_evening=0.9), {})
+    assert both.predict("yesterday evening").keys == ("yesterday_evening",), "said once"
+    assert len(both.predict("yesterday evening or yesterday at noon").keys) == 2
     doubtful = fast.Classifier(Fixed(none=0.9, tomorrow=0.9), {})
     assert doubtful.predict("tomorrow").confidence == 0, "both none and a key"
 

@@ -138,6 +138,7 @@ class Classifier:
             if share > 0.5:
                 found.append(label.removeprefix(_LABEL))
         keys, missing = _keys(found, moments)
+        keys = _said_once(keys, plain)
         return Prediction(
             order(plain, keys, moments)[:MAX_KEYS], 0.0 if missing else math.exp(sure)
         )
@@ -269,6 +270,15 @@ def _keys(labels: Sequence[str], moments: Sequence[Moment]) -> tuple[list[str], 
         missing = missing or not named
         keys += named
     return list(dict.fromkeys(keys)), missing or (NONE in labels and bool(keys))
+
+
+def _said_once(keys: Sequence[str], plain: str) -> list[str]:
+    """Without the "tomorrow" of "tomorrow morning": what is said once has one key."""
+    kept = list(keys)
+    for day in ("tomorrow", "yesterday"):
+        if day in kept and plain.count(day) < sum(day in key.split("_") for key in kept):
+            kept.remove(day)
+    return kept
 
 
 def describe(record: dict[str, Any]) -> str:
