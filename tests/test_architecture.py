@@ -33,6 +33,12 @@ def test_no_folder_is_too_full(house: Picture) -> None:
     assert sum(house.files.values()) > 150  # the picture shows the house
 
 
+def test_the_training_loop_is_read_from_top_to_bottom() -> None:
+    """What validation, resuming and threads do is beside it, so that it stays one reading."""
+    loop = ROOT / "livery" / "training" / "loop.py"
+    assert len(loop.read_text(encoding="utf-8").splitlines()) < 300
+
+
 SMALL = {
     "commands/run.py": "import convert.join\nfrom livery import files",
     "convert/join.py": "from livery.files import write",

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,20 @@ class RunProgress:
     first_figures: dict[str, float] = field(default_factory=dict[str, float])
     best_figures: dict[str, float] = field(default_factory=dict[str, float])
     last_figures: dict[str, float] = field(default_factory=dict[str, float])
+
+    def after(self, loss: float, count: int, measures: Sequence[float]) -> RunProgress:
+        """The progress with the sums of one more step in its window."""
+        before = self.window_measures or (0.0,) * len(measures)
+        return dataclasses.replace(
+            self,
+            window_loss=self.window_loss + loss,
+            window_count=self.window_count + count,
+            window_measures=tuple(a + b for a, b in zip(before, measures, strict=True)),
+        )
+
+    def reported(self) -> RunProgress:
+        """The progress with an empty window."""
+        return dataclasses.replace(self, window_loss=0.0, window_count=0, window_measures=())
 
     def on_rows(self, valid: str) -> RunProgress:
         """The progress on the validation rows of this digest, without what other rows gave."""

@@ -12,14 +12,14 @@ several processes, the first one alone calls them. What a callback raises ends t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from livery.config.settings import TrainSettings
-from livery.training.backend import CheckResult
-from livery.training.plan import Work
+from livery.training.backend import Backend, CheckResult
+from livery.training.plan import MicroBatch, Plan, Work, work
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,21 @@ class Started:
     dtype: str
     processes: int
 
+    @classmethod
+    def of(
+        cls, settings: TrainSettings, backend: Backend, plan: Plan, *, step: int, total_steps: int
+    ) -> Started:
+        """Of a run that is about to begin, or to go on."""
+        return cls(
+            settings, Path(settings.output_dir), step, total_steps, work(plan), backend.trainable,
+            backend.parameters, backend.name, backend.dtype, backend.world,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What run_config.json says of the run beside its settings."""
+        own = ("settings", "folder", "step")
+        return {name: value for name, value in asdict(self).items() if name not in own}
+
 
 @dataclass(frozen=True)
 class Stepped:
@@ -91,6 +106,30 @@ class Stepped:
     total_steps: int
     loss: float
     seconds: float
+
+
+@dataclass
+class Throughput:
+    """What `Metrics` says of speed and memory, counted over the steps of this process."""
+
+    row_tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, step: Sequence[MicroBatch], seconds: float) -> None:
+        """Count a step: its micro-batches on all processes, and how long it took."""
+        self.row_tokens += sum(batch.row_tokens for batch in step)
+        self.supervised_tokens += sum(batch.supervised for batch in step)
+        self.seconds += seconds
+
+    def rates(self, backend: Backend) -> dict[str, float]:
+        """By the names that they have in `Metrics`."""
+        busy = max(1e-9, self.seconds)
+        return {
+            "tokens_per_second": round(self.row_tokens / busy, 1),
+            "supervised_tokens_per_second": round(self.supervised_tokens / busy, 1),
+            "peak_memory_mb": round(backend.peak_memory() / 1e6, 1),
+        }
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,18 @@ from livery.config.settings import TrainSettings
 from livery.errors import Interrupted, UserError
 from livery.files import write_json
 from livery.paths import METADATA, REFERENCE
-from livery.training import checkpoint, events, run_folder, threads
+from livery.training import checkpoint, events, run_folder, threads, validation
 from livery.training.backend import Backend, StepResult, any_process
 from livery.training.checkpoint import RunProgress
-from livery.training.events import Event, Note
+from livery.training.events import Event, Note, Throughput
 from livery.training.job import Interrupts, Job, RunResult
 from livery.training.numerics import learning_rate
 from livery.training.origin import of_steps
-from livery.training.plan import MicroBatch, Plan, shard, work
-from livery.training.preference import MARGIN
+from livery.training.plan import MicroBatch, Plan, shard
 from livery.training.reference import with_reference
-from livery.training.resume import resume
+from livery.training.resume import made_by, resume
 from livery.training.self_check import settle
 from livery.training.threads import Pace
-from livery.training.validation import answers, evaluate, judge, means
 
 
 def train(settings: TrainSettings, backend: Backend, job: Job) -> RunResult:
@@ -54,18 +52,19 @@ class _Run:
 
     def __init__(self, settings: TrainSettings, backend: Backend, job: Job, folder: Path) -> None:
         self.settings, self.backend, self.job, self.folder = settings, backend, job, folder
+        self.objective = backend.objective
         self.plan = Plan.of(job.train, settings)
         self.total = settings.max_steps or self.plan.total_steps(settings.epochs)
-        self.valid = job.valid
         self.origin = of_steps(settings, self.total, job.train_digest)
+        self.digests = {"base_digest": self.origin.base, "data_digest": self.origin.data}
         self.writes = backend.rank == 0
         self.progress = RunProgress(valid=job.valid_digest)
         self.callbacks = (run_folder.log_events(folder), *job.callbacks)
         self.saved: tuple[int, RunProgress] | None = None
-        self.row_tokens = self.supervised_tokens = 0  # of all processes
-        self.busy_seconds = 0.0
+        self.speed = Throughput()
+        self.made_by = made_by(settings, backend)
         self.facts: dict[str, Any] = {}
-        self.warned = False
+        self.valid, self.warned = job.valid, False
         self.may_choose, self.pace = False, Pace()
         self.last_step: tuple[float, Sequence[MicroBatch]] = 0.0, ()
 
@@ -105,8 +104,9 @@ class _Run:
 
     def _start(self) -> int:
         """Resume or start from scratch; returns the steps already taken."""
-        self._choose_threads()
-        self._check_fast_path()
+        first = shard(self.plan.step(0)[:1], 0, 1)[0]
+        self._choose_threads(first)
+        self._check_fast_path(first)
         # After the way of computing is settled, and before a checkpoint replaces the weights that
         # the run started from.
         self.plan.examples, self.valid = with_reference(
@@ -120,84 +120,51 @@ class _Run:
             )  # fmt: skip
         elif self.writes:
             # Only now, when nothing stands in the new run's way.
-            keep = (REFERENCE,) if self.backend.objective.reference else ()
+            keep = (REFERENCE,) if self.objective.reference else ()
             run_folder.clear(self.folder, keep)
             self.job.begin()
-        started = events.Started(
-            settings=self.settings,
-            folder=self.folder,
-            step=step,
-            total_steps=self.total,
-            work=work(self.plan),
-            trainable=self.backend.trainable,
-            parameters=self.backend.parameters,
-            backend=self.backend.name,
-            dtype=self.backend.dtype,
-            processes=self.backend.world,
+        started = events.Started.of(
+            self.settings, self.backend, self.plan, step=step, total_steps=self.total
         )
-        if self.writes:
-            self._record(started)
+        self.facts = {**started.facts(), **self.digests, **self.job.record}
+        self._record()
         self._tell(started)
         if step == 0 and self.job.valid:
             self._evaluate(0)
         return step
 
-    def _record(self, started: events.Started) -> None:
-        own = ("settings", "folder", "step")
-        facts = {k: v for k, v in dataclasses.asdict(started).items() if k not in own}
-        digests = {"base_digest": self.origin.base, "data_digest": self.origin.data}
-        self.facts = {**facts, **digests, **self.job.record}
-        self._write_record()
+    def _record(self) -> None:
+        if self.writes:
+            facts = {**self.facts, "threads": self.backend.threads()}
+            run_folder.write_run_config(self.folder, self.settings, facts)
 
-    def _write_record(self) -> None:
-        threads = {"threads": self.backend.threads()}
-        run_folder.write_run_config(self.folder, self.settings, {**self.facts, **threads})
-
-    def _choose_threads(self) -> None:
+    def _choose_threads(self, batch: MicroBatch) -> None:
         """Settle the number of threads, and say why where it was not the only one possible."""
-        if not self.backend.threads():
-            return
-        if self.backend.world > 1:  # whoever started them has shared out the cores
-            if self.settings.threads:
-                self.backend.use_threads(self.settings.threads)
-            return
-        settled = threads.settle(
-            self.settings.threads,
-            run_folder.recorded_threads(self.folder) if self.job.resume else None,
-            self.backend,
-            shard(self.plan.step(0)[:1], 0, 1)[0],
-        )
+        before = run_folder.recorded_threads(self.folder) if self.job.resume else None
+        settled = threads.settle(self.settings.threads, before, self.backend, batch)
         self.may_choose = settled.measured
         if settled.note:
             self._tell(Note(settled.note))
 
     def _watch_pace(self, step: int) -> None:
-        """Choose the number of threads anew where the machine has become too busy for it."""
+        """Choose the number of threads again where the machine has become too busy for it."""
         seconds, batches = self.last_step
         positions = sum(len(b.prefix) + b.tokens.size for b in batches)
         if not self.may_choose or not self.pace.has_dropped(seconds, positions):
             return
-        before = self.backend.threads()
         found = threads.settle_again(self.backend, batches[0])
-        text = f"The last {threads.IN_A_ROW} steps took over {threads.SLOW:g} times the usual:"
-        if found.threads == before:
-            self._tell(
-                Note(
-                    f"{text} other programs are using the processor; staying with "
-                    f"{found.describe()}."
-                )
-            )
-            return
-        self.backend.use_threads(before)
-        self._save(step)  # what was computed with the other number is not computed again
-        self.backend.use_threads(found.threads)
-        if self.writes:
-            self._write_record()
-        self._tell(Note(f"{text} going on with {found.describe()}."))
+        text = f"The last {threads.IN_A_ROW} steps took over {threads.SLOW:g} times the usual: "
+        if found.threads == self.backend.threads():
+            text += f"other programs are using the processor; staying with {found.describe()}."
+        else:
+            self._save(step)  # what was computed with the other number is not computed again
+            self.backend.use_threads(found.threads)
+            self._record()
+            text += f"going on with {found.describe()}."
+        self._tell(Note(text))
 
-    def _check_fast_path(self) -> None:
+    def _check_fast_path(self, batch: MicroBatch) -> None:
         """Compare the fast loss with the plain one on the run's first batch."""
-        batch = shard(self.plan.step(0)[:1], 0, 1)[0]
         settled = settle(self.backend, batch)
         for text in settled.notes:
             self._tell(Note(text))
@@ -219,20 +186,12 @@ class _Run:
                 "Nothing of this step was saved. Lower the learning rate, or train in float32 or "
                 "bfloat16 where this was float16."
             )
-        self.busy_seconds += seconds
-        self.row_tokens += sum(batch.row_tokens for batch in whole)
-        self.supervised_tokens += sum(batch.supervised for batch in whole)
+        self.speed.add(whole, seconds)
         self.last_step = seconds, batches
         measures = result.measures
         if len(measures):
-            before = self.progress.window_measures or (0.0,) * len(measures)
-            measures = self.backend.sum_over_processes(measures) + before
-        self.progress = dataclasses.replace(
-            self.progress,
-            window_loss=self.progress.window_loss + result.loss_sum,
-            window_count=self.progress.window_count + result.count,
-            window_measures=tuple(measures.tolist()),
-        )
+            measures = self.backend.sum_over_processes(measures)
+        self.progress = self.progress.after(result.loss_sum, result.count, measures.tolist())
         self._tell(events.Stepped(step, self.total, loss, seconds))
         if self._due(self.settings.steps_per_report, step) or step == self.total:
             self._report(step, rate, result)
@@ -245,18 +204,16 @@ class _Run:
             loss=window.window_loss / max(1, window.window_count),
             grad_norm=result.grad_norm,
             learning_rate=rate,
-            **self._pace(),
-            figures=means(self.backend.objective, window.window_measures, window.window_count),
+            **self.speed.rates(self.backend),
+            figures=validation.means(self.objective, window.window_measures, window.window_count),
         )
-        self.progress = dataclasses.replace(
-            window, window_loss=0.0, window_count=0, window_measures=()
-        )
+        self.progress = window.reported()
         self._tell(metrics)
         self._warn(step, metrics.figures)
 
     def _warn(self, step: int, figures: Mapping[str, float]) -> None:
         """Say once what the objective finds wrong with its own figures."""
-        said = self.backend.objective.warning(figures, self.progress.first_figures)
+        said = self.objective.warning(figures, self.progress.first_figures)
         if said and not self.warned:
             self.warned = True
             self._tell(Note(f"Step {step}: {said}"))
@@ -266,34 +223,25 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         if not self.valid or (step and self.progress.last_eval == step):
             return
-        evaluated = evaluate(
+        evaluated = validation.evaluate(
             self.settings, self.backend, self.valid, step=step, epoch=self._epoch(step)
         )
         self._tell(evaluated)
         if self.writes and self.settings.samples:
-            for sampled in answers(
-                self.settings, self.backend, self.valid, self.job.decode, step=step
-            ):
+            seen = (self.settings, self.backend, self.valid, self.job.decode)
+            for sampled in validation.answers(*seen, step=step):
                 self._tell(sampled)
-        self.progress, best = judge(
-            self.progress, evaluated, self.settings.early_stop_min_delta, self.backend.objective
+        self.progress, best = validation.judge(
+            self.progress, evaluated, self.settings.early_stop_min_delta, self.objective
         )
         self._warn(step, evaluated.figures)
         if best and self.settings.keep == "best":
             self._save(step)  # last: it says that all of this is on record
 
     def _why_stop(self) -> str:
-        """Why the run ends before its last step; "" where it does not."""
-        patience, target = self.settings.early_stop_patience, self.settings.target_margin
-        judged = self.backend.objective.judged_by
-        if patience and self.progress.stale >= patience:
-            return f"{judged} stopped rising" if judged else "eval_loss stopped falling"
-        margin = self.progress.last_figures.get(MARGIN, 0.0)
-        if target and margin >= target:
-            return f"the held-out margin is {margin:.3g}, and {target:g} was the target"
-        return ""
+        return validation.why_stop(self.settings, self.objective, self.progress)
 
-    # -- saving ------------------------------------------------------------------------------
+    # -- saving, and the end -----------------------------------------------------------------
 
     def _save(self, step: int) -> None:
         if not self.writes:
@@ -302,39 +250,22 @@ class _Run:
         if path.exists() and self.saved == (step, self.progress):
             return
         state = dataclasses.replace(self.backend.get_state(), step=step)
-        checkpoint.write(self.folder, state, self.progress, self.origin, self._made_by())
+        checkpoint.write(self.folder, state, self.progress, self.origin, self.made_by)
         self.saved = step, self.progress
         keep_best = self.progress.best_step if self.settings.keep == "best" else None
         checkpoint.prune(self.folder, self.settings.save_total, (keep_best,), now=step)
         self._tell(events.CheckpointSaved(step, path))
-
-    def _made_by(self) -> dict[str, Any]:
-        return {
-            "backend": self.backend.name,
-            "dtype": self.backend.dtype,
-            "optimizer": self.settings.optimizer,
-        }
-
-    # -- end ---------------------------------------------------------------------------------
 
     def _finish(self, step: int, seconds: float) -> RunResult:
         if step < self.total:
             self._tell(Note(f"Stopped early after step {step}: {self._why_stop()}."))
         self._save(step)
         state = dataclasses.replace(self.backend.get_state(), step=step)
-        best = self.progress.best_step
-        if self.settings.keep == "best" and best is not None and best != step and self.writes:
-            try:
-                state = checkpoint.read(checkpoint.folder(self.folder, best)).state
-                judged = self.backend.objective.judged_by
-                why = f"the highest eval_{judged}" if judged else "the lowest eval_loss"
-                text = f"Keeping the weights of step {best}, {why}."
-            except UserError as error:  # hours of training must not end without an adapter
-                text = f"{error} Keeping the weights of the last step instead of step {best}."
-            self._tell(Note(text))
-        kept_last = state.step != best and self.progress.last_eval == state.step
-        loss = self.progress.last_loss if kept_last else self.progress.best_loss
-        figures = self.progress.last_figures if kept_last else self.progress.best_figures
+        if self.writes:
+            state, note = validation.kept(self.settings, self.objective, self.progress, state)
+            if note:
+                self._tell(Note(note))
+        loss, figures = validation.result_of(self.progress, state.step)
         facts = {
             "steps": step,
             "epochs": self._epoch(step),
@@ -344,10 +275,9 @@ class _Run:
             "examples": len(self.job.train) // self.plan.group,
             "valid_examples": len(self.job.valid) // self.plan.group,
             "seconds": round(seconds, 2),
-            **self._pace(),
-            **self._made_by(),
-            "base_digest": self.origin.base,
-            "data_digest": self.origin.data,
+            **self.speed.rates(self.backend),
+            **self.made_by,
+            **self.digests,
             "settings": self.settings.as_dict(),
         }
         if self.writes:
@@ -356,8 +286,6 @@ class _Run:
         self._tell(events.Finished(facts))
         return RunResult(step, state.step, loss, facts)
 
-    # -- small things ------------------------------------------------------------------------
-
     def _tell(self, event: Event) -> None:
         if self.writes:
             for callback in self.callbacks:
@@ -365,14 +293,6 @@ class _Run:
 
     def _epoch(self, step: int) -> float:
         return round(self.plan.progress(step), 4)
-
-    def _pace(self) -> dict[str, float]:
-        busy = max(1e-9, self.busy_seconds)
-        return {
-            "tokens_per_second": round(self.row_tokens / busy, 1),
-            "supervised_tokens_per_second": round(self.supervised_tokens / busy, 1),
-            "peak_memory_mb": round(self.backend.peak_memory() / 1e6, 1),
-        }
 
     @staticmethod
     def _due(every: int, step: int) -> bool:

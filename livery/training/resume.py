@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
@@ -59,6 +60,11 @@ def resume(
     _cut_logs(folder, backend, found.state.step)
     tell(Resumed(found.state.step, found.path))
     return found.state.step, found.progress.on_rows(progress.valid)
+
+
+def made_by(settings: TrainSettings, backend: Backend) -> dict[str, Any]:
+    """What a run may change on the way; its checkpoints say which it was."""
+    return {"backend": backend.name, "dtype": backend.dtype, "optimizer": settings.optimizer}
 
 
 def _cut_logs(folder: Path, backend: Backend, step: int) -> None:

@@ -136,6 +136,12 @@ def settle(asked: int | None, before: int | None, backend: Backend, batch: Micro
         before: of the run that is resumed.
         batch: of the run's first step.
     """
+    if not backend.threads():  # on a GPU
+        return Settled(False, "")
+    if backend.world > 1:  # whoever started the processes has shared out the cores
+        if asked:
+            backend.use_threads(asked)
+        return Settled(False, "")
     name, number = ("--threads", asked) if asked else asked_by_environment(backend.name)
     if name or before:
         number = number or before or backend.threads()
@@ -162,9 +168,11 @@ def settle(asked: int | None, before: int | None, backend: Backend, batch: Micro
 
 
 def settle_again(backend: Backend, batch: MicroBatch) -> Chosen:
-    """Choose anew in the middle of a run, and tell the backend."""
+    """Choose again in the middle of a run, of which the backend keeps its number until it is told
+    the new one."""
+    before = backend.threads()
     found = choose_again(physical_cores(), _trial(backend, batch))
-    backend.use_threads(found.threads)
+    backend.use_threads(before)
     return found
 
 
@@ -190,7 +198,7 @@ class Pace:
 
     def has_dropped(self, seconds: float, positions: int) -> bool:
         """Tell it of a step that computed so many positions; True for the third slow one in a row,
-        after which it begins anew."""
+        after which it begins again."""
         each = seconds / max(1, positions)
         known = len(self._seen) >= _KNOWN
         if known and seconds > WORTH and each > SLOW * statistics.median(self._seen):

@@ -1,20 +1,24 @@
-"""What a run does with its validation rows: the loss on all of them, which weights are best so far,
-when to stop early, and a few answers to look at."""
+"""What a run does with its validation rows: the loss on all of them, which weights are best so far
+and kept in the end, when to stop early, and a few answers to look at."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from livery.config.settings import TrainSettings
-from livery.training.backend import Backend
+from livery.errors import UserError
+from livery.training import checkpoint
+from livery.training.backend import Backend, PortableState
 from livery.training.checkpoint import RunProgress
 from livery.training.events import Evaluated, Sampled
 from livery.training.numerics import SFT, Objective
 from livery.training.plan import Example, evaluation_batches
+from livery.training.preference import MARGIN
 
 
 def evaluate(
@@ -91,3 +95,39 @@ def judge(
     if best:
         now = dataclasses.replace(now, best_loss=loss, best_step=step, best_figures=figures)
     return now, best
+
+
+def why_stop(settings: TrainSettings, objective: Objective, progress: RunProgress) -> str:
+    """Why a run ends before its last step; "" where it does not."""
+    patience, target = settings.early_stop_patience, settings.target_margin
+    if patience and progress.stale >= patience:
+        judged = objective.judged_by
+        return f"{judged} stopped rising" if judged else "eval_loss stopped falling"
+    margin = progress.last_figures.get(MARGIN, 0.0)
+    if target and margin >= target:
+        return f"the held-out margin is {margin:.3g}, and {target:g} was the target"
+    return ""
+
+
+def kept(
+    settings: TrainSettings, objective: Objective, progress: RunProgress, last: PortableState
+) -> tuple[PortableState, str]:
+    """(the state whose weights a run keeps, what to say of the choice), of a run that ends with
+    `last`."""
+    best = progress.best_step
+    if settings.keep != "best" or best is None or best == last.step:
+        return last, ""
+    try:
+        state = checkpoint.read(checkpoint.folder(Path(settings.output_dir), best)).state
+    except UserError as error:  # hours of training must not end without an adapter
+        return last, f"{error} Keeping the weights of the last step instead of step {best}."
+    judged = objective.judged_by
+    why = f"the highest eval_{judged}" if judged else "the lowest eval_loss"
+    return state, f"Keeping the weights of step {best}, {why}."
+
+
+def result_of(progress: RunProgress, step: int) -> tuple[float | None, Mapping[str, float]]:
+    """(eval_loss, the objective's own figures) of the step whose weights are kept."""
+    if step != progress.best_step and progress.last_eval == step:
+        return progress.last_loss, progress.last_figures
+    return progress.best_loss, progress.best_figures
