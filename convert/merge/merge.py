@@ -225,7 +225,7 @@ def _jobs(
 ) -> Iterable[Job]:
     """What makes one shard: its header and tensors, and those added beside them, at the end."""
     end = file.path.stat().st_size
-    begin = 8 + int.from_bytes(_head_of(file.path, 8), "little")
+    begin = min((entry.start for entry in file.entries.values()), default=end)
     new = {name: tensor for name, tensor in added.items() if tensor.like in file.entries}
     header = _head_of(file.path, begin) if not new else _header(file, begin, new)
     shift = len(header) - begin

@@ -20,6 +20,7 @@ from mlx_lm.tuner.utils import load_adapters
 from livery.engines.folders import adapter_files, incomplete
 from livery.errors import UserError
 from livery.reading import read_object
+from livery.safetensors_file import open_tensors
 
 _ADAPTED = (LoRALinear, LoRASwitchLinear, LoRAEmbedding, DoRALinear, DoRAEmbedding)
 _TRAINED = ("lora_a", "lora_b", "m")
@@ -85,7 +86,7 @@ def _refuse_missing(config: Path, weights: Path, tuned: dict[str, nn.Module]) ->
             f"{config}: names no module of this base model (see num_layers and "
             "lora_parameters.keys), so the adapter would change nothing."
         )
-    held = set(cast(dict[str, Any], mx.load(str(weights))))
+    held = set(open_tensors(weights).entries)
     needed = {
         f"{name}.{key}"
         for name, module in tuned.items()

@@ -13,6 +13,7 @@ from typing import Any
 from livery import peft_rules
 from livery.engines.folders import adapter_files, incomplete
 from livery.errors import UserError, counted
+from livery.safetensors_file import open_tensors
 
 
 class SwitchedAdapter:
@@ -84,7 +85,6 @@ def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
 def _refuse_missing(loaded: Any, weights: Path) -> None:
     """PEFT only warns of what the file lacks."""
     from peft import get_peft_model_state_dict
-    from safetensors import safe_open
 
     model_type = str(loaded.get_base_model().config.model_type)
     # PEFT would ask a hub for a base of that name, whether its vocabulary grew; ours is loaded.
@@ -92,8 +92,7 @@ def _refuse_missing(loaded: Any, weights: Path) -> None:
         config.base_model_name_or_path = None
     names = list(get_peft_model_state_dict(loaded))
     needed = {peft_rules.tensor_name(model_type, name) for name in names}
-    with safe_open(weights, "np") as file:  # pyright: ignore[reportUnknownVariableType]
-        held = set(file.keys())
+    held = set(open_tensors(weights).entries)
     if missing := sorted(needed - held):
         raise incomplete(weights, missing, len(needed))
     if strange := sorted(held - needed):
