@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -9,9 +10,12 @@ import sys
 import sysconfig
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import ROOT
 from tests.architecture import FLOORS
@@ -84,27 +88,55 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def install(wheel: Path, environment: Path) -> Path:
+    """Install the wheel alone into an environment of its own; returns its site-packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
+    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *options, str(wheel)], check=True)
+    (site,) = environment.glob("lib/python3*/site-packages")
+    return site
+
+
+def link_what_is_declared(site: Path) -> set[str]:
+    """Link into `site` what the wheel depends on without any extra, and what that depends on;
+    returns the packages' names."""
+    (own,) = metadata.distributions(name="livery", path=[str(site)])
+    waiting, linked = [own], set[str]()
+    while waiting:
+        for text in waiting.pop().requires or []:
+            needed = Requirement(text)
+            name = canonicalize_name(needed.name)
+            if name in linked or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+                continue
+            linked.add(name)
+            found = metadata.distribution(name)
+            waiting.append(found)
+            for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+                if not (site / top).exists():
+                    (site / top).symlink_to(str(found.locate_file(top)))
+    return linked
+
+
 @pytest.fixture(scope="module")
 def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a command of the wheel's own environment in a folder that is empty at first."""
+    """Runs a command of the wheel's own environment in a folder that is empty at first, with the
+    backends; or, as `bare`, with nothing but what the wheel declares without extras."""
     home = tmp_path_factory.mktemp("installed")
-    environment = home / "env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin" / "python"
-    install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    subprocess.run([*pip, *install, str(wheel)], check=True)
-    # What it depends on comes from here. A path in a .pth file is not searched for further ones,
-    # so this checkout's own, which an editable install has there, stays out.
-    (site,) = environment.glob("lib/python3*/site-packages")
+    # A path in a .pth file is not searched for further ones, so this checkout's own, which an
+    # editable install has there, stays out.
+    site = install(wheel, home / "env")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    declared = link_what_is_declared(install(wheel, home / "bare"))
+    assert {"numpy", "transformers", "huggingface-hub"} <= declared
+    assert not {"torch", "mlx", "mlx-lm", "peft", "fastapi", "pytest"} & declared
     place = home / "place"
     place.mkdir()
     own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | own
 
-    def run(program: str, *arguments: str, code: int = 0) -> str:
-        command = [str(environment / "bin" / program), *arguments]
+    def run(program: str, *arguments: str, code: int = 0, environment: str = "env") -> str:
+        command = [str(home / environment / "bin" / program), *arguments]
         done = subprocess.run(
             command, cwd=place, env=variables, capture_output=True, text=True, check=False
         )
@@ -138,8 +170,13 @@ def test_it_is_used_from_another_folder(run: Run) -> None:
 
     train = ("--data", "data", "--output-dir", "mine", "--max-steps", "2", "--samples", "0")
     run("livery", "train", *train, "--max-samples", "64", "--eval-max-samples", "8")
-    report = json.loads(
-        run("livery", "convert", "mine", "mine.gguf", "--to", "gguf", "--base", "base_model",
-            "--json")
-    )  # fmt: skip
-    assert report["modules"] > 0
+    convert = ("convert", "mine", "mine.gguf", "--to", "gguf", "--base", "base_model", "--json")
+    assert json.loads(run("livery", *convert))["modules"] > 0
+
+    # Without any extra: what needs no framework works, and what needs one says what to install.
+    bare = functools.partial(run, "livery", environment="bare")
+    assert "Train an adapter." in bare("--help")
+    assert json.loads(bare(*convert, "--overwrite"))["modules"] > 0
+    assert not json.loads(bare("doctor", "--json", code=1))["can_train"]
+    refused = json.loads(bare("train", "--data", "data", "--dry-run", "--json", code=1))
+    assert "pip install 'livery[" in refused["error"]["message"]
