@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import shutil
@@ -37,7 +36,7 @@ _ALSO = (
     "added_tokens.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt",
 )  # fmt: skip
 _OLLAMA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*([/:][A-Za-z0-9._-]+)*")
-_exporting = threading.Lock()
+_exporting = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -206,23 +205,14 @@ def _ollama(settings: ServeSettings, folder: Path, start: str) -> Path:
         words = ("pack", str(folder), "--ollama", "--from", start, "--out", str(out))
         run_livery(*words, cwd=empty)
         members = {name: out / name for name in ("Modelfile", "adapter.gguf")}
-        return _zipped(settings, key, members, mark, locked=True)
+        return _zipped(settings, key, members, mark)
 
 
-def _zipped(
-    settings: ServeSettings,
-    key: str,
-    members: Mapping[str, Path],
-    mark: str = "",
-    *,
-    locked: bool = False,
-) -> Path:
+def _zipped(settings: ServeSettings, key: str, members: Mapping[str, Path], mark: str = "") -> Path:
     """A zip of files, made once while they are the same; of the same bytes on every machine."""
     folder = settings.state / "exports" / "adapters"
     place = folder / f"{key}-{mark or fingerprint(members.values())}.zip"
-    with explain_os_errors(place, "exporting"), contextlib.ExitStack() as held:
-        if not locked:
-            held.enter_context(_exporting)
+    with explain_os_errors(place, "exporting"), _exporting:
         folder.mkdir(parents=True, exist_ok=True)
         if not place.is_file():
             for old in folder.glob(f"{key}-*.zip"):

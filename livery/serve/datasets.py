@@ -71,6 +71,11 @@ def names(settings: ServeSettings) -> list[str]:
     return sorted(found)
 
 
+def every(settings: ServeSettings) -> list[Dataset]:
+    """Each at a glance, by name."""
+    return [describe(settings, name) for name in names(settings)]
+
+
 def describe(settings: ServeSettings, name: str) -> Dataset:
     """A dataset at a glance. Raises NotFound."""
     place = place_of(settings, name)

@@ -7,6 +7,7 @@ those that a generator made, MODULE_train of one, user_approved of what somebody
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -55,22 +56,31 @@ class Section:
 def modules(settings: ServeSettings) -> list[Module]:
     """Every dataset but those that an export made."""
     return [
-        _module(settings, name) for name in datasets.names(settings)
+        module(settings, name) for name in datasets.names(settings)
         if not (settings.data / name / _MADE).exists()
     ]  # fmt: skip
 
 
 def module(settings: ServeSettings, name: str) -> Module:
-    """One of them. Raises NotFound."""
-    return _module(settings, name)
+    """One of them, its rows counted. Raises NotFound."""
+    found = datasets.describe(settings, name)
+    rows = {split: len(lines_of(settings, name, split)) for split in found.splits}
+    return Module(
+        name=name,
+        enabled=bool(facts(_switches(settings)).get(name, True)),
+        skill=found.skill,
+        rows=rows,
+        review=found.review,
+        problem=found.problem,
+    )
 
 
 def enable(settings: ServeSettings, name: str, enabled: bool) -> Module:
     """Switch a module on or off: whether the next export and training have its rows."""
-    found = _module(settings, name)
+    found = module(settings, name)
     with _switching:
-        write_json(_switches(settings), facts(_switches(settings)) | {found.name: enabled})
-    return _module(settings, name)
+        write_json(_switches(settings), facts(_switches(settings)) | {name: enabled})
+    return dataclasses.replace(found, enabled=enabled)
 
 
 def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
@@ -155,7 +165,7 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
         name, keep = APPROVED, approved
         nothing = "No training row of a module that is on has been approved."
     else:
-        name, on = f"{which}_train", [_module(settings, which)]
+        name, on = f"{which}_train", [module(settings, which)]
         nothing = f"{which} has no rows to train on."
     place = settings.data / name
     if place.exists() and not (place / _MADE).exists():
@@ -193,19 +203,6 @@ def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) ->
             os.rename(place, old)
         os.rename(made, place)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _module(settings: ServeSettings, name: str) -> Module:
-    found = datasets.describe(settings, name)
-    rows = {split: len(lines_of(settings, name, split)) for split in found.splits}
-    return Module(
-        name=name,
-        enabled=bool(facts(_switches(settings)).get(name, True)),
-        skill=found.skill,
-        rows=rows,
-        review=found.review,
-        problem=found.problem,
-    )
 
 
 def _all(settings: ServeSettings, name: str, split: str) -> list[Row]:

@@ -34,6 +34,16 @@ def test_every_setting_is_told_with_its_bounds(client: Client) -> None:
     assert fields - set(found) == {"data", "output_dir", "backend"}
 
 
+def test_defaults_follow_the_roots_own_configuration(client: Client) -> None:
+    def rank() -> int:
+        options = client.get("/api/options").json()["options"]
+        return next(one["default"] for one in options if one["name"] == "lora.rank")
+
+    assert rank() != 3
+    (client.settings.root / "mlx_config.yaml").write_text("lora_parameters: {rank: 3}\n")
+    assert rank() == 3
+
+
 @pytest.mark.slow
 def test_the_machine_is_looked_at_once(client: Client) -> None:
     first = client.get("/api/machine")

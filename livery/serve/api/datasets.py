@@ -89,8 +89,7 @@ class Copy(BaseModel):
 @router.get("")
 def list_datasets(livery: Livery) -> DatasetList:
     """Every dataset in the root's data folder."""
-    settings = livery.settings
-    return DatasetList([datasets.describe(settings, name) for name in datasets.names(settings)])
+    return DatasetList(datasets.every(livery.settings))
 
 
 @router.get("/{name}")

@@ -18,7 +18,7 @@ from livery.models import EMBEDDED
 from livery.serve import adapters, datasets, exports, finetune, runs
 from livery.serve.answers.question import Question
 from livery.serve.api.machine import options
-from livery.serve.api.runs import newest_jobs
+from livery.serve.api.runs import described
 from livery.serve.api.services import Livery, Services
 from livery.serve.commands import livery as run_livery
 from livery.serve.datasets import Dataset, Row
@@ -147,9 +147,7 @@ def list_models(livery: Livery) -> dict[str, Any]:
 @router.get("/runs")
 def list_runs(livery: Livery) -> dict[str, list[Run]]:
     """Runs, the newest first."""
-    folders = runs.folders(livery.settings)[:200]
-    jobs = newest_jobs(livery, [folder.name for folder in folders])
-    return {"runs": [runs.describe(livery.settings, f, jobs.get(f.name)) for f in folders]}
+    return {"runs": described(livery, runs.folders(livery.settings)[:200])}
 
 
 @router.get("/config")
@@ -171,8 +169,7 @@ def list_data(livery: Livery) -> dict[str, list[Module]]:
 @router.get("/datasets")
 def list_datasets(livery: Livery) -> dict[str, list[Dataset]]:
     """Every dataset, exports included."""
-    settings = livery.settings
-    return {"datasets": [datasets.describe(settings, name) for name in datasets.names(settings)]}
+    return {"datasets": datasets.every(livery.settings)}
 
 
 @router.get("/export/stats")

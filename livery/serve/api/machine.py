@@ -15,6 +15,7 @@ from livery.config.options import Option
 from livery.config.values import Choice, Columns, Integer, Names, Number, Several, Switch, Variables
 from livery.serve.api.services import Livery, Services
 from livery.serve.commands import livery as run_livery
+from livery.serve.known import known
 from livery.skills import skill_names
 
 router = APIRouter(prefix="/api", tags=["machine"])
@@ -118,13 +119,13 @@ def _machine(facts: dict[str, Any], bases: dict[str, Any]) -> Machine:
 @router.get("/options")
 def options(livery: Livery) -> Options:
     """The settings of training, with type, default, bounds, choices and help."""
-    found = livery.shared.get("options")
-    if found is None:
-        own = livery.settings.root / FILE_NAME
+    own = livery.settings.root / FILE_NAME
+
+    def read() -> Options:
         values = resolve({}, environment={}, file=own if own.is_file() else own_file()).settings
-        found = Options([_setting(o, values) for o in table.OPTIONS if _is_field(o, values)])
-        livery.shared["options"] = found
-    return found
+        return Options([_setting(o, values) for o in table.OPTIONS if _is_field(o, values)])
+
+    return known.of(("options", own), [own], read)
 
 
 def _is_field(option: Option, values: table.TrainSettings) -> bool:

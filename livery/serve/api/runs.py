@@ -95,9 +95,13 @@ def list_runs(
         names = [folder.name for folder in folders]
         folders = folders[names.index(before) + 1 :] if before in names else []
     chosen = folders[:limit]
-    jobs = newest_jobs(livery, [folder.name for folder in chosen])
-    found = [runs.describe(livery.settings, f, jobs.get(f.name)) for f in chosen]
-    return RunList(found, chosen[-1].name if len(folders) > limit else None)
+    return RunList(described(livery, chosen), chosen[-1].name if len(folders) > limit else None)
+
+
+def described(livery: Services, folders: list[Path]) -> list[Run]:
+    """Runs at a glance, each with its newest job, which are looked up at once."""
+    jobs = newest_jobs(livery, [folder.name for folder in folders])
+    return [runs.describe(livery.settings, f, jobs.get(f.name)) for f in folders]
 
 
 def newest_jobs(livery: Services, names: list[str]) -> dict[str, Any]:
