@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 
 from livery.skills.actions.guard.scan import Args
 from livery.skills.actions.guard.tables import Spec
+
+# Parameters with a value that every cmdlet has, also abbreviated: -ErrorAction, -ea, -OutV.
+_COMMON = re.compile(
+    r"-(?:error|warning|information|progress)(?:a(?:c(?:t(?:i(?:on?)?)?)?)?"
+    r"|v(?:a(?:r(?:i(?:a(?:b(?:le?)?)?)?)?)?)?)|out(?:v\w*|b\w*)|pipelinev\w*"
+    r"|ea|wa|infa|proga|ev|wv|iv|ov|ob|pv"
+)
 
 
 def parse(spec: Spec, words: list[str]) -> Args:
@@ -114,7 +122,7 @@ def _parameter(
     head, glued, value = word.lower().partition(":")
     found = [head] if head in spec.options else [n for n in spec.options if n.startswith(head)]
     if not found:
-        return [], 0
+        return [], 1 if following and not glued and _COMMON.fullmatch(head) else 0
     taking = [name for name in found if spec.options[name].value]
     if taking and not glued:
         taken = following[0] if following else ""

@@ -168,7 +168,7 @@ def run(scan: Scan, call: Call, args: Args) -> None:
             role = spec.first
         elif (
             spec.last is not None
-            and number == count - 1
+            and (number == count - 1 or (number and spec.style == "ps"))
             and (count > 1 or spec.first)
             and not args.has("-t", "--target-directory")
         ):
@@ -189,7 +189,7 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         if tree and role.name in ("delete", "modes"):
             role = replace(role, name="tree" if role.name == "delete" else "open")
         if dry and role.name in ("delete", "tree", "modes", "open"):
-            role = replace(role, name="none")
+            role = replace(role, name="read" if role.name == "modes" else "none")
         give(scan, call, role, word, source=word)
 
 
