@@ -14,14 +14,17 @@ pytest.importorskip("dbos", reason="needs the extra serve")
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from livery.errors import UserError
+from livery.files import sha256
 from livery.interactions import Log
 from livery.serve import improve
 from livery.serve.jobs import store
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
 from livery.serve.jobs.steps import command
+from tests.serve.jobs_run import wait_until, working
 from tests.serve.serving import Client, served, settings_of
 from tests.serve.test_adapters import make_adapter
+from tests.tiny_models import tiny_model
 
 KEY = json.dumps({"keys": ["tomorrow"]})
 
@@ -206,3 +209,111 @@ def test_a_schedule_survives_and_is_due_once(client: Client) -> None:
     assert client.get("/api/improve/dates").json()["schedule"]["said"] == found.said
     assert client.ask("DELETE", "/api/improve/dates/schedule").status == 204
     assert improve.schedules(settings) == {}
+
+
+# -- the whole way, with nothing made up -----------------------------------------------------------
+
+CHORES = (
+    "open the garage", "feed the cat", "dim the hall lamp", "find my keys", "read me a poem",
+    "boil some water", "who sings this song", "clean the hob", "call the plumber", "warm the car",
+    "tell me a joke", "water the ferns",
+)  # fmt: skip
+TRAINING: dict[str, Any] = {
+    "dtype": "float32", "batch_size": 4, "lora.rank": 4, "max_steps": 48, "warmup_steps": 2,
+    "learning_rate": 1e-2, "check_base": "no", "threads": 1, "samples": 0,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_from_logged_answers_to_a_promoted_adapter_and_back(tmp_path: Path) -> None:
+    """Real trainings of a tiny model by a real worker. The first adapter finds "tomorrow" in
+    everything; the one that was corrected finds nothing, which is right for more of the cases."""
+    pytest.importorskip("mlx_lm")
+    from livery.skills import get_skill
+
+    skill = get_skill("date-keys")
+    model = str(tiny_model("llama", tmp_path / "models"))
+    settings = settings_of(tmp_path / "root", models=(tmp_path,), engine="mlx")
+    rows = settings.data / "mine"
+    rows.mkdir()
+    (rows / "manifest.json").write_text('{"skill": "date-keys"}')
+    for split, count in (("train", 12), ("valid", 2)):
+        made = [
+            [*skill.messages(f"{split} {n} is tomorrow"),
+             {"role": "assistant", "content": skill.render(["tomorrow"])}]
+            for n in range(count)
+        ]  # fmt: skip
+        lines = [json.dumps({"messages": turns}) + "\n" for turns in made]
+        (rows / f"{split}.jsonl").write_text("".join(lines))
+    jobs = Jobs(settings.root)
+
+    def ended(job: str, state: str) -> dict[str, Any]:
+        found = wait_until(jobs, job, "done", "failed")
+        assert found.state == state, found.log.read_text()
+        return found.as_dict()
+
+    with served(settings) as client, working(jobs):
+
+        def answer(text: str, **more: Any) -> dict[str, Any]:
+            body = {
+                "model": "dates", "messages": skill.messages(text), "max_tokens": 24,
+                "response_format": {"type": "livery_skill"}, **more,
+            }  # fmt: skip
+            found = client.post("/v1/chat/completions", body)
+            assert found.status == 200, found.text
+            return found.json()
+
+        def said(text: str) -> str:
+            return answer(text)["choices"][0]["message"]["content"]
+
+        def post(path: str, body: Any = None, status: int = 202) -> Any:
+            found = client.post(path, body)
+            assert found.status == status, found.text
+            return found.json()
+
+        def bytes_of(name: str) -> dict[str, str]:
+            folder = settings.adapters / name
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            return {str(path.relative_to(folder)): sha256(path) for path in files}
+
+        asked = {
+            "skill": "date-keys", "data": "mine", "name": "dates", "backend": "mlx",
+            "steps": ["train"], "settings": {**TRAINING, "model": model},
+        }  # fmt: skip
+        ended(post("/api/jobs", asked, 201)["id"], "done")
+        first = bytes_of("dates")
+        before = said(CHORES[0])
+        assert before != skill.render([])
+
+        # Log, weak answers, review.
+        client.ask("PUT", "/api/improve/log", {"on": True})
+        cut = answer(CHORES[0], max_tokens=2)["livery"]["interaction"]
+        ids = [answer(text)["livery"]["interaction"] for text in CHORES[1:]]
+        [weak] = client.get("/api/improve/dates/weak").json()["interactions"]
+        assert weak["id"] == cut
+        decided = {"id": cut, "choice": "correct", "answer": skill.render([])}
+        post("/api/improve/dates/review", decided, 201)
+        for id in ids:
+            mark = {"id": id, "verdict": "bad", "corrected": skill.render([])}
+            post("/api/improve/dates/marks", mark, 201)
+
+        # Retraining, and promotion of what is better.
+        job = post("/api/improve/dates/retrain", {"approve_marked": True})
+        assert job["request"]["settings"] == {**TRAINING, "model": model}
+        ended(job["id"], "done")
+        found = client.get("/api/improve/dates").json()
+        assert found["promotion"]["figures"]["better"] is True
+        assert found["kept"] == ["0001"]
+        second = bytes_of("dates")
+        assert second["mlx/adapters.safetensors"] != first["mlx/adapters.safetensors"]
+        assert said(CHORES[0]) == skill.render([])
+
+        # What is not better replaces nothing.
+        same = post("/api/improve/dates/promote", {"new": job["name"]})
+        failed = ended(same["id"], "failed")
+        assert failed["cause"]["kind"] == "target missed"
+        assert bytes_of("dates") == second
+
+        post("/api/improve/dates/roll-back", status=200)
+        assert bytes_of("dates") == first
+        assert said(CHORES[0]) == before
