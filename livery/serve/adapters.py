@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,31 @@ def packed_zip(settings: ServeSettings, folder: Path) -> Path | None:
     path = settings.adapters / f"{folder.name}.zip"
     if not _is_plain(path) or path.stat().st_mtime < max(_changed(folder), default=0.0):
         return None
-    return path
+    if not folder.with_name(f"{folder.name}.kept").is_dir():
+        return path
+    # Promoted or rolled back: it may be older than the zip of what was there meanwhile.
+    files = [f"{folder}/{name}" for name in _kinds()]
+    same = known.of(("packed", folder), [path, *files], lambda: _packs(path, folder))
+    return path if same else None
+
+
+def _packs(path: Path, folder: Path) -> bool:
+    """Whether a zip holds an adapter's own files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = {one.filename: one.CRC for one in archive.infolist()}
+        files = [name for name in _kinds() if name in held and _is_plain(folder / name)]
+        return all(_crc(folder / name) == held[name] for name in files)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _crc(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found = zlib.crc32(chunk, found)
+    return found
 
 
 def export(settings: ServeSettings, folder: Path, form: Form, start: str = "") -> tuple[Path, str]:

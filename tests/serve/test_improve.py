@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,14 @@ def test_the_way_back_is_one_request(client: Client) -> None:
     overview = client.get("/api/improve/dates").json()
     assert overview["promotion"]["figures"]["better"] is True
     assert overview["kept"] == ["0001"]
+    # A zip of what is there now, which is younger than what was there before.
+    with zipfile.ZipFile(client.settings.adapters / "dates.zip", "w") as archive:
+        archive.write(weights, weights.name)
+    assert client.get("/api/adapters/dates/export?form=zip").status == 200
     answer = client.post("/api/improve/dates/roll-back")
     assert answer.status == 200, answer.text
     assert weights.read_bytes() == b"peft weights"
+    assert client.get("/api/adapters/dates/export?form=zip").status == 409
     # What nobody can name in a request is no adapter.
     assert client.post("/api/improve/dates.kept/roll-back").status == 404
 
