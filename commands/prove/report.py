@@ -32,8 +32,8 @@ _PACKAGES = (
 _PATH = re.compile(r"(?<![\w:/])(?:~|[A-Za-z]:)?(?:[/\\]+[^\s/\\:;,'\"()<>|]+){2,}[/\\]?")
 
 
-def as_dict(results: Sequence[Result], seconds: float) -> dict[str, Any]:
-    """All of it, as plain values."""
+def as_dict(results: Sequence[Result], seconds: float, load: float | None = None) -> dict[str, Any]:
+    """All of it, as plain values; `load` is the machine's before the first check."""
     counts = {
         verdict: sum(result.outcome.verdict == verdict for result in results)
         for verdict in ("proven", "failed", "skipped")
@@ -41,7 +41,7 @@ def as_dict(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     found = {
         "format": FORMAT,
         "livery": __version__,
-        "machine": machine(),
+        "machine": {**machine(), "load": load},
         "counts": counts,
         "seconds": round(seconds, 1),
         "checks": [result.as_dict() for result in results],
@@ -68,6 +68,7 @@ def markdown(found: dict[str, Any]) -> str:
     machine, counts = found["machine"], found["counts"]
     has = [f"{name} {given}" for name, given in machine["packages"].items() if given]
     lacks = [name for name, given in machine["packages"].items() if not given]
+    load = "" if machine["load"] is None else f"; load {machine['load']:.1f} at the start"
     lines = [
         f"# Livery {found['livery']}: what was proven on this machine",
         "",
@@ -75,7 +76,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"{found['seconds']:.0f} s.",
         "",
         f"- {machine['chip']}, {machine['cores']} cores, {machine['memory_gb']} GB; "
-        f"{machine['system']}, Python {machine['python']}",
+        f"{machine['system']}, Python {machine['python']}{load}",
         f"- GPU: {', '.join(machine['gpus']) or 'none'}",
         f"- {', '.join(has)}" + (f"; not installed: {', '.join(lacks)}" if lacks else ""),
         "",

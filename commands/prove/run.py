@@ -23,6 +23,7 @@ from livery.temporary import Scratch
 
 # All checks together, whatever the limits of each add up to.
 TEN_MINUTES = 600.0
+NO_TIME = "no time was left"  # how a check's outcome begins that was not reached
 _LOOK = 0.5  # seconds between two looks at a check
 _STILL = 20.0  # seconds without processor time after which it waits for nothing
 BUSY = 4.0  # times its limit after which it hangs, however busy the machine
@@ -63,10 +64,11 @@ def prove(
             raise UserError(f"--only {name}: no such check; there are {', '.join(names)}.")
     chosen = [check for check in checks if not only or check.name in only]
     ends, found = time.monotonic() + room, list[Result]()
+    span = f"{room / 60:.0f} minutes" if room >= 60 else show_seconds(room)
     for check in chosen:
         began = time.monotonic()
         left = ends - began
-        late = Outcome("skipped", f"the {show_seconds(room)} for all checks were over")
+        late = Outcome("skipped", f"{NO_TIME} of the {span} for all checks")
         with Scratch("prove") as folder:
             outcome = late if left < 5 else _in_a_process(check, folder, left) or late
         found.append(Result(check, outcome, round(time.monotonic() - began, 1)))

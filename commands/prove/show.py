@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from commands.prove import report
-from commands.prove.run import Result, prove
-from livery.errors import UserError
+from commands.prove.run import NO_TIME, Result, prove
+from livery.errors import UserError, counted
 
 
 def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
@@ -32,13 +33,19 @@ def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
         )
 
     print("Proving what this machine trains, in ten minutes at most.", file=sys.stderr, flush=True)
-    began = time.monotonic()
+    began, load = time.monotonic(), round(os.getloadavg()[0], 1)
     results = prove(only, tell=tell)
-    found = report.as_dict(results, time.monotonic() - began)
+    found = report.as_dict(results, time.monotonic() - began, load)
     paths = report.write(found, out)
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print(report.markdown(found), end="")
+    if late := [r.check.name for r in results if r.outcome.said.startswith(NO_TIME)]:
+        print(
+            f"No time was left for {counted(len(late), 'check')}: this machine is slow, or busy "
+            f"with other work. To run the rest: {' '.join(f'--only {name}' for name in late)}",
+            file=sys.stderr,
+        )
     print(f"Written: {paths[0]} and {paths[1]}. Paste the first into an issue.", file=sys.stderr)
     return 3 if found["counts"]["failed"] else 0

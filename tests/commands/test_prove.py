@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from commands.prove import report
 from commands.prove import run as prove_run
+from commands.prove import show as prove_show
 from commands.prove.checks import CHECKS, Check
 from commands.prove.outcome import Outcome
 from commands.prove.run import Result, prove
@@ -88,7 +89,19 @@ def alive(process: int) -> bool:
 
 def test_what_no_time_is_left_for_is_skipped_and_said() -> None:
     (found,) = prove(checks=[made("holds")], room=1.0)
-    assert found.outcome == Outcome("skipped", "the 1.0 s for all checks were over")
+    assert found.outcome == Outcome("skipped", "no time was left of the 1.0 s for all checks")
+
+
+def test_what_was_not_reached_is_named_with_how_busy_the_machine_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prove_show, "prove", lambda only, tell: prove(["flex"], room=1.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (7.25, 1.0, 1.0))
+    assert prove_show.show(tmp_path, [], as_json=False) == 0
+    seen = capsys.readouterr()
+    assert "load 7.2 at the start" in seen.out
+    assert "No time was left for 1 check: " in seen.err
+    assert "run the rest: --only flex\n" in seen.err
 
 
 @pytest.mark.slow
@@ -99,7 +112,7 @@ def test_one_that_is_cut_short_of_its_own_limit_is_skipped_too(
     clock = SimpleNamespace(monotonic=lambda: 6 * time.monotonic())
     monkeypatch.setattr(prove_run, "time", clock)
     (found,) = prove(checks=[made("sleeps")], room=6.0)
-    assert found.outcome == Outcome("skipped", "the 6.0 s for all checks were over")
+    assert found.outcome == Outcome("skipped", "no time was left of the 6.0 s for all checks")
 
 
 def test_an_unknown_check_is_refused_with_those_there_are() -> None:
