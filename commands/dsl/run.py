@@ -17,6 +17,8 @@ from livery.paths import finished_run
 
 _FILE = click.Path(path_type=Path)
 _REPORTS = ("report", "aligned")  # of the SFT run and of the DPO run, with their plots
+# The described system's share and number of rows that are not trained on; of pairs there are fewer.
+_HELD_OUT, _MOST_HELD_OUT = {"training": 0.05, "alignment": 0.1}, 256
 
 _engine = click.option(
     "--engine",
@@ -131,7 +133,7 @@ class _Run:
         if given["with_training"]:
             self._train("training", self.sft, self.corpus, [
                 "train", *self._settings("training"), "--data", str(self.corpus),
-                *given["train_arg"],
+                *self._held_out("training", self.corpus), *given["train_arg"],
             ])  # fmt: skip
         before = after = None
         if given["with_evals"] or given["with_alignment"]:
@@ -147,7 +149,8 @@ class _Run:
             return False
         self._train("alignment", self.dpo, self.pairs, [
             "dpo", *self._settings("alignment"), "--pairs", str(self.pairs),
-            "--adapter", str(self.sft), *self.given["dpo_arg"],
+            "--adapter", str(self.sft), *self._held_out("alignment", self.pairs),
+            *self.given["dpo_arg"],
         ])  # fmt: skip
         return True
 
@@ -272,6 +275,18 @@ class _Run:
             length = 2048
         words += ["--max-length", str(length)] if length else []
         return [*words, "--backend", self._engine()]
+
+    def _held_out(self, section: str, data: Path) -> list[str]:
+        """A share of the rows that a run is judged by and stops by, where nobody says which."""
+        given = self.given["dpo_arg"] if section == "alignment" else self.given["train_arg"]
+        said = any(name in found for found in self.decided[section].values()
+                   for name in ("val_split", "valid_data"))  # fmt: skip
+        share = _HELD_OUT[section]
+        with data.open("rb") as file:
+            few = sum(1 for _ in file) * share < 1
+        if said or few or any(word.startswith(("--val-split", "--valid")) for word in given):
+            return []
+        return ["--val-split", str(share), "--eval-max-samples", str(_MOST_HELD_OUT)]
 
     def _engine(self) -> str:
         """What trains and answers; the same one for every stage."""

@@ -163,6 +163,20 @@ def test_a_file_of_ones_own_decides_how_students_are_trained(
         )
         plain = ["--max-length", "2048", "--backend", name]
         assert [words[1:5] for words in trained()] == [plain, plain], "without a file: Livery's own"
+    corpus = Path("outputs/d_05_training_corpus.jsonl")
+    corpus.write_text("{}\n" * 20)
+    sft, dpo = trained()
+    assert sft[sft.index("--val-split") :][:4] == [
+        "--val-split",
+        "0.05",
+        "--eval-max-samples",
+        "256",
+    ]
+    assert "--val-split" not in dpo, "of one pair none can be held out"
+    done.clear()
+    assert run([*ask, "--train-arg=--valid-data=mine.jsonl"]) == 0
+    assert not [words for words in done if "--val-split" in words]
+    corpus.write_text("{}")
     Path("config").mkdir()
     mine = {"training": {"lora_r": 3, "max_steps": 9}, "alignment": {"max_seq_length": 77}}
     Path("config/defaults.json").write_text(json.dumps(mine))
