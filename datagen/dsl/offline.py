@@ -83,9 +83,13 @@ class Offline:
         schema = {**spec, "operators": equality, "groups": False}
         rng = self._rng("examples", spec["schema_id"])
         composer = Composer(schema, rng, held_out=_held_out(spec), refusals=0)
-        drawn = (composer.draw() for _ in range(20 * count))
-        texts = dict.fromkeys(query["query"] for query in drawn if query is not None)
-        return [*texts][:count]
+        texts: dict[str, None] = {}
+        for _ in range(20 * count):
+            if len(texts) == count:
+                break
+            if query := composer.draw():
+                texts[query["query"]] = None
+        return [*texts]
 
 
 def _held_out(row: Mapping[str, Any]) -> bool:
