@@ -145,6 +145,8 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         if flag in spec.tree or (dry and option.act.name in _SAID_ONLY):
             continue
         give(scan, call, option.act, flag if value is None else value, source=flag)
+        if value and option.act.name == "none" and not _NO_PATH.search(flag):
+            _swallowed(scan, call, spec, value, tree=tree)
     if (
         spec.style == "ps"
         and call.stdin is not None
@@ -191,6 +193,21 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         if dry and role.name in ("delete", "tree", "modes", "open"):
             role = replace(role, name="read" if role.name == "modes" else "none")
         give(scan, call, role, word, source=word)
+
+
+# Options whose value is a pattern, also where it looks like a path.
+_NO_PATH = re.compile(r"clude|ignore|^-[exX]$|regexp|filter|pattern")
+
+
+def _swallowed(scan: Scan, call: Call, spec: Spec, value: str, *, tree: bool) -> None:
+    """A path that only some programs of a rule take for an option's value (`head -n 5`, and `cat -n
+    ~/.ssh/id_rsa`) counts as the operand that it may be."""
+    role = spec.operands
+    if role is None or role.name not in _PATHS:
+        return
+    if scan.place(value).kind not in ("null", "project", "temp", "unknown"):
+        name = {"delete": "tree", "modes": "open"}.get(role.name, role.name) if tree else role.name
+        give(scan, call, replace(role, name=name), value, source=value)
 
 
 def _run_rest(scan: Scan, call: Call, rest: list[str]) -> None:
