@@ -115,6 +115,16 @@ around 5pmish | around 5 pm ish
 in 1,5 hours | in 1.5 hours
 home b4 6pm | home before 6 pm
 seat b4 tomorrow | seat b4 tomorrow
+day b4 yesterday | day before yesterday
+Mon. – Fri. or Tues - Thurs | monday to friday or tuesday to thursday
+TMRW@8AM, a@b | tomorrow at 8 am a@b
+8am,9am or 2pm/3pm | 8 am 9 am or 2 pm or 3 pm
+7-30pm; 7;45am; half-7 pm | 7:30 pm 7:45 am half 7 pm
+19:30h, 19.30h or 19:30 hrs | 7:30 pm 7:30 pm or 7:30 pm
+worked 17.30 hours | worked 17.30 hours
+qtr past 3 pm next qtr | quarter past 3 pm next qtr
+in 1hr30 or a hr | in 1 hour 30 minutes or an hour
+midnite tnite | midnight tonight
 by eod fri | by end of day friday
 10:00 - 11:30 | 10:00 to 11:30
 5 P M | 5 pm

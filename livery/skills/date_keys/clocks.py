@@ -151,6 +151,8 @@ _RULES: tuple[Rule, ...] = tuple(
         (r"(?<=\d)([ap]m)(?=ish\b)", r" \1 "),  # "5pmish"
         (r"(?<=\d)([ap]m)\b", r" \1"),  # "3pm"
         (r"(?<![a-z])'?o'? ?clock\b", " o'clock"),
+        (r"\bqtr (?=(?:past|to|after|till?)\b)", "quarter "),
+        (rf"{_ON}(1[0-2]|[1-9])-(?=(?:0\d|1[3-9]|[2-5]\d) [ap]m\b)", r"\1:"),  # "7-30 pm"
         (r" +", " "),
         (rf"{_ON}(\d{{1,2}})[.h](?=[0-5]\d ?[ap]m?\b)", r"\1:"),  # "8.30pm"
         (rf"{_ON}(\d{{1,2}}:[0-5]\d)([ap]){_OFF}", r"\1 \2m"),  # "3:15p"
@@ -192,7 +194,8 @@ _RULES: tuple[Rule, ...] = tuple(
         (r"\b(?:a )?(?P<n>quarter|half|twenty(?: five)?|1[3-9]|[2-5]\d|\d{1,2}(?= min))"
          r"(?: min(?:ute)?s?)? (?P<side>to|before|till|of|past|after) "
          r"(?P<twelve>noon|midday|midnight)\b(?!')", _by_twelve),
-        (rf"{_ON}{_LATE}:{_M}(?: (?:hours|hrs|h|uhr))?{_OFF}(?! ?[ap]m\b)", _clock),
+        (rf"{_ON}{_LATE}[.:]{_M}(?:(?<=:\d\d) ?hrs|(?<=:\d\d) hours| ?h| ?uhr)\b", _clock),
+        (rf"{_ON}{_LATE}:{_M}{_OFF}(?! ?[ap]m\b)", _clock),
         (rf"{_ON}(\d{{1,2}}):00 (?=[ap]m\b)", r"\1 "),
         # 12 am is midnight and 12 pm noon; "half 12 pm" and "ten to 12 pm" are other times.
         (rf"{_SAID}{_ON}(?:12|twelve)(?: [ap]m)? (?P<half>noon|midnight)\b", _twelve),
@@ -204,6 +207,7 @@ _RULES: tuple[Rule, ...] = tuple(
         (rf"{_ON}1/4 ?(?:(?:of )?an? )?(?:h|hrs?|hours?)\b", "a quarter of an hour"),
         (rf"{_ON}3/4 ?(?:(?:of )?an? )?(?:h|hrs?|hours?)\b", "three quarters of an hour"),
         (rf"{_ON}(?P<n>\d{{1,2}}) ?h ?(?P<m>[0-5]?\d) ?(?:m|mins?|minutes)?\b{_OFF}", _amount),
+        (rf"{_ON}(?P<n>\d{{1,2}}) ?hrs?(?P<m>[0-5]\d) ?(?:m|mins?|minutes)?\b{_OFF}", _amount),
         (rf"{_ON}(?P<n>\d{{1,3}}(?:\.\d)?) ?(?:h|hr|hrs)\b{_OFF}", _amount),
         (rf"{_ON}(?P<n>\d+) ?(?=(?:min|mins|minutes|hours?|secs?|seconds|days?|weeks?)\b)",
          r"\g<n> "),

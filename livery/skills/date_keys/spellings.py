@@ -13,9 +13,9 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 
 _SPELLINGS = {
     "today": "2day todai tday toady",
-    "tomorrow": "tmr tmrw tmrrw tmw tmro tmrow tomo tomoz tomoro tomrw 2moro 2mro 2moz 2morro "
-    "2morrow 2mrw tommorow tommorrow tomorow tomorro tommorro tomarrow tomrrow tomorrw tommorw",
-    "tonight": "2nite 2night 2nyt tonite tonigt tonihgt tonght",
+    "tomorrow": "tmr tmrw tmrrw tmmrw tmoro tmw tmro tmrow tomo tomoz tomoro tomrw 2moro 2mro 2moz "
+    "2morro 2morrow 2mrw tommorow tommorrow tomorow tomorro tommorro tomarrow tomrrow tomorrw tommorw",
+    "tonight": "2nite 2night 2nyt 2nyte tnite tonit tonite tonigt tonihgt tonght",
     "yesterday": "yest yday ystrday ystdy yesturday yesteday yesterdy yestarday yestrday",
     "weekend": "wknd wkend weeknd weekned week-end",
     "end of day": "eod",
@@ -33,6 +33,7 @@ _SPELLINGS = {
     "afternoon": "arvo aftn afternn aftrnoon afternon",
     "evening": "evng evenin evning",
     "night": "nite",
+    "midnight": "midnite",
     "next": "nxt",
     "monday": "mond mondy",
     "tuesday": "tue tues tuesd teusday tuesdy",
@@ -50,6 +51,7 @@ _PARTS = frozenset(
     "morning afternoon evening night noon midday midnight lunch lunchtime brunch".split()
 )
 _SHORT_DAYS = (*_UNSURE, *(short for day in WEEKDAYS for short in _SPELLINGS[day].split()))
+SHORT_DAY = rf"(?:{'|'.join(_SHORT_DAYS)})"
 _DAYISH = rf"(?:{'|'.join((*WEEKDAYS, 'today', 'tomorrow', 'tmrw', *_SHORT_DAYS))})"
 _BETWEEN_DAYS = re.compile(
     rf"(?<![\w'])({_DAYISH})(?: ?([-/&+,]) ?| (thru) )(?={_DAYISH}(?![\w']))"
@@ -81,7 +83,7 @@ _HOUR = re.compile(r"\d{1,2}")
 # "b4 noon", where nothing before makes it a seat or a room.
 _BEFORE_WHAT = re.compile(
     r"\d{1,2}(?:[ap]m?|[:.]\d\d\w*)?|noon|midnight|lunch|dinner|breakfast|bed|bedtime|today|"
-    rf"tomorrow|tonight|the|my|i|we|you|he|she|they|{'|'.join(WEEKDAYS)}"
+    rf"yesterday|tomorrow|tonight|the|my|i|we|you|he|she|they|{'|'.join(WEEKDAYS)}"
 )
 _THINGS = frozenset(
     "room gate seat row block bay unit flat level page size vitamin platform section door building "
@@ -129,6 +131,8 @@ def spell_out(text: str) -> str:
             after = words[place + 1] if place + 1 < len(words) else ""
             one = before in ("1", "a", "an", "one", "half") or after in ("timer", "walk", "drive")
             words[place] = _UNITS[word] + ("" if one else "s")
+            if before == "a" and words[place] == "hour":
+                words[place - 1] = "an"
     return " ".join(words)
 
 

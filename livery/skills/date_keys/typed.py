@@ -12,7 +12,7 @@ import unicodedata
 from livery.skills.date_keys.amounts import add_up
 from livery.skills.date_keys.clocks import tell_times
 from livery.skills.date_keys.numbers import ONES
-from livery.skills.date_keys.spellings import WEEKDAYS, spell_out
+from livery.skills.date_keys.spellings import SHORT_DAY, WEEKDAYS, spell_out
 from livery.skills.date_keys.synonyms import plainest
 
 _WORDS = (
@@ -29,8 +29,14 @@ _PUNCTUATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"[\"\u201c-\u201f\u00ab\u00bb\u2039\u203a(){}\[\]<>*_|]", " "),
         (r"(?<!\w)'|(?<![so])'(?!\w)|'(?=[.,!?;:]|$)", " "),
         (r"(?<!\S)@ ?(?=\S)|(?<=\w) ?@(?= )", " at "),  # "@ 3 pm" and "@3pm", never an address
+        (r"(?<=[a-z])@(?=\d{1,2}(?::\d\d)? ?[ap]?m?(?![\w.:]))", " at "),  # "tmrw@8am"
         (r"(?<!\S)~ ?(?=\d)", "around "),
         (r"\bat at\b", "at"),
+        (rf"(?<![\w'])({SHORT_DAY})\.? *- *(?={SHORT_DAY}(?![\w']))", r"\1-"),  # "Mon. - Fri."
+        (r"(?<=[ap]m)[,;](?=\d)", " "),  # "8am,9am"
+        (r"(?<=[ap]m)/(?=\d{1,2}(?::\d\d)? ?[ap]m)", " or "),
+        (r"\b(\d{1,2});(?=[0-5]\d ?[ap]\.?m)", r"\1:"),  # a slip: "7;30pm"
+        (r"\bhalf-(?=\d)", "half "),
         (r"\.{2,}|[!?]+", " "),
         (r"[,;:]+(?=\s|$)|(?<=[a-z])[,;](?=[a-z])", " "),
         (r"(\d:\d\d|\d ?[ap]\.?m\.?) +- +(?=\d|noon\b|midnight\b)", r"\1-"),  # "10:00 - 11:30"
