@@ -14,7 +14,8 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 _SPELLINGS = {
     "today": "2day todai tday toady",
     "tomorrow": "tmr tmrw tmrrw tmmrw tmoro tmw tmro tmrow tomo tomoz tomoro tomrw 2moro 2mro 2moz "
-    "2morro 2morrow 2mrw tommorow tommorrow tomorow tomorro tommorro tomarrow tomrrow tomorrw tommorw",
+    "2morro 2morrow 2mrw tommorow tommorrow tomorow tomorro tommorro tomarrow tomrrow tomorrw "
+    "tommorw",
     "tonight": "2nite 2night 2nyt 2nyte tnite tonit tonite tonigt tonihgt tonght",
     "yesterday": "yest yday ystrday ystdy yesturday yesteday yesterdy yestarday yestrday",
     "weekend": "wknd wkend weeknd weekned week-end",
