@@ -7,10 +7,8 @@ schedules. The work is that of `livery data review` and `merge`, `livery promote
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +26,6 @@ from livery.serve.known import facts
 from livery.serve.settings import ServeSettings
 from livery.skills import skill_names
 
-log = logging.getLogger("livery.serve")
-PERIOD = 5.0
 LONGEST = 60_000  # characters of an answer: it is an argument of a command
 _NEXT = "-next-"  # before the number of a retrained adapter, and of its data
 _changing = threading.Lock()
@@ -261,30 +257,6 @@ def run_due(settings: ServeSettings, jobs: Jobs, now: float) -> list[str]:
                 _keep(settings, name, again)
         done.append(name)
     return done
-
-
-class Scheduler:
-    """Looks for what is due, in a thread."""
-
-    def __init__(self, settings: ServeSettings, jobs: Jobs) -> None:
-        self.settings, self.jobs = settings, jobs
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more; what is due stays due."""
-        self._stop.set()
-        self._thread.join(1.0)
-
-    def _run(self) -> None:
-        while not self._stop.wait(PERIOD):
-            try:
-                run_due(self.settings, self.jobs, time.time())
-            except Exception:
-                log.exception("schedules: a fault of Livery's own")
 
 
 def _review_words(settings: ServeSettings, adapter: str) -> list[str]:

@@ -24,11 +24,11 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from livery.serve.errors import Refused
 from livery.serve.jobs import store as job_store
 from livery.serve.jobs.jobs import Jobs
-from livery.serve.queue import courier as courier_module
 from livery.serve.queue import store
 from livery.serve.queue.courier import TRIES, Courier, wait
 from livery.serve.queue.queue import Order, Queue
 from livery.serve.queue.send import check_addresses, check_url, send
+from livery.serve.repeating import Repeating
 from livery.serve.settings import ServeSettings
 from tests import PATIENCE
 from tests.serve.serving import settings_of
@@ -303,11 +303,10 @@ def test_a_host_that_was_taken_off_the_list_is_not_told(tmp_path: Path) -> None:
     assert "may not call" in queue.state("o-1")["callback"]["problem"]
 
 
-def test_a_courier_works_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "PERIOD", 0.02)
+def test_a_courier_works_by_itself(tmp_path: Path) -> None:
     with hook() as made:
         queue, _ = ordered(settings_of(tmp_path, callback_hosts=HERE), made.url)
-        courier = Courier(queue, resolver=here)
+        courier = Repeating("callbacks", Courier(queue, resolver=here).look, 0.02)
         courier.start()
         until = time.monotonic() + PATIENCE
         while queue.state("o-1")["callback"]["state"] != "delivered":

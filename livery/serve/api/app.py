@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 
@@ -32,10 +33,11 @@ from livery.serve.api import (
 )
 from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
-from livery.serve.improve import Scheduler
+from livery.serve.improve import run_due
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.queue.courier import Courier
 from livery.serve.queue.queue import Queue
+from livery.serve.repeating import Repeating
 from livery.serve.settings import ServeSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "page"
@@ -70,7 +72,11 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        helpers = (Courier(Queue(settings, made)), Scheduler(settings, made))
+        courier = Courier(Queue(settings, made))
+        helpers = (
+            Repeating("callbacks", courier.look, 1.0),
+            Repeating("schedules", lambda: run_due(settings, made, time.time()), 5.0),
+        )
         for helper in helpers:
             helper.start()
         yield

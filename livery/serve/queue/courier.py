@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
-
-from sqlalchemy.exc import DBAPIError
 
 from livery.serve.errors import Refused
 from livery.serve.queue import store
@@ -22,7 +19,6 @@ from livery.serve.queue.queue import Queue
 from livery.serve.queue.send import SECONDS, Resolve, check_url, resolve, send
 
 log = logging.getLogger("livery.serve")
-PERIOD = 1.0
 TRIES = 40  # the last of them a day and a half after the first
 AT_ONCE = 8
 
@@ -46,20 +42,10 @@ class Courier:
         seconds: float = SECONDS,
     ) -> None:  # fmt: skip
         self.queue, self.resolver, self.wait, self.seconds = queue, resolver, wait, seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="callbacks", daemon=True)
-
-    def start(self) -> None:
-        """Look again and again, in a thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more. What is being delivered may be delivered again after the next start."""
-        self._stop.set()
-        self._thread.join(1.0)
 
     def look(self) -> int:
-        """Settle what has ended and make the deliveries that are due; how many were made."""
+        """Settle what has ended and make the deliveries that are due; how many were made. What a
+        stop of the server interrupts is delivered again after the next start."""
         self.queue.settle()
         rows = store.due(self.queue.engine, AT_ONCE)
         return sum(asyncio.run(self._deliver_all(rows))) if rows else 0
@@ -91,13 +77,3 @@ class Courier:
         if problem:
             log.warning("callback of %s, try %d: %s", row.id, tries, problem)
         return not problem
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except DBAPIError as error:
-                log.warning("callbacks: the database cannot be reached: %s", type(error.orig))
-            except Exception:
-                log.exception("callbacks: a fault of Livery's own")
-            self._stop.wait(PERIOD)
