@@ -32,6 +32,7 @@ from livery.training.backend import Backend, PortableState
 from livery.training.events import CheckpointSaved, Event, Note, Stepped
 from livery.training.job import Job, RunResult
 from livery.training.loop import train
+from tests import forks
 from tests.tiny_models import tiny_model
 
 SYSTEM = "Answer with the number that stands in the question, and nothing else at all, please."
@@ -213,22 +214,19 @@ def main() -> int:
 
 def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int | str) -> int:
     """`one` in a child, killed at its `kill`th change or line; returns the child's exit status."""
-    of_backend = ("mlx.core", "mlx_lm") if backend == "mlx" else ("torch", "cuda_train.backend")
-    for module in (*of_backend, "transformers"):
-        importlib.import_module(module)  # once, for all children
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    code = 1
-    try:
+
+    def work() -> int:
         if isinstance(kill, int) and kill:
             die_at(kill, folder / "run")
         elif isinstance(kill, str) and kill.startswith("update "):
             die_within(optimizer_step(backend), int(kill.split()[1]))
         resume = (folder / "run" / "run_config.json").exists()
-        code = one(folder, backend, {**changes, "resume": resume}, str(kill))
-    finally:
-        os._exit(code)
+        return one(folder, backend, {**changes, "resume": resume}, str(kill))
+
+    of_backend = ("mlx.core", "mlx_lm") if backend == "mlx" else ("torch", "cuda_train.backend")
+    for module in (*of_backend, "transformers"):
+        importlib.import_module(module)  # once, for all children
+    return forks.child(work)
 
 
 def one(folder: Path, backend: str, changes: dict[str, Any], last: str = "") -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 from datagen.make import make_data
 from livery import temporary
-from tests import PATIENCE, ROOT, hostile, runs
+from tests import forks, hostile, runs
 from tests.convert import convert_cases as cases
 
 pytestmark = cases.QUIET
@@ -96,14 +94,14 @@ def test_the_next_start_ends_as_if_nothing_had_been(
             next((word.replace(key, str(path)) for key, path in known.items() if key in word), word)
             for word in line.split()
         ]
-        command = [sys.executable, "-m", "tests.commands.killing", str(place), json.dumps(kills)]
-        done = subprocess.run(
-            [*command, modules, *words],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE,
+        code, printed, said = forks.ended(
+            "tests.commands.killing", [str(place), json.dumps(kills), *words],
+            tmp_path / f"{place.name} said", of="killing",
         )  # fmt: skip
-        found = json.loads(done.stdout)
-        assert found[-1] == 0, done.stderr
-        assert set(found) <= {0, -9}, done.stderr
+        assert code == 0, said
+        found = json.loads(printed)
+        assert found[-1] == 0, said
+        assert set(found) <= {0, -9}, said
         return found
 
     assert ended(tmp_path / "whole", []) == [0]

@@ -20,7 +20,7 @@ from livery.errors import UserError
 from livery.training import checkpoint, events
 from livery.training.events import Event
 from livery.training.origin import base_digest
-from tests import ROOT, dice
+from tests import ROOT, dice, forks
 from tests.runs import notes, run, tiny_settings
 
 pytest.importorskip("mlx.core")
@@ -39,6 +39,14 @@ def spawn(folder: Path, *pairs: str, backend: str = "mlx") -> subprocess.Popen[s
         [sys.executable, "-m", "tests.runs", str(folder), backend, *pairs],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
+
+
+def ran(folder: Path, *pairs: str, backend: str = "mlx", code: int = 0) -> str:
+    """What a run in a process of its own prints, which must end with this exit status."""
+    words = [str(folder), backend, *pairs]
+    found, out, err = forks.ended("tests.runs", words, folder / "said", of=backend)
+    assert found == code, err
+    return out
 
 
 def read_until(process: subprocess.Popen[str], last: str) -> None:
@@ -200,14 +208,10 @@ def test_killed_at_random_steps_and_resumed_it_ends_in_the_same_bytes(
 ) -> None:
     options = ["lora=" + json.dumps({"dropout": dropout}), f'loss_type="{loss_type}"']
     options += ["save_every=1"]
-    whole = spawn(tmp_path / "whole", *options, "kills=[]")
-    assert whole.wait() == 0, whole.communicate()
+    ran(tmp_path / "whole", *options)
     steps = sorted(dice().sample(range(2, 12), 2))
-    killed = spawn(
-        tmp_path / "killed", *options, f"kills={json.dumps([f'step {n}' for n in steps])}"
-    )
-    said, err = killed.communicate()
-    assert killed.returncode == 0, err
+    kills = json.dumps([f"step {n}" for n in steps])
+    said = ran(tmp_path / "killed", *options, f"kills={kills}")
     first, second = steps  # said before they are saved, so taken again
     taken = [*range(1, first + 1), *range(first, second + 1), *range(second, 13)]
     assert [line for line in said.splitlines() if line.startswith("step ")] == [
@@ -228,12 +232,9 @@ def test_killed_within_an_update_of_the_weights_it_ends_in_the_same_bytes(
 ) -> None:
     """Half of an update is in memory alone: weights decayed and not yet moved, moments mixed."""
     options = ["max_steps=8", "save_every=2", "warmup_steps=1", "samples=0"]
-    whole = spawn(tmp_path / "whole", *options, "kills=[]", backend=backend)
-    assert whole.wait() == 0, whole.communicate()
+    ran(tmp_path / "whole", *options, backend=backend)
     kills = ["update 4", "update 1", "update 3"]  # of each process, in steps 4, 3 and 5
-    killed = spawn(tmp_path / "killed", *options, f"kills={json.dumps(kills)}", backend=backend)
-    said, err = killed.communicate()
-    assert killed.returncode == 0, err
+    said = ran(tmp_path / "killed", *options, f"kills={json.dumps(kills)}", backend=backend)
     steps = [int(line.split()[1]) for line in said.splitlines() if line.startswith("step ")]
     assert steps == [1, 2, 3, 3, 4, *range(5, 9)]
     assert final(tmp_path / "killed") == final(tmp_path / "whole")
@@ -252,14 +253,11 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
     """Logs and checkpoints agree whatever was the last thing to reach the disk."""
     options = ["save_every=3", "steps_per_eval=2", "steps_per_report=1"]
     options += [f'loss_type="{loss_type}"']
-    whole = spawn(tmp_path / "whole", *options, "kills=[]")
-    assert whole.wait() == 0, whole.communicate()
+    ran(tmp_path / "whole", *options)
     # A run changes a file some 160 times; early ones are where the order of a save matters.
     drawn = dice()
     kills = [drawn.randrange(4, 45) for _ in range(8)]
-    killed = spawn(tmp_path / "killed", *options, f"kills={kills}")
-    _, err = killed.communicate()
-    assert killed.returncode == 0, err
+    ran(tmp_path / "killed", *options, f"kills={kills}")
     runs = [tmp_path / name / "run" for name in ("whole", "killed")]
     one, other = ({str(p.relative_to(run)) for p in run.rglob("*")} for run in runs)
     assert one == other, kills
@@ -328,7 +326,7 @@ def steady(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in a process of its own: what a test process has loaded can move a last bit."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert spawn(folder, "save_every=100").wait() == 0
+    ran(folder, "save_every=100")
     return folder
 
 
@@ -347,7 +345,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     found, _ = checkpoint.newest(tmp_path / "run")
     assert found is not None
     assert found.state.step >= 5
-    assert spawn(tmp_path, "save_every=100", "resume=true").wait() == 0
+    ran(tmp_path, "save_every=100", "resume=true")
     assert final(tmp_path) == final(undisturbed)
 
 
@@ -452,17 +450,16 @@ def test_beginning_anew_where_another_process_trains_costs_it_nothing(
     process = spawn(tmp_path, *options, 'waits="checkpoint 3"')
     read_until(process, "checkpoint 3")  # it holds its folder, and saves nothing more
     before = checkpoint.steps(tmp_path / "run")
-    other = spawn(tmp_path, *options, "overwrite=true")
-    _, err = other.communicate()
+    ran(tmp_path, *options, "overwrite=true", code=1)
+    err = (tmp_path / "said" / "stderr").read_text()
     during = checkpoint.steps(tmp_path / "run")
     let_go(process)
-    assert other.returncode == 1
     assert "another process is training in this folder" in err
     assert before
     assert during == before
     assert process.wait() == 0
     assert final(tmp_path) == final(undisturbed)
-    assert spawn(tmp_path, *options, "overwrite=true").wait() == 0
+    ran(tmp_path, *options, "overwrite=true")
 
 
 @pytest.mark.slow
