@@ -106,7 +106,7 @@ IGNORED_KEYS: dict[str, Callable[[Any], str | None]] = {
     "wandb": _unless(None, "not used: write report_to: wandb, and project_name."),
     "clear_cache_threshold": _unless(0, "not needed: the cache manages itself."),
     "trust_remote_code": _unless(False, "not used: code from a model's folder is never run."),
-    "dataset_generation": _unless(None, "not used by `livery train`: it makes no data."),
+    "dataset_generation": _unless(None, "not used: `livery dsl data` makes data by it."),
     "alignment": _unless(None, "not used by `livery train`: `livery dpo` learns from preferences."),
     "config": _unless(None, "not used: a configuration file does not name another."),
 }
