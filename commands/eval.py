@@ -62,8 +62,12 @@ class Target(click.ParamType):
     "--unconstrained", "mode", flag_value="unconstrained", help="Let the model answer freely."
 )
 @click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
-@click.option("--set", "cases", metavar="NAME", default="", help="Which of the skill's sets.")
-@click.option("--second-set", is_flag=True, help="Its second set: look at it only once.")
+@click.option(
+    "--set", "cases", metavar="NAME", default="", help="One of the skill's sets of cases."
+)
+@click.option(
+    "--second-set", is_flag=True, help="The skill's second set of cases: look at it only once."
+)
 @click.option(
     "--limit", "--max-samples", "limit", type=int, help="At most this many cases, evenly spaced."
 )
@@ -90,7 +94,9 @@ class Target(click.ParamType):
     "adapter, each pair in both orders. The API key is read from LLM_API_KEY or OPENAI_API_KEY.",
 )
 @click.option(
-    "--judge-model", metavar="NAME", help="Its name there; by default LLM_MODEL, else .llmrc."
+    "--judge-model",
+    metavar="NAME",
+    help="The judge's name at that endpoint; by default LLM_MODEL, else .llmrc.",
 )
 @click.option("--train-data", metavar="PATH", help="Training data to count leaked cases against.")
 @click.option("--output-json", metavar="FILE", help="Also write the record to this file.")

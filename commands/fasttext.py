@@ -72,10 +72,14 @@ def fasttext() -> None:
     default=0.3,
     show_default=True,
     type=Finite(0, 10, min_open=True),
-    help="At the beginning.",
+    help="Initial learning rate.",
 )
 @click.option(
-    "--dim", type=click.IntRange(2, 1024), default=64, show_default=True, help="Numbers a word."
+    "--dim",
+    type=click.IntRange(2, 1024),
+    default=64,
+    show_default=True,
+    help="Length of a word's vector.",
 )
 @click.option(
     "--buckets",

@@ -137,9 +137,13 @@ _LONGEST = 2_000  # signs of one turn that are shown
     help="Ask nothing: approve what the user marked good, correct what the user corrected, drop "
     "what was marked bad.",
 )  # fmt: skip
-@click.option("--decide", "decided", metavar="ID", help="Ask nothing: decide on this one alone.")
 @click.option(
-    "--choice", type=click.Choice(["approve", "correct", "drop"]), help="For --decide: what."
+    "--decide", "decided", metavar="ID", help="Decide on this interaction alone, without asking."
+)
+@click.option(
+    "--choice",
+    type=click.Choice(["approve", "correct", "drop"]),
+    help="The decision, for --decide.",
 )
 @click.option("--answer", default="", help="For --choice correct: the right answer.")
 @click.option(

@@ -88,7 +88,8 @@ def _options(names: tuple[str, ...]) -> list[Callable[[Command], Command]]:
         ),
         click.option(
             "--teacher-records", type=click.Path(path_type=Path), default=RECORDS,
-            show_default=True, metavar="FILE", help="Its answers; none is asked for twice.",
+            show_default=True, metavar="FILE",
+            help="Where its answers are kept; nothing is asked twice.",
         ),
         click.option(
             "--max-retries", "--teacher-retries", "retries", type=click.IntRange(0), default=5,

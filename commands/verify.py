@@ -43,7 +43,7 @@ def _engines(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     callback=_engines,
     help=f"Any of {','.join(ENGINES)}; by default those installed.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the tokens.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for the test tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(
     adapter: str, base: str, engines: tuple[str, ...] | None, seed: int, as_json: bool

@@ -86,7 +86,7 @@ _seed = click.option(
 )
 _common = _several(
     config_option("dataset_generation"),
-    click.option("--fresh", is_flag=True, help="Make it again, whatever is there."),
+    click.option("--fresh", is_flag=True, help="Make everything again."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 _examples = click.option(
@@ -95,8 +95,9 @@ _examples = click.option(
 )  # fmt: skip
 _operators = _several(
     click.option("--min-operators", type=click.IntRange(1), required=True,
-                 help="Fewest operators of a schema."),
-    click.option("--max-operators", type=click.IntRange(1), required=True, help="Most of them."),
+                 help="Fewest operators in a schema."),
+    click.option("--max-operators", type=click.IntRange(1), required=True,
+                 help="Most operators in a schema."),
 )  # fmt: skip
 _per_schema = click.option(
     "--per-schema", "per_schema_queries", type=ROWS, required=True,
@@ -216,7 +217,7 @@ def queries_command(
 @_rows
 @click.option("--checkpoint-path", type=_FILE, help="Where rows are kept until all are made.")
 @click.option("--checkpoint-every", type=click.IntRange(1), hidden=True,
-              help="Every row is kept at once.")  # fmt: skip
+              help="Accepted, without effect: every row is kept at once.")  # fmt: skip
 @click.option("--resume/--no-resume", default=True, show_default=True,
               help="Continue from the rows of a run that was stopped.")  # fmt: skip
 @_seed

@@ -41,7 +41,7 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
     "[default: the adapter's own]",
 )
 @click.option("--teacher-model", metavar="ID", help="Teacher.  [default: LLM_MODEL, then .llmrc]")
-@click.option("--teacher-url", metavar="URL", help="Its address, as for livery dsl data.")
+@click.option("--teacher-url", metavar="URL", help="The teacher's address, as for livery dsl data.")
 @click.option(
     "--judge",
     "judged_by",
@@ -114,7 +114,7 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
     type=click.IntRange(1),
     help="At most this many rows, spread over the file.",
 )
-@click.option("--sample-seed", type=int, help="Draw them at random instead.")
+@click.option("--sample-seed", type=int, help="Draw these rows at random with this seed instead.")
 @click.option("--include-invalid", is_flag=True, help="Also rows whose target is marked as wrong.")
 @click.option("--load-in-4bit", is_flag=True, help="The same as --quantize 4.")
 @click.option(
@@ -130,7 +130,7 @@ _config = click.option("--config", type=_FILE, metavar="FILE", help="Where files
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    help="Answers between two writes.",
+    help="Write the results after this many answers.",
 )
 @click.option(
     "--resume/--no-resume",

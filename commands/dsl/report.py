@@ -29,7 +29,7 @@ REPORTS = Path("outputs/reports")
 @click.option("--out-dir", type=_FILE, default=REPORTS, show_default=True,
               metavar="DIR", help="Where the report goes.")  # fmt: skip
 @click.option("--report-name", default="report", show_default=True, metavar="NAME",
-              help="Of the Markdown file; the plots are in NAME/report.html.")  # fmt: skip
+              help="Name of the Markdown file; the plots are in NAME/report.html.")  # fmt: skip
 def report_command(**given: Any) -> None:
     """Rates with intervals, failures by kind with examples, and how training went.
 

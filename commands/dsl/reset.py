@@ -27,7 +27,7 @@ _ARTEFACTS = ("schema_specs_out", "final_schemas_out", "schema_queries_out", "da
 @click.option("--alignment", is_flag=True, help="Preference pairs and the aligned run.")
 @click.option("--report", is_flag=True, help="Reports.")
 @click.option("--all", "everything", is_flag=True, help="All of these.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset_command(config: Path | None, everything: bool, yes: bool, **asked: bool) -> None:
     """List what Livery wrote of the parts that are named, ask, and delete it.
 

@@ -48,10 +48,10 @@ _dpo_arg = click.option(
 @click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
 @click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
 @click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
-@click.option("--with-base", is_flag=True, help="Evaluate the base alone too, beside them.")
+@click.option("--with-base", is_flag=True, help="Evaluate the base alone as well.")
 @click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
 @click.option("--offline-fallback", is_flag=True, help="No teacher: generated data, a rule judges.")
-@click.option("--base-model", metavar="ID_OR_PATH", help="Base.  [default: as livery train]")
+@click.option("--base-model", metavar="ID_OR_PATH", help="Base model.  [default: as livery train]")
 @_engine
 @_length
 @_most

@@ -79,7 +79,7 @@ def jobs_command() -> None:
     "--overwrite", is_flag=True, help="Train in place of an older adapter, which is kept aside."
 )
 @click.option(
-    "--key", help="Of a submission that may be sent twice: the second is the first's job."
+    "--key", help="Names this submission: sent again with the same key, it is the same job."
 )
 @_place
 @options.as_json
