@@ -185,7 +185,7 @@ def train_command(
     "sets",
     multiple=True,
     metavar="NAME",
-    help="Which of the skill's sets; repeatable.  [default: validation]",
+    help="Sets of the skill's cases; repeatable.  [default: validation]",
 )
 @click.option("--data", "--dataset", "data", metavar="FILE", help="Your own cases, JSON lines.")
 @click.option(

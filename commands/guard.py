@@ -39,7 +39,7 @@ MAX_BYTES = 64 * 1024 * 1024
     type=click.Choice(["auto", "bash", "powershell"]),
     default="auto",
     show_default=True,
-    help="What would run it.",
+    help="The shell that would run it.",
 )
 @click.option(
     "--policy",

@@ -23,7 +23,9 @@ from livery.files import CannotWrite
 @click.option("--over", "current", metavar="DIR", help="The adapter in use, which NEW replaces.")
 @click.option("--roll-back", metavar="DIR", help="Give this adapter's folder what it had before.")
 @click.option("--data", metavar="FILE", help="Your own cases, JSON lines.")
-@click.option("--set", "cases", metavar="NAME", default="", help="Which of the skill's sets.")
+@click.option(
+    "--set", "cases", metavar="NAME", default="", help="One of the skill's sets of cases."
+)
 @click.option(
     "--no-worse", multiple=True, metavar="METRIC",
     help="A metric that must not get worse, beside the skill's safety metrics. May be repeated.",
@@ -130,8 +132,10 @@ _LONGEST = 2_000  # signs of one turn that are shown
 @click.command(name="review", short_help="Look through logged interactions, one at a time.")
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--skill", required=True, help="Whose contract and scorer judge the answers.")
-@click.option("--all", "every", is_flag=True, help="Also those that nothing speaks against.")
-@click.option("--again", is_flag=True, help="Also those that were decided before.")
+@click.option(
+    "--all", "every", is_flag=True, help="Show every answer, not only weak and marked ones."
+)
+@click.option("--again", is_flag=True, help="Show answers that were decided before, too.")
 @click.option(
     "--approve-marked", is_flag=True,
     help="Ask nothing: approve what the user marked good, correct what the user corrected, drop "

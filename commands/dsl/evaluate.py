@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from eval.dsl.results import Judge
 
 _FILE = click.Path(path_type=Path)
-_config = click.option("--config", type=_FILE, metavar="FILE", help="Where files are by default.")
+_config = click.option(
+    "--config", type=_FILE, metavar="FILE", help="Configuration: where files are."
+)
 
 
 @click.command("evaluate", short_help="Score a student by schema, target and teacher.")
@@ -247,7 +249,7 @@ def _judge(asked: str | None, model: str | None, url: str | None, **patience: An
     "--only-rejected/--no-only-rejected",
     default=True,
     show_default=True,
-    help="Only of answers that the judge rejected.",
+    help="Make pairs of rejected answers alone.",
 )
 @click.option("--max-pairs", type=click.IntRange(1), help="At most this many, spread over all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

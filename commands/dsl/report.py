@@ -19,7 +19,7 @@ REPORTS = Path("outputs/reports")
 
 
 @click.command("report", short_help="Training and evaluation as Markdown and plots.")
-@click.option("--config", type=_FILE, metavar="FILE", help="Where files are by default.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Configuration: where files are.")
 @click.option(
     "--training-metrics", type=_FILE, metavar="FILE", help="A run's training_metrics.jsonl."
 )

@@ -44,10 +44,14 @@ _dpo_arg = click.option(
 
 
 @click.command("run", short_help="Data, training, evaluation, pairs, DPO, report.")
-@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
+@click.option(
+    "--config", type=_FILE, metavar="FILE", help="Configuration: where files are, and how to train."
+)
 @click.option("--with-training", is_flag=True, help="Train the student on the corpus.")
 @click.option("--with-evals", is_flag=True, help="Evaluate it on held-out schemas, and report.")
-@click.option("--with-alignment", is_flag=True, help="Pairs from the split valid, DPO, and again.")
+@click.option(
+    "--with-alignment", is_flag=True, help="Align it with pairs (DPO), and evaluate again."
+)
 @click.option("--with-base", is_flag=True, help="Evaluate the base alone as well.")
 @click.option("--model", "--teacher-model", "teacher", metavar="ID", help="Teacher.")
 @click.option("--offline-fallback", is_flag=True, help="No teacher: generated data, a rule judges.")
@@ -73,7 +77,9 @@ def run_command(**given: Any) -> None:
 
 
 @click.command("align", short_help="Evaluate, make pairs of what is rejected, and DPO.")
-@click.option("--config", type=_FILE, metavar="FILE", help="Where files are, and how to train.")
+@click.option(
+    "--config", type=_FILE, metavar="FILE", help="Configuration: where files are, and how to train."
+)
 @click.option(
     "--adapter", type=_FILE, metavar="DIR", help="Student.  [default: the configuration's]"
 )

@@ -336,7 +336,7 @@ class TrainSettings:
         0, Integer(), "Stop after this many evaluations without improvement; 0 never.", decides=""
     )
     early_stop_min_delta: float = setting(
-        0.0, Number(), "What counts as an improvement.", decides=""
+        0.0, Number(), "Least change that counts as an improvement.", decides=""
     )
     """How much eval_loss has to fall."""
     report_to: tuple[str, ...] = setting(
