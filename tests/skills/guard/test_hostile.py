@@ -73,6 +73,26 @@ def test_what_stands_around_a_command_never_lowers_its_level(form: str) -> None:
         assert classify(form.format(case.command), "bash").level is Level.CRITICAL, case.command
 
 
+ABOVE = (
+    "ls", "ls # c", "ls \\\n-l", "# c", "echo 'a\nb'", "echo \\\\", "x=$(ls)", "export X=1",
+    "ls > x", "! ls", "cat <<E\nx\nE", "if true; then ls; fi", "f() { ls; }", "ls &", "ls &&",
+    "ls |", "echo {a,b}", "ls <<< x",
+)  # fmt: skip
+BELOW = (
+    "rm -rf /", "\\rm -rf /", "\\\nrm -rf /", " \\\n\\\n rm -rf /", "'rm' -rf /", "$'rm' -rf /",
+    "{ rm -rf /; }", "(rm -rf /)", "! rm -rf /", "A=1 rm -rf /", "> x rm -rf /", "2>&1 rm -rf /",
+    "%1; rm -rf /", "time { rm -rf /; }", "f() { rm -rf /; }", "\trm -rf /", "]; rm -rf /",
+    "coproc { rm -rf /; }", "if ! for i in 1; do rm -rf /; done; then :; fi",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("above", ABOVE)
+def test_a_line_hides_nothing_from_the_line_below(above: str) -> None:
+    """The grammar takes a line that begins with a backslash for the end of the one before."""
+    for below in BELOW:
+        assert classify(f"{above}\n{below}", "bash").level is Level.CRITICAL, below
+
+
 @pytest.mark.parametrize(
     "text",
     [

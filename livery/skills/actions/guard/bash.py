@@ -37,16 +37,21 @@ def parse(source: bytes) -> tree_sitter.Tree:
     return _parser().parse(source)
 
 
-# `! for …`: for the grammar `for` is a command's name there. What is negated makes no difference.
-_NEGATED = re.compile(
-    r"(^|[;&|\n({]|\b(?:then|do|else)\s)[ \t]*(?:![ \t]+)+(?=(?:for|while|until|if|case|select)\s)"
+# `! for …`, `time { …`: for the grammar `for` and `{` are a command's name there. What stands
+# before them makes no difference to what they do.
+_BEFORE = re.compile(
+    r"(^|[;&|\n({)]|\b(?:then|do|else|elif|if|while|until)\s)[ \t]*"
+    r"(?:(?:!|coproc|time(?:[ \t]+-p)?)[ \t]+)+(?=(?:for|while|until|if|case|select|\{)\s|\()"
 )
+# A line that begins with a backslash is for the grammar the rest of the line before.
+_BROKEN = re.compile(r"(^|\n)[ \t]*(?:\\\r?\n[ \t]*)+")
+_LINE = re.compile(r"\n(?=\\)")
 _JOINED = re.compile(r"(?<=[^\s\\])(?:\\\n)+(?=\S)")
 
 
 def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
     """Judge bash code. What does not parse is high at least; what can be read of it counts."""
-    text = _NEGATED.sub(r"\1 ", text)
+    text = _LINE.sub("\n ", _BROKEN.sub(r"\1", _BEFORE.sub(r"\1 ", text)))
     if _JOINED.search(text):
         # A line break within a word: bash joins the halves, the grammar takes them for two words.
         # In a comment or a quoted text it does not, so what stands there is read as well.

@@ -10,6 +10,7 @@ from livery.skills.actions.guard.places import OUTPUT, UNKNOWN
 from livery.skills.actions.guard.programs.words import url
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
+from livery.skills.actions.guard.tables import cmdlet, program
 
 
 def powershell(scan: Scan, call: Call, args: Args) -> bool:
@@ -275,6 +276,14 @@ def new_object(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+def returns(scan: Scan, call: Call, args: Args) -> bool:
+    """`gci && return ri x`: there the grammar takes return for a command; what it returns runs."""
+    words = call.words[1:]
+    if words and (cmdlet(words[0].lower()) or program(words[0].lower())):
+        scan.judge(words, call.stdin)
+    return True
+
+
 def set_alias(scan: Scan, call: Call, args: Args) -> bool:
     """Set-Alias: another name for a command."""
     words = [word for word in call.words[1:] if not word.startswith("-")]
@@ -317,5 +326,6 @@ VERBS = {verb: act for act, verbs in _VERBS.items() for verb in verbs.split()}
 HANDLERS = {
     "powershell": powershell, "new_item": new_item, "invoke_expression": invoke_expression,
     "script_blocks": script_blocks, "webrequest": webrequest, "start_process": start_process,
-    "loads": loads, "new_object": new_object, "set_alias": set_alias, "invoke_item": invoke_item,
+    "loads": loads, "new_object": new_object, "set_alias": set_alias,
+    "returns": returns, "invoke_item": invoke_item,
 }  # fmt: skip
