@@ -133,7 +133,7 @@ def write_model(
         "tensors": len(tensors),
         "stored": counts,
         "fallbacks": fallbacks,
-        "notes": gguf_rope.notes(base),
+        "notes": [*gguf_rope.notes(base), *gguf_tokenizer.notes(metadata)],
         "bytes": path.stat().st_size,
     }
 

@@ -40,6 +40,8 @@ _PRE: dict[tuple[tuple[Any, ...], ...], str] = {
     (("digits", True), ("bytes", True)): "smollm",
 }
 
+_CASED = ("tekken", "gpt-4o")
+
 
 @dataclass
 class Vocabulary:
@@ -67,6 +69,19 @@ def metadata(base: Base, size: int) -> dict[str, Value]:
             f"{base.folder}: tokenizer.json or tokenizer_config.json is not as "
             f"tokenizers writes it ({type(error).__name__}: {shown(error)}). Download it again."
         ) from error
+
+
+def notes(fields: dict[str, Value]) -> list[str]:
+    """Where llama.cpp (b11549) splits text otherwise than the tokenizer's own rule, which no field
+    can change: its own converter's files are the same."""
+    pre = fields.get("tokenizer.ggml.pre")
+    if pre not in _CASED:
+        return []
+    return [
+        f"llama.cpp's rule {pre} takes letters beyond ASCII as capital and small at once: words in "
+        "such capitals (ÉCOLE), and words with combining marks, it splits into other tokens than "
+        "the model was trained with. Other text is tokenized alike."
+    ]
 
 
 def _metadata(base: Base, size: int) -> dict[str, Value]:

@@ -29,7 +29,8 @@ QWEN2 = rf"{_ENGLISH}|{_LETTERS}|\p{{N}}|{_REST}"
 QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(
     r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
 )
-# A capital begins a word: Mistral's since Nemo, and OpenAI's o200k, which Phi-4-mini has too.
+# A capital begins a word: Mistral's since Nemo, and OpenAI's o200k, which Phi-4-mini has too. The
+# models' own rules; llama.cpp's for these names split ÉCOLE otherwise (`convert.gguf.tokenizer`).
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _SLASHED = _REST.replace(r"[\r\n]*", r"[\r\n/]*", 1)
 

@@ -98,7 +98,8 @@ def test_llama_cpp_splits_text_alike(kind: str, root: Path, tmp_path: Path):
     pytest.importorskip("xllamacpp")
     tokenizer = KINDS[kind]()
     folder = model_with(tokenizer, root, tmp_path / "model")
-    write_model(folder, tmp_path / "m.gguf", "f32")
+    notes = write_model(folder, tmp_path / "m.gguf", "f32")["notes"]
+    assert any("ÉCOLE" in note for note in notes) == (kind in ("tekken", "gpt-4o"))
     fields = open_gguf(tmp_path / "m.gguf", known_types=False).metadata
     assert fields["tokenizer.ggml.pre"] == kind
     found = llama_cpp(tmp_path, model=str(tmp_path / "m.gguf"), texts=TEXTS)["tokens"]
