@@ -60,10 +60,10 @@ def preferred() -> Name:
     Raises:
         UserError: neither is installed.
     """
-    usable = [b for b in NAMES if installed(b)]
+    usable: list[Name] = [b for b in NAMES if installed(b)]
     if not usable:
         raise UserError(f"Nothing to train with is installed. Install MLX: {install('mlx')}")
-    return next((b for b in usable if gpu_of(b)), usable[0])
+    return min(usable, key=lambda name: not gpu_of(name))
 
 
 def load(
