@@ -209,7 +209,11 @@ def skill_of(settings: ServeSettings, adapter: str) -> str:
     """
     skill = adapters.describe(settings, adapters.find(settings, adapter)).skill
     if skill not in skill_names():
-        raise Conflict(f"{adapter} has no skill that this server knows.", key="adapter")
+        raise Conflict(
+            f"{adapter} does not say which skill it is for. Evaluate it (a job with the step eval) "
+            "or train it on data whose manifest.json names the skill.",
+            key="adapter",
+        )
     return str(skill)
 
 

@@ -35,6 +35,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
     settings = settings_of(tmp_path)
     folder = make_adapter(settings.root, "dates", "peft")
     (folder / "run_config.json").write_text(json.dumps({"settings": {"data": "data/date-keys"}}))
+    make_adapter(settings.root, "nameless", "peft")
     (settings.data / "date-keys").mkdir()
     (settings.data / "date-keys" / "manifest.json").write_text('{"skill": "date-keys"}')
     with served(settings) as found:
@@ -93,6 +94,7 @@ def test_weak_answers_are_found_marked_and_decided(client: Client) -> None:
         ("POST", "dates/retrain", {"data": "../x"}, 422),
         ("POST", "dates/retrain", {"settings": {"model": "/etc"}}, 400),
         ("POST", "dates/retrain", {"settings": {"max_step": 1}}, 400),
+        ("POST", "nameless/retrain", {}, 409),
         ("POST", "dates/promote", {"new": "none"}, 404),
         ("POST", "dates/promote", {"new": "dates"}, 400),
         ("POST", "dates/roll-back", {}, 400),
@@ -106,6 +108,7 @@ def test_what_cannot_be_done_is_said(
     answer = client.ask(method, f"/api/improve/{path}", body)
     assert answer.status == status, answer.text
     assert answer.json()["detail"]
+    assert not path.startswith("nameless") or "the step eval" in answer.json()["detail"]
     assert client.get("/api/jobs").json()["jobs"] == []
 
 
