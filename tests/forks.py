@@ -24,16 +24,21 @@ from typing import Any
 from tests import PATIENCE, ROOT
 
 
-def ended(module: str, words: Sequence[str], folder: Path, *, of: str = "") -> tuple[int, str, str]:
+def ended(
+    module: str, words: Sequence[str], folder: Path, *, of: str = "", loads: Sequence[str] = ()
+) -> tuple[int, str, str]:
     """Run `main()` of a module with these arguments: its exit status, stdout and stderr, which are
     files in `folder` meanwhile. Its directory is the root of the checkout.
 
     Args:
         of: programs of one name share a process: "mlx", "torch".
+        loads: modules that the process imports first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {"module": module, "words": list(words), "folder": str(folder.absolute()),
-             "environment": dict(os.environ)}  # fmt: skip
+    asked = {
+        "module": module, "words": list(words), "folder": str(folder.absolute()),
+        "loads": list(loads), "environment": dict(os.environ),
+    }  # fmt: skip
     process = _process(of)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -86,6 +91,8 @@ def child(work: Callable[[], int]) -> int:
 def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
+        for name in asked["loads"]:
+            importlib.import_module(name)
         print(child(lambda asked=asked: _run(asked)), flush=True)
 
 

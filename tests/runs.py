@@ -201,9 +201,20 @@ def optimizer_step(backend: str) -> Callable[..., Any]:
 def main() -> int:
     """Train, printing each step; options are fields of TrainSettings or Job.
 
-    Behind the line that `waits` names, one run waits for a line on standard input.
+    Behind the line that `waits` names, one run waits for a line on standard input. Several runs,
+    one after the other, have "--" between them.
     """
-    folder, backend, *pairs = sys.argv[1:]
+    jobs: list[list[str]] = [[]]
+    for word in sys.argv[1:]:
+        if word == "--":
+            jobs.append([])
+        else:
+            jobs[-1].append(word)
+    return max([job(*words) for words in jobs])
+
+
+def job(folder: str, backend: str, *pairs: str) -> int:
+    """One run, or one that is killed and resumed."""
     changes = {k: json.loads(v) for k, _, v in (p.partition("=") for p in pairs)}
     if "kills" not in changes:
         return one(Path(folder), backend, changes)
@@ -223,10 +234,15 @@ def forked(folder: Path, backend: str, changes: dict[str, Any], kill: int | str)
         resume = (folder / "run" / "run_config.json").exists()
         return one(folder, backend, {**changes, "resume": resume}, str(kill))
 
-    of_backend = ("mlx.core", "mlx_lm") if backend == "mlx" else ("torch", "cuda_train.backend")
-    for module in (*of_backend, "transformers"):
+    for module in loaded(backend):
         importlib.import_module(module)  # once, for all children
     return forks.child(work)
+
+
+def loaded(backend: str) -> tuple[str, ...]:
+    """What takes long of what a run imports."""
+    of_backend = ("mlx.core", "mlx_lm") if backend == "mlx" else ("torch", "cuda_train.backend")
+    return *of_backend, "transformers"
 
 
 def one(folder: Path, backend: str, changes: dict[str, Any], last: str = "") -> int:

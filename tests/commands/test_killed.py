@@ -97,6 +97,7 @@ def test_the_next_start_ends_as_if_nothing_had_been(
         code, printed, said = forks.ended(
             "tests.commands.killing", [str(place), json.dumps(kills), *words],
             tmp_path / f"{place.name} said", of="killing",
+            loads=[module for module in modules.split(",") if module],
         )  # fmt: skip
         assert code == 0, said
         found = json.loads(printed)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,38 +38,54 @@ def final(folder: Path) -> np.ndarray:
     return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
 
 
-@pytest.mark.parametrize(
-    ("rows", "batch_size", "grad_accum", "loss_type"),
-    [
-        (40, 4, 2, "sft"),  # two micro-batches a step, one for each
-        # every step's rows are dealt out; the last step has one row: a rank is empty
-        (13, 4, 1, "sft"),
-        (13, 4, 1, "sigmoid"),
-        (22, 3, 3, "sft"),  # three micro-batches for two, the last step shorter
-    ],
-)
-def test_two_processes_equal_one(
-    tmp_path: Path, rows: int, batch_size: int, grad_accum: int, loss_type: str
-) -> None:
-    changes = {
+# Rows, batch size, gradient accumulation, loss type.
+DEALS = [
+    (40, 4, 2, "sft"),  # two micro-batches a step, one for each
+    # every step's rows are dealt out; the last step has one row: a rank is empty
+    (13, 4, 1, "sft"),
+    (13, 4, 1, "sigmoid"),
+    (22, 3, 3, "sft"),  # three micro-batches for two, the last step shorter
+]
+Deal = tuple[int, int, int, str]
+
+
+def settings_of(deal: Deal) -> dict[str, Any]:
+    _, batch_size, grad_accum, loss_type = deal
+    return {
         "batch_size": batch_size, "grad_accum": grad_accum, "max_steps": 9, "steps_per_report": 1,
         "loss_type": loss_type,
     }  # fmt: skip
-    for name in ("one", "two"):
-        write_data(tmp_path / name / "data", rows, pairs=loss_type != "sft")
-        tiny_settings(tmp_path / name)  # the model, before two processes ask for it
-    _, events = run(tiny_settings(tmp_path / "one", **changes), "torch")
-    pairs = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> dict[Deal, Path]:
+    """Each deal's run by two processes, which do all of them."""
+    found: dict[Deal, Path] = {}
+    words: list[str] = []
+    for deal in DEALS:
+        folder = found[deal] = tmp_path_factory.mktemp("two")
+        write_data(folder / "data", deal[0], pairs=deal[-1] != "sft")
+        tiny_settings(folder)  # the model, before two processes ask for it
+        pairs = [f"{key}={json.dumps(value)}" for key, value in settings_of(deal).items()]
+        words += [*(["--"] if words else []), str(folder), "torch", *pairs]
     both = spawn(
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "tests.runs", str(tmp_path / "two"), "torch", *pairs]
+         "-m", "tests.runs", *words]
     )  # fmt: skip
     printed, errors = both.communicate(timeout=PATIENCE)
     assert both.returncode == 0, errors
-    assert printed.count("step 9") == 1, "rank 0 alone speaks"
-    got, wanted = final(tmp_path / "two"), final(tmp_path / "one")
+    assert printed.count("step 9") == len(DEALS), "rank 0 alone speaks"
+    return found
+
+
+@pytest.mark.parametrize("deal", DEALS)
+def test_two_processes_equal_one(tmp_path: Path, by_two: dict[Deal, Path], deal: Deal) -> None:
+    rows, *_, loss_type = deal
+    write_data(tmp_path / "data", rows, pairs=loss_type != "sft")
+    _, events = run(tiny_settings(tmp_path, **settings_of(deal)), "torch")
+    got, wanted = final(by_two[deal]), final(tmp_path)
     assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 1e-5
-    rows_logged = (tmp_path / "two/run/training_metrics.jsonl").read_text().splitlines()
+    rows_logged = (by_two[deal] / "run/training_metrics.jsonl").read_text().splitlines()
     logged = [row for row in map(json.loads, rows_logged) if "loss" in row]
     losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert [row["step"] for row in logged] == list(range(1, 10))
@@ -79,7 +96,7 @@ def test_two_processes_equal_one(
     for name in figures[0]:
         wanted = [one[name] for one in figures]
         np.testing.assert_allclose([row[name] for row in logged], wanted, rtol=1e-4, atol=1e-4)
-    facts = json.loads((tmp_path / "two/run/run_config.json").read_text())
+    facts = json.loads((by_two[deal] / "run/run_config.json").read_text())
     assert facts["processes"] == 2
 
 

@@ -20,7 +20,7 @@ from livery.errors import UserError
 from livery.training import checkpoint, events
 from livery.training.events import Event
 from livery.training.origin import base_digest
-from tests import ROOT, dice, forks
+from tests import ROOT, dice, forks, runs
 from tests.runs import notes, run, tiny_settings
 
 pytest.importorskip("mlx.core")
@@ -44,7 +44,9 @@ def spawn(folder: Path, *pairs: str, backend: str = "mlx") -> subprocess.Popen[s
 def ran(folder: Path, *pairs: str, backend: str = "mlx", code: int = 0) -> str:
     """What a run in a process of its own prints, which must end with this exit status."""
     words = [str(folder), backend, *pairs]
-    found, out, err = forks.ended("tests.runs", words, folder / "said", of=backend)
+    found, out, err = forks.ended(
+        "tests.runs", words, folder / "said", of=backend, loads=runs.loaded(backend)
+    )
     assert found == code, err
     return out
 
@@ -258,12 +260,12 @@ def test_killed_again_and_again_at_any_change_of_a_file_nothing_is_lost_or_doubl
     drawn = dice()
     kills = [drawn.randrange(4, 45) for _ in range(8)]
     ran(tmp_path / "killed", *options, f"kills={kills}")
-    runs = [tmp_path / name / "run" for name in ("whole", "killed")]
-    one, other = ({str(p.relative_to(run)) for p in run.rglob("*")} for run in runs)
+    folders = [tmp_path / name / "run" for name in ("whole", "killed")]
+    one, other = ({str(p.relative_to(run)) for p in run.rglob("*")} for run in folders)
     assert one == other, kills
     assert final(tmp_path / "whole") == final(tmp_path / "killed"), kills
     for name in ("training_metrics.jsonl", "samples.jsonl"):
-        one, other = (steady(lines(run / name)) for run in runs)
+        one, other = (steady(lines(run / name)) for run in folders)
         assert one == other, (name, kills)
 
 
