@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import livery  # noqa: F401  # pyright: ignore[reportUnusedImport]  # before MLX: it finds its BLAS
 from tests import PATIENCE, ROOT
 
 
