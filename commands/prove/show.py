@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +35,11 @@ def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
 
     print("Proving what this machine trains, in ten minutes at most.", file=sys.stderr, flush=True)
     began, load = time.monotonic(), round(os.getloadavg()[0], 1)
-    results = prove(only, tell=tell)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        results = prove(only, tell=tell)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     found = report.as_dict(results, time.monotonic() - began, load)
     paths = report.write(found, out)
     if as_json:
@@ -49,3 +54,8 @@ def show(out: Path, only: Sequence[str], *, as_json: bool) -> int:
         )
     print(f"Written: {paths[0]} and {paths[1]}. Paste the first into an issue.", file=sys.stderr)
     return 3 if found["counts"]["failed"] else 0
+
+
+def _stop(number: int, frame: object) -> None:
+    """End as by Ctrl-C: the check that runs is a session of its own, and would go on alone."""
+    sys.exit(128 + number)

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -102,6 +103,32 @@ def test_what_was_not_reached_is_named_with_how_busy_the_machine_was(
     assert "load 7.2 at the start" in seen.out
     assert "No time was left for 1 check: " in seen.err
     assert "run the rest: --only flex\n" in seen.err
+
+
+def test_ended_by_sigterm_it_takes_its_check_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check is a session of its own, and `prove` ends it on every way out."""
+    ended: list[int] = []
+    real = prove_run._end  # pyright: ignore[reportPrivateUsage]
+
+    def end(process: subprocess.Popen[bytes]) -> None:
+        real(process)
+        ended.append(process.pid)
+
+    def wait(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)  # which the signal cuts short
+
+    monkeypatch.setattr(prove_run, "_end", end)
+    monkeypatch.setattr(prove_run, "_wait", wait)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        show(tmp_path, ["flex"], as_json=False)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert len(ended) == 1
+    assert not alive(ended[0])
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow
