@@ -50,6 +50,7 @@ def told(*words: str, code: int = 0) -> str:
     return done.output + str(done.exception or "")
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_are_in_one_report(here: Path) -> None:
     pytest.importorskip("matplotlib")
     log("gemma3-270m")

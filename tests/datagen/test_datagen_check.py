@@ -70,6 +70,7 @@ def test_planted_leaks_are_found_and_clean_data_are_not_accused():
     assert count_leaks([row(t) for t in planted], [row(t) for t in cases]) == 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("abc d", min_size=1).filter(str.strip), min_size=1, max_size=5))
 def test_a_text_leaks_itself(texts: list[str]):
     prepared = index(texts)

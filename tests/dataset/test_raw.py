@@ -250,6 +250,7 @@ def test_lines_are_counted_whatever_ends_them(tmp_path: Path) -> None:
     assert [where.rpartition(":")[2] for where, _ in read(path)] == ["1", "3", "4", "7"]
 
 
+@pytest.mark.slow
 @given(
     pieces=st.lists(st.sampled_from(['{"a": 1}', " ", "\n", "\r", "\r\n", "\n\n"]), max_size=30),
     chunk=st.integers(1, 9),

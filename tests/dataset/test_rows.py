@@ -341,6 +341,7 @@ def test_the_record_of_a_row_that_livery_made_needs_no_word() -> None:
 KEYS = st.text("abcdefgh_", min_size=3, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     shape=st.sampled_from([

@@ -301,6 +301,7 @@ def test_pairs_are_of_rejected_answers_unparsed_ones_too(dataset: Path) -> None:
 # -- the commands ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_commands_write_the_described_files(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,6 +249,7 @@ def test_weights_and_configuration_are_of_one_adapter(
     assert {p.scale for p in found.pairs.values()} == {p.scale for p in new.pairs.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["nothing", "another"])
 def test_the_three_forms_of_a_folder_are_of_one_adapter(
     over: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

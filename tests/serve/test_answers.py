@@ -50,6 +50,7 @@ def told(running: Generator[str, None, Answer]) -> tuple[list[str], Answer]:
             return shown, ended.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlx", "torch"])
 def test_the_base_is_loaded_once_for_all_of_its_adapters(
     name: str, root: Path, tmp_path: Path
@@ -92,6 +93,7 @@ def in_turns(answers: Answers, questions: list[Question]) -> tuple[list[int], di
     return [one["id"] for one in said if "text" in one], whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlx", "torch"])
 def test_answers_take_turns_and_are_as_if_alone(name: str, root: Path, tmp_path: Path) -> None:
     """The adapter is switched between the tokens of one answer, and never acts in another."""
@@ -129,6 +131,7 @@ def test_answers_take_turns_and_are_as_if_alone(name: str, root: Path, tmp_path:
     assert order == sorted(order)
 
 
+@pytest.mark.slow
 def test_a_bounded_number_of_adapters_is_kept(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlx_lm")
     base = tiny_model("llama", root)
@@ -143,6 +146,7 @@ def test_a_bounded_number_of_adapters_is_kept(root: Path, tmp_path: Path) -> Non
     assert engines.loads == 1
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_the_base_itself_leaves_no_trace(
     root: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +163,7 @@ def test_an_adapter_that_changes_the_base_itself_leaves_no_trace(
     assert answers.engines.loads == 3
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_put_on_half_leaves_no_trace(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlx_lm")
     import mlx.core as mx
@@ -177,6 +182,7 @@ def test_an_adapter_that_was_put_on_half_leaves_no_trace(root: Path, tmp_path: P
     assert [ask(answers, whole, tuned).text for tuned in (True, False)] == expected
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_trained_anew_is_opened_anew(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlx_lm")
     base = tiny_model("llama", root)

@@ -223,6 +223,7 @@ def test_a_problem_names_places_from_the_root(client: Client) -> None:
     assert str(home) == "/" or without_paths(f"{home}/.cache/x", client.settings) == "~/.cache/x"
 
 
+@pytest.mark.slow
 def test_another_method_is_told_which_there_are(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     kinds = {re.compile(re.sub(r"{[^}]*}", "[^/]+", path)): one for path, one in paths.items()}

@@ -451,6 +451,7 @@ def test_an_engine_that_dies_is_started_again(folder: Path, server: Server) -> N
     assert "out of memory" in error["detail"]
 
 
+@pytest.mark.slow
 def test_the_line_is_bounded_and_in_order(folder: Path) -> None:
     with (
         serving(folder, waiting=1) as server,
@@ -504,6 +505,7 @@ def test_the_engine_ends_with_whoever_started_it() -> None:
     assert child.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_the_server_itself_imports_no_framework(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from livery.serve.api.app import create_app; "
@@ -538,6 +540,7 @@ def test_the_vocabularies(server: Server) -> None:
         assert server.client.get(f"/v1/adapters/{name}").status == 404
 
 
+@pytest.mark.slow
 def test_date_keys_by_what_is_there(server: Server, tmp_path: Path) -> None:
     def keys(client: Client, text: str, **more: Any) -> Any:
         return client.post("/v1/date-keys", {"text": text, **more})

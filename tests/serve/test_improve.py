@@ -59,6 +59,7 @@ def test_the_log_is_switched_on_and_off_and_stays_so(client: Client) -> None:
     assert client.ask("PUT", "/api/improve/log", {"on": "maybe"}).status == 422
 
 
+@pytest.mark.slow
 def test_weak_answers_are_found_marked_and_decided(client: Client) -> None:
     assert client.get("/api/improve/dates/weak").json()["interactions"] == []
     bad = record(client, "the day after this one", "I do not know")
@@ -112,6 +113,7 @@ def test_what_cannot_be_done_is_said(
     assert client.get("/api/jobs").json()["jobs"] == []
 
 
+@pytest.mark.slow
 def test_what_was_approved_is_trained_on_and_compared(client: Client) -> None:
     rows = client.settings.data / "date-keys"
     from livery.skills import get_skill

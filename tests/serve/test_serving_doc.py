@@ -63,6 +63,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield found
 
 
+@pytest.mark.slow
 def test_every_curl_command_does_what_the_page_says(client: Client, tmp_path: Path) -> None:
     rows = [
         {"messages": [*date_keys.messages(said), {"role": "assistant", "content": answer}]}
