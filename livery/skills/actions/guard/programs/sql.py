@@ -27,7 +27,7 @@ _LOSES = re.compile(r"\b(?:drop|truncate|delete)\b", re.I)
 _CLIENT = re.compile(
     r"\\(?:d\w*\+?|l\+?|c|conninfo|timing|x|pset|echo|q|z|sf|sv|encoding|h|a|t)(?:\s|$)"
     r"|\.(?:tables|schema|indexes|indices|databases|mode|headers?|width|help|quit|exit"
-    r"|show|stats|timer|dbinfo|nullvalue|fullschema)(?:\s|$)"
+    r"|show|stats|timer|dump|dbinfo|nullvalue|fullschema)(?:\s|$)"
 )
 
 

@@ -279,6 +279,12 @@ def aptoption(scan: Scan, call: Call, word: str, act: Act) -> None:
         scan.act("code", word, why="a setting can run a command", command=call.command, source=word)
 
 
+def fetched(scan: Scan, call: Call, word: str, act: Act) -> None:
+    """A file that says what to install: one of another machine is code from elsewhere."""
+    if re.match(r"(?:https?|ftp):", word, re.I):
+        scan.act("foreign", word, why=f"installs what {word} says", command=call.command)
+
+
 def goenv(scan: Scan, call: Call, word: str, act: Act) -> None:
     """NAME=value, which go env -w keeps for all later commands."""
     name, equals, value = word.partition("=")
@@ -299,5 +305,5 @@ ROLES = {
     "url": url, "host": host, "giturl": giturl, "gitpush": gitpush, "package": package,
     "copyhost": copyhost, "sshoption": sshoption, "gitconfig": gitconfig, "mode": mode,
     "program": program, "sql": sql, "mongo": mongo, "move": move, "rmdir": rmdir,
-    "aptoption": aptoption, "code-file": code_file, "goenv": goenv,
+    "aptoption": aptoption, "code-file": code_file, "goenv": goenv, "fetched": fetched,
 }  # fmt: skip
