@@ -64,7 +64,8 @@ def peft_adapter(model: Path, folder: Path, *, dora: bool = False, **changes: An
     torch.manual_seed(3)
     tuned = peft.get_peft_model(loaded, peft.LoraConfig(use_dora=dora, **given))
     for name, parameter in tuned.named_parameters():
-        if "lora_B" in name or "magnitude" in name:
+        trained_bias = name.endswith("bias") and parameter.requires_grad
+        if "lora_B" in name or "magnitude" in name or trained_bias:
             parameter.data += 0.2 * torch.randn_like(parameter)
     tuned.save_pretrained(str(folder))
     return folder

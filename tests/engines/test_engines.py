@@ -142,13 +142,20 @@ def test_batches_answer_as_the_library_does_one_at_a_time(
     assert len({tuple(answer) for answer in expected}) > 3
 
 
-@pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("name", ADAPTER)
-def test_switched_off_the_base_answers(name: str, dora: bool, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "family", "more"),
+    [
+        *((name, "llama", {"dora": dora}) for name in ADAPTER for dora in (False, True)),
+        ("torch", "qwen2", {"bias": "all"}),  # PEFT writes them into the base's own layers
+    ],
+)
+def test_switched_off_the_base_answers(
+    name: str, family: str, more: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
     pytest.importorskip(NEEDS[name])
-    base = tiny_model("llama", root)
+    base = tiny_model(family, root)
     adapter = tmp_path / "run"
-    ADAPTER[name](base, adapter / "mlx" if name == "mlx" else adapter, dora=dora)
+    ADAPTER[name](base, adapter / "mlx" if name == "mlx" else adapter, **more)
     engine, untouched = opened(name, base, adapter), opened(name, base)
     prompts = [engine.prompt(conversation(text)) for text in COMMANDS]
     decoding = Decoding(max_tokens=12)

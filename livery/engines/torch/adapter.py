@@ -1,7 +1,8 @@
 """A PEFT adapter on a transformers model that can be switched off and on again, exactly.
 
 Off means the base's very own modules, so the untuned answers are those of a model that never saw
-the adapter, and another adapter can be put on.
+the adapter, and another adapter can be put on. Trained biases (PEFT's `bias`) are written into the
+base's own layers: their values are put back.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from livery import peft_rules
 from livery.engines.folders import adapter_files, incomplete
 from livery.errors import UserError, counted
+from livery.reading import read_object
 from livery.safetensors_file import open_tensors
+
+# A bias of the base: itself, its own values, and those that the adapter trained.
+Bias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class SwitchedAdapter:
@@ -24,8 +31,10 @@ class SwitchedAdapter:
         on: whether the adapter acts.
     """
 
-    def __init__(self, model: Any, base: dict[str, Any], tuned: dict[str, Any]) -> None:
-        self.model, self._base, self._tuned = model, base, tuned
+    def __init__(
+        self, model: Any, base: dict[str, Any], tuned: dict[str, Any], biases: list[Bias]
+    ) -> None:
+        self.model, self._base, self._tuned, self._biases = model, base, tuned, biases
         self.on = True
 
     def use(self, on: bool) -> None:
@@ -34,6 +43,9 @@ class SwitchedAdapter:
             for name, module in (self._tuned if on else self._base).items():
                 parent, _, last = name.rpartition(".")
                 setattr(self.model.get_submodule(parent), last, module)
+            with torch.no_grad():
+                for bias, base, tuned in self._biases:
+                    bias.copy_(tuned if on else base)
             self.on = on
 
 
@@ -49,6 +61,12 @@ def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
     config, weights = adapter_files(adapter, "peft")
     folder = weights.parent
     before = dict(model.named_modules(remove_duplicate=False))
+    trains_biases = read_object(config).get("bias", "none") != "none"
+    biases = [
+        (bias, bias.detach().clone())
+        for name, bias in model.named_parameters()
+        if trains_biases and name.endswith("bias")
+    ]
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -79,7 +97,10 @@ def attach_adapter(model: Any, adapter: str | Path) -> SwitchedAdapter:
     # PEFT leaves its configuration on the model, and would take the next adapter for a second one.
     if hasattr(network, "peft_config"):
         del network.peft_config
-    return SwitchedAdapter(network, {name: before[name] for name in tuned}, tuned)
+    return SwitchedAdapter(
+        network, {name: before[name] for name in tuned}, tuned,
+        [(bias, base, bias.detach().clone()) for bias, base in biases],
+    )  # fmt: skip
 
 
 def _refuse_missing(loaded: Any, weights: Path) -> None:

@@ -20,7 +20,6 @@ from livery.engines.token_engine import TokenEngine, on_base
 from livery.errors import UserError, shown
 from livery.machine import gpu_of
 from livery.models import find_base, local_name
-from livery.reading import read_object
 from livery.serve.answers.question import Question
 from livery.serve.known import mark
 
@@ -121,7 +120,7 @@ class Engines:
         options = complete_options(self.name, {}, origin, model, adapter)
         if adapter is not None and self.name != "llamacpp":
             adapter_files(adapter, "peft" if self.name == "torch" else "mlx")
-        key = (model, options.get("quantize"), _spoils(adapter))
+        key = (model, options.get("quantize"))
         return model, options, key, (adapter, _state(adapter), repr(options.get("template")))
 
     def close(self) -> None:
@@ -161,14 +160,6 @@ class Engines:
         except BaseException:
             self.close()  # an adapter may have been put on half
             raise
-
-
-def _spoils(adapter: str | None) -> str:
-    """The adapter where it changes what no switch brings back: the biases of the base itself."""
-    config = Path(adapter or "") / CONFIG
-    if adapter is None or not config.is_file():
-        return ""
-    return adapter if read_object(config).get("bias", "none") != "none" else ""
 
 
 def _state(adapter: str | None) -> tuple[Any, ...]:
