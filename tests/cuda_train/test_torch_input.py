@@ -248,6 +248,7 @@ def test_eight_bit_moments_go_over_widened(llama: Path) -> None:
 # -- starting from another adapter -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_peft_adapter_from_elsewhere_is_continued(llama: Path, tmp_path: Path) -> None:
     import peft
     from transformers import AutoModelForCausalLM

@@ -102,6 +102,7 @@ def test_splits_share_no_family_and_no_word_held_out(splits: dict[str, list[Row]
     assert all(row["meta"]["source"] == "hand-written" for row in splits["test"])
 
 
+@pytest.mark.slow
 def test_names_are_too_many_to_be_learned_and_of_one_split():
     rng = random.Random(1)
     for slot in "app file text folder dir branch process service program site music topic".split():

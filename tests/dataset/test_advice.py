@@ -161,6 +161,7 @@ def test_advice_keeps_the_columns_that_were_named_and_quotes_names() -> None:
     assert 'columns: {ignore: "a, b"} in a configuration file' in reason
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(
     row=st.dictionaries(

@@ -174,6 +174,7 @@ def test_switched_off_the_base_answers(
     assert [a.tokens for a in again] != answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTER)
 def test_adapters_take_turns_on_one_base(name: str, root: Path, tmp_path: Path) -> None:
     """Each answers as if it had a base of its own, in whatever order they are asked."""

@@ -24,6 +24,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12),
     st.floats(0.01, 0.999),

@@ -130,6 +130,7 @@ def test_the_page_is_whole_and_self_contained(run_folder: Path):
     assert md.read_text(encoding="utf-8").startswith("# my &lt;run&gt;")
 
 
+@pytest.mark.slow
 def test_both_say_what_they_must(run_folder: Path):
     md, html = write_report(run_folder)
     page = Page(html.read_text(encoding="utf-8")).text

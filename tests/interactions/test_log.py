@@ -109,6 +109,7 @@ def writer(path: Path, count: int, name: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_several_writers_and_one_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     endless = writer(path, 10**9, "killed")

@@ -414,6 +414,7 @@ def test_which_families_are_tied_unless_they_say_otherwise() -> None:
         assert not CONFIG_MAPPING[name]().tie_word_embeddings, name
 
 
+@pytest.mark.slow
 def test_who_says_whether_a_head_is_tied(tmp_path: Path) -> None:
     """The whole's configuration, where that of its language model says otherwise."""
     for tied in (True, False):

@@ -232,6 +232,7 @@ CALL = {"name": "weather", "arguments": {"place": "Oslo"}}
 SAID = f"Let me see.\n<tool_call>\n{json.dumps(CALL)}\n</tool_call>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tools", [(TOOL,), ()])
 def test_a_call_of_a_tool_is_taken_out_of_the_text(
     tools: tuple[dict[str, Any], ...], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -266,6 +267,7 @@ def test_a_call_of_a_tool_is_taken_out_of_the_text(
         assert "".join(shown) == SAID
 
 
+@pytest.mark.slow
 def test_tools_that_a_template_does_not_offer_are_refused(root: Path) -> None:
     pytest.importorskip("mlx_lm")
     question = Question((*conversation("x"),), model=str(tiny_model("llama", root)), tools=(TOOL,))

@@ -206,6 +206,7 @@ def test_three_kinds_of_names(
     assert "skill broken of the package tv-skills cannot be imported" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_skill_that_ships_is_three_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write, model: Path
 ) -> None:
@@ -265,6 +266,7 @@ def test_a_skill_that_ships_is_three_files(
             del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_conversations_system_prompts_and_tools_are_the_cases_own(
     write: Write, model: Path, tmp_path: Path
 ) -> None:

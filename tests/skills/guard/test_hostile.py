@@ -24,6 +24,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(SHELLS))
 def test_no_mixture_of_shell_words_makes_it_fail(words: list[str], shell: str) -> None:
