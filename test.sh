@@ -32,6 +32,8 @@ if [ "${1:-}" = "" ] || [ "$1" = fast ]; then
 fi
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 # no test may depend on the network
+# macOS ends forks of a process that has loaded its frameworks; tests that kill fork such ones.
+export OBJC_DISABLE_INITIALIZE_FORK_SAFETY=YES
 # What is compiled is kept, whatever the caller's environment says: the tests start hundreds of
 # processes.
 unset PYTHONDONTWRITEBYTECODE
