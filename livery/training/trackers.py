@@ -174,9 +174,11 @@ class MLflow:
             self.id = run.id
             self._client.update_run(self.id, status="RUNNING")
             return
-        name = run.project_or("MLFLOW_EXPERIMENT_NAME")
-        found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        experiment = "" if run.project else os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+        if not experiment:
+            name = run.project_or("MLFLOW_EXPERIMENT_NAME")
+            found = self._client.get_experiment_by_name(name)
+            experiment = found.experiment_id if found else self._client.create_experiment(name)
         self.id = str(self._client.create_run(experiment, run_name=run.name).info.run_id)
         params = [self._entities.Param(k, str(v)[:500]) for k, v in run.config.items()]
         for start in range(0, len(params), 100):  # as many as one call takes

@@ -164,6 +164,11 @@ def test_mlflow_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
          for key in ("train/loss", "eval/loss")},
         curves(tmp_path),
     )  # fmt: skip
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", client.create_experiment("by its number"))
+    for project, experiment in (("", "by its number"), ("fox", "fox")):
+        made = trackers.MLflow(trackers.Run(tmp_path, project, "one", "", {}))
+        found = client.get_run(made.id).info.experiment_id
+        assert client.get_experiment(found).name == experiment
 
 
 def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
