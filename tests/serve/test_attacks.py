@@ -309,6 +309,7 @@ def test_one_range_that_is_there(client: Client, asked: str) -> None:
 # -- time ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_headers_that_do_not_come_end_the_connection(tmp_path: Path) -> None:
     with served(settings_of(tmp_path, limits=replace(UNHURRIED, header_seconds=0.3))) as client:
         assert raw(client, b"") == b""

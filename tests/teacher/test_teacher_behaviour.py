@@ -350,6 +350,7 @@ def test_asking_stops_above_the_error_rate_of_questions_not_of_attempts(records:
     assert len(seen) == 180
 
 
+@pytest.mark.slow
 def test_asking_stops_where_most_of_the_last_questions_fail(records: Path):
     """The first 30 are answered, so the share over all of them would be low for long."""
 
@@ -539,6 +540,7 @@ def test_retry_after_is_honoured_by_all_questions(records: Path):
     assert came[1] - came[0] >= 1.0
 
 
+@pytest.mark.slow
 def test_retry_after_may_be_a_date(records: Path):
     came: list[float] = []
 
