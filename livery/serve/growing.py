@@ -24,7 +24,7 @@ from typing import Any
 
 from livery.errors import UserError
 from livery.reading import parse_row
-from livery.serve.known import Mark, mark
+from livery.serve.known import Mark, mark, open_own
 
 LONGEST = 4 << 20  # bytes of a line; longer ones are left out
 _STEP = re.compile(rb'"step":\s*(\d{1,12})\b')
@@ -66,7 +66,7 @@ class GrowingLines:
                 return self
             self._seen = seen
             try:
-                with self.path.open("rb") as file:
+                with open_own(self.path) as file:
                     found = os.fstat(file.fileno())
                     if found.st_ino != self._inode or found.st_size < self.size:
                         self._reset(found.st_ino)
@@ -151,7 +151,7 @@ class GrowingLines:
     def _each(self, chosen: Iterable[int]) -> list[dict[str, Any] | None]:
         """Each line, None where it is not JSON; up to where the file was cut meanwhile."""
         rows: list[dict[str, Any] | None] = []
-        with contextlib.suppress(OSError), self.path.open("rb") as file:
+        with contextlib.suppress(OSError), open_own(self.path) as file:
             for i in chosen:
                 file.seek(self.places[i])
                 rows.append(_parse(file.read(self.lengths[i])))

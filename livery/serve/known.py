@@ -7,7 +7,8 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from stat import S_ISLNK
+from typing import IO, Any, TypeVar
 
 from livery.errors import UserError
 from livery.reading import read_object
@@ -25,9 +26,9 @@ class Known:
         self._most = most
 
     def __call__(self, kind: str, path: Path, read: Callable[[Path], T], default: T) -> T:
-        """`read(path)`, or what it gave before; `default` where there is no such file, or it cannot
-        be read."""
-        seen = mark(path)
+        """`read(path)`, or what it gave before; `default` where there is no such file, it is a link
+        (which may lead out of the folder that is served), or it cannot be read."""
+        seen = mark(path, follow=False)
         if seen is None:
             return default
 
@@ -60,11 +61,14 @@ class Known:
 known = Known()
 
 
-def mark(path: str | Path) -> Mark:
-    """What changes when a file does; None where there is none."""
+def mark(path: str | Path, *, follow: bool = True) -> Mark:
+    """What changes when a file does; None where there is none, or only a link and `follow` is
+    not set."""
     try:
-        stat = os.stat(path)  # noqa: PTH116  (thousands of times a second)
+        stat = os.stat(path, follow_symlinks=follow)  # noqa: PTH116  (thousands of times a second)
     except OSError:
+        return None
+    if S_ISLNK(stat.st_mode):
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
@@ -73,6 +77,12 @@ def fingerprint(paths: Iterable[Path], *also: object) -> str:
     """16 hexadecimal digits that change when one of the files does, or what else is named."""
     seen = [(path.name, mark(path)) for path in paths]
     return hashlib.sha256(repr((seen, also)).encode()).hexdigest()[:16]
+
+
+def open_own(path: Path) -> IO[bytes]:
+    """A file to be read that is no link. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return os.fdopen(handle, "rb")
 
 
 def facts(path: Path) -> dict[str, Any]:

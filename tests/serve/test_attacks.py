@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -102,6 +103,35 @@ def test_no_name_in_a_path_leads_out(client: Client) -> None:
                 assert answer.status < 500 or "chat" in path, (sent, answer.text)
                 tried += 1
     assert tried > 500
+
+
+def test_no_file_of_a_run_is_a_link(client: Client) -> None:
+    """What a link in a run's folder leads to is not shown."""
+    folder = make_run(client.settings.root, "linked")
+    outside = client.settings.root.parent / "outside.jsonl"
+    record = {
+        "step": 1, "prompt": SECRET, "loss": 1.0, "note": SECRET, "settings": {"model": SECRET},
+        "headline": SECRET, "arms": {SECRET: {}}, "base_model_name_or_path": SECRET,
+    }  # fmt: skip
+    outside.write_text(json.dumps(record) + "\n")
+    for name in (
+        "run_config.json", "samples.jsonl", "training_metrics.jsonl", "training_metadata.json",
+        "evaluation.json", "adapter_config.json", "promotion.json", "report.html",
+    ):  # fmt: skip
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(outside)
+    try:
+        for path in (
+            "/api/runs", "/api/adapters", "/api/evaluations", "/api/runs/linked",
+            "/api/runs/linked/samples", "/api/runs/linked/metrics", "/api/runs/linked/report",
+            "/api/adapters/linked", "/api/evaluations/linked/evaluation.json",
+            "/api/improve/linked", "/api/runs/linked/events?follow=false",
+        ):  # fmt: skip
+            answer = client.get(path)
+            assert answer.status in (200, 404), path
+            assert SECRET.encode() not in answer.body, path
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.slow

@@ -4,14 +4,14 @@ import { shown } from "./format.js";
 import { Field } from "./ui.js";
 
 export const BASIC = ["max_steps", "learning_rate", "batch_size", "lora.rank", "lora.alpha", "max_length", "early_stop_patience", "steps_per_eval"];
-export const GROUPS = { base: "Base", data: "Data", adapter: "Adapter", optimizer: "Optimizer", pairs: "Preference pairs", evaluation: "Evaluation and early stopping", run: "Run" };
+export const GROUPS = { base: "Base", data: "Data", adapter: "Adapter", optimizer: "Optimizer", evaluation: "Evaluation and early stopping", run: "Run" };
 
-/** The options that mean something on this machine. */
+/** The options that mean something on this machine, and in a job, which trains on no pairs. */
 export function usable(options, machine) {
   const { mlx, torch } = machine.facts;
   const cuda = Boolean(torch.cuda);
   const needs = { compile: mlx.usable, check_base: mlx.usable && torch.usable, attention: torch.usable, device: torch.usable };
-  return options.filter((one) => needs[one.name] !== false && one.name !== "model").map((one) => {
+  return options.filter((one) => needs[one.name] !== false && one.name !== "model" && one.group !== "pairs").map((one) => {
     if (one.name === "device") return { ...one, type: "choice", choices: ["auto", "cpu", ...(cuda ? ["cuda", ...torch.gpus.map((_, at) => `cuda:${at}`)] : []), ...(torch.mps ? ["mps"] : [])] };
     const without = (unwanted) => ({ ...one, choices: one.choices.filter((word) => !unwanted.test(word)) });
     if (one.name === "optimizer" && !(cuda && torch.bitsandbytes)) return without(/8bit|fused/);
