@@ -50,7 +50,7 @@ def of_adapter(folder: Path) -> list[Summary]:
     found: list[Summary] = []
     with contextlib.suppress(OSError):
         for path in sorted(folder.glob("evaluation*.json")):
-            if is_name(path.name):
+            if is_name(path.name) and not path.is_symlink():
                 said = known("evaluation", path, summarize, None)
                 if said is not None:
                     found.append(said)

@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from stat import S_ISLNK
 from typing import IO, Any, TypeVar
 
 from livery.errors import UserError
@@ -26,9 +25,9 @@ class Known:
         self._most = most
 
     def __call__(self, kind: str, path: Path, read: Callable[[Path], T], default: T) -> T:
-        """`read(path)`, or what it gave before; `default` where there is no such file, it is a link
-        (which may lead out of the folder that is served), or it cannot be read."""
-        seen = mark(path, follow=False)
+        """`read(path)`, or what it gave before; `default` where there is no such file, or it cannot
+        be read."""
+        seen = mark(path)
         if seen is None:
             return default
 
@@ -61,14 +60,11 @@ class Known:
 known = Known()
 
 
-def mark(path: str | Path, *, follow: bool = True) -> Mark:
-    """What changes when a file does; None where there is none, or only a link and `follow` is
-    not set."""
+def mark(path: str | Path) -> Mark:
+    """What changes when a file does; None where there is none."""
     try:
-        stat = os.stat(path, follow_symlinks=follow)  # noqa: PTH116  (thousands of times a second)
+        stat = os.stat(path)  # noqa: PTH116  (thousands of times a second)
     except OSError:
-        return None
-    if S_ISLNK(stat.st_mode):
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
@@ -86,5 +82,8 @@ def open_own(path: Path) -> IO[bytes]:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """A small JSON file of ours; {} where there is none."""
+    """A small JSON file of ours; {} where there is none, or a link, which may lead out of the
+    folder that is served."""
+    if path.is_symlink():
+        return {}
     return known("facts", path, lambda p: read_object(p, limit=_LARGEST), {})

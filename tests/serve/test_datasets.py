@@ -68,6 +68,14 @@ def test_rows_by_page_and_by_what_they_hold(client: Client) -> None:
     assert client.get("/api/datasets/mine/rows?split=test").status == 404
 
 
+def test_a_link_within_the_root_is_a_file_like_others(client: Client) -> None:
+    folder = client.settings.data / "linked"
+    folder.mkdir()
+    (folder / "train.jsonl").symlink_to("../mine/valid.jsonl")
+    assert client.get("/api/datasets/linked").json()["splits"]["train"]["rows"] == 3
+    assert len(texts(client.get("/api/datasets/linked/rows?split=train"))) == 3
+
+
 def test_approval_is_kept_beside_the_rows(client: Client) -> None:
     file = client.settings.data / "mine" / "train.jsonl"
     before = (file.read_bytes(), file.stat().st_mtime_ns)
