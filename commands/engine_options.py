@@ -10,7 +10,7 @@ import click
 from commands.engine_files import gguf_conversions
 from livery.config import values as kinds
 from livery.config.settings import TEMPLATE_OPTIONS
-from livery.engines.engine import GGUF_TYPE, engine_names
+from livery.engines.engine import DEFAULT_SHOWN, GGUF_TYPE, default_engine, engine_names
 
 Command = Callable[..., Any]
 
@@ -27,8 +27,8 @@ def engine_options(command: Command) -> Command:
             "--model", "--base-model", metavar="ID_OR_PATH",
             help="Base model; by default the adapter's own, else the embedded one.",
         ),
-        click.option("--engine", type=click.Choice(engine_names()), default="mlx",
-                     show_default=True, help="What runs the model."),
+        click.option("--engine", type=click.Choice(engine_names()), default=default_engine,
+                     show_default=DEFAULT_SHOWN, help="What runs the model."),
         click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                      default="auto", show_default=True, help="Dtype of the base (mlx, torch)."),
         click.option("--quantize", type=int, metavar="BITS",

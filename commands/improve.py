@@ -12,7 +12,7 @@ import click
 
 from commands.eval import TOKENS_EVAL, command_line, prepare, show, tell
 from commands.options import Finite
-from livery.engines.engine import engine_names
+from livery.engines.engine import DEFAULT_SHOWN, default_engine, engine_names
 from livery.errors import TargetMissed, UserError, counted, printable, shown
 from livery.files import CannotWrite
 
@@ -33,7 +33,7 @@ from livery.files import CannotWrite
 @click.option("--dry-run", is_flag=True, help="Compare, and replace nothing.")
 @click.option(
     "--engine", type=click.Choice([name for name in engine_names() if name != "http"]),
-    default="mlx", show_default=True, help="What runs the model.",
+    default=default_engine, show_default=DEFAULT_SHOWN, help="What runs the model.",
 )  # fmt: skip
 @click.option("--model", metavar="ID_OR_PATH", help="Base model; by default each adapter's own.")
 @click.option(

@@ -38,7 +38,7 @@ from livery.dataset.raw import raw_rows
 from livery.dataset.rows import question, read_row
 from livery.dataset.sources import digest, find
 from livery.engines import threads
-from livery.engines.engine import Decoding, Engine, Prompt, open_engine
+from livery.engines.engine import Decoding, Engine, Prompt, default_engine, open_engine
 from livery.errors import UserError, counted, shown
 from livery.files import sha256
 from livery.machine import machine
@@ -79,7 +79,7 @@ class Request:
     skill: str
     adapter: str | None = None
     model: str | None = None
-    engine: str = "mlx"
+    engine: str = field(default_factory=default_engine)
     engine_options: dict[str, Any] = field(default_factory=dict[str, Any])
     mode: Mode = "both"
     baseline: bool = False

@@ -20,6 +20,7 @@ from livery.engines.engine import (
     Message,
     OnText,
     Prompt,
+    default_engine,
     open_engine,
 )
 from livery.engines.schemas import schema_grammar
@@ -39,7 +40,7 @@ class Request:
     texts: tuple[str, ...]
     adapter: str | None = None
     model: str | None = None
-    engine: str = "mlx"
+    engine: str = field(default_factory=default_engine)
     engine_options: dict[str, Any] = field(default_factory=dict[str, Any])
     skill: str | None = None
     unconstrained: bool = False

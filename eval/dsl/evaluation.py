@@ -17,7 +17,7 @@ from eval.record import adapter_hashes
 from livery import outputs
 from livery.adapter_origin import choose_model, complete_options, read_origin
 from livery.engines import threads
-from livery.engines.engine import Decoding, open_engine
+from livery.engines.engine import Decoding, default_engine, open_engine
 from livery.files import explain_os_errors, sha256, write_json, write_jsonl
 from livery.models import name_model
 from livery.progress import Progress
@@ -41,7 +41,7 @@ class Request:
     judge: Judge = field(default_factory=Judge)
     adapter: str | None = None
     model: str | None = None
-    engine: str = "mlx"
+    engine: str = field(default_factory=default_engine)
     engine_options: dict[str, Any] = field(default_factory=dict[str, Any])
     split: str = ""
     train_data: Path | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from livery.errors import UserError
@@ -214,6 +215,16 @@ _ENGINES = {
 def engine_names() -> tuple[str, ...]:
     """Engines of this installation, for `--engine`."""
     return tuple(_ENGINES)
+
+
+# What `--engine` says of the engine that is taken where none is named.
+DEFAULT_SHOWN = "mlx where it is installed, else torch"
+
+
+def default_engine() -> str:
+    """The engine where none is named: "mlx", or "torch" where only that is installed."""
+    only_torch = find_spec("mlx") is None and find_spec("torch") is not None
+    return "torch" if only_torch else "mlx"
 
 
 def open_engine(name: str, model: str, adapter: str | None = None, **options: Any) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,34 @@ def test_a_run_goes_on_where_its_framework_is_missing(monkeypatch: pytest.Monkey
     assert "began with mlx, which is not installed here: resuming with torch" in notes[0]
     with pytest.raises(UserError, match="--backend mlx is not installed"):
         backends.choose(begun)
+
+
+# Runs the command line of a machine that has torch and no MLX.
+WITHOUT_MLX = """
+import importlib.util, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "mlx" else real(name, *more)
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"mlx", "mlx_lm"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from livery.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_where_only_torch_is_installed_it_answers_without_being_named(tmp_path: Path) -> None:
+    model = str(tiny_model("llama", tmp_path))
+    asked = ["generate", "--model", model, "hello", "--max-tokens", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MLX, *asked], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    named = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MLX, *asked, "--engine", "mlx"], cwd=tmp_path,
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert named.returncode == 1
+    assert "livery[mlx]" in named.stderr
