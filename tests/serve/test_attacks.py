@@ -419,7 +419,7 @@ def test_too_many_requests_are_told_so(tmp_path: Path) -> None:
 
 
 def test_nothing_here_unpickles() -> None:
-    """The workflows' library would by default (`livery.serve.jobs.jobs.json_serializer`)."""
+    """The workflows' library would by default (`livery.serve.jobs.serial`)."""
     import livery.serve as package
 
     folder = Path(str(package.__file__)).parent

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +233,38 @@ def test_a_job_whose_workflow_is_lost_gets_another(jobs: Jobs, tmp_path: Path) -
         worker.wait(PATIENCE)
     assert jobs.get(job).state == "done"
     assert ends(jobs, job) == {"data": [0]}
+
+
+class _Runs:
+    """What creates a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_the_database_is_unpickled(jobs: Jobs, tmp_path: Path) -> None:
+    """Each row of DBOS says how it was written, and anybody who reaches the database writes one."""
+    hostile, touched = Gate(tmp_path, "hostile"), tmp_path / "touched"
+    job = jobs.submit(hostile.request()).id
+    written = base64.b64encode(pickle.dumps(_Runs(touched))).decode()
+    with jobs.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE workflow_status SET serialization = 'py_pickle'"))
+        changed = connection.execute(
+            sa.text("UPDATE workflow_input SET inputs = :written"), {"written": written}
+        )
+        assert changed.rowcount == 1
+    gate = Gate(tmp_path, "one")
+    gate.open()
+    after = jobs.submit(gate.request()).id
+    with working(jobs):
+        wait_until(jobs, after, "done", "failed")
+        assert jobs.client.list_workflows()
+    assert not touched.exists()
+    assert jobs.get(after).state == "done"
+    assert ends(jobs, job) == {}
 
 
 def test_jobs_wait_in_the_order_in_which_they_came(jobs: Jobs, tmp_path: Path) -> None:

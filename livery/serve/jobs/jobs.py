@@ -27,6 +27,7 @@ from livery.serve.errors import Conflict, NotFound
 from livery.serve.jobs import process, store
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.request import JobRequest, stored_request
+from livery.serve.jobs.serial import json_serializer
 
 # The queue and workflow that a worker serves. DBOS runs a workflow only under the version of the
 # program that began it, which it would compute from the source: a new release of Livery would never
@@ -357,13 +358,6 @@ def _same(found: Job, request: JobRequest) -> Job:
             key="key",
         )
     return found
-
-
-def json_serializer() -> Any:
-    """What DBOS writes values with. Its own way is pickle, which runs what it reads."""
-    from dbos import DBOSPortableJSONSerializer
-
-    return DBOSPortableJSONSerializer()
 
 
 def _migrate(url: str) -> None:

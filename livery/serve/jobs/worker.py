@@ -24,9 +24,10 @@ from livery.errors import UserError
 from livery.paths import python_path
 from livery.serve.jobs import process, store
 from livery.serve.jobs.attend import DONE, attend, fail, finish
-from livery.serve.jobs.jobs import APPLICATION, QUEUE, VERSION, WORKFLOW, Jobs, json_serializer
+from livery.serve.jobs.jobs import APPLICATION, QUEUE, VERSION, WORKFLOW, Jobs
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.process import executor
+from livery.serve.jobs.serial import json_serializer
 from livery.serve.jobs.steps import DATABASE
 from livery.serve.jobs.watchdog import Watchdog
 
