@@ -24,6 +24,7 @@ from livery.dataset.template import load_chat
 from livery.errors import UserError
 from livery.models import find_base, is_embedded, read_config
 from livery.paths import RUN_CONFIG
+from livery.reading import read_json
 from livery.training import checkpoint, recipe, run_folder, trackers
 from livery.training.events import Callback, Event, Note
 from livery.training.job import Job, RunResult
@@ -257,9 +258,25 @@ def fit_to_base(config: Config, settings: TrainSettings, data: Data) -> tuple[Tr
 
 
 def resume_command(output_dir: str, command: str = "train") -> str:
-    """The command that continues this run; its settings are on record in its folder."""
-    program = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
-    return f"{program} {command} --resume --output-dir {shlex.quote(output_dir)}"
+    """The command that continues this run, with as many processes on this machine as it has; its
+    settings are on record in its folder."""
+    return f"{_program(command)} --resume --output-dir {shlex.quote(output_dir)}"
+
+
+def _program(command: str) -> str:
+    """What starts the command as it was started: alone, by torchrun or by mlx.launch."""
+    count = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if count.isdecimal() and os.environ.get("WORLD_SIZE", "1") != "1":
+        module = "cuda_train" if command == "train" else f"cuda_train.{command}"
+        machines = os.environ.get("GROUP_WORLD_SIZE", "1")
+        several = "" if machines == "1" else f"--nnodes {machines} --rdzv-endpoint … "
+        return f"torchrun {several}--nproc-per-node {count} -m {module}"
+    hosts = os.environ.get("MLX_HOSTFILE", "")
+    if "MLX_RANK" in os.environ and hosts and Path(hosts).is_file():
+        module = "mlx_train" if command == "train" else f"mlx_train.{command}"
+        return f"mlx.launch -n {len(read_json(Path(hosts)))} -- python -m {module}"
+    alone = "livery" if Path(sys.argv[0]).name == "livery" else f"{sys.executable} -m livery"
+    return f"{alone} {command}"
 
 
 def first_process() -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from commands.training.session import resume_command
 from livery import cli
 from livery.config.settings import TrainSettings
 from livery.files import read_jsonl
@@ -142,6 +143,28 @@ def test_what_gguf_cannot_hold_is_said_by_the_card_and_the_record(
     for text in (record["left_out"]["gguf"], (out / "README.md").read_text(), done.stderr):
         assert "DoRA has no GGUF form" in text
         assert "livery merge" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "command", "shown"),
+    [
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}, "train",
+         "torchrun --nproc-per-node 2 -m cuda_train --resume --output-dir 'my run'"),
+        ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}, "dpo",
+         "torchrun --nnodes 2 --rdzv-endpoint … --nproc-per-node 4 -m cuda_train.dpo"),
+        ({"MLX_RANK": "1", "MLX_HOSTFILE": "hosts.json"}, "train",
+         "mlx.launch -n 2 -- python -m mlx_train --resume"),
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, "train", "livery train --resume"),
+    ],
+)  # fmt: skip
+def test_processes_that_train_together_are_told_how_they_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], command: str, shown: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hosts.json").write_text('[["127.0.0.1:1"], ["127.0.0.1:2"]]')
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert shown in resume_command("my run", command)
 
 
 def test_interrupted_it_exits_130_and_the_printed_command_goes_on(here: Path) -> None:
