@@ -2,13 +2,16 @@
 
 A job makes an adapter of a tiny model: data, training, conversion, packing. The same job is then
 made again while one part at a time is killed (SIGKILL) at random moments, as often as is asked for:
-the worker, the trainer, and both at once. It ends well if the adapter has the bytes of the
-undisturbed job, every step ended well exactly once, and no two processes of the job overlapped.
+the worker, the trainer, both at once, and the server, while a client orders the job over HTTP again
+and again with one key (`benchmarks/jobs_server.py`). It ends well if the adapter has the bytes of
+the undisturbed job, there is one job, every step ended well exactly once, and no two processes of
+the job overlapped.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -22,14 +25,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import jobs_server
 from livery.files import sha256, write_json
 from livery.paths import METADATA, python_path
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
 
-PARTS = ("worker", "trainer", "both")
+PARTS = ("worker", "trainer", "both", "server")
 STEPS = ("data", "train", "convert", "pack")
+NAME = "numbers"
+# What goes over HTTP: a skill by its name, and these fields of the request.
+SERVED = "date-keys"
+SENT = ("skill", "name", "steps", "backend", "settings", "attempts")
 SKILL = """
 SYSTEM_PROMPT = "Name the number that is meant."
 WORDS = ("one", "two", "three", "four", "five", "six")
@@ -74,35 +82,51 @@ def measure(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any
     skill.write_text(SKILL)
     settings = {
         "model": str(tiny_model("llama", place / "models")), "dtype": "float32", "lora.rank": 4,
-        "max_steps": options.steps, "batch_size": 4, "save_every": 5, "steps_per_eval": 50,
-        "warmup_steps": 2, "samples": 0, "threads": 1, "check_base": "no",
+        "max_steps": options.steps, "batch_size": 4, "save_every": max(5, options.steps // 80),
+        "steps_per_eval": 50, "warmup_steps": 2, "samples": 0, "threads": 1, "check_base": "no",
     }  # fmt: skip
     request = JobRequest(
-        skill=str(skill), steps=STEPS, backend=options.backend, settings=settings,
+        skill=str(skill), name=NAME, steps=STEPS, backend=options.backend, settings=settings,
         attempts=10 * options.kills + 10,
     )  # fmt: skip
-    calm = Jobs(place / "calm")
-    one(calm, request, "worker", 0, 1.0, random.Random(0))
-    undisturbed = calm.list()[0]
-    if undisturbed.state != "done":
-        sys.exit(f"The undisturbed job is {undisturbed.state}: {undisturbed.cause}")
-    expected = made(calm)
+    parts = [part for part in PARTS if part in (options.part or PARTS)]
+    expected: dict[bool, dict[str, str]] = {}  # of the job that goes over HTTP, and of the other
     found: dict[str, dict[str, Any]] = {}
-    for number, part in enumerate(PARTS):
-        if part not in (options.part or PARTS):
-            continue
+    for part in parts:
+        over_http = part == "server"
+        if over_http not in expected:
+            calm = Jobs(place / f"calm-{part}")
+            made_of(calm, part, request, place, 0, 1.0, random.Random(0))
+            undisturbed = calm.list()[0]
+            if undisturbed.state != "done":
+                sys.exit(f"The undisturbed job is {undisturbed.state}: {undisturbed.cause}")
+            expected[over_http] = made(calm)
         jobs = Jobs(place / part)
-        draw = random.Random(options.seed * len(PARTS) + number)
+        draw = random.Random(options.seed * len(PARTS) + PARTS.index(part))
         began = time.monotonic()
-        kills = one(jobs, request, part, options.kills, options.longest, draw)
-        (job,) = jobs.list()
+        heard = made_of(jobs, part, request, place, options.kills, options.longest, draw)
+        job = jobs.list()[0]
+        same = job.state == "done" and made(jobs) == expected[over_http]
         found[part] = {
-            "kills": kills, "seconds": round(time.monotonic() - began, 1), "state": job.state,
-            "tries": len(process.tries(jobs.layout, job.id)),
-            "same": job.state == "done" and made(jobs) == expected, "once": once(jobs, job.id),
+            **heard, "seconds": round(time.monotonic() - began, 1), "state": job.state,
+            "tries": len(process.tries(jobs.layout, job.id)), "same": same,
+            "once": len(jobs.list()) == 1 and once(jobs, job.id) and heard.get("jobs", 1) == 1,
         }  # fmt: skip
         print(f"{part}: {json.dumps(found[part])}", file=sys.stderr, flush=True)
     return found
+
+
+def made_of(
+    jobs: Jobs, part: str, request: JobRequest, place: Path, kills: int, longest: float,
+    draw: random.Random,
+) -> dict[str, Any]:  # fmt: skip
+    """Make the job to its end; what there is to tell of it."""
+    longest *= LONGEST[part]
+    if part != "server":
+        return {"kills": one(jobs, request, part, kills, longest, draw)}
+    body = dataclasses.asdict(request) | {"skill": SERVED}  # a request names no file
+    body = {key: body[key] for key in SENT}
+    return jobs_server.one(jobs, place / "models", body, kills, longest, draw)
 
 
 class Hit:
@@ -149,7 +173,7 @@ KILLS: dict[str, Callable[[Hit], Any]] = {
     "both": lambda hit: (hit.kill_worker(), hit.kill_step())[1],
 }
 # Of --longest. Where the trainer runs on, the job would be done before the last kill.
-LONGEST = {"worker": 0.3, "trainer": 1.0, "both": 1.0}
+LONGEST = {"worker": 0.3, "trainer": 1.0, "both": 1.0, "server": 0.3}
 
 
 def one(
@@ -160,7 +184,7 @@ def one(
     hit, done = Hit(jobs, job), 0
     try:
         while jobs.get(job).state in ("queued", "running"):
-            time.sleep(draw.uniform(0.0, longest * LONGEST[part]) if done < kills else 0.2)
+            time.sleep(draw.uniform(0.0, longest) if done < kills else 0.2)
             if done < kills and jobs.get(job).state in ("queued", "running"):
                 done += bool(KILLS[part](hit))
             if hit.worker.poll() is not None:
@@ -172,7 +196,7 @@ def one(
 
 def made(jobs: Jobs) -> dict[str, str]:
     """Hashes of the adapter's files; times and memory apart, which no two runs share."""
-    folder = jobs.layout.adapter("numbers")
+    folder = jobs.layout.adapter(NAME)
     return {
         str(path.relative_to(folder)): sha256(path)
         for path in sorted(folder.rglob("*"))
@@ -188,7 +212,7 @@ def once(jobs: Jobs, job: str) -> bool:
         before.ended is None or before.ended <= after.started
         for before, after in itertools.pairwise(tries)
     )
-    lines = (jobs.layout.adapter("numbers") / "training_metrics.jsonl").read_text().splitlines()
+    lines = (jobs.layout.adapter(NAME) / "training_metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     steps = [(row["step"], "eval_loss" in row) for row in rows]
     return well == list(STEPS) and apart and len(steps) == len(set(steps))

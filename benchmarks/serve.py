@@ -4,12 +4,17 @@ A folder of made runs, each with a thousand lines of metrics and the first with 
 served by a process of its own, and clients ask one question after the other. With --train a real
 training runs meanwhile. Latency is what a client waits; `server_ms` is the processor time that the
 server takes for a request (Linux), which does not depend on what else the machine does.
+
+What a page reads comes first, then what programs send: commands to the guard, jobs, and with
+--answer completions of the embedded base, by --askers clients alone, since an engine answers two at
+a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import math
 import os
@@ -18,6 +23,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +38,43 @@ from pathlib import Path
 from livery.serve.api.app import create_app
 from livery.serve.server import serve
 from livery.serve.settings import Limits, ServeSettings
-limits = dataclasses.replace(Limits(), rate=1e9, burst=10**9, streams=1000)
+limits = dataclasses.replace(
+    Limits(), rate=1e9, burst=10**9, writes=1e9, write_burst=10**9, streams=1000
+)
 settings = ServeSettings(Path(sys.argv[1]), port=0, limits=limits)
 serve(create_app(settings), settings, lambda address: print(address, flush=True))
 """
-PATHS = (
-    "/api/runs?limit=100", "/api/runs/run-0", "/api/runs/run-0/metrics?points=200",
-    "/api/runs/run-0/checkpoints", "/api/adapters", "/api/jobs", "/api/options",
-    "/api/datasets/rows/rows?limit=50",
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request. `body` makes that of the n-th one; without it, it is a GET."""
+
+    path: str
+    body: Callable[[int], dict[str, Any]] | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.body is None else f"POST {self.path}"
+
+
+READ = tuple(
+    Asked(path)
+    for path in (
+        "/api/runs?limit=100", "/api/runs/run-0", "/api/runs/run-0/metrics?points=200",
+        "/api/runs/run-0/checkpoints", "/api/adapters", "/api/jobs", "/api/options",
+        "/api/datasets/rows/rows?limit=50",
+    )
 )  # fmt: skip
+GUARD = Asked("/v1/guard", lambda n: {"command": f"cd build-{n} && rm -rf out && git push --force"})
+JOBS = Asked("/api/jobs", lambda n: {"data": "rows", "name": f"made-{n}", "steps": ["train"]})
+ANSWER = Asked(
+    "/v1/chat/completions",
+    lambda n: {
+        "model": "base", "max_tokens": 8,
+        "messages": [{"role": "user", "content": f"wake me at {n % 12 + 1} tomorrow"}],
+    },
+)  # fmt: skip
+NUMBER = itertools.count()
 
 
 def main() -> None:
@@ -52,22 +87,28 @@ def main() -> None:
         "--pause", type=float, default=1.0,
         help="seconds between a client's requests, as a page that looks again; 0 asks at once",
     )  # fmt: skip
+    parser.add_argument("--answer", action="store_true", help="ask for completions, too")
+    parser.add_argument("--askers", type=int, default=4, help="clients that ask for those")
     parser.add_argument("--train", action="store_true", help="train meanwhile")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="livery-serve-") as folder:
         root = Path(folder)
         make(root, given.runs)
-        result = measure(root, given.clients, given.requests, given.pause, train=given.train)
+        result = measure(root, given)
     if given.json:
         write_json(given.json, result)
 
 
-def measure(
-    root: Path, clients: int, requests: int, pause: float, *, train: bool
-) -> dict[str, Any]:
-    """{path: {"p50_ms", "p99_ms", "per_second"}} and memory in MB, idle and afterwards."""
-    training = start_training(root) if train else None
+def measure(root: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """{what: {"p50_ms", "p99_ms", "per_second"}} and memory in MB, idle and afterwards."""
+    cases: dict[str, tuple[tuple[Asked, ...], int]]
+    cases = {str(one): ((one,), given.clients) for one in READ}
+    cases["all of them"] = (READ, given.clients)
+    cases |= {str(one): ((one,), given.clients) for one in (GUARD, JOBS)}
+    if given.answer:
+        cases[str(ANSWER)] = ((ANSWER,), given.askers)
+    training = start_training(root) if given.train else None
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(root)], stdout=subprocess.PIPE, text=True
     )
@@ -82,12 +123,13 @@ def measure(
             print(f"{name:<40} {figures}", flush=True)
 
         say("idle", {"memory_mb": resident(server.pid)})
-        ask(host, int(port), PATHS, 1)  # what is read once
-        for name, paths in {**{path: (path,) for path in PATHS}, "all of them": PATHS}.items():
+        for what, _ in cases.values():  # what is read, imported or loaded once
+            ask(host, int(port), what, 1)
+        for name, (what, clients) in cases.items():
             before = processor(server.pid)
-            case = latencies(host, int(port), paths, clients, requests, pause)
+            case = latencies(host, int(port), what, clients, given.requests, given.pause)
             if before is not None and (after := processor(server.pid)) is not None:
-                asked = clients * max(1, requests // len(paths)) * len(paths)
+                asked = clients * max(1, given.requests // len(what)) * len(what)
                 case["server_ms"] = 1000 * (after - before) / asked
             say(name, case)
         say("afterwards", {"memory_mb": resident(server.pid)})
@@ -103,15 +145,15 @@ def measure(
 
 
 def latencies(
-    host: str, port: int, paths: tuple[str, ...], clients: int, requests: int, pause: float
+    host: str, port: int, what: tuple[Asked, ...], clients: int, requests: int, pause: float
 ) -> dict[str, float]:
     """Of clients that ask in turn, each on a connection that it keeps."""
     found: list[list[float]] = [[] for _ in range(clients)]
 
     def client(number: int) -> None:
-        turned = paths[number % len(paths) :] + paths[: number % len(paths)]
+        turned = what[number % len(what) :] + what[: number % len(what)]
         time.sleep(pause * number / clients)  # not all at once
-        found[number] = ask(host, port, turned, max(1, requests // len(paths)), pause)
+        found[number] = ask(host, port, turned, max(1, requests // len(what)), pause)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     began = time.perf_counter()
@@ -129,19 +171,21 @@ def latencies(
 
 
 def ask(
-    host: str, port: int, paths: tuple[str, ...], times: int, pause: float = 0.0
+    host: str, port: int, what: tuple[Asked, ...], times: int, pause: float = 0.0
 ) -> list[float]:
     """Seconds of each request."""
     connection = http.client.HTTPConnection(host, port)
     found: list[float] = []
-    for path in paths * times:
+    for one in what * times:
+        body = json.dumps(one.body(next(NUMBER))) if one.body else None
+        kind = {"Content-Type": "application/json"} if body else {}
         began = time.perf_counter()
-        connection.request("GET", path)
+        connection.request("POST" if body else "GET", one.path, body, kind)
         answer = connection.getresponse()
         answer.read()
         found.append(time.perf_counter() - began)
-        if answer.status != 200:
-            raise SystemExit(f"{path}: {answer.status}")
+        if answer.status not in (200, 201):
+            raise SystemExit(f"{one}: {answer.status}")
         time.sleep(pause)
     connection.close()
     return found

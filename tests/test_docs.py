@@ -110,6 +110,18 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_each_attack_that_is_listed_has_its_test() -> None:
+    page = (HOME / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "**" not in line][1:]
+    assert len(rows) > 25
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row.split(" | ")[-1])
+        assert named, row
+        for file, test in named:
+            text = (HOME / file).read_text(encoding="utf-8")
+            assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), (file, test)
+
+
 def test_pages_that_the_code_points_to_are_here() -> None:
     """A comment must not send its reader to a page that is not in the repository."""
     pages = {path.name for path in HOME.rglob("*.md") if ".venv" not in path.parts}

@@ -158,6 +158,41 @@ def test_no_name_in_a_query_leads_out(client: Client, name: str) -> None:
         assert upload.status in (400, 422)
 
 
+TARGETS = [
+    "/api/runs/run#/../../../secret.json", "/#/../../secret.json", "/api/runs/#run",
+    "/api/runs/../../secret.json", "/api/runs/run/../../../secret.json", "/../secret.json",
+    "/vendor/../../../../secret.json", "/api/datasets/rows/rows?split=train#/../../../secret",
+    "/api/datasets/rows/export?split=../../secret#train", "/api/adapters/adapter/export?#form=peft",
+    "//secret.json", "/./../secret.json", "/api//runs/..//..//secret.json", "#/../secret.json",
+    "http://localhost/../secret.json", "http://evil.example/api/runs", "file:///etc/passwd", "*",
+    "/api/runs/run\\..\\..\\secret.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_fragment_and_no_dots_in_the_line_lead_out(client: Client, target: str) -> None:
+    """As they stand: clients make another path of them before they ask."""
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = raw(client, head.encode())
+    assert answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4"))
+    assert SECRET.encode() not in answer
+    assert b"root:" not in answer
+
+
+@pytest.mark.parametrize(
+    "digest", ["../../secret.json", "sha256:../../secret.json", "a" * 63 + "/", "", "a" * 65]
+)
+def test_no_digest_of_an_order_is_a_path(client: Client, digest: str) -> None:
+    asked = {"node_id": "n", "base_model_id": "base_model", "dataset_ref": "rows"}
+    said = {"job_id": "j", "idempotency_key": "k", "ttl_seconds": 60}
+    sent = said | {"request": asked | {"dataset_hash": digest}}
+    answer = client.post("/v1/adapters/train", sent)
+    assert (answer.status, answer.json()["key"]) == (422, "request.dataset_hash")
+    named = said | {"request": asked | {"dataset_ref": digest or ".."}}
+    assert client.post("/v1/adapters/train", named).status in (400, 404)
+    assert client.get("/api/jobs").json()["jobs"] == []
+
+
 @pytest.mark.parametrize(
     "said",
     [
