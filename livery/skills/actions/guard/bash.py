@@ -12,6 +12,7 @@ from tree_sitter import Node
 
 from livery.skills.actions.guard.output import output
 from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.programs.languages import finds_all
 from livery.skills.actions.guard.programs.variables import assigned
 from livery.skills.actions.guard.risk import Effect, Level
 from livery.skills.actions.guard.scan import MAX_TEXT, Call, Scan, Stream
@@ -173,7 +174,12 @@ class Walker:
                     self.walk(child, stdin)
 
     def chain(self, node: Node, stdin: Stream | None) -> None:
-        """a && b, a || b: the left runs, the right perhaps. Long chains lean left: no recursion."""
+        """a && b, a || b: the left runs, the right perhaps."""
+        for part in self.parts(node):
+            self.walk(part, stdin)
+
+    def parts(self, node: Node) -> list[Node]:
+        """The statements of a chain in order. Long ones lean left: no recursion."""
         parts: list[Node] = []
         while node.type == "list":
             named = node.named_children
@@ -181,9 +187,7 @@ class Walker:
             if not named:
                 break
             node = named[0]
-        parts.append(node)
-        for part in reversed(parts):
-            self.walk(part, stdin)
+        return [node, *reversed(parts)]
 
     def compound(self, node: Node, stdin: Stream | None) -> None:
         """if, while, for, case: their parts run perhaps; a for loop's variable has its words."""
@@ -300,13 +304,13 @@ class Walker:
         """What a command prints, where its words alone say so."""
         if node.type == "command":
             words = self.quietly(node)
-            return output(words, None) if words else None
+            return output(words, self.fed(node)) if words else None
         if node.type == "pipeline":
             text: str | None = None
             for number, child in enumerate(c for c in node.named_children):
                 if child.type != "command":
                     return None
-                text = output(self.quietly(child), text if number else None)
+                text = output(self.quietly(child), text if number else self.fed(child))
                 if text is None:
                     return None
             return text
@@ -322,6 +326,17 @@ class Walker:
         del self.scan.findings[count:]
         self.scan.steps, self.quiet = steps, quiet
         return list(itertools.dropwhile("!".__eq__, words))
+
+    def fed(self, node: Node) -> str | None:
+        """The text that stands behind `<<<` in a command; None where there is none."""
+        given = [c for c in node.named_children if c.type == "herestring_redirect"]
+        if not given:
+            return None
+        count, quiet, self.quiet = len(self.scan.findings), self.quiet, True
+        text = "".join(self.reader.one([c]) for c in given[-1].named_children)
+        del self.scan.findings[count:]
+        self.quiet = quiet
+        return self.known(text + "\n")
 
     # -- commands
 
@@ -339,24 +354,33 @@ class Walker:
         text: str | None = None
         node = _affirmed(node)
         if node.type == "command":
-            text = output(self.quietly(node), stdin.text if stdin else None)
+            given = self.fed(node)
+            text = output(
+                self.quietly(node), given if given is not None else stdin.text if stdin else None
+            )
         elif node.type == "redirected_statement":
             text = self.redirected(node, stdin)
             return Stream(text, self.origin(start))
         self.walk(node, stdin)
         origin = self.origin(start) or (stdin.origin if stdin else "")
-        found = self.searched(node) if node.type == "command" else ()
-        return Stream(text, origin, found or (stdin.found if stdin else ()))
+        passed = stdin.found if stdin else ()
+        found = self.searched(node, passed) if node.type == "command" else ()
+        # What passes something on may leave some of it out.
+        return Stream(text, origin, found or tuple(path.removesuffix("/*") for path in passed))
 
-    def searched(self, node: Node) -> tuple[str, ...]:
-        """The folders that a command lists names of, as find and git ls-files do."""
+    def searched(self, node: Node, passed: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The folders that a command lists names of, as find and git ls-files do; with /* behind
+        it where it lists all that there is. grep behind a pipe passes on what it was given."""
         words = self.quietly(node)
         name = words[0].rpartition("/")[2] if words else ""
+        if passed and name in ("grep", "rg"):
+            return ()
         if name not in ("find", "fd", "ls", "rg", "grep", "git", "fdfind", "gfind", "tree"):
             return ()
         if name in ("find", "gfind"):
             starts = itertools.takewhile(lambda word: word[:1] not in ("-", "(", "!"), words[1:])
-            return tuple(starts) or (".",)
+            found = tuple(starts) or (".",)
+            return tuple(f"{path.rstrip('/')}/*" for path in found) if finds_all(words) else found
         if name == "ls":
             # Of a glob ls prints whole paths, of a folder the names in it.
             globs = {w.rpartition("/")[0] for w in words[1:] if "/" in w and re.search(r"[*?[]", w)}
@@ -372,6 +396,13 @@ class Walker:
         """A statement with redirections; gives what it prints, where that is known."""
         body = [c for c in node.named_children if not c.type.endswith("_redirect")]
         redirects = [c for c in node.named_children if c.type.endswith("_redirect")]
+        if len(body) == 1 and body[0].type == "list":
+            # `a && b > file`: the grammar ties the file to the chain, the shell to its end, and
+            # what runs before may have made the file a link or changed the folder.
+            *before, last = self.parts(body[0])
+            for part in before:
+                self.walk(part, stdin)
+            body = [last]
         self.written = []
         given, extra, after = self.redirects(redirects, stdin)
         written, self.written = self.written, []
@@ -384,10 +415,6 @@ class Walker:
                 self.command(child, extra, given)
             else:
                 self.walk(child, given)
-                # `a && b > file`: the grammar ties the file to the chain, the shell to its end.
-                end = _affirmed(child.named_children[-1]) if child.type == "list" else None
-                if end is not None and end.type == "command":
-                    text = output(self.quietly(end), None)
         for path in written:
             self.scan.wrote(path, text, self.origin(start))
         for follower in after:
@@ -515,10 +542,11 @@ class Walker:
             extra = [*extra, *more]
             for follower in after:
                 self.walk(follower, stdin)
-        for name, value in assignments:
-            if name:
-                assigned(self.scan, name, value)
         words = [*self.reader.words(nodes), *extra]
+        for name, value in assignments:
+            # `IFS=, read a b` splits what this one builtin reads, and runs nothing.
+            if name and (name != "IFS" or words[:1] not in (["read"], ["mapfile"], ["readarray"])):
+                assigned(self.scan, name, value)
         if not words:
             for name, value in assignments:
                 self.scan.state.variables[name] = value

@@ -56,6 +56,14 @@ _HELP = (
 # What an option does not do in a dry run.
 _SAID_ONLY = ("change", "install", "lose", "remote", "destroy", "system", "wreck")
 
+# What -WhatIf keeps a cmdlet from doing, whichever way the path is given.
+_CHANGES = ("delete", "move", "write", "make", "modes")
+
+
+def _said_only(spec: Spec, act: str) -> bool:
+    return act in _SAID_ONLY or (spec.style == "ps" and act in _CHANGES)
+
+
 _OPENING = ("{", "!", "do", "then", "else", "elif", "if", "while", "until")
 _CLOSING = ("}", "fi", "done", "esac")
 
@@ -142,7 +150,7 @@ def run(scan: Scan, call: Call, args: Args) -> None:
         scan.act(act.name, command, level=act.level, why=act.why, command=command)
     dry = args.has(*spec.dry)
     for (flag, value), option in zip(args.flags, args.options, strict=True):
-        if flag in spec.tree or (dry and option.act.name in _SAID_ONLY):
+        if flag in spec.tree or (dry and _said_only(spec, option.act.name)):
             continue
         give(scan, call, option.act, flag if value is None else value, source=flag)
         if value and option.act.name == "none" and not _NO_PATH.search(flag):
@@ -190,6 +198,8 @@ def run(scan: Scan, call: Call, args: Args) -> None:
             return
         if tree and role.name in ("delete", "modes"):
             role = replace(role, name="tree" if role.name == "delete" else "open")
+        if dry and spec.style == "ps" and role.name in _CHANGES:
+            continue
         if dry and role.name in ("delete", "tree", "modes", "open"):
             role = replace(role, name="read" if role.name == "modes" else "none")
         give(scan, call, role, word, source=word)

@@ -71,6 +71,8 @@ _ROOTS = re.compile(
     r"/(?:(?:bin|boot|dev|etc|home|lib|lib32|lib64|opt|proc|root|sbin|srv|sys|usr|var|mnt|media|run"
     r"|usr/(?:bin|lib|local|sbin|share)|var/(?:lib|log)|users|applications|system|library|volumes"
     r"|private|windows|program files(?: \(x86\))?|programdata)(?:/\*+|/\.\*)?|\*+|\.\*)?"
+    r"|(?:/mnt/[a-z]|(?:/mnt)?/[a-z]/(?:windows|users|program files(?: \(x86\))?|programdata))"
+    r"(?:/\*+)?"
     r"|[a-z]:/?(?:(?:windows|users|program files(?: \(x86\))?|programdata|windows/system32)/?)?\*?"
     r"(?:\.\*)?",
     re.I,

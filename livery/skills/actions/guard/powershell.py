@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import tree_sitter
 import tree_sitter_powershell
@@ -194,12 +196,27 @@ class _Walker:
             if child.type != "command":
                 value = self.value(child)
                 text = value if not any(mark in value for mark in MARKS) else None
-            self.walk(child, stdin)
+            with self.each_of(stdin):
+                self.walk(child, stdin)
             effects = [f.effect for f in self.scan.findings[start:] if f.effect is not None]
             network = any(effect.kind == "network" for effect in effects)
             passed = tuple(p.replace("/*", f"/{UNKNOWN}") for p in stdin.found) if stdin else ()
             found = self.listed(child) or passed
             stdin = Stream(text, "network" if network else stdin.origin if stdin else "", found)
+
+    @contextmanager
+    def each_of(self, stdin: Stream | None) -> Generator[None]:
+        """Code behind a pipe: $_ is what Get-ChildItem listed, where that is one folder."""
+        variables = self.scan.state.variables
+        kept = {name: variables[name] for name in ("_", "psitem") if name in variables}
+        if stdin is not None and len(stdin.found) == 1:
+            variables.update(dict.fromkeys(("_", "psitem"), stdin.found[0]))
+        try:
+            yield
+        finally:
+            for name in ("_", "psitem"):
+                variables.pop(name, None)
+            variables.update(kept)
 
     def listed(self, node: Node) -> tuple[str, ...]:
         """The folders that Get-ChildItem lists."""
@@ -378,6 +395,9 @@ class _Walker:
             inner = node.named_children[0] if node.named_children else node
             return OUTPUT if _has_command(node) or inner is node else self.value(inner)
         if kind == "member_access":
+            path = re.fullmatch(r"\$(_|psitem)\.(?:fullname|pspath)", self.text(node), re.I)
+            if path:
+                return self.variable(path[1])
             return UNKNOWN if not _has_command(node) else OUTPUT
         if kind == "invokation_expression":
             return self.called(node)
@@ -527,6 +547,9 @@ class _Walker:
                 self.scan.use("write", values[1])
         elif re.match(r"upload|post|send", member):
             self.scan.act("send", member, why=f"sends with .{member}()")
+            for value in values:
+                if self.scan.place(value).kind == "secret":
+                    self.scan.use("read", value)
         else:
             self.scan.act("code", f".{member}()", why=f"calls .{member}(), which may do anything")
 

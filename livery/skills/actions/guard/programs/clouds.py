@@ -97,6 +97,24 @@ def verbs(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+# Options of `aws s3 cp` and the like that take no value.
+_AWS_FLAGS = re.compile(
+    r"--(?:no-.*|recursive|dryrun|quiet|delete|only-show-errors|follow-symlinks|exact-timestamps"
+    r"|size-only|force-glacier-transfer|ignore-glacier-warnings|debug|validate-same-s3-paths)"
+)
+
+
+def _without_values(raw: list[str], verb: str) -> list[str]:
+    """What aws copies and where to: the words behind a verb without options and their values."""
+    rest = raw[raw.index(verb) + 1 :]
+    return [
+        word
+        for before, word in zip(["", *rest], rest, strict=False)
+        if not word.startswith("--")
+        and (not before.startswith("--") or "=" in before or _AWS_FLAGS.fullmatch(before))
+    ]
+
+
 _LOCAL_TOOLS = frozenset(
     (
         "ollama vagrant minikube kind k3d colima lima virsh VBoxManage vboxmanage vmrun "
@@ -220,7 +238,7 @@ def _special(scan: Scan, call: Call, words: list[str], raw: list[str], *, dry: b
         "cp" in words[:3] or "sync" in words[:3] or "mv" in words[:3]
     ):
         at = next(words.index(verb) for verb in ("cp", "sync", "mv") if verb in words[:3])
-        rest = words[at + 1 :]
+        rest = _without_values(raw, words[at]) if name == "aws" else words[at + 1 :]
         if dry:
             scan.act("look", call.command, why="says what it would do", command=call.command)
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from livery.skills.actions.guard.places import OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import HOME, OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.shells import runs_input
 from livery.skills.actions.guard.risk import Level
 from livery.skills.actions.guard.scan import Args, Call, Scan
@@ -143,6 +143,15 @@ def script(scan: Scan, call: Call, args: Args) -> bool:
     return True
 
 
+# A deletion with the path that it is given, and the home folder by the names it has in code.
+_DELETES = re.compile(
+    r"\b(?:rm(?:dir)?(?:Sync)?|unlink(?:Sync)?|remove_tree|rmtree|rm_rf?|rimraf(?:\.sync)?"
+    r"|(?:fs|fse|os)\.remove(?:Sync)?|(?:File|Dir|FileUtils)\.\w+)\s*\(?\s*"
+    r"(?:(['\"])(?P<path>[^'\"]*)\1|(?P<home>(?:os|require\(['\"](?:node:)?os['\"]\))\.homedir\(\)"
+    r"|process\.env\.HOME|Dir\.home|\$?ENV[\[{]['\"]?HOME['\"]?[\]}]|getenv\(['\"]HOME['\"]\)))"
+)
+
+
 def code_on_line(scan: Scan, call: Call, code: str) -> None:
     """Code that is only let through where each word of it is known to compute or print."""
     if UNKNOWN in code or OUTPUT in code:
@@ -177,6 +186,8 @@ def code_on_line(scan: Scan, call: Call, code: str) -> None:
     for text in re.findall(r"`([^`]*)`", code):
         scan.script(text, "bash")
     if unsafe or strange:
+        for found in _DELETES.finditer(code):
+            scan.use("tree", HOME if found["home"] else found["path"], command=call.command)
         what = unsafe[0] if unsafe else "what cannot be read here"
         scan.act(
             "code",

@@ -262,6 +262,13 @@ def dd(scan: Scan, call: Call, args: Args) -> bool:
     return call.name == "dd"
 
 
+def truncate(scan: Scan, call: Call, args: Args) -> None:
+    """truncate: what it makes a file longer by is added, anything else may cut the end off."""
+    sizes = args.values("-s", "--size")
+    if args.operands and not any(size.startswith(("+", ">", "%")) for size in sizes):
+        scan.act("lose", args.operands[0], why="cuts files off", command=call.command)
+
+
 def crontab(scan: Scan, call: Call, args: Args) -> bool:
     """crontab: -l shows; anything else changes what runs later."""
     words = call.words[1:]
@@ -322,5 +329,5 @@ def opener(scan: Scan, call: Call, args: Args) -> bool:
 HANDLERS = {
     "rename": rename, "mv": mv, "mount": mount, "pager": pager, "ed": ed, "ln": ln, "chmod": chmod,
     "chown": chown, "tar": tar, "archive": archive, "dd": dd, "crontab": crontab, "date": date,
-    "opener": opener, "tee": tee,
+    "opener": opener, "tee": tee, "truncate": truncate,
 }  # fmt: skip

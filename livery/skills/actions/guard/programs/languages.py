@@ -311,9 +311,25 @@ def find(scan: Scan, call: Call, args: Args) -> bool:
                 ),
                 len(words),
             )
-            found_command(scan, call, words[position:stop], starts, _name_of(words))
+            found_command(
+                scan, call, words[position:stop], starts, _name_of(words), every=finds_all(words)
+            )
             position = stop + 1
     return True
+
+
+# Words of an expression that leave in everything there is below a start, or all of its files.
+_ALL_OF_IT = re.compile(
+    r"-(?:mindepth|maxdepth|type|depth|d|xdev|mount|x|print0?|ls|true|a|and|follow|noleaf|[HLP]|prune)"
+)
+
+
+def finds_all(words: list[str]) -> bool:
+    """Whether nothing in find's words narrows down what it finds; their places are not told."""
+    tests = itertools.takewhile(lambda word: word not in _FIND_RUNS, words)
+    return not any(
+        word in ("!", "(") or (word[:1] == "-" and not _ALL_OF_IT.fullmatch(word)) for word in tests
+    )
 
 
 def _name_of(words: list[str]) -> str:
@@ -327,12 +343,18 @@ _OVERWRITES = ("truncate", "dd", "tee", "cp")
 
 
 def found_command(
-    scan: Scan, call: Call, words: list[str], starts: list[str], name: str = ""
+    scan: Scan,
+    call: Call,
+    words: list[str],
+    starts: list[str],
+    name: str = "",
+    *,
+    every: bool = False,
 ) -> None:
-    """The command that find or fd runs for what it finds in `starts`."""
+    """The command that find or fd runs for what it finds in `starts`: one, or `every` thing."""
     for path in starts[:4]:
         folder = (path.rstrip("/") or "") if path not in (".", "./") else "."
-        item = f"{folder}/{UNKNOWN}{name}"
+        item = f"{folder}/*" if every else f"{folder}/{UNKNOWN}{name}"
         target = [word.replace("{}", item) for word in words]
         if target and target[0] == item:
             scan.act("code", item, why="runs the files it finds", command=call.command)

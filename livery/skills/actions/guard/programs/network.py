@@ -127,7 +127,9 @@ def _curl_value(scan: Scan, call: Call, name: str, value: str) -> str:
         return "file"
     elif kind == "data":
         if name not in ("--data-raw", "--form-string"):
-            for path in re.findall(r"(?:^|[=;])[@<]([^;,]+)", value):
+            # --data-urlencode takes a name right before the sign.
+            form = r"^[\w-]*@([^;,]+)" if name == "--data-urlencode" else r"(?:^|[=;])[@<]([^;,]+)"
+            for path in re.findall(form, value):
                 scan.use("read", path, command=call.command)
                 return "file"
         if name == "--url-query":
@@ -333,6 +335,13 @@ def ssh(scan: Scan, call: Call, args: Args) -> bool:
         why="runs on another machine",
         command=call.command,
     )
+    if call.stdin is not None and call.stdin.text is None:
+        host = rest[0] if rest else call.command
+        scan.add(
+            Effect("network", "system", host), Level.HIGH,
+            f"{call.command}: sends what it is given on standard input",
+            command=call.command, secret="send",
+        )  # fmt: skip
     if len(rest) > 1:
         with scan.apart():
             scan.state.cwd = "\ue001"
@@ -484,7 +493,13 @@ def gpg(scan: Scan, call: Call, args: Args) -> bool:
     elif re.search(
         r"--(?:delete|export-secret|edit-key|import|gen|full-gen|passwd|quick|revoke)|-k\b", text
     ):
-        scan.act("system", call.command, why="changes or exports keys", command=call.command)
+        scan.add(
+            Effect("write", "system", call.command),
+            Level.HIGH,
+            f"{call.command}: changes or exports keys",
+            command=call.command,
+            secret="read" if "--export-secret" in text else "",
+        )
     elif re.search(r"--(?:verify|list|fingerprint|version|check)|-k$", text):
         return True
     else:

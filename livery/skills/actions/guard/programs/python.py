@@ -6,7 +6,7 @@ import ast
 import itertools
 import re
 
-from livery.skills.actions.guard.places import INPUT, OUTPUT, PIPE, UNKNOWN
+from livery.skills.actions.guard.places import HOME, INPUT, OUTPUT, PIPE, UNKNOWN
 from livery.skills.actions.guard.programs.code import input_code, targets
 from livery.skills.actions.guard.scan import Args, Call, Scan
 
@@ -201,9 +201,16 @@ def _shell_within(scan: Scan, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name)
         else ""
     )
+    if isinstance(node.func, ast.Attribute) and name in ("post", "put", "patch", "sendall"):
+        scan.act("send", name, why="sends data out", command="python")
     if not node.args:
+        if name in ("read_text", "read_bytes") and isinstance(node.func, ast.Attribute):
+            scan.use("read", _path(node.func.value))
         return
     first = node.args[0]
+    if name == "open" and isinstance(node.func, ast.Name):
+        # The mode is not looked at: code that opens anything is high, and what it opens may leak.
+        scan.use("read", _path(first))
     if name in (
         "system",
         "popen",
@@ -228,12 +235,29 @@ def _shell_within(scan: Scan, node: ast.Call) -> None:
                 ]
             )
     elif name in _DELETES:
-        path = (
-            first.value
-            if isinstance(first, ast.Constant) and isinstance(first.value, str)
-            else UNKNOWN
-        )
-        scan.use("tree" if name == "rmtree" else "delete", path)
+        scan.use("tree" if name == "rmtree" else "delete", _path(first))
+
+
+def _path(node: ast.expr) -> str:
+    """A path as code spells it out: a text, the home folder by its usual names, else unknown."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    called = node.func if isinstance(node, ast.Call) else None
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    inside = node.args[0] if isinstance(node, ast.Call) and node.args else None
+    if name == "home" or (
+        isinstance(node, ast.Subscript)
+        and _member(node.value) == ("os", "environ")
+        and isinstance(node.slice, ast.Constant)
+        and node.slice.value in ("HOME", "USERPROFILE")
+    ):
+        return HOME
+    if name in ("getenv", "get") and isinstance(inside, ast.Constant):
+        return HOME if inside.value in ("HOME", "USERPROFILE") else UNKNOWN
+    if name in ("expanduser", "Path", "PurePath", "str", "abspath", "realpath") and inside:
+        text = _path(inside)
+        return HOME + text[1:] if name == "expanduser" and text.startswith("~") else text
+    return UNKNOWN
 
 
 HANDLERS = {"python": python}

@@ -341,7 +341,10 @@ def _items(stdin: Stream | None) -> list[str]:
         if len(found) <= 64:
             return found
     if stdin is not None and stdin.found:
-        return [f"{folder.rstrip('/')}/{UNKNOWN}" for folder in stdin.found[:8]]
+        return [
+            folder if folder.endswith("/*") else f"{folder.rstrip('/')}/{UNKNOWN}"
+            for folder in stdin.found[:8]
+        ]
     return [UNKNOWN]
 
 

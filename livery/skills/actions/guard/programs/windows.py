@@ -24,6 +24,8 @@ def cmd(scan: Scan, call: Call, args: Args) -> bool:
             break
     if (words and not any(re.match(r"/\?", word) for word in words)) or call.stdin is not None:
         scan.act("code", call.command, command=call.command)
+        if call.stdin is not None and call.stdin.text is not None:
+            scan.script(call.stdin.text, "cmd")
     return True
 
 
