@@ -19,6 +19,7 @@ from livery.files import read_json
 from livery.models import find_base
 from livery.paths import HOME
 from livery.training.plan import Example, Plan, work
+from livery.training.prefixes import shared_groups
 
 LORA = LoraSettings(
     rank=16,
@@ -26,6 +27,8 @@ LORA = LoraSettings(
     targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
 RATE = 1e-4
+# What the queries of a schema share at least: 1,000 tokens of it, and the instruction before it.
+SCHEMA_TOKENS = 1040
 GEMMA_270M: dict[str, Any] = {
     "hidden_size": 640,
     "num_hidden_layers": 18,
@@ -92,6 +95,21 @@ def smollm2_nothing_shared(folder: Path) -> Case:
     return smollm2(), [_example(row, len(row) // 2) for row in rows], 8
 
 
+def smollm2_schemas(folder: Path) -> Case:
+    """SmolLM2-135M on the skill dsl: schemas of 1,000 tokens and more, each with its 8 queries."""
+    from datagen.dsl import GROUP
+    from datagen.make import make_data
+
+    out = folder / "dsl"
+    if not out.exists():
+        make_data("dsl", out, seed=7, count=60 * GROUP)
+    found = load_dataset(out / "train.jsonl", load_chat(smollm2()), max_length=4096)
+    rows = list(found.examples)
+    groups = shared_groups([row.tokens[: row.prompt_length - 1] for row in rows], GROUP)
+    long = [g for g in groups if g.prefix >= SCHEMA_TOKENS and len(g.rows) == GROUP]
+    return smollm2(), [rows[at] for group in long for at in group.rows], GROUP
+
+
 # Without a name the first three run: they need nothing that is not in the checkout.
 CASES: dict[str, Callable[[Path], Case]] = {
     "date-keys": date_keys,
@@ -100,6 +118,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "smollm2-long-prompt": smollm2_long_prompt,
     "smollm2-short-prompts": smollm2_short_prompts,
     "smollm2-nothing-shared": smollm2_nothing_shared,
+    "smollm2-schemas": smollm2_schemas,
 }
 BUILT_IN = tuple(CASES)[:3]
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.cases import LORA, RATE, gemma, smollm2
-from benchmarks.measure import Case, Sample, race_on_torch
+from benchmarks.measure import Case, Sample, race
 from benchmarks.train_torch import forget_peak, peak
 from livery.config.settings import TrainSettings
 from livery.dataset.tokenizer import load_tokenizer
@@ -163,7 +163,8 @@ def ours(model: str, examples: Sequence[Example], pairs: int, dtype: str) -> Sam
 
 
 def main() -> None:
-    race_on_torch("benchmarks.dpo", __doc__, CASES, {"trl": theirs, "livery": ours}, pairs=True)
+    contestants = {"trl": theirs, "livery": ours}
+    race("benchmarks.dpo", __doc__, CASES, contestants, {"livery": "trl"}, pairs=True)
 
 
 if __name__ == "__main__":

@@ -66,21 +66,23 @@ def training_options(
     return parser
 
 
-def race_on_torch(
+def race(
     module: str,
     description: str | None,
     cases: Mapping[str, Callable[[Path], Case]],
     contestants: Mapping[str, Run],
+    rivals: Mapping[str, str],
     ceiling: Callable[[str], Mapping[str, float]] = lambda dtype: {},
     *,
     pairs: bool = False,
 ) -> None:
-    """The whole of a benchmark of TRL ("trl") and ours ("livery"), each run in a process of its
-    own, whose peak memory is that run's.
+    """The whole of a benchmark that trains, each run in a process of its own, whose peak memory is
+    that run's.
 
     Args:
         module: the benchmark's own name, under which its processes start.
         cases: of which the first three run where none is named.
+        rivals: each contestant of ours and whom it is compared with.
         ceiling: what else is measured of the machine, for a dtype.
         pairs: two neighbouring examples are one of what is counted.
     """
@@ -94,8 +96,8 @@ def race_on_torch(
     kept = options.rows and group * options.rows
 
     if options.one:
-        if options.one == "livery":
-            importlib.import_module("cuda_train")  # settles torch's allocator, as a run does
+        if options.one == "livery":  # on torch
+            importlib.import_module("cuda_train")  # settles its allocator, as a run does
         model, examples, size = cases[chosen[0]](options.folder)
         sample = contestants[options.one](model, examples[:kept], size, options.dtype)
         print(json.dumps(dataclasses.asdict(sample)))  # the last line, which `apart` reads
@@ -111,7 +113,7 @@ def race_on_torch(
         return Sample(**json.loads(done.stdout.splitlines()[-1]))
 
     results: dict[str, Any] = {
-        "machine": {**machine(), "dtype": options.dtype, **ceiling(options.dtype)}
+        "machine": {**machine(), "dtype": options.dtype, **ceiling(options.dtype), **load()}
     }
     print(results["machine"], flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,10 @@ def race_on_torch(
             count = len(examples[:kept]) // group
             print(f"{case}: {count} {unit}, batches of {size}", flush=True)
             runs = {who: lambda w=who, c=case: apart(w, c, folder) for who in contestants}
-            results[case] = compare(interleave(runs, options.repeats), "trl", "livery")
+            samples = interleave(runs, options.repeats)
+            for ours, theirs in rivals.items():
+                name = case if len(rivals) == 1 else f"{case}, {ours} against {theirs}"
+                results[name] = compare(samples, theirs, ours)
     report(results, options.json)
 
 
@@ -153,11 +158,11 @@ def compare(samples: Mapping[str, list[Sample]], theirs: str, ours: str) -> dict
         "processor_seconds": processor,
         "processor_ratio": processor[theirs] / processor[ours] if processor[ours] else None,
         "memory_mb": {n: memory[n] / 1e6 for n in memory},
-        "runs": {n: [s.seconds for s in samples[n]] for n in samples},
+        "runs": {n: [s.seconds for s in samples[n]] for n in (theirs, ours)},
     }
-    for name, found in samples.items():
-        if found[-1].facts:
-            row.setdefault("facts", {})[name] = dict(found[-1].facts)
+    for name in (theirs, ours):
+        if facts := samples[name][-1].facts:
+            row.setdefault("facts", {})[name] = dict(facts)
     return row
 
 
@@ -183,6 +188,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "openblas": "openblas" in os.environ.get("LD_PRELOAD", ""),
     }
+
+
+def load() -> dict[str, float]:
+    """How many programs wanted a core in the last minute, where the system says it."""
+    return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
 
 
 def processor() -> str:

@@ -39,8 +39,14 @@ from mlx_train.backend import MlxBackend
 from mlx_train.machine import work_side_by_side
 
 
-def theirs(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
-    """One epoch of mlx_lm.tuner.trainer.train, as mlx_lm.lora calls it."""
+def theirs(
+    model: str, examples: Sequence[Example], batch_size: int, *, at_once: int | None = None
+) -> Sample:
+    """One epoch of mlx_lm.tuner.trainer.train, as mlx_lm.lora calls it.
+
+    Args:
+        at_once: rows that it holds at once, of those of a step; None is all of them.
+    """
     import mlx.optimizers as optim
     from mlx_lm.tuner.datasets import CacheDataset
     from mlx_lm.tuner.trainer import TrainingArgs, train
@@ -66,13 +72,16 @@ def theirs(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
     layers: Any = base.model.layers
     keys = {n for n, _ in layers[0].named_modules() if n.endswith(LORA.targets)}
     linear_to_lora_layers(base.model, len(layers), {**config, "keys": keys})
-    iters = len(examples) // batch_size
+    steps = len(examples) // batch_size
+    micro = at_once or batch_size
+    iters = steps * (batch_size // micro)
     mx.clear_cache()
     mx.reset_peak_memory()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         args = TrainingArgs(
-            batch_size=batch_size,
+            batch_size=micro,
             iters=iters,
+            grad_accumulation_steps=batch_size // micro,
             steps_per_report=max(10, iters),
             steps_per_save=10**9,
             max_seq_length=4096,
@@ -83,7 +92,7 @@ def theirs(model: str, examples: Sequence[Example], batch_size: int) -> Sample:
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
     memory = mx.get_peak_memory()
     _release()
-    of_all = len(examples) / (iters * batch_size)
+    of_all = len(examples) / (steps * batch_size)
     return Sample(seconds * of_all, memory, processor=busy * of_all)
 
 

@@ -25,14 +25,25 @@ import numpy as np
 import torch
 
 from benchmarks.cases import CASES, LORA, RATE, facts
-from benchmarks.measure import Sample, race_on_torch
+from benchmarks.measure import Sample, race
 from livery.config.settings import TrainSettings
 from livery.dataset.tokenizer import load_tokenizer
 from livery.training.plan import Example, Plan
 
 
-def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -> Sample:
-    """One epoch of SFTTrainer on rows that are tokenized already."""
+def theirs(
+    model: str,
+    examples: Sequence[Example],
+    batch_size: int,
+    dtype: str,
+    *,
+    at_once: int | None = None,
+) -> Sample:
+    """One epoch of SFTTrainer on rows that are tokenized already.
+
+    Args:
+        at_once: rows that it holds at once, of those of a step; None is all of them.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -51,7 +62,8 @@ def theirs(model: str, examples: Sequence[Example], batch_size: int, dtype: str)
             model=loaded,
             args=SFTConfig(
                 output_dir=folder,
-                per_device_train_batch_size=batch_size,
+                per_device_train_batch_size=at_once or batch_size,
+                gradient_accumulation_steps=batch_size // (at_once or batch_size),
                 num_train_epochs=1,
                 learning_rate=RATE,
                 lr_scheduler_type="constant",
@@ -143,7 +155,7 @@ def ceiling(dtype: str) -> dict[str, float]:
 
 def main() -> None:
     contestants = {"trl": theirs, "livery": ours}
-    race_on_torch("benchmarks.train_torch", __doc__, CASES, contestants, ceiling)
+    race("benchmarks.train_torch", __doc__, CASES, contestants, {"livery": "trl"}, ceiling)
 
 
 if __name__ == "__main__":
