@@ -103,15 +103,12 @@ class _Found:
         return files, runs
 
     def _dataset(self) -> Iterator[Path]:
-        from datagen.dsl.stored import MADE_FROM, PRETTY, partial, partial_queries
+        from datagen.dsl.stored import PRETTY, known, partial, partial_queries
         from livery.files import sha256
-        from livery.reading import read_object
 
         for out in self.artefacts:
-            log = out.parent / MADE_FROM
-            made = read_object(log).get(out.name) if log.is_file() else None
-            known = made.get("sha256") if isinstance(made, dict) else None
-            ours = list(_ours(out, lambda place, known=known: sha256(place) == known))
+            made = known(out).get("sha256")
+            ours = list(_ours(out, lambda place, made=made: sha256(place) == made))
             yield from ours
             if ours or not out.exists():
                 pretty = out.parent / PRETTY / f"{out.stem}.json"

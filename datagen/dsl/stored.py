@@ -3,6 +3,9 @@
 Beside the artefacts lies `made_from.json`: of each the key of what it was made from and the hash of
 its bytes. An artefact whose key is the same is not made again; one that somebody edited is used as
 it is. What a stage has so far lies in NAME.partial.jsonl, a line for each finished job.
+
+A stage may be killed at any moment: `made_from.json` tells of an artefact before it takes its
+place, and of the one before it as well, so whichever of them stands there is known.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from datagen.dsl.source import Made
 from livery import outputs
 from livery.errors import UserError
 from livery.files import (
+    atomic_write,
     explain_os_errors,
     read_kept,
     sha256,
@@ -63,7 +67,7 @@ def check_out(out: Path, inputs: Iterable[Path]) -> None:
     """Raises UserError where an artefact would replace what no stage made, or what is read."""
     outputs.check_file(
         out, overwrite=True, inputs=inputs, what="an artefact of livery dsl",
-        ours=lambda path: isinstance(_known(path).get(path.name), dict),
+        ours=lambda path: bool(known(path)),
     )  # fmt: skip
 
 
@@ -75,9 +79,9 @@ def made_before(out: Path, key: str) -> str:
     """
     if not out.is_file():
         return ""
-    known = _known(out).get(out.name, {})
-    edited = known.get("sha256") != sha256(out)
-    if known.get("key") == key:
+    told = known(out)
+    edited = told.get("sha256") != sha256(out)
+    if told.get("key") == key:
         return "edited by hand, used as it is" if edited else "made before"
     if edited:
         raise UserError(
@@ -87,7 +91,19 @@ def made_before(out: Path, key: str) -> str:
     return ""
 
 
-def _known(out: Path) -> Json:
+def known(out: Path) -> Json:
+    """{"key", "sha256"} of what a stage made at `out`: of the artefact that stands there, where a
+    stage was killed before the newer one took its place; {} where none made it."""
+    found = _log(out).get(out.name)
+    told = found if isinstance(found, dict) else {}
+    before = told.get("before")
+    if not isinstance(before, dict) or not out.is_file():
+        return told
+    there = sha256(out)
+    return before if there == before.get("sha256") != told.get("sha256") else told
+
+
+def _log(out: Path) -> Json:
     place = out.parent / MADE_FROM
     return read_object(place) if place.is_file() else {}
 
@@ -98,12 +114,17 @@ def keep(out: Path, rows: Sequence[Mapping[str, Any]], key: str, *, whole: bool 
     Args:
         whole: False where jobs failed, so that the next run asks for those again.
     """
+    before = {name: text for name, text in known(out).items() if name != "before"}
     with explain_os_errors(out, "writing an artefact"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(out, rows)
-        facts = {"key": key if whole else "", "sha256": sha256(out)}
-        write_json(out.parent / MADE_FROM, {**_known(out), out.name: facts})
         write_json(out.parent / PRETTY / f"{out.stem}.json", rows[:PRETTY_ROWS])
+        with atomic_write(out) as file:
+            digest = hashlib.sha256()
+            for row in rows:
+                line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+                digest.update(line)
+                file.write(line)
+            facts = {"key": key if whole else "", "sha256": digest.hexdigest(), "before": before}
+            write_json(out.parent / MADE_FROM, {**_log(out), out.name: facts})
         if whole:
             partial(out).unlink(missing_ok=True)
 

@@ -26,14 +26,13 @@ from livery.errors import UserError, counted, shown
 from livery.files import one_at_a_time
 from livery.progress import Progress
 from livery.teacher.dialects import FORMS, Habits, Reply, cut_of, read_reply, request_body
-from livery.teacher.plan import Plan, context_for, make_plan
+from livery.teacher.plan import RAISED, Plan, context_for, make_plan
 from livery.teacher.question import Fault, Messages, Question, Result, characters
 from livery.teacher.records import Found, Records
 from livery.teacher.settings import Teacher, api_key
 from livery.teacher.validation import find_fault
 from livery.teacher.wire import OF_THE_ENDPOINT, TroubleError, exchange, headers_of
 
-RAISED = 2  # times the limit for the one request after a cut answer
 LONGEST_PAUSE = 60.0  # seconds between two attempts, where the endpoint does not say how long
 _KEPT_TEXT = 4000  # characters of a refused answer in the trail
 _WINDOW = 50  # questions whose share of failures counts
@@ -135,6 +134,7 @@ class _Tally:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    answer_tokens: int = 0  # of the last reply alone
     counted: bool = True
     trail: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     form: str = FORMS[0]
@@ -145,7 +145,8 @@ class _Tally:
         letters = characters(messages)
         self.counted &= reply.prompt_tokens is not None and reply.completion_tokens is not None
         self.prompt_tokens += _or(reply.prompt_tokens, -(-letters // 4))
-        self.completion_tokens += _or(reply.completion_tokens, -(-len(reply.text) // 4))
+        self.answer_tokens = _or(reply.completion_tokens, -(-len(reply.text) // 4))
+        self.completion_tokens += self.answer_tokens
         self.served = reply.served
 
     def note(self, cause: str, message: str, text: str | None = None) -> None:
@@ -288,6 +289,7 @@ class _Run:
             "seconds": round(time.monotonic() - tally.began, 3),
             "prompt_tokens": tally.prompt_tokens,
             "completion_tokens": tally.completion_tokens,
+            "answer_tokens": tally.answer_tokens,
             "counted": "by the endpoint" if tally.counted else "estimated",
             "cost": self.teacher.cost(tally.prompt_tokens, tally.completion_tokens),
         }

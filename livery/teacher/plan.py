@@ -19,6 +19,7 @@ from livery.teacher.settings import Teacher
 _CHARACTERS_PER_TOKEN = 3.2
 # The fewest that prompts like ours have: for a context that must hold any of them.
 _FEWEST_CHARACTERS = 2.0
+RAISED = 2  # times the limit for the one request after a cut answer
 _FOR_REPAIR = 512  # tokens of the validator's message and the template around it
 
 
@@ -123,8 +124,8 @@ def _plan(questions: Sequence[Question], teacher: Teacher, records: Records) -> 
     changed: Counter[str] = Counter()
     for at, (question, parts) in enumerate(zip(questions, made_of, strict=True)):
         answer = records.find(parts.key)
-        # A longer answer than is allowed now was another one; a limit that grew changes nothing.
-        if answer is not None and answer.completion_tokens <= question.parameters.max_tokens:
+        # A longer answer than could come now was another one; a limit that grew changes nothing.
+        if answer is not None and answer.length <= RAISED * question.parameters.max_tokens:
             found[at] = answer
         elif parts.key in first:
             twins[first[parts.key]].append(at)
@@ -152,7 +153,9 @@ def context_for(questions: Sequence[Question], teacher: Teacher) -> int:
     if teacher.context is not None:
         return teacher.context
     needed = max(
-        characters(q.messages) / _FEWEST_CHARACTERS + 3 * q.parameters.max_tokens + _FOR_REPAIR
+        characters(q.messages) / _FEWEST_CHARACTERS
+        + (RAISED + 1) * q.parameters.max_tokens
+        + _FOR_REPAIR
         for q in questions
     )
     return max(4096, 1024 * -(-int(needed) // 1024))

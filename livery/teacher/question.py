@@ -155,7 +155,8 @@ class Result:
         at: its place among those that were asked.
         value: valid under the schema; None where there is a fault.
         provenance: model, endpoint, key, asked_at, format, requests, repaired, trail, seconds,
-            prompt_tokens, completion_tokens, counted ("by the endpoint" or "estimated"), cost.
+            prompt_tokens, completion_tokens, answer_tokens (of those, the answer's own), counted
+            ("by the endpoint" or "estimated"), cost.
         reused: it stood in the records.
     """
 

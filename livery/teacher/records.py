@@ -36,11 +36,17 @@ create table if not exists failures (
 
 @dataclass(frozen=True)
 class Found:
-    """An answer that is on record: the teacher's text, and where it came from."""
+    """An answer that is on record.
+
+    Attributes:
+        text: the teacher's.
+        provenance: where it came from.
+        length: tokens of the answer itself, without those of the attempts before it.
+    """
 
     text: str
     provenance: dict[str, Any]
-    completion_tokens: int
+    length: int
 
 
 class Records:
@@ -95,13 +101,15 @@ class Records:
 
     def find(self, key: str) -> Found | None:
         """The answer with this key; None where there is none, or none that can be read."""
-        query = "select text, provenance, completion_tokens from answers where key = ?"
+        query = "select text, provenance from answers where key = ?"
         with self._explained():
             row = self._file.execute(query, (key,)).fetchone()
         try:
-            text, provenance, tokens = row
-            return Found(str(text), dict(json.loads(provenance)), int(tokens))
-        except (TypeError, ValueError, OverflowError, RecursionError):
+            text, read = str(row[0]), dict(json.loads(row[1]))
+            # Older records have the sum of all attempts alone.
+            alone = read["completion_tokens"] if read["requests"] == 1 else 0
+            return Found(text, read, int(read.get("answer_tokens", alone)))
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
 
     def earlier(self, name: str) -> Ingredients | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -234,6 +237,55 @@ def test_a_stopped_stage_continues_and_asks_nothing_twice(pipe: Pipe) -> None:
     assert pipe.source.asked == 18 - 7
     assert pipe.d[4].read_bytes() == whole
     assert not kept.exists()
+
+
+# Runs the stage in a folder and dies, as by kill -9, just before its n-th file takes its place.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.datagen.test_dsl_stages import Pipe
+
+pipe, left = Pipe(Path(sys.argv[1])), int(sys.argv[2])
+
+def die(event, values):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(die)
+pipe.schemas(most=int(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [True, False])
+def test_a_stage_that_is_killed_while_it_writes_is_made_by_the_same_command(
+    pipe: Pipe, tmp_path: Path, there: bool
+) -> None:
+    """Whether its file was there before, made from something else, or not."""
+    whole = Pipe(tmp_path / "whole")
+    whole.specs()
+    whole.schemas(most=5)
+    if not there:
+        pipe.d[2].unlink()
+        (pipe.root / "outputs" / MADE_FROM).unlink()
+    kills = 0
+    while True:
+        folder = tmp_path / f"killed-{kills}"
+        shutil.copytree(pipe.root, folder)
+        command = [sys.executable, "-c", _KILLED, str(folder), str(kills), "5"]
+        died = subprocess.run(command, check=False).returncode
+        again = Pipe(folder)
+        assert not again.schemas(most=5).faults
+        assert again.d[2].read_bytes() == whole.d[2].read_bytes()
+        assert again.schemas(most=5).skipped == "made before"
+        if not died:
+            break
+        assert died == -signal.SIGKILL
+        kills += 1
+    assert kills == 3  # the copy to look at, what it was made from, the file itself
 
 
 def test_what_was_kept_for_other_inputs_is_not_used(pipe: Pipe) -> None:

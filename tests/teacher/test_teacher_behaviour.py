@@ -451,11 +451,28 @@ def test_another_model_is_asked_and_named(records: Path, capsys: pytest.CaptureF
     assert "the model (tiny → larger) changed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [chat('{"colour": "re', "length", answer=200), chat(GOOD, answer=350)],
+        [chat("no", answer=150), chat(GOOD, answer=150)],
+    ],
+)
+def test_an_answer_of_several_requests_is_not_asked_for_again(records: Path, before: Any):
+    """Neither one that came under the raised limit nor a repaired one, whose attempts are longer
+    than the limit only together."""
+    asked(before, records)
+    [result], seen = asked([chat(GOOD)], records)
+    assert result.reused
+    assert not seen
+
+
 def test_a_success_is_reused_where_only_the_limit_grew(records: Path):
+    """Or where the same answer would come under the raised limit, which is twice as long."""
     asked([chat(GOOD, answer=150)], records)
-    for limit, requests in ((4000, 0), (150, 0), (100, 1)):
+    for limit, requests in ((4000, 0), (150, 0), (75, 0), (70, 1)):
         one = question(parameters=Parameters(max_tokens=limit))
-        _, seen = asked([chat(GOOD, answer=90)], records, one)
+        _, seen = asked([chat(GOOD, answer=60)], records, one)
         assert len(seen) == requests
 
 
@@ -739,7 +756,7 @@ def test_the_repair_round_tells_what_the_validator_said(records: Path):
     assert result.provenance | {"served": "", "key": "", "asked_at": "", "seconds": 0} == {
         "model": "tiny", "endpoint": result.provenance["endpoint"], "format": "json_schema",
         "requests": 2, "repaired": True, "trail": [step], "prompt_tokens": 80,
-        "completion_tokens": 14, "counted": "by the endpoint", "cost": None,
+        "completion_tokens": 14, "answer_tokens": 7, "counted": "by the endpoint", "cost": None,
         "served": "", "key": "", "asked_at": "", "seconds": 0,
     }  # fmt: skip
     assert result.provenance["served"] == "served-name"
