@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from commands import options
-from livery.errors import UserError
+from livery.errors import UserError, printable
 from livery.machine import install
 
 EPILOG = """\b
@@ -113,7 +113,8 @@ def serve_command(
     from livery.interactions import Log
     from livery.serve.api.app import create_app
     from livery.serve.api.security import allowed_hosts as hosts_of
-    from livery.serve.jobs import worker
+    from livery.serve.jobs.jobs import Jobs
+    from livery.serve.jobs.keeper import Keeper
     from livery.serve.server import serve
     from livery.serve.settings import LOOPBACK, ServeSettings, is_loopback, read_token
 
@@ -126,22 +127,15 @@ def serve_command(
     if log is not None:
         Log(log).check()  # before anybody asks
 
-    app = create_app(settings)
+    jobs = Jobs(settings.root, settings.database)
+    keeper = None if no_worker else Keeper(jobs.layout, settings.database, _note)
+    app = create_app(settings, jobs=jobs, keeper=keeper)
 
     def ready(address: str) -> None:
-        if not no_worker and not worker.any_lives(app.state.livery.jobs.layout):
-            begun = worker.start(settings.root, settings.database)
-            if begun is not None:
-                click.echo(
-                    f"note: started a worker for the jobs. It goes on when this server ends; to "
-                    f"stop it: kill {begun}",
-                    err=True,
-                )
         if not is_loopback(settings.host) and not hosts_of(settings).difference(LOOPBACK):
-            click.echo(
-                "note: requests from other machines are refused until --allow-host says by which "
-                "name they reach this one.",
-                err=True,
+            _note(
+                "requests from other machines are refused until --allow-host says by which name "
+                "they reach this one."
             )
         if as_json:
             click.echo(json.dumps({"address": address, "root": str(settings.root)}))
@@ -149,3 +143,7 @@ def serve_command(
             click.echo(f"Livery serves {settings.root} at {address}   (Ctrl-C ends it)")
 
     serve(app, settings, ready)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {printable(text)}", err=True)

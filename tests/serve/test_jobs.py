@@ -336,8 +336,9 @@ def test_jobs_over_http(client: Client) -> None:
     assert again.json()["id"] == job["id"]
     place = f"/api/jobs/{job['id']}"
     assert client.get(place).json() == job
-    assert client.get("/api/jobs").json() == {"jobs": [job]}
-    assert client.get("/api/jobs?state=failed").json() == {"jobs": []}
+    nobody = {"workers": 0, "worker_problem": None}
+    assert client.get("/api/jobs").json() == {"jobs": [job], **nobody}
+    assert client.get("/api/jobs?state=failed").json() == {"jobs": [], **nobody}
     assert client.post("/api/jobs", {"skill": "date-keys"}).status == 409
     assert client.post(f"{place}/pause").json()["state"] == "paused"
     assert client.post(f"{place}/retry").status == 409

@@ -19,6 +19,8 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
+from livery.serve.jobs.layout import Layout
+from livery.serve.jobs.process import executor, taken
 from tests import PATIENCE
 from tests.serve.conftest import Opened
 from tests.serve.page_root import MARKUP, fill, rows
@@ -99,6 +101,10 @@ def test_a_training_is_described_started_paused_resumed_and_cancelled(
         page.get_by_role("heading", name="from-the-page").wait_for()
         (job,) = [j for j in client.get("/api/jobs").json()["jobs"] if j["name"] == "from-the-page"]
         assert job["request"]["settings"] == {"max_steps": 7, "lora.dropout": 0.05}
+        alone = page.get_by_role("alert").filter(has_text="No worker lives")
+        expect(alone).to_contain_text("livery jobs worker")
+        with taken(Layout(client.settings.root).lock("worker", executor("auto"))):
+            expect(alone).to_be_hidden()
         for button, state in (("Pause", "paused"), ("Resume", "queued"), ("Cancel", "cancelled")):
             page.get_by_role("button", name=f"{button} from-the-page").click()
             page.locator("h1 .badge", has_text=state).wait_for()

@@ -20,9 +20,12 @@ pytest.importorskip("fastapi")
 
 from commands.serving.serve import serve_command
 from livery.errors import UserError
+from livery.serve.jobs.layout import Layout
+from livery.serve.jobs.process import executor, is_taken
 from livery.serve.server import only_server
 from livery.serve.settings import ServeSettings, read_token
 from tests import PATIENCE
+from tests.serve.jobs_run import wait_for
 from tests.serve.serving import TOKEN, served, settings_of
 
 
@@ -67,14 +70,33 @@ def test_a_server_says_where_it_is_and_has_its_root_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_server_says_how_to_stop_the_worker_that_it_started(tmp_path: Path) -> None:
-    with started(tmp_path, worker=True) as (_, process):
+def test_a_worker_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
+    """As long as the server lives; the last one outlives it, and the server said how to end it."""
+    with started(tmp_path, worker=True) as (said, process):
         assert process.stderr is not None
-        told = process.stderr.readline()
-        assert "goes on when this server ends" in told
-        worker = int(told.rpartition("kill ")[2])
-        assert os.getsid(worker) == worker  # it outlives the server's terminal
-        os.kill(worker, signal.SIGTERM)
+
+        def workers() -> int:
+            with urllib.request.urlopen(f"{said['address']}/api/jobs") as answer:
+                return json.load(answer)["workers"]
+
+        first = worker_of(process.stderr.readline())
+        assert os.getsid(first) == first  # it outlives the server's terminal
+        wait_for(lambda: workers() == 1)
+        os.kill(first, signal.SIGKILL)
+        assert f"the worker {first} was ended by SIGKILL" in process.stderr.readline()
+        second = worker_of(process.stderr.readline())
+        assert second != first
+        wait_for(lambda: workers() == 1)
+    lock = Layout(tmp_path).lock("worker", executor("auto"))
+    assert is_taken(lock)
+    os.kill(second, signal.SIGTERM)
+    wait_for(lambda: not is_taken(lock))
+
+
+def worker_of(told: str) -> int:
+    """The process of a worker that a server says it has started."""
+    assert "goes on when this server ends" in told
+    return int(told.rpartition("kill ")[2])
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from livery.serve.api.security import Guard
 from livery.serve.api.services import Services
 from livery.serve.improve import run_due
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.keeper import Keeper
 from livery.serve.queue.courier import Courier
 from livery.serve.queue.queue import Queue
 from livery.serve.repeating import Repeating
@@ -58,6 +59,7 @@ def create_app(
     *,
     jobs: Jobs | None = None,
     host: Host | None = None,
+    keeper: Keeper | None = None,
     page: Path = PAGE,
 ) -> FastAPI:
     """The API and the page of one root.
@@ -65,6 +67,7 @@ def create_app(
     Args:
         jobs: by default those of the settings' root or database.
         host: what answers prompts; by default the one of the settings.
+        keeper: sees that the jobs have a worker; None where others see to that.
         page: folder of the web page; served where it has an index.html.
     """
     asked = host or Host(HostSettings(settings.engine_log, settings.engine, settings.model))
@@ -73,10 +76,12 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         courier = Courier(Queue(settings, made))
-        helpers = (
+        helpers = [
             Repeating("callbacks", courier.look, 1.0),
             Repeating("schedules", lambda: run_due(settings, made, time.time()), 5.0),
-        )
+        ]
+        if keeper is not None:
+            helpers.append(Repeating("worker", keeper.look, 1.0))
         for helper in helpers:
             helper.start()
         yield
@@ -94,7 +99,7 @@ def create_app(
         redirect_slashes=False,
         responses=problems.RESPONSES,
     )
-    app.state.livery = Services(settings, made, asked)
+    app.state.livery = Services(settings, made, asked, keeper)
     problems.install(app, settings)
     for resource in ROUTERS:
         app.include_router(resource.router)

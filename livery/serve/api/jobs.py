@@ -9,7 +9,9 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.files import send_file
+from livery.serve.api.problems import without_paths
 from livery.serve.api.services import Livery
+from livery.serve.jobs import worker
 from livery.serve.jobs.jobs import State
 from livery.serve.jobs.request import JobRequest, confined, read_request
 from livery.serve.settings import ServeSettings
@@ -41,10 +43,15 @@ def list_jobs(
     before: Annotated[float | None, Query(description="`created` of the last one shown.")] = None,
     state: State | None = None,
 ) -> dict[str, Any]:
-    """Jobs, the newest first."""
+    """Jobs, the newest first; how many workers live, and why none does where that is known."""
     where: dict[str, Any] = {"state": state} if state else {}
     found = livery.jobs.list(limit, before, **where)
-    return {"jobs": [job.as_dict() for job in found]}
+    problem = livery.keeper.problem if livery.keeper else None
+    return {
+        "jobs": [job.as_dict() for job in found],
+        "workers": worker.how_many_live(livery.jobs.layout),
+        "worker_problem": without_paths(problem, livery.settings),
+    }
 
 
 @router.post("", status_code=201)

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from livery.serve.answers.host import Host
 from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.keeper import Keeper
 from livery.serve.settings import ServeSettings
 
 T = TypeVar("T")
@@ -26,12 +27,14 @@ class Services:
         settings: of the server.
         jobs: of the server's root.
         host: what answers prompts.
+        keeper: sees that the jobs have a worker, where this server does.
         shared: what a router keeps between requests, by its own name.
     """
 
     settings: ServeSettings
     jobs: Jobs
     host: Host
+    keeper: Keeper | None = None
     shared: dict[str, Any] = field(default_factory=dict[str, Any])
 
     async def slowly(self, work: Callable[..., T], *arguments: Any) -> T:

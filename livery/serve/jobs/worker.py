@@ -39,16 +39,29 @@ def lives(layout: Layout, device: str = "auto") -> bool:
     return process.is_taken(layout.lock("worker", executor(device)))
 
 
+def how_many_live(layout: Layout) -> int:
+    """How many workers there are, of all devices and all machines that share the folder."""
+    places = layout.lock("worker", "").parent.glob("worker-*")
+    return sum(process.is_taken(path) for path in places)
+
+
 def any_lives(layout: Layout) -> bool:
     """Whether any device, of any machine that shares the folder, has a worker."""
-    return any(process.is_taken(path) for path in layout.lock("worker", "").parent.glob("worker-*"))
+    return how_many_live(layout) > 0
 
 
-def start(root: Path, database: str | None = None, device: str = "auto") -> int | None:
+def log(layout: Layout) -> Path:
+    """What workers print that were started in the background."""
+    return layout.private / "logs" / "worker.log"
+
+
+def start(
+    root: Path, database: str | None = None, device: str = "auto"
+) -> subprocess.Popen[bytes] | None:
     """Start a worker in the background, unless there is one. It outlives whoever starts it.
 
     Returns:
-        Its process id; None where there is one.
+        Its process; None where there is one.
     """
     layout = Layout(root.absolute())
     layout.make()
@@ -57,14 +70,13 @@ def start(root: Path, database: str | None = None, device: str = "auto") -> int 
     # By a variable, because a URL has a password, and everybody can read the words of a command.
     variables = {name: value for name, value in os.environ.items() if name != DATABASE}
     variables |= {DATABASE: database} if database else {}
-    with (layout.private / "logs" / "worker.log").open("ab") as log:
-        begun = subprocess.Popen(
+    with log(layout).open("ab") as out:
+        return subprocess.Popen(
             [sys.executable, "-m", "livery", "jobs", "worker", f"--root={layout.root}",
              f"--device={device}"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             cwd=layout.root, env={**variables, "PYTHONPATH": python_path()},
         )  # fmt: skip
-    return begun.pid
 
 
 def work(jobs: Jobs, device: str, *, drain: bool = False, say: Say = print) -> None:

@@ -16,6 +16,7 @@ function Queue() {
   const jobs = useLoaded(`/api/jobs?limit=500${state === "all" ? "" : `&state=${state}`}`, 2000);
   return html`<${Title} under="One training a device; the others wait in order. They outlive this page and the server.">Jobs<//>
     <div class="toolbar"><label>State <select value=${state} onChange=${({ target }) => choose(target.value)}>${STATES.map((one) => html`<option>${one}</option>`)}</select></label></div>
+    <${NoWorker} />
     <${Loaded} of=${jobs}>${({ jobs }) => html`<${Table} label="Jobs" rows=${jobs} empty="No jobs." head=${["Adapter", "State", "Step", "Cause", "Queued", "Took", "Do"]}
       row=${(job) => html`<tr key=${job.id}>
         <th scope="row"><a href=${to("jobs", job.id)}>${job.name}</a></th>
@@ -26,6 +27,15 @@ function Queue() {
         <td class="figure">${took(job)}</td>
         <td><${Doing} job=${job} /></td>
       </tr>`} />`}<//>`;
+}
+
+/** Jobs that wait for a worker that nobody has started, or that cannot be. */
+function NoWorker() {
+  const { data } = useLoaded("/api/jobs?state=queued&limit=1", 3000);
+  if (!data || data.workers > 0 || data.jobs.length === 0) return null;
+  return html`<div class="fault" role="alert"><p><strong>No worker lives, so no job begins.</strong> ${
+    data.worker_problem ? `This server starts one again: ${data.worker_problem}` : "Start one in the server's folder: livery jobs worker"
+  }</p></div>`;
 }
 
 const took = (job) => (job.started ? duration((job.ended ?? Date.now() / 1000) - job.started) : "–");
@@ -53,7 +63,7 @@ function Job({ id }) {
     // Its end is what tells; the whole of it is a link away.
     text(`${place}/log`, { headers: { Range: "bytes=-65536" } }).then((told) => setLog(told), (fault) => fault.status !== 416 && setError(fault));
   }, [found.data]);
-  return html`<${Loaded} of=${found}>${(job) => html`
+  return html`<${NoWorker} /><${Loaded} of=${found}>${(job) => html`
     <${Title} under="Job ${id}" actions=${html`<${Doing} job=${job} then=${found.reload} />`}>${job.name} <${Badge}>${job.state}<//><//>
     ${job.cause && html`<${Card} title="Why it failed" tone="failed"><p><strong>${job.cause.kind}</strong>${job.cause.detail && html`: ${job.cause.detail}`}</p>
       ${job.cause.last_lines?.length > 0 && html`<pre class="log" tabindex="0" aria-label="Last lines">${job.cause.last_lines.join("\n")}</pre>`}<//>`}
