@@ -239,7 +239,10 @@ def set_schedule(settings: ServeSettings, adapter: str, planned: Schedule | None
 
 
 def _keep(settings: ServeSettings, adapter: str, planned: Schedule | None) -> None:
-    every = {name: asdict(one) for name, one in schedules(settings).items() if name != adapter}
+    before = schedules(settings)
+    if planned is None and adapter not in before:
+        return
+    every = {name: asdict(one) for name, one in before.items() if name != adapter}
     if planned is not None:
         every[adapter] = asdict(planned)
     _write(settings, {**_state(settings), "schedules": every})

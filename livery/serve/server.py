@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from livery.errors import UserError, shown
 from livery.files import explain_os_errors
+from livery.serve.removal import sweep
 from livery.serve.settings import Limits, ServeSettings
 
 
@@ -100,6 +101,7 @@ def only_server(settings: ServeSettings, address: str) -> Generator[None]:
                 f"{settings.root}: another server has this folder ({shown(said) or 'unknown'})."
             ) from None
         shutil.rmtree(settings.uploads, ignore_errors=True)  # of a server that was killed
+        sweep(settings)
         os.truncate(handle, 0)
         os.write(handle, json.dumps({"address": address, "pid": os.getpid()}).encode())
         yield

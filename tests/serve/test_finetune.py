@@ -106,12 +106,13 @@ def test_start_is_a_job_with_the_pages_names(client: Client) -> None:
         "base_model": "base_model", "run_name": "mine", "backend": "torch", "rank": 8,
         "alpha": 16, "dropout": 0.1, "batch_size": 2, "grad_accumulation_steps": 4,
         "learning_rate": 2e-4, "iters": 40, "warmup": 5, "max_seq_length": 256,
-        "resume_adapter": "older",
+        "resume_adapter": "older", "data_seed": 8, "attempts": 3,
     }  # fmt: skip
     answer = client.post("/api/finetune/start", said)
     assert answer.status == 202, answer.text
     job = client.get(f"/api/jobs/{answer.json()['job']}").json()
     assert job["request"]["data"] == "aios_combined"
+    assert (job["request"]["data_seed"], job["attempts"]) == (8, 3)
     assert job["request"]["settings"] == {
         "model": "base_model", "lora.rank": 8, "lora.alpha": 16, "lora.dropout": 0.1,
         "batch_size": 2, "grad_accum": 4, "learning_rate": 2e-4, "iters": 40, "warmup_steps": 5,
@@ -122,6 +123,7 @@ def test_start_is_a_job_with_the_pages_names(client: Client) -> None:
         ({"rank": "many"}, "rank: Input"), ({"base_model": "/etc"}, "base_model is '/etc'"),
         ({"warmup": -1}, "warmup: -1 is not"), ({"resume_adapter": "nobody"}, "There is no"),
         ({"data": "nothing"}, "There is no"), ({"gradient_steps": 1}, "gradient_steps: "),
+        ({"attempts": 0}, "attempts: "),
     ):  # fmt: skip
         refused = client.post("/api/finetune/start", {"run_name": "wrong"} | wrong)
         assert refused.status in (400, 404, 422), (wrong, refused.text)

@@ -15,6 +15,7 @@ from livery.serve.adapters import Adapter, Form, WholeAdapter
 from livery.serve.api.files import send_file
 from livery.serve.api.services import Livery
 from livery.serve.jobs.request import JobRequest
+from livery.serve.removal import remove_adapter
 
 router = APIRouter(prefix="/api/adapters", tags=["adapters"])
 
@@ -55,9 +56,18 @@ def list_adapters(livery: Livery) -> AdapterList:
 
 
 @router.get("/{name}")
-def one_adapter(folder: Folder, livery: Livery) -> WholeAdapter:
+async def one_adapter(folder: Folder, livery: Livery) -> WholeAdapter:
     """An adapter with its files, their hashes, and its evaluations."""
-    return adapters.whole(livery.settings, folder)
+    return await livery.slowly(adapters.whole, livery.settings, folder)
+
+
+@router.delete("/{name}", status_code=204)
+async def delete_adapter(name: str, folder: Folder, livery: Livery) -> None:
+    """Delete the adapter with its run, its zip, what its promotions keep, and its schedule.
+
+    Refused (409) while a job that has not ended needs it, or a process works in its folder.
+    """
+    await livery.slowly(remove_adapter, livery.settings, livery.jobs, name)
 
 
 @router.get("/{name}/export", response_class=Response)

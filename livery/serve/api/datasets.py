@@ -22,6 +22,8 @@ from livery.serve.api.services import Livery
 from livery.serve.commands import run
 from livery.serve.datasets import Dataset, Row
 from livery.serve.errors import Refused
+from livery.serve.lines import place_of
+from livery.serve.removal import remove_dataset
 from livery.serve.review import Status, set_status
 from livery.serve.settings import ServeSettings
 
@@ -98,6 +100,16 @@ def one_dataset(name: str, livery: Livery) -> Dataset:
     return datasets.describe(livery.settings, name)
 
 
+@router.delete("/{name}", status_code=204)
+async def delete_dataset(name: str, livery: Livery) -> None:
+    """Delete a dataset, with what reviewers thought of its rows.
+
+    Refused (409) while a job that has not ended needs it.
+    """
+    place_of(livery.settings, name)
+    await livery.slowly(remove_dataset, livery.settings, livery.jobs, name)
+
+
 @router.get("/{name}/rows")
 async def list_rows(
     name: str,
@@ -117,24 +129,27 @@ async def list_rows(
 
 
 @router.put("/{name}/rows/{n}")
-def review_row(
+async def review_row(
     name: str, n: int, said: RowStatus, livery: Livery, split: SplitName = "train"
 ) -> Reviewed:
     """Approve a row, reject it, or take that back. The file of rows stays as it is."""
-    return Reviewed(set_status(livery.settings, name, split, said.status, n=n, expected=said.id))
+    say = functools.partial(set_status, n=n, expected=said.id)
+    return Reviewed(await livery.slowly(say, livery.settings, name, split, said.status))
 
 
 @router.post("/{name}/review")
-def review_rows(name: str, said: ManyStatus, livery: Livery) -> Reviewed:
+async def review_rows(name: str, said: ManyStatus, livery: Livery) -> Reviewed:
     """Approve or reject several rows, or all that are new."""
-    return Reviewed(set_status(livery.settings, name, said.split, said.status, ids=said.ids))
+    say = functools.partial(set_status, ids=said.ids)
+    return Reviewed(await livery.slowly(say, livery.settings, name, said.split, said.status))
 
 
 @router.post("/{name}/copy", status_code=201)
-def copy(name: str, said: Copy, livery: Livery) -> Dataset:
+async def copy(name: str, said: Copy, livery: Livery) -> Dataset:
     """Make a dataset of the rows that were not rejected, to train on."""
-    exports.copy(livery.settings, name, said.name, said.leave_out)
-    return datasets.describe(livery.settings, said.name)
+    settings = livery.settings
+    await livery.slowly(exports.copy, settings, name, said.name, said.leave_out)
+    return await livery.slowly(datasets.describe, settings, said.name)
 
 
 @router.get("/{name}/export", response_class=Response)

@@ -6,6 +6,7 @@ Its names stay (`base_model`, `run_name`, `grad_accumulation_steps`, `iters`, `w
 
 from __future__ import annotations
 
+import functools
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -61,6 +62,8 @@ class Start(BaseModel):
     resume_adapter: Name | None = Field(None, description="An adapter to start from, by name.")
     data: Name | None = Field(None, description="A dataset; by default the modules, exported.")
     overwrite: bool = False
+    data_seed: int = Field(7, description="Of a skill's generator, as jobs have it.")
+    attempts: int = Field(5, ge=1, le=1000, description="Starts of a step that is killed.")
 
 
 class Enabled(BaseModel):
@@ -161,9 +164,9 @@ def config(livery: Livery) -> dict[str, Any]:
 
 
 @router.get("/data")
-def list_data(livery: Livery) -> dict[str, list[Module]]:
+async def list_data(livery: Livery) -> dict[str, list[Module]]:
     """The modules, and which are on."""
-    return {"modules": finetune.modules(livery.settings)}
+    return {"modules": await livery.slowly(finetune.modules, livery.settings)}
 
 
 @router.get("/datasets")
@@ -173,9 +176,9 @@ def list_datasets(livery: Livery) -> dict[str, list[Dataset]]:
 
 
 @router.get("/export/stats")
-def export_stats(livery: Livery) -> dict[str, Any]:
+async def export_stats(livery: Livery) -> dict[str, Any]:
     """How many rows an export would have."""
-    found = finetune.modules(livery.settings)
+    found = await livery.slowly(finetune.modules, livery.settings)
     on = [one for one in found if one.enabled]
     return {
         "modules": {one.name: one.rows for one in found},
@@ -192,7 +195,7 @@ def load_status(livery: Livery) -> dict[str, Any]:
 
 
 @router.get("/modules/{name}/preview")
-def preview(
+async def preview(
     name: str,
     livery: Livery,
     split: SplitName = "train",
@@ -200,39 +203,44 @@ def preview(
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
 ) -> dict[str, Any]:
     """The first rows of a module."""
-    found, total = datasets.rows(livery.settings, name, split, offset=offset, limit=limit)
+    some = functools.partial(datasets.rows, offset=offset, limit=limit)
+    found, total = await livery.slowly(some, livery.settings, name, split)
     return {"module": name, "split": split, "total": total, "rows": found}
 
 
 @router.get("/modules/{name}/sections")
-def list_sections(
+async def list_sections(
     name: str, livery: Livery, split: SplitName = "train"
 ) -> dict[str, list[Section]]:
     """The kinds of rows in a module, with how many of each are approved."""
-    return {"sections": finetune.sections(livery.settings, name, split)}
+    return {"sections": await livery.slowly(finetune.sections, livery.settings, name, split)}
 
 
 @router.put("/modules/{name}/enabled")
-def enable(name: str, said: Enabled, livery: Livery) -> Module:
+async def enable(name: str, said: Enabled, livery: Livery) -> Module:
     """Switch a module on or off."""
-    return finetune.enable(livery.settings, name, said.enabled)
+    return await livery.slowly(finetune.enable, livery.settings, name, said.enabled)
 
 
 @router.get("/unified")
-def unified(
+async def unified(
     livery: Livery,
     split: SplitName = "train",
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Unified:
     """Rows of all modules that are on, one after the other."""
-    found, total = finetune.unified(livery.settings, split, offset, limit)
+    found, total = await livery.slowly(finetune.unified, livery.settings, split, offset, limit)
     return Unified(total, [_row(module, row) for module, row in found])
 
 
 @router.post("/start", status_code=202)
-def start(said: Start, livery: Livery) -> dict[str, str]:
+async def start(said: Start, livery: Livery) -> dict[str, str]:
     """Export the modules that are on, and queue a job that trains on them."""
+    return await livery.slowly(_start, said, livery)
+
+
+def _start(said: Start, livery: Services) -> dict[str, str]:
     settings: dict[str, Any] = {
         name: value for key, name in SETTINGS.items()
         if (value := getattr(said, key)) is not None
@@ -251,6 +259,8 @@ def start(said: Start, livery: Livery) -> dict[str, str]:
                 "backend": said.backend,
                 "settings": settings,
                 "overwrite": said.overwrite,
+                "data_seed": said.data_seed,
+                "attempts": said.attempts,
             }
         )
         confined(request, livery.settings.root, livery.settings.models)
@@ -272,16 +282,16 @@ def _by_its_name(error: UserError) -> UserError:
 
 
 @router.post("/export")
-def export(livery: Livery) -> Exported:
+async def export(livery: Livery) -> Exported:
     """Write the rows of all modules that are on into the dataset aios_combined."""
-    return Exported(*finetune.export(livery.settings))
+    return Exported(*await livery.slowly(finetune.export, livery.settings))
 
 
 @router.post("/export/{thread}")
-def export_one(thread: str, livery: Livery) -> Exported:
+async def export_one(thread: str, livery: Livery) -> Exported:
     """Write the rows of one module (MODULE_train), of the generated ones (base → aios_base), or
     those that were approved (approved → user_approved)."""
-    return Exported(*finetune.export(livery.settings, thread))
+    return Exported(*await livery.slowly(finetune.export, livery.settings, thread))
 
 
 @router.post("/load")
@@ -315,11 +325,10 @@ async def generate(said: Generate, livery: Livery) -> dict[str, Any]:
 
 
 @router.post("/sections/generated/approve")
-def approve(said: Approve, livery: Livery) -> dict[str, int]:
+async def approve(said: Approve, livery: Livery) -> dict[str, int]:
     """Approve generated rows: a section, some by their ids, or all that are new."""
-    count = finetune.approve(
-        livery.settings, said.module, said.split, section=said.section, ids=said.ids
-    )
+    approve = functools.partial(finetune.approve, section=said.section, ids=said.ids)
+    count = await livery.slowly(approve, livery.settings, said.module, said.split)
     return {"approved": count}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -92,9 +93,10 @@ def get_overview(adapter: str, livery: Livery) -> dict[str, Any]:
 
 
 @router.get("/{adapter}/weak")
-def get_weak(adapter: str, livery: Livery, every: bool = False) -> dict[str, Any]:
+async def get_weak(adapter: str, livery: Livery, every: bool = False) -> dict[str, Any]:
     """Answers that nobody decided on: weak or marked ones, or every one."""
-    return improve.weak(livery.settings, adapter, every=every)
+    find = functools.partial(improve.weak, every=every)
+    return await livery.slowly(find, livery.settings, adapter)
 
 
 @router.post("/{adapter}/marks", status_code=201)
@@ -106,24 +108,26 @@ def post_mark(adapter: str, said: Mark, livery: Livery) -> Mark:
 
 
 @router.post("/{adapter}/review", status_code=201)
-def post_decision(adapter: str, said: Decision, livery: Livery) -> Decision:
+async def post_decision(adapter: str, said: Decision, livery: Livery) -> Decision:
     """Approve, correct or drop an answer. What the skill's contract refuses is not approved."""
-    improve.decide(livery.settings, adapter, said.id, said.choice, said.answer)
+    told = (adapter, said.id, said.choice, said.answer)
+    await livery.slowly(improve.decide, livery.settings, *told)
     return said
 
 
 @router.post("/{adapter}/retrain", status_code=202)
-def post_retrain(adapter: str, said: Retrain, livery: Livery) -> dict[str, Any]:
+async def post_retrain(adapter: str, said: Retrain, livery: Livery) -> dict[str, Any]:
     """Queue the training on what was approved, with the comparison at its end."""
     settings = livery.settings
     if said.settings is not None:  # as any request over the network
         confined(
             read_request({"data": "x", "settings": said.settings}), settings.root, settings.models
         )
-    job = improve.retrain(
-        settings, livery.jobs, adapter, data=_data(settings, said.data), train=said.settings,
+    retrain = functools.partial(
+        improve.retrain, data=_data(settings, said.data), train=said.settings,
         approve_marked=said.approve_marked, promote=said.promote,
     )  # fmt: skip
+    job = await livery.slowly(retrain, settings, livery.jobs, adapter)
     return job.as_dict()
 
 
@@ -134,9 +138,9 @@ def post_promote(adapter: str, said: Promote, livery: Livery) -> dict[str, Any]:
 
 
 @router.post("/{adapter}/roll-back")
-def post_roll_back(adapter: str, livery: Livery) -> dict[str, Any]:
+async def post_roll_back(adapter: str, livery: Livery) -> dict[str, Any]:
     """Give the adapter back what it was before the last promotion."""
-    return improve.roll_back(livery.settings, adapter)
+    return await livery.slowly(improve.roll_back, livery.settings, adapter)
 
 
 @router.put("/{adapter}/schedule")

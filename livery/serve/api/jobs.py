@@ -76,9 +76,9 @@ def get_job(job: str, livery: Livery) -> dict[str, Any]:
 
 
 @router.post("/{job}/cancel")
-def cancel_job(job: str, livery: Livery) -> dict[str, Any]:
+async def cancel_job(job: str, livery: Livery) -> dict[str, Any]:
     """End a job and all its processes; answered when they have ended."""
-    return livery.jobs.cancel(job).as_dict()
+    return (await livery.slowly(livery.jobs.cancel, job)).as_dict()
 
 
 @router.post("/{job}/pause")

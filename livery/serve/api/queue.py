@@ -88,7 +88,7 @@ class NewOrder(BaseModel):
 
 @router.post("/internal/queue/enqueue", status_code=202, include_in_schema=False)
 @router.post("/v1/adapters/train", status_code=202)
-def order_adapter(new: NewOrder, livery: Livery, request: Request) -> Accepted:
+async def order_adapter(new: NewOrder, livery: Livery, request: Request) -> Accepted:
     """Order an adapter. The same order a second time is the first one; an adapter that is there
     already, from the same rows, base and settings, is not trained again."""
     asked, callback = new.request, new.callback
@@ -100,19 +100,20 @@ def order_adapter(new: NewOrder, livery: Livery, request: Request) -> Accepted:
         dataset_hash=asked.dataset_hash and asked.dataset_hash.removeprefix("sha256:"),
         params=asked.params, url=callback.url or None if callback else None, auth=_auth(callback),
     )  # fmt: skip
-    return _queue(livery).enqueue(order, base_url=str(request.base_url))
+    base_url = str(request.base_url)
+    return await livery.slowly(lambda: _queue(livery).enqueue(order, base_url=base_url))
 
 
 @router.get("/v1/adapters/train/{job_id}")
-def get_order(job_id: str, livery: Livery) -> dict[str, Any]:
+async def get_order(job_id: str, livery: Livery) -> dict[str, Any]:
     """An order: where it is, what came of it, and whether its callback was heard."""
-    return _queue(livery).state(job_id)
+    return await livery.slowly(lambda: _queue(livery).state(job_id))
 
 
 @router.get("/v1/adapters/train/{job_id}/adapter.zip", response_class=Response)
-def get_artefact(job_id: str, livery: Livery, request: Request) -> Response:
+async def get_artefact(job_id: str, livery: Livery, request: Request) -> Response:
     """The adapter: PEFT, tokenizer, mlx/ and gguf/, as `livery pack` writes it; takes a Range."""
-    path = _queue(livery).artefact(job_id)
+    path = await livery.slowly(lambda: _queue(livery).artefact(job_id))
     return send_file(path, request, media_type="application/zip", filename="adapter.zip")
 
 

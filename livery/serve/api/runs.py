@@ -20,6 +20,7 @@ from livery.serve.api.services import Livery, Services
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.growing import lines_of
 from livery.serve.known import facts
+from livery.serve.removal import remove_adapter
 from livery.serve.runs import Checkpoint, Run
 from livery.serve.watching import Watcher, beginning
 
@@ -124,6 +125,12 @@ def one_run(folder: Folder, livery: Livery) -> WholeRun:
         config=facts(folder / RUN_CONFIG),
         evaluations=evaluations.of_adapter(folder),
     )
+
+
+@router.delete("/{name}", status_code=204)
+async def delete_run(name: str, folder: Folder, livery: Livery) -> None:
+    """Delete the run with its adapter: DELETE /api/adapters/NAME, also of a run that has none."""
+    await livery.slowly(remove_adapter, livery.settings, livery.jobs, name)
 
 
 @router.get("/{name}/metrics")

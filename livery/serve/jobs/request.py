@@ -149,7 +149,7 @@ _WORDS: dict[Any, str] = {
     Mapping | None: "a mapping",
 }  # fmt: skip
 # Settings that may be paths; relative ones start in the root folder, where a job's commands run.
-_PATHS = ("model", "valid_data", "init_adapter", "chat_template")
+PATHS = ("model", "valid_data", "init_adapter", "chat_template")
 # Neither decides what comes out.
 _INDIFFERENT = {"threads", "report_to", "project_name", "save_every", "save_total", "check_base"}
 
@@ -226,7 +226,7 @@ def confined(request: JobRequest, root: Path, models: Sequence[Path] = ()) -> No
     if request.data and not _is_below(top / "data" / request.data, [top]):
         raise Refused("data is given by its name here, not as a path.", key="data")
     allowed = [top, HOME / EMBEDDED, *(folder.resolve() for folder in models)]
-    for name in _PATHS:
+    for name in PATHS:
         said = request.settings.get(name)
         if said is None:
             continue

@@ -29,14 +29,14 @@ def command(layout: Layout, request: JobRequest, step: str) -> list[str]:
     """The command of a step, to be run in the root folder. It continues what it began before."""
     if step == "train" and request.trainer is not None:
         return list(request.trainer["argv"])
-    adapter = f"adapters/{request.name}"
+    adapter, data = f"adapters/{request.name}", data_of(request)
     words = {
-        "data": ["data", str(request.skill), f"--out={_data(request)}",
+        "data": ["data", str(request.skill), f"--out={data}",
                  f"--seed={request.data_seed}"],
-        "train": ["train", *([request.skill] if request.skill else []), f"--data={_data(request)}",
+        "train": ["train", *([request.skill] if request.skill else []), f"--data={data}",
                   f"--output-dir={adapter}", *training_flags(request)],
         "eval": ["eval", str(request.skill), f"--adapter={adapter}", "--baseline",
-                 f"--train-data={_data(request)}"],
+                 f"--train-data={data}"],
         "convert": ["convert", adapter, adapter, "--to=all", "--overwrite"],
         "promote": ["promote", str(request.skill), adapter, f"--over=adapters/{request.over}"],
         "pack": ["pack", adapter, f"--out={adapter}.zip", "--overwrite"],
@@ -102,7 +102,8 @@ def make_way(layout: Layout, job: str, request: JobRequest) -> None:
             aside.mkdir()
 
 
-def _data(request: JobRequest) -> str:
+def data_of(request: JobRequest) -> str:
+    """The folder of a job's rows, as its commands name it from the root."""
     if request.data:
         return str(Path("data") / request.data)
     name = Path(str(request.skill)).name.removesuffix(".py")
