@@ -292,6 +292,11 @@ def test_grammar_and_jsonschema_agree_on_any_schema(part: int) -> None:
         ),
         ({"type": "array", "maxItems": 2, "contains": {"const": 1}}, ["[2,1]"], ["[2]", "[]"]),
         (
+            {"$schema": DRAFT, "type": "array", "items": [{"enum": [0, 1]}, {"enum": [0, 1]}],
+             "additionalItems": False, "contains": {"const": 1}},
+            ["[1]", "[0,1]", "[1,1]"], ["[]", "[0]", "[0,0]", "[0,0,1]"],
+        ),
+        (
             {"$schema": NEWER, "type": "array", "items": {"const": 1}, "contains": {"const": 1},
              "minContains": 2, "maxContains": 3},
             ["[1,1]", "[1,1,1]"], ["[1]", "[1,1,1,1]"],

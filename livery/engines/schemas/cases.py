@@ -364,9 +364,10 @@ class Cases:
             return [[done, count]]
         if all(self.empty(self.item(state, at) | {asked.literal}) for at in places):
             return [[done] if asked.least == 0 else [of_types(TYPES - {"array"})]]
-        if asked.least == 1 and asked.most is None and state.most is not None and state.most <= 64:
+        most = self.most_items(state, self.empty)  # a closed list of items has its end, too
+        if asked.least == 1 and asked.most is None and most is not None and most <= 64:
             options: list[Option] = []
-            for at in range(asked.start, state.most):
+            for at in range(asked.start, most):
                 facet = ArrayFacet((*(((),) * at), (asked.literal,)))
                 options.append([done, adding("items", facet), between("least", "most", at + 1)])
             return options or [[of_types(TYPES - {"array"})]]
