@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import jobs_server
 from livery.files import sha256, write_json
-from livery.paths import METADATA, python_path
+from livery.paths import METADATA, RUN_MARK, python_path
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
@@ -200,7 +200,8 @@ def made(jobs: Jobs) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (METADATA, "README.md", "training_metrics.jsonl")
+        if path.is_file()
+        and path.name not in (METADATA, RUN_MARK, "README.md", "training_metrics.jsonl")
     }
 
 

@@ -18,6 +18,7 @@ TRACKERS_LOG = "trackers.json"
 MADE_FROM = "made_from.json"
 TENSORBOARD = "tensorboard"
 LOCK = ".lock"
+RUN_MARK = ".run"  # which run it is, and since when
 
 # Beside the results of an evaluation of a dsl student, whose own name the configuration gives.
 DSL_SUMMARY = "evaluation_summary.json"

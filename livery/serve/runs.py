@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from livery.paths import LOCK, METADATA, METRICS, RUN_CONFIG
+from livery.paths import LOCK, METADATA, METRICS, RUN_CONFIG, RUN_MARK
 from livery.serve.errors import NotFound
 from livery.serve.growing import GrowingLines, lines_of
 from livery.serve.known import facts, known, mark
@@ -35,7 +35,8 @@ class Run:
         step, steps: optimizer steps taken, and of the whole run.
         loss, eval_loss: the newest, nats a supervised token.
         best: the smallest eval_loss so far, and its step.
-        started, ended: seconds since the epoch.
+        started, ended: seconds since the epoch; it started when it began at step 0, however often
+            it was resumed.
         seconds_left: of training, by its own rate.
         peak_memory: bytes.
         job: id of the job that makes it.
@@ -102,7 +103,7 @@ def describe(settings: ServeSettings, folder: Path, job: Any = None) -> Run:
     """
     if mark(f"{folder}/{LOCK}") is not None:  # somebody may hold it
         return _described(settings, folder, job)
-    files = [f"{folder}/{name}" for name in (RUN_CONFIG, METADATA, METRICS)]
+    files = [f"{folder}/{name}" for name in (RUN_CONFIG, RUN_MARK, METADATA, METRICS)]
     return known.of(
         ("run", folder),
         [*files, settings.data],
@@ -122,7 +123,8 @@ def _described(settings: ServeSettings, folder: Path, job: Any) -> Run:
     best = min(log.losses, key=lambda one: one[1], default=None)
     rate = _number(newest.get("tokens_per_second"))
     peak = _number(newest.get("peak_memory_mb"))
-    started, ended = _written(folder / RUN_CONFIG), _written(folder / METADATA)
+    started = _number(facts(folder / RUN_MARK).get("started")) or _written(folder / RUN_CONFIG)
+    ended = _written(folder / METADATA)
     return Run(
         name=folder.name,
         state=state,

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from livery.paths import METRICS, RUN_CONFIG, SAMPLES
+from livery.paths import METRICS, RUN_CONFIG, RUN_MARK, SAMPLES
 from livery.serve.growing import lines_of
+from livery.serve.known import facts
 from livery.serve.runs import Run
 
 _POSITION = re.compile(r"([0-9a-f]{1,16})-(\d{1,15})-(\d{1,15})-(\d{1,15})")
@@ -27,7 +28,8 @@ class Position:
     """How far a watcher is.
 
     Attributes:
-        run: tells the run from another that took its place in the folder.
+        run: tells the run from another that took its place in the folder, and from itself before it
+            was resumed at an earlier step than its logs had come to.
         metrics, samples, log: bytes told of each file.
     """
 
@@ -128,7 +130,12 @@ def beginning(folder: Path, log: Path | None = None) -> Position:
 
 
 def _mark(folder: Path) -> str:
-    try:
+    """Which run the folder holds: the same when it is resumed, unless it has taken lines back."""
+    said = facts(folder / RUN_MARK)
+    found, cuts = said.get("id"), said.get("cuts")
+    if isinstance(found, str) and re.fullmatch("[0-9a-f]{8}", found) and isinstance(cuts, int):
+        return f"{found}{cuts & 0xFFFFFFFF:x}"
+    try:  # of a version that had no marks
         stat = (folder / RUN_CONFIG).stat()
     except OSError:
         return "0"

@@ -122,6 +122,7 @@ class _Run:
             # Only now, when nothing stands in the new run's way.
             keep = (REFERENCE,) if self.objective.reference else ()
             run_folder.clear(self.folder, keep)
+            run_folder.begin(self.folder)
             self.job.begin()
         started = events.Started.of(
             self.settings, self.backend, self.plan, step=step, total_steps=self.total

@@ -9,7 +9,6 @@ from typing import Any
 
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
-from livery.paths import METRICS, SAMPLES
 from livery.training import checkpoint, run_folder
 from livery.training.backend import Backend
 from livery.training.checkpoint import Checkpoint, RunProgress
@@ -69,8 +68,7 @@ def made_by(settings: TrainSettings, backend: Backend) -> dict[str, Any]:
 
 def _cut_logs(folder: Path, backend: Backend, step: int) -> None:
     if backend.rank == 0:
-        for name in (METRICS, SAMPLES):
-            run_folder.cut_after(folder / name, step)
+        run_folder.take_back(folder, step)
 
 
 def _changes(

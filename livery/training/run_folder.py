@@ -7,6 +7,8 @@ import dataclasses
 import fcntl
 import json
 import os
+import secrets
+import time
 from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,12 @@ from livery.paths import (
     METRICS,
     REFERENCE,
     RUN_CONFIG,
+    RUN_MARK,
     SAMPLES,
     TENSORBOARD,
     TRACKERS_LOG,
 )
+from livery.reading import read_object
 from livery.training import checkpoint
 from livery.training.events import Callback, Evaluated, Event, Metrics, Sampled, as_line
 
@@ -174,10 +178,46 @@ def log_events(folder: Path) -> Callback:
     return log
 
 
-def cut_after(path: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, which a resumed run will take again."""
-    if not path.exists():
-        return
+def begin(folder: Path) -> None:
+    """Mark the folder as that of a new run. The mark of an older one is replaced and not removed:
+    whoever watches the folder sees it change once."""
+    _mark(folder, {"id": secrets.token_hex(4), "started": time.time(), "cuts": 0})
+
+
+def take_back(folder: Path, step: int) -> None:
+    """Drop the lines of steps after `step` from the logs of a run that is resumed there, which will
+    take these steps again.
+
+    It stays the same run, but its mark counts up where a line was dropped: who has read so far does
+    not know what comes in its place.
+    """
+    found: dict[str, Any] = {}
+    with contextlib.suppress(UserError):
+        found = read_object(folder / RUN_MARK)
+    if not isinstance(found.get("cuts"), int):  # of a version that had no marks
+        began = (folder / RUN_CONFIG).stat().st_mtime
+        found = {"id": secrets.token_hex(4), "started": began, "cuts": 0}
+        _mark(folder, found)
+    rest = {
+        path: _until(path, step) for name in (METRICS, SAMPLES) if (path := folder / name).exists()
+    }
+    dropped = any(lines < path.read_text("utf-8").count("\n") for path, (_, lines) in rest.items())
+    # Before it, in case we are killed; after it, for who looks in between.
+    if dropped:
+        _mark(folder, found := found | {"cuts": found["cuts"] + 1})
+    for path, (text, _) in rest.items():
+        with atomic_write(path, "w") as file:
+            file.write(text)
+    if dropped:
+        _mark(folder, found | {"cuts": found["cuts"] + 1})
+
+
+def _mark(folder: Path, said: dict[str, Any]) -> None:
+    write_json(folder / RUN_MARK, said)
+
+
+def _until(path: Path, step: int) -> tuple[str, int]:
+    """(the lines of a log up to a step, how many)."""
     kept: list[str] = []
     for line in path.read_text(encoding="utf-8").split("\n"):
         with contextlib.suppress(
@@ -185,8 +225,7 @@ def cut_after(path: Path, step: int) -> None:
         ):  # a line cut off by a kill
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-    with atomic_write(path, "w") as file:
-        file.writelines(kept)
+    return "".join(kept), len(kept)
 
 
 def write_run_config(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:

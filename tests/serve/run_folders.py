@@ -24,6 +24,7 @@ def make_run(
         folder / RUN_CONFIG,
         {"settings": asked, "total_steps": total, "work": work, "backend": "torch"},
     )
+    run_folder.begin(folder)
     go_on(folder, 0, steps)
     if done:
         write_json(folder / METADATA, {"steps": steps})

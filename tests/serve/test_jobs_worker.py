@@ -18,7 +18,7 @@ pytest.importorskip("dbos", reason="needs the extra serve")
 
 from livery.errors import UserError
 from livery.files import sha256
-from livery.paths import METADATA
+from livery.paths import METADATA, RUN_MARK
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
@@ -66,13 +66,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def made(jobs: Jobs, name: str = "remote") -> dict[str, str]:
-    """Hashes of what a run makes; its times and memory apart, which no two runs share."""
+    """Hashes of what a run makes; its times, memory and mark apart, which no two runs share."""
     folder = jobs.layout.adapter(name)
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {
         str(path.relative_to(folder)): sha256(path)
         for path in files
-        if path.name not in (METADATA, "README.md", "training_metrics.jsonl")
+        if path.name not in (METADATA, RUN_MARK, "README.md", "training_metrics.jsonl")
         and "checkpoints" not in path.parts
     }
 

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from livery.files import write_json
-from livery.paths import METRICS, RUN_CONFIG
+from livery.paths import METRICS, RUN_CONFIG, RUN_MARK
 from livery.serve.growing import GrowingLines
 from livery.training import run_folder
 from tests import PATIENCE
@@ -116,12 +116,42 @@ def test_events_replay_from_where_a_client_was(client: Client) -> None:
 def test_events_of_another_run_in_the_folder_begin_again(client: Client) -> None:
     folder = make_run(client.settings.root, "replaced", steps=20)
     last = events(client.get("/api/runs/replaced/events?follow=false"))[-1][2]
-    metrics_file(folder).unlink()
+    run_folder.clear(folder)
+    run_folder.begin(folder)
     write_json(folder / RUN_CONFIG, {"settings": {}, "total_steps": 10})
-    os.utime(folder / RUN_CONFIG, (4e9, 4e9))  # not in the tick of the clock that the first was
     go_on(folder, 0, 4)
     told = events(client.get("/api/runs/replaced/events?follow=false", Last_Event_ID=last))
     assert [kind for kind, _, _ in told][:3] == ["restarted", "metric", "metric"]
+
+
+def test_a_run_that_is_resumed_is_the_same_one(client: Client) -> None:
+    """Its record is written again. Only where its logs had come further than it is resumed, what
+    they held is told again."""
+    folder = make_run(client.settings.root, "resumed", steps=20)
+    began = json.loads((folder / RUN_MARK).read_text())["started"]
+    last = events(client.get("/api/runs/resumed/events?follow=false"))[-1][2]
+    for step, told in ((20, ["metric", "metric"]), (10, ["restarted"] + ["metric"] * 6)):
+        run_folder.take_back(folder, step)
+        write_json(folder / RUN_CONFIG, {"settings": {}, "total_steps": 40, "threads": step})
+        os.utime(folder / RUN_CONFIG, (4e9 + step, 4e9 + step))
+        if step == 20:
+            go_on(folder, 20, 24)
+        found = events(client.get("/api/runs/resumed/events?follow=false", Last_Event_ID=last))
+        assert [kind for kind, _, _ in found if kind in ("restarted", "metric")] == told
+        assert client.get("/api/runs/resumed").json()["started"] == began
+        last = found[-1][2]
+
+
+def test_a_run_of_a_version_without_marks_is_told_by_its_record(client: Client) -> None:
+    folder = make_run(client.settings.root, "older", steps=4)
+    (folder / RUN_MARK).unlink()
+    os.utime(folder / RUN_CONFIG, (4e9, 4e9))
+    assert client.get("/api/runs/older").json()["started"] == 4e9
+    last = events(client.get("/api/runs/older/events?follow=false"))[-1][2]
+    again = events(client.get("/api/runs/older/events?follow=false", Last_Event_ID=last))
+    assert [kind for kind, _, _ in again] == ["state"]
+    run_folder.take_back(folder, 4)
+    assert client.get("/api/runs/older").json()["started"] == 4e9
 
 
 def test_events_go_on_after_the_server_was_started_anew(tmp_path: Path) -> None:

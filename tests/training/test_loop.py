@@ -121,7 +121,7 @@ def test_what_the_folder_holds_at_the_end(whole: Path) -> None:
     names = {p.name for p in (whole / "run").iterdir()}
     assert names == {
         "run_config.json", "training_metrics.jsonl", "samples.jsonl", "training_metadata.json",
-        "checkpoints", "final.safetensors",
+        "checkpoints", "final.safetensors", ".run",
     }  # fmt: skip
     facts = json.loads((whole / "run" / "training_metadata.json").read_text())
     assert facts["steps"] == 12
