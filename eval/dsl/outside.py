@@ -227,6 +227,9 @@ def _schema(node: Mapping[str, Any]) -> Json:
         )
     found: Json = {"type": kind} if kind else {}
     found |= {key: node[key] for key in _KEPT if key in node}
+    if kind and "default" in node and node["default"] is None:  # BFCL lists null as right there
+        found["type"] = [kind, "null"]
+        found |= {"enum": [*node["enum"], None]} if "enum" in node else {}
     if isinstance(node.get("properties"), Mapping):
         found["properties"] = {name: _schema(part) for name, part in node["properties"].items()}
         found["additionalProperties"] = False

@@ -231,6 +231,7 @@ FUNCTIONS: list[Json] = [
                     "properties": {"min": {"type": "float"}, "max": {"type": "float"}},
                 },
                 "skipper": {"type": "boolean", "optional": True},
+                "flag": {"type": "string", "enum": ["red", "blue"], "default": None},
             },
             "required": ["harbour", "hours"],
         },
@@ -256,7 +257,7 @@ RENT = {
     "boat.rent": {
         "harbour": ["Port St. Mary", "PSM"], "hours": [2], "seats": [4, ""],
         "extras": [["life jacket", "map"], ""], "budget": [{"min": [50.0], "max": [80]}, ""],
-        "skipper": ["", False],
+        "skipper": ["", False], "flag": ["", None],
     }
 }  # fmt: skip
 TIDE = {"tide": {"at": [[54.1, -4.7]]}}
@@ -304,6 +305,8 @@ def test_bfcl_becomes_calls_under_a_schema_of_its_functions(bfcl: dict[str, Any]
         ([rent(harbour="port st mary", hours=2.0)], ""),  # case, spaces and dots say nothing
         ([rent(seats=4, extras=["Life-Jacket", "MAP"], skipper=False)], ""),
         ([rent(budget={"max": 80.0, "min": 50})], ""),
+        ([rent(flag=None)], ""),  # what is not given has this default
+        ([rent(flag="red")], "wrong_arguments"),
         ([rent(budget={"max": 80.0})], "wrong_arguments"),
         ([rent(seats=5)], "wrong_arguments"),
         ([rent(skipper=True)], "wrong_arguments"),
