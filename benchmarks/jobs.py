@@ -29,15 +29,13 @@ from benchmarks import jobs_server
 from livery.files import sha256, write_json
 from livery.paths import METADATA, RUN_MARK, python_path
 from livery.serve.jobs import process
-from livery.serve.jobs.jobs import Jobs
+from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.request import JobRequest
 
 PARTS = ("worker", "trainer", "both", "server")
 STEPS = ("data", "train", "convert", "pack")
 NAME = "numbers"
-# What goes over HTTP: a skill by its name, and these fields of the request.
-SERVED = "date-keys"
-SENT = ("skill", "name", "steps", "backend", "settings", "attempts")
+SENT = ("name", "backend", "settings", "attempts")  # over HTTP, and the rows by their name
 SKILL = """
 SYSTEM_PROMPT = "Name the number that is meant."
 WORDS = ("one", "two", "three", "four", "five", "six")
@@ -110,7 +108,7 @@ def measure(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any
         found[part] = {
             **heard, "seconds": round(time.monotonic() - began, 1), "state": job.state,
             "tries": len(process.tries(jobs.layout, job.id)), "same": same,
-            "once": len(jobs.list()) == 1 and once(jobs, job.id) and heard.get("jobs", 1) == 1,
+            "once": len(jobs.list()) == heard.get("jobs", 1) == 1 and once(jobs, job),
         }  # fmt: skip
         print(f"{part}: {json.dumps(found[part])}", file=sys.stderr, flush=True)
     return found
@@ -124,8 +122,14 @@ def made_of(
     longest *= LONGEST[part]
     if part != "server":
         return {"kills": one(jobs, request, part, kills, longest, draw)}
-    body = dataclasses.asdict(request) | {"skill": SERVED}  # a request names no file
-    body = {key: body[key] for key in SENT}
+    jobs.layout.make()
+    subprocess.run(  # a request over HTTP names no file of a skill
+        [sys.executable, "-m", "livery", "data", str(request.skill), "--out",
+         str(jobs.layout.data(NAME))],
+        check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": python_path()},
+    )  # fmt: skip
+    body = {key: dataclasses.asdict(request)[key] for key in SENT}
+    body |= {"data": NAME, "steps": STEPS[1:]}
     return jobs_server.one(jobs, place / "models", body, kills, longest, draw)
 
 
@@ -205,9 +209,9 @@ def made(jobs: Jobs) -> dict[str, str]:
     }
 
 
-def once(jobs: Jobs, job: str) -> bool:
+def once(jobs: Jobs, job: Job) -> bool:
     """Whether each step ended well once, one after the other, and no metric was logged twice."""
-    tries = process.tries(jobs.layout, job)
+    tries = process.tries(jobs.layout, job.id)
     well = [one.step for one in tries if one.code == 0]
     apart = all(
         before.ended is None or before.ended <= after.started
@@ -216,7 +220,7 @@ def once(jobs: Jobs, job: str) -> bool:
     lines = (jobs.layout.adapter(NAME) / "training_metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     steps = [(row["step"], "eval_loss" in row) for row in rows]
-    return well == list(STEPS) and apart and len(steps) == len(set(steps))
+    return well == list(job.request.steps) and apart and len(steps) == len(set(steps))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import tomllib
@@ -81,6 +82,29 @@ def test_the_figures_of_the_plan_are_those_of_the_simulation() -> None:
         day: Day = simulate(adapters=1000, **minutes(asked))  # type: ignore[arg-type]
         found = (f"{day.used:.0%}", f"{day.wait_p50:.1f}", f"{day.wait_p99:.1f}", day.longest_queue)
         assert found == (f"{used}%", median, late, int(most)), asked
+    (expired, orders) = re.findall(r"(\d+) of (\d+) orders expire in the case of 13", text)[0]
+    day = simulate(adapters=1000, gpus=10, minutes=13, peak=4, ttl=60)
+    assert (day.expired, day.orders) == (int(expired), int(orders))
+
+
+def test_waits_are_those_of_queueing_theory() -> None:
+    """Of orders that come evenly, by Erlang's formula, whose waits are exponential; a wait is
+    shorter where work differs less than exponentially (Lee and Longton). Thirty days' mean."""
+    lam, minutes, gpus = 1000 / 1440, 13.0, 10
+    load = lam * minutes
+    free = sum(load**k / math.factorial(k) for k in range(gpus))
+    busy = load**gpus / math.factorial(gpus) * gpus / (gpus - load)
+    waits = busy / (free + busy)
+    mean = minutes * (1 + math.exp(0.4**2) - 1) / 2 / (gpus - load)
+    days = [simulate(adapters=1000, gpus=gpus, minutes=minutes, seed=seed) for seed in range(30)]
+    used, median, late = (
+        sum(getattr(day, name) for day in days) / len(days)
+        for name in ("used", "wait_p50", "wait_p99")
+    )
+    assert used == pytest.approx(load / gpus, rel=0.02)
+    assert median == pytest.approx(math.log(waits / 0.5) * mean, rel=0.4)
+    # A day begins with an empty queue: the longest waits of a steady state are rarer in it.
+    assert 0.6 < late / (math.log(waits / 0.01) * mean) < 1.1
 
 
 def test_a_queue_is_one() -> None:
