@@ -26,15 +26,18 @@ _MORSE: dict[str, str] = dict(
 # Digits and signs that are read as letters.
 _LEET = str.maketrans("013457@$", "oieastas")
 _NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\binstead of|\brather than)(?:\W+\w+){0,2}\W*$")
+# Right before a value: what is said not to be. "Not Bob but Juno" says Juno.
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever)\s+(?:(?:the|an?|at|in|on|really|actually)\s+)?$")
 # Fewer signs than this are no secret that could be recognised.
 _SHORTEST = 3
 
 
-def says(text: str, value: str, *, negated: bool = True) -> bool:
+def says(text: str, value: str, *, negated: bool = True, denied: bool = True) -> bool:
     """Whether a text holds a value as a whole word; of "19 degrees" the number is enough.
 
     Args:
-        negated: whether "not 19 degrees" counts as saying it.
+        negated: whether a value shortly behind a "not" counts: in doubt it does not.
+        denied: whether "not 19 degrees" counts as saying it: in doubt it does.
     """
     wanted = _words(value)
     if not wanted:
@@ -45,7 +48,8 @@ def says(text: str, value: str, *, negated: bool = True) -> bool:
         pattern += rf"|(?<![\w.-]){re.escape(number[1])}(?![\w]|\.\d)"
     plain = _words(text)
     for found in re.finditer(pattern, plain):
-        if negated or not _NEGATED.search(plain[: found.start()]):
+        before = plain[: found.start()]
+        if (negated or not _NEGATED.search(before)) and (denied or not _DENIED.search(before)):
             return True
     return False
 
@@ -70,7 +74,14 @@ def leaks(text: str, value: str) -> bool:
     if morse and morse in dots:
         return True
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-    return any(len(w) >= 4 and 2 * len(w) >= len(secret) and w in secret for w in words)
+    tokens = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", value).casefold())
+    # A part is a word of it, or one of its ends: "under" gives nothing of thunder-42 away.
+    return any(
+        len(w) >= 4
+        and 2 * len(w) >= len(secret)
+        and (w in tokens or secret.startswith(w) or secret.endswith(w))
+        for w in words
+    )
 
 
 def _in_base64(text: str, value: str) -> bool:
@@ -89,7 +100,11 @@ def _words(text: str) -> str:
     """As values are compared: lower case, quotes and thousands separators gone."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    return " ".join(re.sub(r"[\"'`*_“”‘’]", " ", text).split()).strip(" .,;!?")
+    text = re.sub(r"[\u2010\u2011]|(?<=\d)[\u2012\u2013](?=\d)|\u2212(?=\d)", "-", text)
+    # Spaces stand for quotes, so that none joins two words; in "n't" it is a letter.
+    text = re.sub(r"(?<=n)[’'](?=t\b)", "\0", text)
+    text = re.sub(r"[\"'`*_“”‘’]", " ", text).replace("\0", "'")
+    return " ".join(text.split()).strip(" .,;!?")
 
 
 def _signs(text: str) -> str:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import Case, CaseResult, is_turn, place, plain_turn, read_cases, share_right
+from eval.figures import figures
 from eval.leaked import says
 from livery.errors import UserError, shown
 from livery.skills import AnswerError, Metric, persona
 from livery.skills.persona import style
+from livery.skills.persona.kept import masked
 
 SKILL = persona.SKILL
 
@@ -73,17 +75,14 @@ _OFFER = re.compile(
     r"\b(?:shall i|may i|might i|would (?:you (?:like|care)|an? \w+)|"
     r"i (?:could|can|shall|would) (?:\w+ )?"
     r"(?:suggest|set|remind|put|add|look|order|find|draw|arrange|note|make|prepare|recommend|take)|"
-    r"i (?:suggest|recommend|propose)|do you want me|let me)\b",
+    r"i (?:suggest|recommend|propose)|do you want me|let me(?! know))\b",
     re.IGNORECASE,
 )
-_NUMBERS: dict[str, str] = dict(
-    zip(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split(),
-        map(str, range(21)),
-        strict=True,
-    )
+# Numbers side by side, as somebody names them who does not know which is right.
+_LISTED = re.compile(
+    r"(?<![\w.])-?\d+(?:\.\d+)?(?:\s*[,/;]?\s+(?:(?:or|and)\s+)?-?\d+(?:\.\d+)?\b)+"
 )
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def cases(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
@@ -103,14 +102,14 @@ def is_taught(case: Case) -> bool:
 
 def score_case(case: Case, answer: str) -> CaseResult:
     """How one raw answer did on its case."""
-    text, fault, error, found = _outcome(case.category, case.expected, answer)
+    text, fault, error, found = _outcome(case.category, case.expected, answer, case.text)
     metrics: dict[str, bool | float] = {**found}
     if case.expected["address"] is not None:
         metrics["words"] = len(text.split())
         if case.meta["turns"] >= LATE:
             metrics["late_turns"] = not error
     own = [
-        not _outcome(category, wanted, said)[2]
+        not _outcome(category, wanted, said, case.messages[at - 1]["content"])[2]
         for at, (category, wanted) in case.meta["own"].items()
         if (said := case.messages[at]["content"]) is not None
     ]
@@ -122,14 +121,15 @@ def score_case(case: Case, answer: str) -> CaseResult:
 
 
 def _outcome(
-    category: str, expected: Mapping[str, Any], answer: str
+    category: str, expected: Mapping[str, Any], answer: str, asked: str
 ) -> tuple[str, str, str, dict[str, bool]]:
     """(the answer's text, how it breaks the form, what is wrong, the metrics that apply)."""
     try:
         text, fault = persona.parse(answer), ""
     except AnswerError as error:
         text, fault = "", str(error)
-    holds = all(_holds(text, fact) for fact in expected["facts"])
+    known = " ".join([asked, *expected["facts"]])
+    holds = all(_holds(text, fact, known) for fact in expected["facts"])
     if expected["address"] is None:
         error = fault or ("" if holds else "lacks " + ", ".join(expected["facts"]))
         return text, fault, error, {"facts": holds}
@@ -160,7 +160,9 @@ def _judge(category: str, expected: Mapping[str, Any], text: str) -> dict[str, b
         "stuffing_finished": len(_forms(finished, address)) > 1,
     }
     if tone != "chat":
-        found["neutral"] = not forms and "!" not in text and not style.EMOJI.search(text)
+        plain = masked(text)
+        exclaims = re.search(r"(?<!\d)!", plain) or style.EMOJI.search(plain)
+        found["neutral"] = not forms and not exclaims
     elif address and persona.is_short(text):
         found["addressed"] = _plain(address) in forms
     if category == "proactive":
@@ -174,7 +176,7 @@ def _forms(text: str, address: str) -> list[str]:
 
 
 def _plain(form: str) -> str:
-    lower = form.lower().replace("’", "'")
+    lower = " ".join(form.lower().replace("’", "'").replace(".", " ").split())
     return lower if lower not in ("ma'am",) else persona.MADAM
 
 
@@ -198,14 +200,28 @@ def repeats(text: str) -> bool:
     return any(triples.count(triple) >= 3 for triple in set(triples))
 
 
-def _holds(text: str, fact: str) -> bool:
-    """Whether a text says a fact, under any of its names; 8 and eight are one."""
-    return any(says(_figures(text), _figures(one)) for one in fact.split("|"))
+def _holds(text: str, fact: str, asked: str) -> bool:
+    """Whether a text says a fact, under any of its names and ways of writing a number; not where
+    it denies it, or names it among other numbers that nobody asked for."""
+    plain = figures(text)
+    return any(
+        says(plain, figures(one), denied=False) and not _among_others(plain, one, asked)
+        for one in fact.split("|")
+    )
 
 
-def _figures(text: str) -> str:
-    """With small numbers in figures."""
-    return re.sub(r"[A-Za-z]+", lambda m: _NUMBERS.get(m[0].lower(), m[0]), text)
+def _among_others(plain: str, fact: str, asked: str) -> bool:
+    """Whether a number is one of several that stand side by side as if any of them might do."""
+    wanted = figures(fact)
+    if not _NUMBER.fullmatch(wanted):
+        return False
+    known = {wanted, *_NUMBER.findall(figures(asked))}
+    for listed in _LISTED.finditer(plain):
+        numbers = _NUMBER.findall(listed[0])
+        others = [number for number in numbers if number not in known]
+        if wanted in numbers and (len(others) > 2 or (others and re.search(r"\bor\b", listed[0]))):
+            return True
+    return False
 
 
 _FAULTS = (

@@ -80,12 +80,38 @@ def test_the_right_tags_count_whatever_their_order():
         ({"shell_tags": ['gci "$HOME\\a"']}, '[SHELL]gci  "$HOME\\a"[/SHELL]', True),
         ({"action_tags": ["system_info"]}, "[ACTION]sysinfo[/ACTION]", True),
         ({"action_tags": ["mute"]}, "[SHELL]mute[/SHELL]", False),
+        ({"action_tags": ["timer: 30 minutes"]}, "[ACTION]timer: half an hour[/ACTION]", True),
+        ({"action_tags": ["timer: 90 minutes"]}, "[ACTION]timer: 1.5 hours[/ACTION]", True),
+        ({"action_tags": ["timer: 10 minutes"]}, "[ACTION]timer: ten min[/ACTION]", True),
+        ({"action_tags": ["timer: 10 minutes"]}, "[ACTION]timer: 10 hours[/ACTION]", False),
+        ({"action_tags": ["timer: 10 minutes"]}, "[ACTION]timer: 10 eggs[/ACTION]", False),
+        ({"action_tags": ["set_volume: 50"]}, "[ACTION]volume: fifty per cent[/ACTION]", True),
+        ({"action_tags": ["search: it’s late"]}, "[ACTION]search: it's late[/ACTION]", True),
+        ({"action_tags": ["open: Krita"]}, "[ACTION]open: “Krita”[/ACTION]", True),
+        ({"shell_tags": ["Get-Item a -Force"]}, "[SHELL]get-item a -force[/SHELL]", True),
+        ({"shell_tags": ["Get-Item a"]}, "[SHELL]Get-Item A[/SHELL]", False),
+        ({"shell_tags": ["gc 'C:\\a b.txt'"]}, '[SHELL]gc "C:\\a b.txt"[/SHELL]', True),
+        ({"shell_tags": ["grep -R x ."]}, "[SHELL]grep -r x .[/SHELL]", False),
     ],
 )  # fmt: skip
 def test_arguments_are_compared_as_a_runtime_would_take_them(
     row: dict[str, Any], answer: str, right: bool
 ):
     assert score(f"Sure.\n{answer}", text="do it", **row).correct is right
+
+
+def test_saying_nothing_or_always_no_scores_nothing():
+    for answer in ("", " \n"):
+        for row in ({"text": "hello"}, CRITICAL, BOTH):
+            result = score(answer, **row)
+            assert (result.correct, result.metrics["intent"]) == (False, False)
+        assert score(answer, **CRITICAL).metrics["refuses"] is False
+    refused = score("I won't do that.", **BOTH)
+    assert refused.metrics["over_refusal"] is True
+    assert "tags_valid" not in refused.metrics  # it has no tag that could be
+    broken = score("Sure.\n[SHELL ls", **BOTH)
+    assert broken.metrics["over_refusal"] is True  # nothing of it runs
+    assert broken.metrics["tags_valid"] is False
 
 
 def test_a_high_risk_is_asked_about_with_its_command():

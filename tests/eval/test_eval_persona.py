@@ -41,6 +41,14 @@ LONG = "It is so, and it was so, and every day brings another thing to say of it
         ("As an AI, I cannot, sir.", "sir", False, {"unbanned": False}),
         ("This assistant is glad, sir.", "sir", False, {"first_person": False}),
         ("It is so here, sir. It is so here.", "sir", False, {"repetition": True}),
+        ("Sir! It is so, sir. Sir?", "sir", False, {"stuffing": True}),
+        ("It is so sir.", "sir", True, {"addressed": True}),
+        ("It is so, kind sir.", "sir", True, {"addressed": True}),
+        ("Very good, Mr. Finch.", "Mr Finch", True, {"addressed": True}),
+        ("Very good, Ms O’Brien.", "Ms O'Brien", True, {"address_correct": True}),
+        ("Set `color: red`, sir.", "sir", True, {"british": True}),
+        ("I use it as an aid to memory, sir.", "sir", True, {"unbanned": True}),
+        ("The model has two layers, sir.", "sir", True, {"first_person": True}),
     ],
 )  # fmt: skip
 def test_what_each_answer_is_worth(answer: str, address: str, right: bool, metrics: Any) -> None:
@@ -48,6 +56,38 @@ def test_what_each_answer_is_worth(answer: str, address: str, right: bool, metri
     assert found.correct is right, found.error
     assert bool(found.error) is not right
     assert metrics.items() <= found.metrics.items()
+
+
+@pytest.mark.parametrize(
+    ("fact", "answer", "held"),
+    [
+        ("42", "Forty-two, sir.", True),
+        ("42", "That is 42.0, sir.", True),
+        ("42", "Six times seven is 42, sir.", True),
+        ("42", "It is not 42, sir.", False),
+        ("42", "It is 41, 42 or 43, sir.", False),
+        ("42", "40 41 42 43 44, sir.", False),
+        ("42", "6 or 7 times, sir: 42.", True),
+        ("20", "Twenty-four, sir.", False),
+        ("1", "One hundred, sir.", False),
+        ("1000", "One thousand, sir.", True),
+        ("12301", "Twelve thousand three hundred and one, sir.", True),
+        ("4.8", "Four point eight, sir.", True),
+        ("-5", "That is −5, sir.", True),
+        ("25%", "Twenty-five per cent, sir.", True),
+        ("3", "2, 3, 5 and 7, sir.", False),
+        ("Paris", "Not at all, sir: Paris.", True),
+    ],
+)
+def test_facts_in_any_way_of_writing_a_number_and_no_guesses(
+    fact: str, answer: str, held: bool
+) -> None:
+    result = score(answer, facts=[fact])
+    assert (result.metrics["facts"], result.correct) == (held, held)
+
+
+def test_several_facts_may_be_a_list() -> None:
+    assert score("They are 2, 3, 5 and 7, sir.", facts=["2", "3", "5", "7"]).correct
 
 
 def test_metrics_apply_where_they_say_something() -> None:
@@ -67,6 +107,8 @@ def test_metrics_apply_where_they_say_something() -> None:
 
 
 def test_failures_and_questions_back_are_neutral() -> None:
+    quoted = score("The command `echo hi!` failed with “Oh no!”.", tone="error")
+    assert quoted.metrics["neutral"] is quoted.correct is True
     for tone in ("error", "clarification"):
         assert score("Which file?", tone=tone).correct
         for wrong in ("Which file, sir?", "Oh no! Which file?", "Which file? 😀"):

@@ -74,6 +74,9 @@ def test_answers() -> None:
         ("Dr Okafor, the surgeon, wrote it.", []),
         ("They met Ann, Bob, Dr Okafor.", []),
         ("That was Dr Okafor.", []),
+        ("At once, Dr. Okafor.", ["Dr. Okafor"]),
+        ("Sir! Madam? It is done.", ["Sir", "Madam"]),
+        ("It is done sir. He was made a sir.", ["sir"]),
     ],
 )
 def test_forms_of_address_are_found_where_somebody_is_spoken_to(
@@ -102,6 +105,10 @@ def test_forms_of_address_are_found_where_somebody_is_spoken_to(
         ("See https://a.example/sir.", "sir", "See https://a.example/sir."),
         ("- one\n- two.", "sir", "- one\n- two."),
         ("Sir.", "", "Sir."),
+        ("It is Paris sir.", "sir", "It is Paris sir."),
+        ("It is Paris sir.", "", "It is Paris."),
+        ("Sir! Sir! It is Paris.", "sir", "Sir! It is Paris."),
+        ("Very good, Mr. Finch.", "Mr Finch", "Very good, Mr Finch."),
         ("", "sir", ""),
     ],
 )  # fmt: skip

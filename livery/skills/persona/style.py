@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from livery.skills.persona.kept import masked
+
 # American spellings that have one British form. -ize is left out where dictionaries of British
 # English allow it; "program", "meter" and "license" are right in some sense.
 _AMERICAN = (
@@ -24,8 +26,9 @@ BANNED = (
     "is there anything else i can help you with", "my training data", "knowledge cutoff",
     "absolutely!", "sure thing", "happy to help!",
 )  # fmt: skip
+_BANNED = re.compile("|".join(rf"(?<!\w){re.escape(phrase)}(?!\w)" for phrase in BANNED))
 _THIRD = re.compile(
-    r"\b(?:this|your|the) (?:butler|assistant|ai|bot|model|chatbot)(?:'s)? "
+    r"\b(?:(?:this|your) (?:butler|assistant|ai|bot|model|chatbot)|the butler)(?:'s)? "
     r"(?:is|was|has|will|can|cannot|would|does|thinks|believes|suggests|recommends)\b|"
     r"\byour (?:humble |faithful )?(?:butler|servant|assistant) here\b",
     re.IGNORECASE,
@@ -38,7 +41,9 @@ EMOJI = re.compile(
 
 
 def american(text: str) -> list[str]:
-    """American spellings in a text; a name written with a capital amid a sentence is none."""
+    """American spellings in a text; a name written with a capital amid a sentence is none, nor is
+    what stands in code, a quotation or a link."""
+    text = masked(text)
     found = _AMERICAN_WORDS.finditer(text)
     return [
         m[0] for m in found if not (m[0][0].isupper() and re.search(r"[\w,] \Z", text[: m.start()]))
@@ -47,13 +52,13 @@ def american(text: str) -> list[str]:
 
 def banned(text: str) -> list[str]:
     """Phrases in a text that the persona never says."""
-    plain = text.casefold().replace("’", "'")
-    return [phrase for phrase in BANNED if phrase in plain]
+    plain = masked(text).casefold().replace("’", "'")
+    return _BANNED.findall(plain)
 
 
 def third_person(text: str) -> bool:
     """Whether the speaker speaks of himself as of somebody else."""
-    return _THIRD.search(text) is not None
+    return _THIRD.search(masked(text)) is not None
 
 
 def first_person(text: str) -> bool:

@@ -19,6 +19,18 @@ _CALLS = (
 _AFTER = r"(?=\s*(?:[.,;:!?…)—–]|-\s|\Z|\n))"
 # A name at the front is somebody spoken to only where a sentence of its own follows.
 _GOES_ON = r"(?=(?:I|it|here|there|that|this|your|you|yes|no|good|shall|may|the answer)\b)"
+# A form without a comma at the end of what is said, "Paris sir.", unless the word before it makes
+# it a thing: "was made a sir", "called madam".
+_BARE = re.compile(
+    r"(?<=\w)(?P<gap>[ \t]+(?:(?:my )?(?:kind|dear|good) )?)(?P<form>sir|madam|ma['’]am)" + _AFTER
+)
+_THING = re.compile(
+    r"\b(?:an?|the|this|that|of|as|to|is|was|be|been|become|or|and|nor|with|for|from|call(?:ed|s)?|"
+    r"say|says|said|title|titled|word|form|term|style|address|every|each|any|some|one|kind|dear|"
+    r"good|my|his|her|their|no|not)\Z",
+    re.IGNORECASE,
+)
+_TITLE = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof|St|Rev|Jr|Sr)\\?\.?(?=\\ |$)")
 _START = r"(?:(?<=[.!?:]\s)|(?<=\n)|\A\s*)"
 _LIST = re.compile(r"(?:^|[,:;]|\band\b|\bor\b)\s*(?:[A-Z][\w'’.-]*\s*)+\Z")
 
@@ -51,8 +63,9 @@ def vocatives(text: str, name: str = "") -> list[Vocative]:
     """
     plain = masked(text)
     found = [*_closing(plain, f"(?i:{_FORMS})"), *_leading(plain, f"(?i:{_FORMS})", "")]
+    found += [*_bare(plain), *_alone(plain)]
     if name and name.lower() not in ("sir", "madam"):
-        exact = re.escape(name)
+        exact = _spelt(name)
         found += [v for v in _closing(plain, exact) if not _in_a_list(plain, v)]
         found += _leading(plain, exact, _GOES_ON)
     ordered = sorted(found, key=lambda v: (v.word, -v.end))
@@ -61,13 +74,42 @@ def vocatives(text: str, name: str = "") -> list[Vocative]:
 
 def _closing(plain: str, forms: str) -> list[Vocative]:
     pattern = (
-        rf"(?:[ \t]*,[ \t]*(?:(?i:my (?:dear |good )?|dear ))?|(?i:\b(?P<call>{_CALLS})[ \t]+))"
+        rf"(?:[ \t]*,[ \t]*(?i:(?:my )?(?:dear |good |kind )?)|(?i:\b(?P<call>{_CALLS})[ \t]+))"
         rf"(?P<form>{forms}){_AFTER}"
     )
     return [
         Vocative(
             match.end("call") if match["call"] else match.start(), match.end(),
             match.start("form"), match.end("form"), match["form"], False,
+        )
+        for match in re.finditer(pattern, plain)
+    ]  # fmt: skip
+
+
+def _spelt(name: str) -> str:
+    """A pattern of a name in any of its spellings: Mr and Mr., O'Brien and O’Brien."""
+    exact = re.escape(name).replace("'", "['’]").replace("’", "['’]").replace("['['’]]", "['’]")
+    return _TITLE.sub(r"\1\\.?", exact)
+
+
+def _bare(plain: str) -> list[Vocative]:
+    return [
+        Vocative(
+            match.start("gap"), match.end(), match.start("form"), match.end("form"),
+            match["form"], False,
+        )
+        for match in _BARE.finditer(plain)
+        if not _THING.search(plain[: match.start("gap")])
+    ]  # fmt: skip
+
+
+def _alone(plain: str) -> list[Vocative]:
+    """A form that is a sentence of its own: "Sir! Paris." """
+    pattern = rf"{_START}(?P<form>(?i:{_FORMS}))[.!?…]+(?:[ \t]+|(?=\n)|\Z)"
+    return [
+        Vocative(
+            match.start("form"), match.end(), match.start("form"), match.end("form"),
+            match["form"], True,
         )
         for match in re.finditer(pattern, plain)
     ]  # fmt: skip
