@@ -24,7 +24,7 @@ PROMPTS_PLACE = Path("data/domain_prompts.jsonl")
 CATALOG_PLACE = Path("data/operator_catalog.json")
 TEMPLATE_PLACE = Path("data/base_schema_template.json")
 
-_FAULTS = 5  # that are told of a stage
+_FAULTS = 5  # and notes that are told of a stage
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def tell(done: list[Done], as_json: bool) -> None:
     if as_json:
         stages = [
             {"out": str(d.out), "rows": d.rows, "skipped": d.skipped, "faults": list(d.faults),
-             "counts": dict(d.counts or {})}
+             "counts": dict(d.counts or {}), "notes": list(d.notes)}
             for d in done
         ]  # fmt: skip
         click.echo(json.dumps({"stages": stages}, indent=2, ensure_ascii=False))
@@ -122,7 +122,8 @@ def tell(done: list[Done], as_json: bool) -> None:
         kinds = ", ".join(f"{name} {count}" for name, count in (stage.counts or {}).items())
         said = f": {kinds}" if kinds else ""
         click.echo(f"{shown(stage.out)}  {counted(stage.rows, 'row')}{said}{note}")
-        for fault in stage.faults[:_FAULTS]:
-            click.echo(printable(f"left out: {fault}"), err=True)
-        if len(stage.faults) > _FAULTS:
-            click.echo(f"... and {len(stage.faults) - _FAULTS} more left out.", err=True)
+        for what, listed in (("left out", stage.faults), ("note", stage.notes)):
+            for one in listed[:_FAULTS]:
+                click.echo(printable(f"{what}: {one}"), err=True)
+            if len(listed) > _FAULTS:
+                click.echo(f"... and {len(listed) - _FAULTS:,} more ({what}).", err=True)

@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,17 @@ def make_queries(
         }
         for at, given in sorted(found.items())
     ]
-    return _end(out, made, key, faults)
+    short = _short({row["schema_id"]: len(row["queries"]) for row in made}, per_schema)
+    return replace(_end(out, made, key, faults), notes=short)
+
+
+def _short(counts: Mapping[str, int], wanted: int) -> tuple[str, ...]:
+    """The schemas that a source had fewer queries for than were asked of it."""
+    return tuple(
+        f"{name}: {count:,} queries of the {wanted:,} asked for; the source had no more"
+        for name, count in counts.items()
+        if count < wanted
+    )
 
 
 # -- d_04: rows ------------------------------------------------------------------------------------
@@ -289,7 +300,9 @@ def make_dataset(
     done = _end(out, [*with_negatives(made, negative_ratio, seed)], key, [*faults, *failed])
     if not done.faults:
         kept.unlink(missing_ok=True)
-    return done
+    names = [row["schema_id"] for row in rows]
+    counts = {name: len(own) for name, own in zip(names, known, strict=True)}
+    return replace(done, notes=_short(counts, positives))
 
 
 def _top_up(

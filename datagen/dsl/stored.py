@@ -47,6 +47,7 @@ class Done:
         skipped: why it was not made, "made before"; "" where it was.
         faults: what failed, one line each.
         counts: of rows by kind, for people.
+        notes: what is fewer than was asked for, one line each.
     """
 
     out: Path
@@ -54,6 +55,7 @@ class Done:
     skipped: str = ""
     faults: tuple[str, ...] = ()
     counts: Mapping[str, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def key_of(inputs: Iterable[Path], **parameters: Any) -> str:

@@ -341,6 +341,23 @@ class LateQueries(Offline):
             yield Made(0, fault="timed out") if self.failing and made.at == 0 else made
 
 
+def test_fewer_queries_than_were_asked_for_are_told(pipe: Pipe) -> None:
+    class Few(Offline):
+        """Out of queries after three of a schema, as a teacher is that repeats itself."""
+
+        def queries(self, jobs: Sequence[QueryJob]) -> Iterator[Made]:
+            for made in super().queries(jobs):
+                room = max(0, 3 - len(jobs[made.at].known))
+                yield Made(made.at, {"queries": (made.row or {})["queries"][:room]})
+
+    pipe.source = Few(11)
+    told = "{}: 3 queries of the {} asked for; the source had no more"
+    names = [row["schema_id"] for row in rows_of(pipe.d[2])]
+    assert list(pipe.queries(fresh=True).notes) == [told.format(name, 4) for name in names]
+    assert list(pipe.dataset().notes) == [told.format(name, 6) for name in names]
+    assert not pipe.dataset(positives=2).notes
+
+
 def test_queries_that_come_late_do_not_take_the_asts_of_others(pipe: Pipe) -> None:
     whole = pipe.d[4].read_bytes()
     pipe.d[4].unlink()
