@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from livery.errors import UserError, shown
 from livery.files import explain_os_errors
+from livery.serve.api.problems import MEDIA_TYPE, document
 from livery.serve.removal import sweep
 from livery.serve.settings import Limits, ServeSettings
 
@@ -41,7 +42,8 @@ def serve(app: Any, settings: ServeSettings, ready: Callable[[str], None]) -> No
 
 def configuration(app: Any, limits: Limits) -> uvicorn.Config:
     """How uvicorn runs an application: h11, which bounds headers, and no guesses about proxies."""
-    protocol = type("Patient", (_Patient,), {"header_seconds": limits.header_seconds})
+    bounds = {"header_seconds": limits.header_seconds, "most": limits.connections}
+    protocol = type("Patient", (_Patient,), bounds)
     return uvicorn.Config(
         app,
         http=protocol,
@@ -51,7 +53,6 @@ def configuration(app: Any, limits: Limits) -> uvicorn.Config:
         server_header=False,
         access_log=False,
         log_level="warning",
-        limit_concurrency=limits.connections,
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=32 << 10,
     )
@@ -123,10 +124,34 @@ class _Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """Closes a connection whose request line and headers do not arrive in time."""
+    """Closes a connection whose request line and headers do not arrive in time. What is no request,
+    and one connection too many, it answers with a problem document, as the application would."""
 
     header_seconds = 20.0
+    most = 400  # connections, and requests on their way
     _due: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.within, self.app = self.app, self._bounded
+
+    async def _bounded(self, scope: Any, receive: Any, send: Any) -> None:
+        # Both with the one that asks.
+        if len(self.connections) < self.most and len(self.tasks) <= self.most:
+            await self.within(scope, receive, send)
+            return
+        said = "This server has as many connections as it takes. Close one, or try again."
+        head, body = _refusal(503, said, scope["path"])
+        head.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": 503, "headers": head})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def send_400_response(self, msg: str) -> None:
+        head, body = _refusal(400, "This is no HTTP request.")
+        start = h11.Response(status_code=400, headers=head, reason=b"Bad Request")
+        for event in (start, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -151,3 +176,13 @@ class _Patient(H11Protocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+
+def _refusal(status: int, said: str, path: str = "") -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """(headers, body) of a problem document that ends its connection."""
+    body = json.dumps(document(status, said, path)).encode()
+    head = [
+        (b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"), (b"connection", b"close"),
+    ]  # fmt: skip
+    return head, body

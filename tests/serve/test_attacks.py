@@ -299,7 +299,7 @@ def test_another_method_is_told_which_there_are(client: Client) -> None:
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - there:
             answer = client.ask(method, place)
             assert answer.status == 405, (method, place)
-            assert {*answer.headers["allow"].split(", ")} == there
+            assert {*answer.headers["allow"].split(", ")} == there | ({"GET"} & there and {"HEAD"})
             assert answer.headers["content-type"] == "application/problem+json"
             tried += 1
     assert tried > 100
@@ -360,7 +360,7 @@ def test_long_headers_are_refused(client: Client) -> None:
     "asked",
     [
         "bytes=0-0,1-1", "bytes=" + ",".join(f"{i}-" for i in range(1000)), "bytes=a-b", "bytes=-",
-        "lines=0-1", "bytes=0-1, 2-3", "bytes=" + "9" * 400 + "-", "bytes=5-2", "bytes=-0",
+        "bytes=0-1, 2-3", "bytes=" + "9" * 400 + "-", "bytes=5-2", "bytes=-0",
         "bytes= 0-1", "bytes=0-\u00b2", "bytes=99999999-",
     ],
 )  # fmt: skip
@@ -369,6 +369,89 @@ def test_one_range_that_is_there(client: Client, asked: str) -> None:
     answer = client.get("/api/datasets/rows/export", **sent)
     assert answer.status == 416
     assert len(answer.body) < 1000
+    assert answer.headers["content-type"] == "application/problem+json"
+    size = len(client.get("/api/datasets/rows/export").body)
+    told = answer.headers.get("content-range")
+    assert told == (f"bytes */{size}" if answer.json().get("key") != "Range" else None)
+
+
+@pytest.mark.slow
+def test_a_range_that_is_none_of_ours_is_ignored(client: Client) -> None:
+    """As RFC 9110 has it: in another unit, or of another method than GET."""
+    place = "/api/datasets/rows/export"
+    whole = client.get(place).body
+    for asked in ("lines=0-1", "x-lines=a;b", "lines=0-1,5-6"):
+        answer = client.get(place, Range=asked)
+        assert (answer.status, answer.body) == (200, whole), asked
+        assert client.get("/docs/style.css", Range=asked).status == 200
+    assert client.get(place, Range="Bytes=1-2").body == whole[1:3]
+    head = client.ask("HEAD", place, headers={"Range": "bytes=1-2"})
+    assert (head.status, head.headers["content-length"]) == (200, str(len(whole)))
+    judged = client.post("/v1/guard", {"command": "ls"}, Range="bytes=0-0,1-1")
+    assert judged.status == 200
+
+
+@pytest.mark.slow
+def test_head_is_get_without_its_body(client: Client) -> None:
+    places = (
+        "/api/runs", "/api/runs/hostile", "/api/datasets/rows/export", "/openapi.json", "/docs",
+        "/api/nothing", "/v1/models", "/", "/api/runs/run/events",
+    )  # fmt: skip
+    for place in places:
+        head = client.ask("HEAD", place)
+        follow = "?follow=false" if place.endswith("events") else ""  # the other ends by itself
+        get = client.get(place + follow)
+        assert (head.status, head.body) == (get.status, b""), place
+        for name in ("content-type", "content-length", "etag", "content-security-policy"):
+            assert head.headers.get(name) == get.headers.get(name), (place, name)
+    assert client.ask("HEAD", "/api/datasets/rows/review").status == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "kind"),
+    [
+        ("GET", "/v1/models", {"Host": "evil.example"}, 421, "invalid_request_error"),
+        ("GET", "/v1/models", {"Origin": "http://evil.example"}, 403, "permission_error"),
+        ("GET", "/v1/models/none", {}, 404, "invalid_request_error"),
+        ("GET", "/v1/nothing", {}, 404, "invalid_request_error"),
+        ("DELETE", "/v1/models", {}, 405, "invalid_request_error"),
+        ("POST", "/v1/guard", {}, 422, "invalid_request_error"),
+        ("POST", "/v1/chat/completions", {"Content-Length": "9" * 9}, 413, "invalid_request_error"),
+    ],
+)
+def test_errors_below_v1_are_openais_wherever_they_come_from(
+    client: Client, method: str, path: str, headers: dict[str, str], status: int, kind: str
+) -> None:
+    answer = client.ask(method, path, b"", headers)
+    assert answer.status == status
+    said = answer.json()
+    assert said["status"] == status
+    error = said["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert (error["message"], error["type"]) == (said["detail"], kind)
+    assert "error" not in client.get("/api/nothing").json()
+
+
+def test_what_no_application_hears_is_told_as_it_would(tmp_path: Path) -> None:
+    """A request that is none, and one connection too many."""
+
+    def parts(answer: bytes) -> tuple[bytes, bytes, dict[str, Any]]:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head[:12], head.lower(), json.loads(body)
+
+    with served(settings_of(tmp_path, limits=replace(UNHURRIED, connections=2))) as client:
+        status, head, said = parts(raw(client, b"NO HTTP\r\n\r\n"))
+        assert (status, said["status"]) == (b"HTTP/1.1 400", 400)
+        assert b"content-type: application/problem+json" in head
+        with socket.create_connection((client.host, client.port), timeout=PATIENCE) as one:
+            one.sendall(b"GET /api/session HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+            for path in ("/api/session", "/v1/models"):
+                asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+                status, head, said = parts(raw(client, asked))
+                assert (status, said["title"]) == (b"HTTP/1.1 503", "Service Unavailable")
+                assert b"retry-after: 1" in head
+                assert ("error" in said) is path.startswith("/v1")
 
 
 # -- time ------------------------------------------------------------------------------------------
@@ -447,6 +530,9 @@ def test_too_many_requests_are_told_so(tmp_path: Path) -> None:
     few = replace(UNHURRIED, rate=1e-9, burst=2, writes=1e-9, write_burst=1)
     with served(settings_of(tmp_path, limits=few)) as client:
         assert [client.get("/api/session").status for _ in range(3)] == [200, 200, 429]
+        told = client.get("/v1/models")
+        assert (told.status, told.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(told.headers["retry-after"]) >= 1
         assert [client.ask("DELETE", "/api/session").status for _ in range(2)] == [204, 429]
 
 

@@ -345,7 +345,10 @@ def test_jobs_over_http(client: Client) -> None:
     assert client.post(f"{place}/resume").json()["state"] == "queued"
     assert client.post(f"{place}/cancel").json()["state"] == "cancelled"
     assert client.get(f"{place}/log").text == ""
-    Path(job["log"]).write_text("<b>one\ntwo")
+    places = [job[name] for name in ("log", "run_folder", "artefact")]
+    wanted = [f".livery/logs/{job['id']}.log", "adapters/date-keys", "adapters/date-keys.zip"]
+    assert places == wanted  # from the root, wherever that is
+    (client.settings.root / job["log"]).write_text("<b>one\ntwo")
     log = client.get(f"{place}/log", Range="bytes=3-5")
     assert (log.status, log.text) == (206, "one")
     assert log.headers["content-type"] == "text/plain; charset=utf-8"

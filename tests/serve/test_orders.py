@@ -86,14 +86,16 @@ def test_an_order_becomes_a_job_with_the_settings_it_asks_for(client: Client) ->
         False,
         {"state": "none"},
     )
-    request = client.get(f"/api/jobs/{said['job']}").json()["request"]
+    told = client.get(f"/api/jobs/{said['job']}")
+    assert str(client.settings.root) not in told.text
+    request = told.json()["request"]
     assert request["settings"] == {
         "batch_size": 2, "epochs": 1, "lora.rank": 4, "max_length": 128, "model": "base_model"
     }  # fmt: skip
     assert request["steps"] == ["train", "pack"]
     # The rows are as they were, whatever becomes of them meanwhile.
     (client.settings.data / "rows" / "train.jsonl").write_text("gone\n")
-    assert dataset_hash(Path(request["data"])) == said["dataset_hash"]
+    assert dataset_hash(client.settings.root / request["data"]) == said["dataset_hash"]
     assert client.get(f"{PATH}/o-1/adapter.zip").status == 409
     assert client.get(f"{PATH}/o-2").status == 404
 
@@ -172,7 +174,8 @@ def test_rows_come_with_the_order(client: Client, data: Any, files: dict[str, An
     assert client.post(PATH, order(request=asked, callback=silent)).status == 202
     said = client.get(f"{PATH}/o-1").json()
     assert (said["dataset_hash"], said["callback"]) == (found, {"state": "none"})
-    place = Path(client.get(f"/api/jobs/{said['job']}").json()["request"]["data"])
+    data = client.get(f"/api/jobs/{said['job']}").json()["request"]["data"]
+    place = client.settings.root / data
     assert {path.stem: [*map(json.loads, path.read_text().splitlines())]
             for path in place.iterdir()} == files  # fmt: skip
     # The same rows are the same job, whoever orders them.

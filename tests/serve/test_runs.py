@@ -179,7 +179,7 @@ def test_a_runs_job_is_stopped_and_resumed(client: Client) -> None:
     assert client.get("/api/runs/jobs").json()["state"] == "paused"
     assert client.post("/api/runs/jobs/resume").json() == {"job": job}
     assert client.get("/api/runs/jobs").json()["state"] == "queued"
-    log = Path(client.get(f"/api/jobs/{job}").json()["log"])
+    log = client.settings.root / client.get(f"/api/jobs/{job}").json()["log"]
     log.write_bytes(b"one\ntwo\n<b>three</b>\n")
     answer = client.get("/api/runs/jobs/log", Range="bytes=4-6")
     assert (answer.status, answer.body) == (206, b"two")

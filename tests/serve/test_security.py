@@ -136,6 +136,8 @@ def test_without_the_token_nothing_is_told(
     answer = guarded.get(path, **headers)
     assert answer.status == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    told = answer.json().get("error")
+    assert (told and told["code"]) == ("invalid_api_key" if path == "/v1/models" else None)
 
 
 def test_the_token_opens_and_so_does_the_cookie_it_buys(guarded: Client) -> None:

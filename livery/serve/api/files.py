@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from livery.serve.errors import NotFound
@@ -36,6 +37,7 @@ def send_file(
 
     Raises:
         NotFound: the file has gone.
+        HTTPException: nothing of it is in the range (416).
     """
     try:
         file = path.open("rb")
@@ -57,7 +59,10 @@ def send_file(
         first, last = asked
         if first > last:
             file.close()
-            return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+            raise HTTPException(
+                416, f"There are {size:,} bytes, and none of them is in that range.",
+                {"content-range": f"bytes */{size}"},
+            )  # fmt: skip
         status = 206
         sent["content-range"] = f"bytes {first}-{last}/{size}"
     sent["content-length"] = str(last - first + 1)
@@ -84,7 +89,7 @@ def _range(request: Request, size: int, sent: Mapping[str, str]) -> tuple[int, i
     condition = request.headers.get("if-range")
     if asked is None or condition not in (None, sent["etag"], sent["last-modified"]):
         return None
-    start, _, end = asked.strip().removeprefix("bytes=").partition("-")
+    start, _, end = asked.strip().partition("=")[2].partition("-")
     if not start:
         return max(0, size - int(end)), size - 1 if int(end) else -1
     return int(start), min(int(end), size - 1) if end else size - 1

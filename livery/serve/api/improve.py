@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve import adapters, improve
+from livery.serve.api.jobs import told
 from livery.serve.api.services import Livery
 from livery.serve.jobs.request import confined, read_request
 from livery.serve.settings import ServeSettings, inside
@@ -128,13 +129,14 @@ async def post_retrain(adapter: str, said: Retrain, livery: Livery) -> dict[str,
         approve_marked=said.approve_marked, promote=said.promote,
     )  # fmt: skip
     job = await livery.slowly(retrain, settings, livery.jobs, adapter)
-    return job.as_dict()
+    return told(job, settings)
 
 
 @router.post("/{adapter}/promote", status_code=202)
 def post_promote(adapter: str, said: Promote, livery: Livery) -> dict[str, Any]:
     """Queue the comparison with another adapter, which takes the place if it is better."""
-    return improve.promote(livery.settings, livery.jobs, adapter, said.new).as_dict()
+    job = improve.promote(livery.settings, livery.jobs, adapter, said.new)
+    return told(job, livery.settings)
 
 
 @router.post("/{adapter}/roll-back")

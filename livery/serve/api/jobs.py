@@ -9,10 +9,10 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve.api.files import send_file
-from livery.serve.api.problems import without_paths
+from livery.serve.api.problems import from_root, without_paths
 from livery.serve.api.services import Livery
 from livery.serve.jobs import worker
-from livery.serve.jobs.jobs import State
+from livery.serve.jobs.jobs import Job, State
 from livery.serve.jobs.request import JobRequest, confined, read_request
 from livery.serve.settings import ServeSettings
 
@@ -48,7 +48,7 @@ def list_jobs(
     found = livery.jobs.list(limit, before, **where)
     problem = livery.keeper.problem if livery.keeper else None
     return {
-        "jobs": [job.as_dict() for job in found],
+        "jobs": [told(job, livery.settings) for job in found],
         "workers": worker.how_many_live(livery.jobs.layout),
         "worker_problem": without_paths(problem, livery.settings),
     }
@@ -66,37 +66,37 @@ def submit_job(
     key = f"api:{idempotency_key}" if idempotency_key else None
     job = livery.jobs.submit(request, key=key)
     response.headers["Location"] = f"/api/jobs/{job.id}"
-    return job.as_dict()
+    return told(job, livery.settings)
 
 
 @router.get("/{job}")
 def get_job(job: str, livery: Livery) -> dict[str, Any]:
     """A job: where it is, and why it failed."""
-    return livery.jobs.get(job).as_dict()
+    return told(livery.jobs.get(job), livery.settings)
 
 
 @router.post("/{job}/cancel")
 async def cancel_job(job: str, livery: Livery) -> dict[str, Any]:
     """End a job and all its processes; answered when they have ended."""
-    return (await livery.slowly(livery.jobs.cancel, job)).as_dict()
+    return told(await livery.slowly(livery.jobs.cancel, job), livery.settings)
 
 
 @router.post("/{job}/pause")
 def pause_job(job: str, livery: Livery) -> dict[str, Any]:
     """Stop a job at its next checkpoint; it is "running" until then."""
-    return livery.jobs.pause(job).as_dict()
+    return told(livery.jobs.pause(job), livery.settings)
 
 
 @router.post("/{job}/resume")
 def resume_job(job: str, livery: Livery) -> dict[str, Any]:
     """Continue a paused job."""
-    return livery.jobs.resume(job).as_dict()
+    return told(livery.jobs.resume(job), livery.settings)
 
 
 @router.post("/{job}/retry")
 def retry_job(job: str, livery: Livery) -> dict[str, Any]:
     """Start a job again that failed or was cancelled, at the step where it stopped."""
-    return livery.jobs.retry(job).as_dict()
+    return told(livery.jobs.retry(job), livery.settings)
 
 
 @router.get("/{job}/log", response_class=PlainTextResponse)
@@ -106,6 +106,12 @@ def job_log(job: str, livery: Livery, request: Request) -> Response:
     if not place.is_file():
         return PlainTextResponse("")
     return send_file(place, request, media_type="text/plain; charset=utf-8")
+
+
+def told(job: Job, settings: ServeSettings) -> dict[str, Any]:
+    """A job as JSON, with its places named from the root."""
+    said = from_root(job.as_dict(), settings)
+    return said | {"cause": without_paths(said["cause"], settings)}
 
 
 def _read(new: NewJob, settings: ServeSettings) -> JobRequest:

@@ -44,6 +44,28 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
+def document(status: int, detail: str, path: str = "") -> dict[str, Any]:
+    """A problem document. Below /v1/ it holds the error as OpenAI's clients read it, too.
+
+    Args:
+        path: that was asked for.
+    """
+    said: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": printable(detail),
+    }
+    if path.startswith("/v1/"):
+        kind = _OPENAI.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        code = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status)
+        said["error"] = {"message": said["detail"], "type": kind, "param": None, "code": code}
+    return said
+
+
+_OPENAI = {403: "permission_error", 429: "rate_limit_error"}
+
+
 def problem(
     status: int,
     detail: str,
@@ -51,18 +73,20 @@ def problem(
     *,
     key: str | None = None,
     headers: dict[str, str] | None = None,
+    path: str = "",
     **more: Any,
 ) -> JSONResponse:
     """A problem document as an answer. It tells no path of this machine: what is in the root is
-    named from there."""
-    said = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": printable(detail),
-    }
+    named from there.
+
+    Args:
+        path: that was asked for (`document`).
+    """
+    said = document(status, detail, path)
     if key is not None:
         said["key"] = printable(key)
+        if "error" in said:
+            said["error"]["param"] = said["key"]
     return JSONResponse(without_paths(said | more, settings), status, headers, MEDIA_TYPE)
 
 
@@ -77,35 +101,55 @@ def without_paths(value: Any, settings: ServeSettings) -> Any:
         return value
     text = value
     for place, word in ((settings.root, ""), (HOME, ""), (Path.home(), "~/")):
-        if place != Path(place.anchor):  # else every path would begin there
-            here = rf"(?<![\w./~-]){re.escape(str(place))}"
-            text = re.sub(rf"{here}/", word, text)
-            text = re.sub(rf"{here}(?![\w.-])", word or ".", text)
+        text = _shortened(text, place, word)
     return text
 
 
-def of(error: Exception, settings: ServeSettings) -> JSONResponse:
-    """The problem that an exception means; what nobody foresaw tells nothing of the server."""
+def from_root(value: Any, settings: ServeSettings) -> Any:
+    """A JSON value in whose texts what is in the root is named from there, as a job's commands do
+    that run in it; bases elsewhere keep their paths."""
+    if isinstance(value, dict):
+        return {key: from_root(one, settings) for key, one in value.items()}
+    if isinstance(value, list):
+        return [from_root(one, settings) for one in value]
+    return _shortened(value, settings.root, "") if isinstance(value, str) else value
+
+
+def _shortened(text: str, place: Path, word: str) -> str:
+    if place == Path(place.anchor):  # every path would begin there
+        return text
+    here = rf"(?<![\w./~-]){re.escape(str(place))}"
+    text = re.sub(rf"{here}/", word, text)
+    return re.sub(rf"{here}(?![\w.-])", word or ".", text)
+
+
+def of(error: Exception, settings: ServeSettings, path: str = "") -> JSONResponse:
+    """The problem that an exception means; what nobody foresaw tells nothing of the server.
+
+    Args:
+        path: that was asked for (`document`).
+    """
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]  # of a task that an answer was made in
     if isinstance(error, Refused):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return problem(
-            error.status, str(error), settings, key=error.key, headers=headers, **error.more
-        )
+            error.status, str(error), settings, key=error.key, headers=headers, path=path,
+            **error.more,
+        )  # fmt: skip
     if isinstance(error, UserError):
-        return problem(400, str(error), settings)
+        return problem(400, str(error), settings, path=path)
     if isinstance(error, RequestValidationError):
-        return _invalid(error, settings)
+        return _invalid(error, settings, path)
     if isinstance(error, HTTPException):
         headers = dict(error.headers or {})
-        return problem(error.status_code, error.detail, settings, headers=headers)
+        return problem(error.status_code, error.detail, settings, headers=headers, path=path)
     if isinstance(error, RecursionError):
         said = "The request has lists or objects that are nested too deep."
-        return problem(400, said, settings)
+        return problem(400, said, settings, path=path)
     log.error("a fault of Livery's own", exc_info=error)
     said = "A fault of Livery's own; the server's log has the details."
-    return problem(500, said, settings)
+    return problem(500, said, settings, path=path)
 
 
 def install(app: FastAPI, settings: ServeSettings) -> None:
@@ -114,7 +158,7 @@ def install(app: FastAPI, settings: ServeSettings) -> None:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == 405:
             error = _not_so(app, request)
-        return of(error, settings)
+        return of(error, settings, request.scope["path"])
 
     for kind in (UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -128,7 +172,9 @@ def _not_so(app: FastAPI, request: Request) -> HTTPException:
         scope = {"type": "http", "method": method, "path": request.scope["path"], "headers": []}
         return any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
 
-    allowed = [method for method in _METHODS if takes(method)]
+    # The guard makes a GET of what is asked by HEAD.
+    asked = {method: "GET" if method == "HEAD" else method for method in _METHODS}
+    allowed = [method for method, of in asked.items() if takes(of)]
     said = f"{request.method} is not possible here, only {', '.join(allowed)}."
     return HTTPException(405, said, {"Allow": ", ".join(allowed)})
 
@@ -137,15 +183,15 @@ def _not_so(app: FastAPI, request: Request) -> HTTPException:
 _NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
 
 
-def _invalid(error: RequestValidationError, settings: ServeSettings) -> JSONResponse:
+def _invalid(error: RequestValidationError, settings: ServeSettings, path: str) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         said = f"The body is not JSON ({first['ctx']['error']} at character {first['loc'][1]})."
-        return problem(422, said, settings)
+        return problem(422, said, settings, path=path)
     if first["loc"] == ("body",) and first["type"] in _NO_OBJECT:
         said = "The body must be a JSON object, sent with Content-Type: application/json."
-        return problem(422, said, settings)
+        return problem(422, said, settings, path=path)
     place = ".".join(str(part) for part in first["loc"][1:])
     said = first["msg"].removeprefix("Value error, ")
     said = f"{place or first['loc'][0]}: {said}."
-    return problem(422, said, settings, key=place or None)
+    return problem(422, said, settings, key=place or None, path=path)

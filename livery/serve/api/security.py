@@ -9,11 +9,13 @@ speeds and rates are bounded, by what arrives and not by what headers promise.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
+import math
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +48,8 @@ _HEADERS = {
 }
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?")
-_RANGE = re.compile(r"bytes=(\d{1,19}-\d{0,19}|-\d{1,19})")
+_RANGE = re.compile(r"bytes=(\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE)
+_UNIT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?==)")
 _CLIENTS = 4096  # whose rates are remembered
 
 
@@ -74,17 +77,25 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(self, send, scope["path"] in self.public)
+        page = scope["path"] in self.public
+        head = scope["method"] == "HEAD" and not page  # the page's own files know it themselves
+        answer = _Answer(self, send, page, head)
         try:
             self.check(scope)
             body = _Body(receive, self.settings.limits, _is_upload(scope), Headers(scope=scope))
-            await self.app(scope, body, answer)
+            await self.app(_as_understood(scope, head), body, answer)
         except ClientDisconnect:
             return  # there is nobody to tell
+        except _Told:
+            return
         except Exception as error:
+            if answer.told:
+                return  # by whoever makes an answer in a task of its own, as event streams are
             if answer.started:
                 raise
-            await problems.of(error, self.settings)(scope, receive, answer)
+            said = problems.of(error, self.settings, scope["path"])
+            with contextlib.suppress(_Told):
+                await said(scope, receive, answer)
         finally:
             answer.ended()
 
@@ -98,10 +109,13 @@ class Guard:
         rates = self.writes if changes else self.reads
         if not rates.take(client):
             said = "Too many requests from this address. Wait a second and try again."
-            raise Refused(said, status=429)
+            seconds = max(1, math.ceil(1 / rates.rate)) if rates.rate else 1
+            raise HTTPException(429, said, {"Retry-After": str(seconds)})
         self.check_token(scope, headers)
         asked = headers.getlist("range")
-        if asked and (len(asked) > 1 or not _RANGE.fullmatch(asked[0].strip())):
+        if _is_of_bytes(scope, asked) and not (
+            len(asked) == 1 and _RANGE.fullmatch(asked[0].strip())
+        ):
             raise Refused("Ask for one range, as in bytes=0-999.", status=416, key="Range")
 
     def check_host(self, headers: Headers) -> str:
@@ -148,15 +162,26 @@ class Guard:
         raise Refused(said, status=401)
 
 
-class _Answer:
-    """`send`, with the headers that every answer has, and event streams counted."""
+class _Told(Exception):
+    """All of an answer that is sent has been sent: a HEAD has no body, so none need be made."""
 
-    def __init__(self, guard: Guard, send: Send, page: bool) -> None:
+
+class _Answer:
+    """`send`, with the headers that every answer has, and event streams counted.
+
+    Args:
+        page: its files may be kept, if the browser asks whether they have changed.
+        head: the answer to a HEAD ends before its body.
+    """
+
+    def __init__(self, guard: Guard, send: Send, page: bool, head: bool) -> None:
         self.guard = guard
-        self.page = page  # its files may be kept, if the browser asks whether they have changed
+        self.page = page
+        self.head = head
         self.send = send
         self.started = False
         self.stream = False
+        self.told = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -171,6 +196,10 @@ class _Answer:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             self.started = True
+        elif self.head:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+            self.told = True
+            raise _Told
         await self.send(message)
 
     def ended(self) -> None:
@@ -274,6 +303,25 @@ def _same_origin(origin: str, host: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and parts.netloc == host
+
+
+def _is_of_bytes(scope: Scope, asked: Sequence[str]) -> bool:
+    """Whether a Range is to be heeded: of a GET, in bytes. Another unit is one that we do not know,
+    and is to be ignored (RFC 9110, 14.2)."""
+    units = [found[0].lower() if (found := _UNIT.match(one.strip())) else "" for one in asked]
+    return scope["method"] == "GET" and any(unit in ("bytes", "") for unit in units)
+
+
+def _as_understood(scope: Scope, head: bool) -> Scope:
+    """The request that the application sees: a GET where its answer is sent without a body, and
+    without a Range that is to be ignored."""
+    if head:
+        scope = {**scope, "method": "GET"}
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    asked = [value.decode("latin-1") for name, value in headers if name == b"range"]
+    if asked and (head or not _is_of_bytes(scope, asked)):
+        scope = {**scope, "headers": [one for one in headers if one[0] != b"range"]}
+    return scope
 
 
 def _is_upload(scope: dict[str, Any] | Scope) -> bool:
