@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from livery.files import write_json
 from livery.paths import HOME
 from livery.serve.api.problems import without_paths
 from livery.serve.api.security import Rates
@@ -286,6 +287,19 @@ def test_a_problem_names_places_from_the_root(client: Client) -> None:
     ):  # fmt: skip
         assert without_paths(text, client.settings) == wanted
     assert str(home) == "/" or without_paths(f"{home}/.cache/x", client.settings) == "~/.cache/x"
+
+
+def test_records_name_places_from_the_root_and_cases_stay_as_they_were(client: Client) -> None:
+    root = client.settings.root
+    folder = make_run(root, "told", model=f"{root}/models/base")
+    make_adapter(root, "told", "peft")
+    write_json(folder / "promotion.json", {"from": f"{root}/adapters/other", "replaced": "0001"})
+    record = {"facts": {"adapter": str(folder)}, "cases": [{"text": f"ls {root}"}]}
+    write_json(folder / "evaluation.json", record)
+    assert client.get("/api/runs/told").json()["config"]["settings"]["model"] == "models/base"
+    assert client.get("/api/improve/told").json()["promotion"]["from"] == "adapters/other"
+    said = client.get("/api/evaluations/told/evaluation.json").json()
+    assert said == {"facts": {"adapter": "adapters/told"}, "cases": [{"text": f"ls {root}"}]}
 
 
 @pytest.mark.slow

@@ -105,6 +105,7 @@ def test_settings_become_flags_that_the_command_reads_alike() -> None:
         ({"skill": None, "steps": ["convert"]}, "a skill, or data"),
         ({"skill": None, "steps": ["convert", "train"], "name": "x"}, "a skill, or data"),
         ({"attempts": 0}, "attempts"),
+        ({"data_seed": 1 << 63}, "data_seed is 9223372036854775808; it must fit"),
         ({"attempts": True}, "attempts"),
         ({"target": 2}, "target"),
         ({"backend": "jax"}, "backend"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from livery.serve import evaluations, runs
+from livery.serve.api.problems import from_root
 from livery.serve.api.services import Livery
 from livery.serve.evaluations import Summary
 
@@ -35,4 +36,7 @@ def list_evaluations(
 @router.get("/{adapter}/{file}")
 def one_evaluation(adapter: str, file: str, livery: Livery) -> dict[str, Any]:
     """A whole record: every case with its prompt, what was expected and what was answered."""
-    return evaluations.read(livery.settings.adapters, adapter, file)
+    record = evaluations.read(livery.settings.adapters, adapter, file)
+    # What was asked and answered stays as it was.
+    about = {key: value for key, value in record.items() if key != "cases"}
+    return record | from_root(about, livery.settings)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from livery.serve import adapters, improve
 from livery.serve.api.jobs import told
+from livery.serve.api.problems import from_root
 from livery.serve.api.services import Livery
 from livery.serve.jobs.request import confined, read_request
 from livery.serve.settings import ServeSettings, inside
@@ -90,7 +91,7 @@ def put_logging(said: Logging, livery: Livery) -> dict[str, Any]:
 @router.get("/{adapter}")
 def get_overview(adapter: str, livery: Livery) -> dict[str, Any]:
     """Schedule, retrainings, the last promotion, and what is kept to go back to."""
-    return improve.overview(livery.settings, livery.jobs, adapter)
+    return from_root(improve.overview(livery.settings, livery.jobs, adapter), livery.settings)
 
 
 @router.get("/{adapter}/weak")
@@ -142,7 +143,8 @@ def post_promote(adapter: str, said: Promote, livery: Livery) -> dict[str, Any]:
 @router.post("/{adapter}/roll-back")
 async def post_roll_back(adapter: str, livery: Livery) -> dict[str, Any]:
     """Give the adapter back what it was before the last promotion."""
-    return await livery.slowly(improve.roll_back, livery.settings, adapter)
+    done = await livery.slowly(improve.roll_back, livery.settings, adapter)
+    return from_root(done, livery.settings)
 
 
 @router.put("/{adapter}/schedule")

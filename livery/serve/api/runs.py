@@ -16,6 +16,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from livery.paths import RUN_CONFIG, SAMPLES
 from livery.serve import evaluations, runs
 from livery.serve.api.files import send_file
+from livery.serve.api.problems import from_root
 from livery.serve.api.services import Livery, Services
 from livery.serve.errors import Conflict, NotFound
 from livery.serve.growing import lines_of
@@ -122,7 +123,7 @@ def one_run(folder: Folder, livery: Livery) -> WholeRun:
     run = runs.describe(livery.settings, folder, newest_job(livery, folder.name))
     return WholeRun(
         **vars(run),
-        config=facts(folder / RUN_CONFIG),
+        config=from_root(facts(folder / RUN_CONFIG), livery.settings),
         evaluations=evaluations.of_adapter(folder),
     )
 

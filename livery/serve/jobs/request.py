@@ -27,6 +27,7 @@ ENGINES = ("mlx", "torch", "llamacpp")
 # What the job itself decides.
 _OURS = {"data": "data", "output_dir": "name", "backend": "backend"}
 _DEPTH = 32
+_LARGEST = 1 << 63
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -98,6 +99,8 @@ class JobRequest:
             _one_of("engine", self.engine, ENGINES)
         if self.target is not None and not 0 <= self.target <= 1:
             raise UserError(f"target is {self.target:g}; it must be a share from 0 to 1.")
+        if not -_LARGEST <= self.data_seed < _LARGEST:
+            raise UserError(f"data_seed is {quoted(self.data_seed)}; it must fit into 64 bits.")
         if self.attempts < 1:
             raise UserError(f"attempts is {self.attempts}; it must be at least 1.")
         training_flags(self)  # two settings that contradict each other
