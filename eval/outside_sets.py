@@ -58,7 +58,8 @@ def read_case(row: Mapping[str, Any], where: str, file: str = "") -> Case | None
     if "instruction" in row and "system" in row:
         return _iheval(row, where, file)
     messages = row.get("messages")
-    if isinstance(messages, list) and messages and "meta" not in row and "expect" not in row:
+    own = {"meta", "metadata", "expect"} & row.keys()  # a row of state, this skill's or another's
+    if isinstance(messages, list) and messages and not own:
         first = messages[0]
         content = first.get("content") if isinstance(first, dict) else None
         if isinstance(content, str) and not has_block(content):

@@ -301,7 +301,12 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     except StateError as error:
         raise UserError(f"{where}: the state: {error}.") from None
     if "expect" not in meta:
-        raise UserError(f'{where}: no "expect", what the answer must hold. A case is {_EXAMPLE}.')
+        there = ""
+        if "messages" in row:
+            there = ', in the row, its "meta" or its "metadata": its answer alone does not say it'
+        raise UserError(
+            f'{where}: no "expect", what the answer must hold{there}. A case is {_EXAMPLE}.'
+        )
     try:
         expected = state.read_expected(meta["expect"], block)
     except ExpectedError as error:
@@ -309,7 +314,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     own = _own_turns(turns, block, where)
     return Case(
         id=str(meta.get("id") or place(where)),
-        category=str(meta.get("category") or meta.get("scenario") or "uncategorised"),
+        category=_category(meta),
         messages=({"role": "system", "content": system}, *map(plain_turn, turns)),
         text=str(turns[-1]["content"]),
         expected=expected.as_row(),
@@ -318,6 +323,12 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         grammar=_grammar(block),
         meta={"turns": sum(turn["role"] == "user" for turn in turns), "block": block, "own": own},
     )
+
+
+def _category(meta: Mapping[str, Any]) -> str:
+    """What a row is reported under; the described system's rows name a type and a section."""
+    named = (meta.get(key) for key in ("category", "scenario", "type", "section"))
+    return next((str(name) for name in named if name), "uncategorised")
 
 
 def _grammar(block: Block) -> Grammar | None:
@@ -351,9 +362,11 @@ def _from_messages(
         turns = turns[:-1]
     if first.get("role") != "system" or not isinstance(first.get("content"), str):
         raise UserError(f'{where}: the first of "messages" must be a system turn with the state.')
-    meta = row.get("meta") if isinstance(row.get("meta"), Mapping) else row
-    assert isinstance(meta, Mapping)
-    return first["content"], _turns(turns, where), {**row, **meta}
+    about: dict[str, Any] = {}
+    for key in ("metadata", "meta"):  # the described system's, and Livery's own
+        inside = row.get(key)
+        about |= inside if isinstance(inside, Mapping) else {}
+    return first["content"], _turns(turns, where), {**row, **about}
 
 
 def _turns(turns: Any, where: str) -> Sequence[dict[str, Any]]:

@@ -242,6 +242,30 @@ def test_faulty_cases_are_named_by_line(row, why: str, tmp_path: Path) -> None:
     assert why in str(caught.value)
 
 
+def original(**more):
+    """A row as the described system has it."""
+    messages = [
+        {"role": "system", "content": "You are an agent.\n" + BLOCK},
+        {"role": "user", "content": "How warm is the hall?"},
+        {"role": "assistant", "content": "It is 19 degrees."},
+    ]
+    metadata = {"source": "aios", "section": "hall", "type": "qa", "topic": "warmth"}
+    return {"messages": messages, "metadata": {**metadata, **more}}
+
+
+def test_rows_of_the_described_system_are_cases_once_they_say_what_is_expected() -> None:
+    for row in (original(expect=TEMPERATURE), {**original(), "expect": TEMPERATURE}):
+        (case,) = scorer.cases([row])
+        assert (case.category, len(case.messages)) == ("qa", 2)
+        assert scorer.score_case(case, "My `hall.temperature` is 19 degrees.").correct
+    with pytest.raises(UserError, match='its "meta" or its "metadata": its answer alone'):
+        scorer.cases([original()])
+    row = original()
+    row["messages"][0]["content"] = "You are an agent."
+    with pytest.raises(UserError, match="no state block"):  # and no row of another set
+        scorer.cases([row])
+
+
 @pytest.mark.slow
 def test_the_sets_that_ship_are_right_by_their_own_answers() -> None:
     for name in ("validation", "second"):
