@@ -107,6 +107,8 @@ def test_forms_of_address_are_found_where_somebody_is_spoken_to(
         ("Sir.", "", "Sir."),
         ("It is Paris sir.", "sir", "It is Paris sir."),
         ("It is Paris sir.", "", "It is Paris."),
+        ("It is Paris sir.", "Ada", "It is Paris, Ada."),
+        ("Sir: ```\nyes, sir.\n``` madam.", "", "Sir: ```\nyes, sir.\n``` madam."),
         ("Sir! Sir! It is Paris.", "sir", "Sir! It is Paris."),
         ("Very good, Mr. Finch.", "Mr Finch", "Very good, Mr Finch."),
         ("", "sir", ""),
@@ -172,6 +174,7 @@ PIECES = st.sampled_from(
         "‘well’", "it’s", "don't", "https://a.example/b_c?d=1,2", "ann@b.example", "**bold**",
         "2 * 3 * 4", "snake_case", "Ada", ", Ada", "Dr. Brown", ".", "!", "?", ",", ";", "…", "\n",
         "\n- ", "\n1. ", "\n# ", "\n> ", "\n```\nsir, sir! **x**\n```\n", "😀", "failed", "Which",
+        "kind sir", "Sir!", "Mr. Finch", "so: ```\nsir, sir\n``` it",
         "| a | b |\n|---|---|\n| 1 | 2 |", "[it](https://c.example)", "|", "*", "_", "`", '"',
     ]
 )  # fmt: skip
@@ -180,13 +183,13 @@ TEXTS = st.one_of(
     st.lists(PIECES, max_size=14).map("".join),
     st.text(max_size=60),
 )
-ADDRESSES = st.sampled_from(["sir", "madam", "Ada", "Dr Okafor", "St. John", ""])
+ADDRESSES = st.sampled_from(["sir", "madam", "Ada", "Dr Okafor", "Mr Finch", "St. John", ""])
 TONES = st.sampled_from([None, "chat", "error", "clarification"])
 
 
 def facts(text: str, address: str) -> list[str]:
     """Words, numbers and what is kept, in order, without forms of address."""
-    forms = {"sir", "madam", "ma", "am", "my", "dear", *re.findall(r"\w+", address.lower())}
+    forms = {"sir", "madam", "ma", "am", "my", "kind", "dear", *re.findall(r"\w+", address.lower())}
     words = re.findall(r"\d+(?:[.,:]\d+)*|[^\W_]+", text)
     return [w.lower() for w in words if w.lower() not in forms]
 

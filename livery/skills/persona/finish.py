@@ -103,7 +103,10 @@ def _addressed(text: str, address: str) -> str:
         return _with_address(_without(text, first), address)
     if first.leads and address in (SIR, MADAM):
         right = address.capitalize()
-    return text[: first.word] + right + text[first.past :]
+    lead = text[first.start : first.word]
+    if lead and "," not in lead and address not in (SIR, MADAM):
+        lead = ", "  # "It is Paris sir." needs a comma before a name
+    return text[: first.start] + lead + right + text[first.past :]
 
 
 def _unaddressed(text: str, address: str) -> str:

@@ -12,6 +12,7 @@ HIDDEN = "\0"
 # Quotation marks are read in pairs within a paragraph; an apostrophe opens nothing.
 _KEPT = re.compile(
     r"(?P<fence>^[ \t]*(?P<marks>`{3,}|~{3,})[^\n`]*\n(?:.*?^[ \t]*(?P=marks)[ \t]*$|.*\Z))"
+    r"|(?P<span>(?P<three>`{3,})(?!`)[^\n`]*\n.*?(?<!`)(?P=three)(?!`))"
     r"|(?P<code>(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`))"
     r"|(?P<link>\b(?:https?|ftp|file)://[^\s<>\"“”`]+|\bwww\.[^\s<>\"“”`]+)"
     r"|(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
@@ -25,7 +26,9 @@ def kept(text: str) -> list[tuple[int, int, str]]:
     "quote". A full stop or comma after a link is none of it."""
     spans: list[tuple[int, int, str]] = []
     for match in _KEPT.finditer(text):
-        kind = next(k for k in ("fence", "code", "link", "mail", "quote") if match[k] is not None)
+        kinds = ("fence", "span", "code", "link", "mail", "quote")
+        kind = next(k for k in kinds if match[k] is not None)
+        kind = "code" if kind == "span" else kind  # a fence that begins amid a line
         end = match.end()
         if kind == "link":
             end -= len(match[0]) - len(match[0].rstrip(".,;:!?)…’"))

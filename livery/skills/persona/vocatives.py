@@ -31,7 +31,7 @@ _THING = re.compile(
     re.IGNORECASE,
 )
 _TITLE = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof|St|Rev|Jr|Sr)\\?\.?(?=\\ |$)")
-_START = r"(?:(?<=[.!?:]\s)|(?<=\n)|\A\s*)"
+_START = r"(?:(?<=[.!?:…]\s)|(?<=\n)|\A\s*)"
 _LIST = re.compile(r"(?:^|[,:;]|\band\b|\bor\b)\s*(?:[A-Z][\w'’.-]*\s*)+\Z")
 
 
