@@ -224,7 +224,7 @@ def make_queries(
         }
         for at, given in sorted(found.items())
     ]
-    short = _short({row["schema_id"]: len(row["queries"]) for row in made}, per_schema)
+    short = _short({str(row["schema_id"]): len(queries_in(row)) for row in made}, per_schema)
     return replace(_end(out, made, key, faults), notes=short)
 
 
