@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livery.errors import sentence, shown
+from livery.skills.actions.guard.yes import may_be_yes
 from livery.skills.actions.rows import RISKS, ActionRow, pending, read_row
 from livery.skills.actions.verbs import VERBS, Verbs
 
@@ -38,7 +39,7 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _HEDGES = re.compile(
-    r"\b(?:but|if|unless|until|wait|later|maybe|perhaps|lekin|magar|agar|ruko|pehle|baad)\b"
+    r"\b(?:but|if|unless|until|wait|later|tomorrow|maybe|perhaps|lekin|magar|agar|ruko|pehle|baad)\b"
     r"|लेकिन|मगर|अगर|रुको|पहले|बाद",
     re.IGNORECASE,
 )
@@ -136,6 +137,10 @@ def _high(row: ActionRow, named: str) -> list[Breach]:
     if hedge := _HEDGES.search(row.turns[-1].replace(asked, "")):
         said = shown(row.turns[-1], 40)
         return [Breach("release", f"{said!r} hedges ({hedge[0]!r}); only a yes releases {named}.")]
+    commands = [tag.argument for tag in row.answer.tags]
+    if not may_be_yes(row.turns[-1], commands):
+        said = shown(row.turns[-1], 40)
+        return [Breach("release", f"{said!r} is no yes to {named}; only a yes releases it.")]
     return []
 
 

@@ -89,6 +89,30 @@ def is_yes(said: str, commands: Collection[str] = ()) -> bool:
     return _SURE.search(words) is not None
 
 
+# Stands for a yes where its reason is given beside it: "permission granted, nobody uses it".
+_GRANTED = re.compile(r"(?<!\S)(?:(?:permission )?granted|green light|you can|do|run|go)(?!\S)")
+_DENIED = re.compile(
+    r"(?<!\S)(?:(?:absolutely|certainly|definitely|of course|sure|better|please) not|forget it"
+    r"|changed my mind|leave it|rather not|(?:don t|do not) (?:do|run|delete|remove) (?:it|that))"
+    r"(?!\S)"
+)
+_OBJECT = re.compile(r"(?<![\w/.])[\w~-]*[/.][\w/.-]*\w")
+
+
+def may_be_yes(said: str, commands: Collection[str] = ()) -> bool:
+    """Whether a reply holds a yes, perhaps with its reason ("yes, the others know about it"), takes
+    nothing of it back and names nothing that the commands do not: what data may teach to release.
+    """
+    if is_yes(said, commands):
+        return True
+    _, text = _taken_out(said, {*commands})
+    words = _NAMES.sub(" ", f" {_SIGNS.sub(' ', _THUMBS.sub(' yes ', text))} ").strip()
+    if _DENIED.search(words) or not (_SURE.search(words) or _GRANTED.search(words)):
+        return False
+    named = " ".join(commands).casefold()
+    return all(found.strip(".") in named for found in _OBJECT.findall(text))
+
+
 def repeated(said: str, commands: Collection[str]) -> frozenset[str]:
     """Which of the commands a reply repeats."""
     return _taken_out(said, commands)[0]
