@@ -62,6 +62,21 @@ def test_a_worker_of_somebody_else_is_enough(tmp_path: Path) -> None:
         assert told == []
 
 
+def test_a_worker_that_cannot_be_started_is_tried_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, told = keeper(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    one.look(0.0)
+    one.look(1.0)
+    one.look(2.1)
+    assert [said.partition("; ")[0].rpartition(". ")[2] for said in told] == [
+        "The next one starts in 2 s", "The next one starts in 4 s",
+    ]  # fmt: skip
+    assert one.problem is not None
+    assert "no-python" in one.problem
+
+
 def test_the_wait_is_bounded_and_ends_with_a_worker_that_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

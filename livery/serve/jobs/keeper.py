@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from livery.errors import UserError
 from livery.serve.jobs import steps, worker
 from livery.serve.jobs.layout import Layout
 
@@ -49,7 +50,11 @@ class Keeper:
     def _start(self, now: float) -> None:
         path = worker.log(self.layout)
         self._log = path.stat().st_size if path.exists() else 0
-        self._process = worker.start(self.layout.root, self.database)
+        try:
+            self._process = worker.start(self.layout.root, self.database)
+        except (OSError, UserError) as error:  # a full disk, too many processes
+            self._put_off(now, f"a worker cannot be started ({error})", failed=True)
+            return
         if self._process is not None:
             self._began = now
             self.say(
@@ -59,16 +64,20 @@ class Keeper:
 
     def _ended(self, process: subprocess.Popen[bytes], now: float) -> None:
         lived = now - self._began
-        self._failures = self._failures + 1 if lived < QUICK else 0
-        wait = min(LONGEST, 2.0 ** min(self._failures, 10)) if self._failures else 0.0
-        self._due = now + wait
-        when = f"in {wait:g} s" if wait else "at once"
         said = f"the worker {process.pid} {_how(process.returncode)} after {lived:.0f} s"
-        last = steps.tail(worker.log(self.layout), self._log, 1)
-        said += f" ({last[0]})" if last and self._failures else ""
-        self.say(f"{said}. The next one starts {when}; .livery/logs/worker.log has what it said.")
-        if self._failures:
-            self.problem = f"{said}, {self._failures} such in a row. The next one starts {when}."
+        if last := steps.tail(worker.log(self.layout), self._log, 1):
+            said += f" ({last[0]})"
+        self._put_off(now, said, failed=lived < QUICK)
+
+    def _put_off(self, now: float, said: str, *, failed: bool) -> None:
+        """Settle when the next one starts, and tell it with what ended the last."""
+        self._failures = self._failures + 1 if failed else 0
+        wait = min(LONGEST, 2.0 ** min(self._failures, 10)) if failed else 0.0
+        self._due = now + wait
+        when = f"The next one starts {f'in {wait:g} s' if wait else 'at once'}"
+        self.say(f"{said}. {when}; .livery/logs/worker.log has what it said.")
+        if failed:
+            self.problem = f"{said}, {self._failures} such in a row. {when}."
 
 
 def _how(code: int) -> str:
