@@ -19,7 +19,7 @@ CHROMIUM = next(
     ),
     None,
 )
-WAIT = 60_000  # milliseconds for something to be seen, on a machine however busy
+WAIT = 180_000  # milliseconds for something to be seen, on a machine however busy
 
 
 @dataclass

@@ -30,9 +30,10 @@ from livery.interactions import read
 from livery.paths import python_path
 from livery.serve.answers import hybrid
 from livery.serve.answers.finish import finish
+from livery.serve.answers.formats import grammar_of
 from livery.serve.answers.host import Host, HostSettings
 from livery.serve.answers.question import NoAnswer, Question
-from livery.skills import date_keys, persona
+from livery.skills import date_keys, persona, skill_names
 from tests import PATIENCE
 from tests.engines.asked import COMMANDS, conversation
 from tests.engines.libraries import mlx_adapter
@@ -107,7 +108,12 @@ def test_models_are_the_base_and_each_adapter(server: Server) -> None:
     found = server.client.get("/v1/models").json()
     assert found["object"] == "list"
     assert [row["id"] for row in found["data"]] == ["base", "date-keys", "one"]
-    assert found["data"][1]["livery"] == {"skill": "date-keys", "base": "date-keys:base"}
+    assert found["data"][1]["livery"] == {
+        "skill": "date-keys", "base": "date-keys:base",
+        "system_prompt": date_keys.SKILL.system_prompt,
+        "response_format": {"type": "livery_skill", "skill": "date-keys"},
+    }  # fmt: skip
+    assert found["data"][2]["livery"]["response_format"] is None
     assert all(row["object"] == "model" and row["owned_by"] == "livery" for row in found["data"])
     assert server.client.get("/v1/models/one:base").json()["id"] == "one:base"
     assert server.client.get("/v1/models/two").status == 404
@@ -530,6 +536,27 @@ def test_an_engine_that_is_not_installed_is_named(folder: Path) -> None:
 
 
 # -- skills --------------------------------------------------------------------------------------
+
+
+def test_how_each_skill_is_asked(server: Server) -> None:
+    found = {one["name"]: one for one in server.client.get("/v1/skills").json()["skills"]}
+    assert {*found} == {*skill_names()}
+    for name, one in found.items():
+        asked = {"system": one["system_prompt"]} if one["system_prompt"] else {}
+        said = {turn["role"]: turn["content"] for turn in one["example"]}
+        assert said.keys() == {*asked, "user"}, name
+        assert said.get("system", "").startswith(one["system_prompt"])
+        if one["response_format"]:  # the example's answers have that grammar
+            assert one["response_format"] == {"type": "livery_skill", "skill": name}
+            assert grammar_of(one["response_format"], one["example"]) is not None
+    place = "/v1/skills/date-keys/messages"
+    put = server.client.post(place, {"text": "Call Bob Tmrw @ 3P, please!"}).json()
+    assert put["messages"] == date_keys.messages("Call Bob Tmrw @ 3P, please!")
+    refused = server.client.post("/v1/skills/dsl/messages", {"text": "which hives are weak"})
+    assert refused.status == 400
+    assert "[SCHEMA]" in refused.json()["detail"]
+    for name in ("nobody", "..%2fx.py"):
+        assert server.client.post(f"/v1/skills/{name}/messages", {"text": "a"}).status == 404
 
 
 def test_the_vocabularies(server: Server) -> None:

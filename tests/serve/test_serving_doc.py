@@ -72,6 +72,9 @@ def test_every_curl_command_does_what_the_page_says(client: Client, tmp_path: Pa
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = commands()
     assert len(asked) >= 10
+    # An answer is asked for as the skill asks for it, with its prompt.
+    [said] = [json.loads(w) for words in asked for w in words if '"response_format"' in w]
+    assert said["messages"] == date_keys.messages("wake me at half seven")
     for words in asked:
         [address] = [word for word in words if word.startswith(WRITTEN)]
         there = address.replace(WRITTEN, client.address)

@@ -17,6 +17,7 @@ from livery.errors import UserError, quoted
 from livery.interactions import LOG_HEADER, Log
 from livery.serve import improve
 from livery.serve.answers import models, openai
+from livery.serve.answers.asking import asking_of
 from livery.serve.answers.completion import Completion
 from livery.serve.answers.finish import finish
 from livery.serve.answers.host import Asked
@@ -34,7 +35,8 @@ RETRY_AFTER = 2  # seconds, where the line is full
 
 @router.get("/models")
 def list_models(livery: Livery) -> dict[str, Any]:
-    """The names that `model` may have: `base`, and each adapter."""
+    """The names that `model` may have: `base`, and each adapter, with its skill, the system prompt
+    that it was trained with, and the `response_format` of its answers."""
     rows = [_model(model) for model in models.all_models(livery.settings)]
     return {"object": "list", "data": rows}
 
@@ -49,7 +51,14 @@ def _model(model: models.Model) -> dict[str, Any]:
     row: dict[str, Any] = {"id": model.name, "object": "model", "created": 0, "owned_by": "livery"}
     if model.adapter is not None:
         row["created"] = int(model.adapter.stat().st_mtime)
-        row["livery"] = {"skill": model.skill, "base": f"{model.adapter.name}:{models.BASE}"}
+        skill = model.skill
+        asked = asking_of(skill)
+        row["livery"] = {
+            "skill": skill,
+            "base": f"{model.adapter.name}:{models.BASE}",
+            "system_prompt": asked.system_prompt if asked else "",
+            "response_format": asked.response_format if asked else None,
+        }
     return row
 
 

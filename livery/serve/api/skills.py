@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from livery.errors import UserError, quoted
-from livery.serve.answers import hybrid
+from livery.serve.answers import asking, hybrid
 from livery.serve.answers.finish import guarded
 from livery.serve.answers.models import all_models
 from livery.serve.api.services import Livery
@@ -32,6 +32,13 @@ class Command(BaseModel):
     fasttext: Name | None = None
 
 
+class Said(BaseModel):
+    """What a user says to a skill."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=LONGEST_COMMAND)]
+
+
 class ToJudge(BaseModel):
     """A shell command, or an assistant's answer with the turns before it."""
 
@@ -49,6 +56,18 @@ class ToJudge(BaseModel):
         if self.command is not None and (self.asked is not None or self.said):
             raise ValueError("asked and said belong to an answer")
         return self
+
+
+@router.get("/skills")
+def list_skills() -> dict[str, list[asking.Asking]]:
+    """How each skill is asked: system prompt, `response_format`, an example."""
+    return {"skills": asking.every()}
+
+
+@router.post("/skills/{skill}/messages")
+def put_in_messages(skill: str, said: Said) -> dict[str, list[dict[str, Any]]]:
+    """What a user says, as the messages that an adapter of the skill was trained on."""
+    return {"messages": asking.messages_of(skill, said.text)}
 
 
 @router.get("/adapters/{skill}")
