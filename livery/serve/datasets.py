@@ -18,6 +18,7 @@ from livery.serve.known import facts
 from livery.serve.lines import digest, known_rows, lines_of, place_of
 from livery.serve.review import Status, review
 from livery.serve.settings import ServeSettings, is_name
+from livery.serve.switches import MADE, is_on, section_of
 
 _LARGEST = 1 << 20  # bytes of a row that is shown
 
@@ -40,6 +41,8 @@ class Dataset:
         problem: why it cannot be read; "" where it can.
         changed: seconds since the epoch.
         review: how many rows have which status; others are new.
+        enabled: whether an export of all datasets has its rows.
+        exported: whether it is such an export itself.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Dataset:
     problem: str
     changed: float
     review: dict[str, int]
+    enabled: bool
+    exported: bool
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def describe(settings: ServeSettings, name: str) -> Dataset:
         problem=problem,
         changed=place.stat().st_mtime,
         review={status: said.count(status) for status in sorted(set(said))},
+        enabled=is_on(settings, name),
+        exported=(place / MADE).exists(),
     )
 
 
@@ -114,16 +121,18 @@ def rows(
     limit: int = 50,
     query: str = "",
     status: Collection[str] = (),
+    section: str | None = None,
 ) -> tuple[list[Row], int]:
     """(some rows of a split, how many there are in all).
 
     Args:
         query: only rows that hold this text in a value, whatever the case.
         status: only rows that have one of these.
+        section: only rows of this kind; "" for those that say none.
     """
     lines = lines_of(settings, name, split)
     said = review(settings, name)
-    if not query and not status:
+    if not query and not status and section is None:
         numbers = range(offset, min(len(lines), offset + limit))
         return [_row(number, raw, said) for number, raw in lines.some(numbers)], len(lines)
     found: list[Row] = []
@@ -131,22 +140,28 @@ def rows(
     for number, raw in lines.some(range(len(lines))):
         if (status and said.get(digest(raw), "new") not in status) or not _holds(raw, query):
             continue
+        if section is not None and section_of(values(raw, number)) != section:
+            continue
         if offset <= total < offset + limit:
             found.append(_row(number, raw, said))
         total += 1
     return found, total
 
 
+def values(raw: bytes, number: int) -> dict[str, Any]:
+    """What row `number`, from 0, holds; {"error": why} where it cannot be shown."""
+    if len(raw) > _LARGEST:
+        return {"error": f"a row of {len(raw):,} bytes: export it"}
+    try:
+        return parse_row(raw, "the row", number + 1, finite=False)
+    except UserError as error:
+        return {"error": str(error)}
+
+
 def _row(number: int, raw: bytes, said: Mapping[str, str]) -> Row:
     mark = digest(raw)
     status: Any = said.get(mark, "new")
-    if len(raw) > _LARGEST:
-        return Row(number + 1, mark, status, {"error": f"a row of {len(raw):,} bytes: export it"})
-    try:
-        row = parse_row(raw, "the row", number + 1, finite=False)
-    except UserError as error:
-        row = {"error": str(error)}
-    return Row(number + 1, mark, status, row)
+    return Row(number + 1, mark, status, values(raw, number))
 
 
 def _holds(raw: bytes, query: str) -> bool:

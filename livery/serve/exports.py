@@ -68,15 +68,25 @@ def copy(settings: ServeSettings, name: str, new: str, leave_out: Collection[str
 
 
 def write_rows(
-    settings: ServeSettings, name: str, split: str, out: Path, status: Collection[str]
+    settings: ServeSettings,
+    name: str,
+    split: str,
+    out: Path,
+    status: Collection[str],
+    wanted: Callable[[int, bytes], bool] | None = None,
 ) -> int:
-    """Write the rows that have one of these statuses as JSON lines; returns how many."""
+    """Write the rows that have one of these statuses as JSON lines; returns how many.
+
+    Args:
+        wanted: (number from 0, row) -> whether it is written too.
+    """
     lines = lines_of(settings, name, split)
     said = review(settings, name)
     count = 0
     with atomic_write(out, "wb") as file:
-        for _, raw in lines.some(range(len(lines))):
-            if said.get(digest(raw), "new") in status:
+        for number, raw in lines.some(range(len(lines))):
+            chosen = said.get(digest(raw), "new") in status
+            if chosen and (wanted is None or wanted(number, raw)):
                 file.write(raw + b"\n")
                 count += 1
     return count

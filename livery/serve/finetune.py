@@ -12,24 +12,21 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from livery.errors import quoted
-from livery.files import write_json
 from livery.serve import datasets, exports
 from livery.serve.datasets import Row
 from livery.serve.errors import Conflict, NotFound
-from livery.serve.known import facts
 from livery.serve.lines import lines_of
 from livery.serve.review import Status, set_status
 from livery.serve.settings import ServeSettings
+from livery.serve.switches import MADE, section_of, sections_off, switch
 
 COMBINED, BASE, APPROVED = "aios_combined", "aios_base", "user_approved"
-_MADE = ".exported"  # in a dataset that an export wrote and the next one may replace
-_SECTION = ("section", "scenario", "category", "kind")
-_switching = threading.Lock()
+_exporting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,19 @@ class Module:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one kind within a module."""
+    """Rows of one kind within a module, and whether the next export has them."""
 
     name: str
     rows: int
     review: dict[str, int]
+    enabled: bool
 
 
 def modules(settings: ServeSettings) -> list[Module]:
     """Every dataset but those that an export made."""
     return [
         module(settings, name) for name in datasets.names(settings)
-        if not (settings.data / name / _MADE).exists()
+        if not (settings.data / name / MADE).exists()
     ]  # fmt: skip
 
 
@@ -67,7 +65,7 @@ def module(settings: ServeSettings, name: str) -> Module:
     rows = {split: len(lines_of(settings, name, split)) for split in found.splits}
     return Module(
         name=name,
-        enabled=bool(facts(_switches(settings)).get(name, True)),
+        enabled=found.enabled,
         skill=found.skill,
         rows=rows,
         review=found.review,
@@ -75,12 +73,20 @@ def module(settings: ServeSettings, name: str) -> Module:
     )
 
 
-def enable(settings: ServeSettings, name: str, enabled: bool) -> Module:
-    """Switch a module on or off: whether the next export and training have its rows."""
+def enable(settings: ServeSettings, name: str, enabled: bool, section: str | None = None) -> Module:
+    """Switch a module on or off, or one of its sections: whether the next export and training have
+    its rows.
+
+    Raises:
+        NotFound: there is no such module, or no row of that section.
+    """
     found = module(settings, name)
-    with _switching:
-        write_json(_switches(settings), facts(_switches(settings)) | {name: enabled})
-    return dataclasses.replace(found, enabled=enabled)
+    if section is not None and not any(
+        section == one.name for split in found.rows for one in sections(settings, name, split)
+    ):
+        raise NotFound(f"{name} has no section {quoted(section)}.", key="section")
+    switch(settings, name, enabled, section)
+    return found if section is not None else dataclasses.replace(found, enabled=enabled)
 
 
 def forget(settings: ServeSettings, name: str) -> None:
@@ -96,21 +102,19 @@ def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
     found: dict[str, Counter[str]] = {}
     for row in _all(settings, name, split):
         found.setdefault(section_of(row.row), Counter())[row.status] += 1
+    off = sections_off(settings, name)
     return [
-        Section(kind, sum(counts.values()), dict(sorted(counts.items())))
+        Section(kind, sum(counts.values()), dict(sorted(counts.items())), kind not in off)
         for kind, counts in sorted(found.items())
     ]
 
 
-def section_of(row: Mapping[str, Any]) -> str:
-    """What kind of row it is: `metadata.section`, else `meta.scenario` and the like; "" unknown."""
-    for key in ("metadata", "meta"):
-        said: Any = row.get(key)
-        if isinstance(said, dict):
-            for name in _SECTION:
-                if isinstance(kind := said.get(name), str) and kind:
-                    return kind
-    return str(row["category"]) if isinstance(row.get("category"), str) else ""
+def rows_on(settings: ServeSettings, one: Module, split: str) -> int:
+    """How many rows of a split are on."""
+    count = one.rows.get(split, 0)
+    if not (one.enabled and count and sections_off(settings, one.name)):
+        return count if one.enabled else 0
+    return sum(kind.rows for kind in sections(settings, one.name, split) if kind.enabled)
 
 
 def approve(
@@ -137,16 +141,23 @@ def unified(
     found: list[tuple[str, Row]] = []
     total = 0
     for one in modules(settings):
-        count = one.rows.get(split, 0)
-        if one.enabled and count:
-            first = max(0, offset - total)
-            if first < count and len(found) < limit:
-                some, _ = datasets.rows(
-                    settings, one.name, split, offset=first, limit=limit - len(found)
-                )
-                found += [(one.name, row) for row in some]
-            total += count
+        count = rows_on(settings, one, split)
+        first = max(0, offset - total)
+        if first < count and len(found) < limit:
+            found += [
+                (one.name, row) for row in _on(settings, one, split, first, limit - len(found))
+            ]
+        total += count
     return found, total
+
+
+def _on(settings: ServeSettings, one: Module, split: str, first: int, limit: int) -> list[Row]:
+    """Some of the rows of a module that are on."""
+    off = sections_off(settings, one.name)
+    if not off:
+        return datasets.rows(settings, one.name, split, offset=first, limit=limit)[0]
+    rows = [row for row in _all(settings, one.name, split) if section_of(row.row) not in off]
+    return rows[first : first + limit]
 
 
 def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict[str, int]]:
@@ -176,15 +187,18 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
         name, on = f"{which}_train", [module(settings, which)]
         nothing = f"{which} has no rows to train on."
     place = settings.data / name
-    if place.exists() and not (place / _MADE).exists():
+    if place.exists() and not (place / MADE).exists():
         raise Conflict(f"There is a dataset named {name} that was not exported. Rename it.")
     written: Counter[str] = Counter()
 
     def fill(folder: Any) -> None:
         part = folder / ".part"
         for one in on:
+            off = sections_off(settings, one.name)
             for split in one.rows:
-                written[split] += exports.write_rows(settings, one.name, split, part, keep)
+                written[split] += exports.write_rows(
+                    settings, one.name, split, part, keep, _is_none_of(off) if off else None
+                )
                 with (folder / f"{split}.jsonl").open("ab") as out, part.open("rb") as rows:
                     shutil.copyfileobj(rows, out)
                 part.unlink()
@@ -192,17 +206,21 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
             raise Conflict(nothing)
         for split in [split for split, rows in written.items() if not rows]:
             (folder / f"{split}.jsonl").unlink()
-        (folder / _MADE).touch()
+        (folder / MADE).touch()
 
     _replace(settings, name, fill)
     return name, {split: rows for split, rows in written.items() if rows}
+
+
+def _is_none_of(off: Collection[str]) -> Callable[[int, bytes], bool]:
+    return lambda number, raw: section_of(datasets.values(raw, number)) not in off
 
 
 def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) -> None:
     """A dataset in place of the one that an export made; the old one stays until then."""
     place = settings.data / name
     fresh = f"{name}.fresh"
-    with _switching:
+    with _exporting:
         shutil.rmtree(settings.data / fresh, ignore_errors=True)  # of an export that was killed
         made = exports.add(settings, fresh, fill)
         old = settings.uploads / f"{name}.old"
@@ -216,7 +234,3 @@ def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) ->
 def _all(settings: ServeSettings, name: str, split: str) -> list[Row]:
     lines = lines_of(settings, name, split)
     return datasets.rows(settings, name, split, limit=max(1, len(lines)))[0]
-
-
-def _switches(settings: ServeSettings) -> Any:
-    return settings.state / "modules.json"

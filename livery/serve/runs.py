@@ -32,7 +32,8 @@ class Run:
     Attributes:
         state: of its job while that is not done; else "running" while a process holds the folder,
             "done" where the adapter is written, "stopped" where neither.
-        step, steps: optimizer steps taken, and of the whole run.
+        step, steps: optimizer steps taken, and of the whole run; early stopping ends it before.
+        kept_step: whose weights the adapter has; None before it is written.
         loss, eval_loss: the newest, nats a supervised token.
         best: the smallest eval_loss so far, and its step.
         started, ended: seconds since the epoch; it started when it began at step 0, however often
@@ -46,6 +47,7 @@ class Run:
     state: RunState
     step: int
     steps: int | None
+    kept_step: int | None
     loss: float | None
     eval_loss: float | None
     best: dict[str, float] | None
@@ -119,7 +121,8 @@ def _described(settings: ServeSettings, folder: Path, job: Any) -> Run:
     newest, evaluated = log.last(), log.last(evaluation=True)
     state = state_of(folder, job)
     steps = _whole(config.get("total_steps"))
-    step = int(log.steps[-1]) if len(log) else 0
+    made = facts(folder / METADATA) if state == "done" else {}
+    step = max(int(log.steps[-1]) if len(log) else 0, _whole(made.get("steps")) or 0)
     best = min(log.losses, key=lambda one: one[1], default=None)
     rate = _number(newest.get("tokens_per_second"))
     peak = _number(newest.get("peak_memory_mb"))
@@ -130,6 +133,7 @@ def _described(settings: ServeSettings, folder: Path, job: Any) -> Run:
         state=state,
         step=step,
         steps=steps,
+        kept_step=_whole(made.get("kept_step")),
         loss=_number(newest.get("loss")),
         eval_loss=_number(evaluated.get("eval_loss")),
         best=None if best is None else {"step": best[0], "eval_loss": best[1]},

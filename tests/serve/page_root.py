@@ -26,6 +26,15 @@ def fill(root: Path) -> None:
     write_json(done / "evaluation.json", evaluation())
     (root / "data" / "mine").mkdir(parents=True)
     (root / "data" / "mine" / "train.jsonl").write_text(rows(60))
+    (root / "data" / "identity").mkdir()
+    kinds = ["profile"] * 3 + ["trust"] * 2 + [MARKUP]
+    sections = [
+        json.loads(row) | {"metadata": {"section": kind}}
+        for row, kind in zip(rows(6).splitlines(), kinds, strict=True)
+    ]
+    (root / "data" / "identity" / "train.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in sections)
+    )
 
 
 def rows(count: int) -> str:

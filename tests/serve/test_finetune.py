@@ -74,11 +74,40 @@ def test_a_module_that_is_off_is_not_exported(client: Client) -> None:
     assert client.post("/api/finetune/export/nothing").status == 404
 
 
+def test_a_section_that_is_off_is_not_exported(client: Client) -> None:
+    place = "modules/identity/enabled"
+    off = {"enabled": False, "section": "trust"}
+    assert ask(client, "PUT", place, off)["enabled"] is True  # the module itself
+    try:
+        sections = ask(client, "GET", "modules/identity/sections")["sections"]
+        assert [(one["name"], one["enabled"]) for one in sections] == [
+            ("profile", True), ("trust", False),
+        ]  # fmt: skip
+        assert ask(client, "GET", "export/stats")["total"] == 9
+        unified = ask(client, "GET", "unified?offset=4&limit=100")
+        assert (unified["total"], len(unified["rows"])) == (9, 5)
+        assert ask(client, "POST", "export/identity")["rows"] == {"train": 4}
+        assert ask(client, "POST", "export")["rows"] == {"train": 9, "valid": 1}
+        shown = ask(client, "GET", "modules/identity/preview?section=trust")
+        assert [row["n"] for row in shown["rows"]] == [5, 6, 7]
+        rows = client.get(
+            "/api/datasets/identity/rows?section=profile&q=who 3&limit=9".replace(" ", "%20")
+        )
+        assert [row["n"] for row in rows.json()["rows"]] == [4]
+    finally:
+        ask(client, "PUT", place, {"enabled": True, "section": "trust"})
+    missing = client.ask("PUT", f"/api/finetune/{place}", {"enabled": False, "section": "nothing"})
+    assert missing.status == 404
+
+
 def test_approved_sections_become_a_dataset(client: Client) -> None:
     said = {"module": "identity", "section": "trust"}
     assert ask(client, "POST", "sections/generated/approve", said) == {"approved": 3}
     sections = ask(client, "GET", "modules/identity/sections")["sections"]
     assert sections[1]["review"] == {"approved": 3}
+    back = ask(client, "POST", "sections/generated/approve", said | {"status": "rejected"})
+    assert back == {"rejected": 3}
+    ask(client, "POST", "sections/generated/approve", said)
     assert ask(client, "POST", "export/approved") == {
         "dataset": "user_approved", "rows": {"train": 3},
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import signal
@@ -21,6 +22,7 @@ from playwright.sync_api import expect
 
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.process import executor, taken
+from livery.paths import LOCK
 from tests import PATIENCE
 from tests.serve.conftest import Opened
 from tests.serve.page_root import MARKUP, fill, rows
@@ -78,6 +80,11 @@ def test_a_training_is_described_started_paused_resumed_and_cancelled(
         expect(page.get_by_text("It must be at least 1.")).to_be_visible()
         expect(steps).to_be_focused()
         assert steps.get_attribute("id") == "setting-max_steps"
+        seed = page.get_by_label("Seed of the data")
+        seed.fill("x")
+        expect(page.get_by_text("It must be a whole number, at least 0.")).to_be_visible()
+        seed.fill("11")
+        expect(page.get_by_text("It must be a whole number, at least 0.")).to_be_hidden()
         steps.fill("7")
         page.get_by_text("All other settings").click()
         page.get_by_label("lora.dropout", exact=True).fill("1")
@@ -101,6 +108,7 @@ def test_a_training_is_described_started_paused_resumed_and_cancelled(
         page.get_by_role("heading", name="from-the-page").wait_for()
         (job,) = [j for j in client.get("/api/jobs").json()["jobs"] if j["name"] == "from-the-page"]
         assert job["request"]["settings"] == {"max_steps": 7, "lora.dropout": 0.05}
+        assert (job["request"]["data_seed"], job["request"]["attempts"]) == (11, 5)
         alone = page.get_by_role("alert").filter(has_text="No worker lives")
         expect(alone).to_contain_text("livery jobs worker")
         with taken(Layout(client.settings.root).lock("worker", executor("auto"))):
@@ -175,11 +183,42 @@ def test_a_run_is_followed_over_a_killed_server_and_a_closed_browser(
         process.communicate(timeout=PATIENCE)
 
 
+def test_speed_memory_and_the_time_that_is_left_are_shown_as_they_change(
+    tmp_path: Path, tab: Opened
+) -> None:
+    folder = make_run(tmp_path, "one", 20, total=60)
+    with (
+        (folder / LOCK).open("w") as held,
+        served(settings_of(tmp_path)) as client,
+        tab(client.address) as one,
+    ):
+        fcntl.flock(held, fcntl.LOCK_EX)  # as the process does that trains
+        page = one.page
+
+        def figures(card: Any, *told: tuple[str, str]) -> None:
+            for name, value in told:
+                shown = card.locator("div", has=page.get_by_text(name, exact=True)).locator("dd")
+                expect(shown).to_have_text(value)
+
+        # 100 tokens a step, 500 a second.
+        now = (("Tokens/s", "500"), ("Memory", "322 MB"), ("Time left", "8 s"))
+        one.open("runs", ".card.now")
+        figures(page.locator(".card.now .figures"), *now)
+        page.locator(".card.now").get_by_role("link", name="one").click()
+        figures(page.locator("main > .figures"), *now)
+        memory = "Most memory so far: MB from 321.5 to 321.5 at step"
+        expect(page.get_by_role("img", name=f"{memory} 20.")).to_be_visible()
+        go_on(folder, 20, 40)
+        figures(page.locator("main > .figures"), ("Time left", "4 s"))
+        expect(page.get_by_role("img", name=f"{memory} 40.")).to_be_visible()
+
+
 def test_what_others_wrote_is_shown_as_text(client: Client, tab: Opened) -> None:
     with tab(client.address) as one:
         for place, seen in (
             ("runs/persona/samples", ".sample"),
             ("data/mine", ".rows"),
+            ("data/identity", ".rows"),
             ("evaluations/persona/evaluation.json", ".rows"),
         ):
             one.open(place, f"main {seen}")
@@ -278,6 +317,57 @@ def test_rows_are_uploaded_found_approved_and_exported(
         page.get_by_role("button", name="Make it").click()
         page.get_by_role("heading", name="kept", exact=True).wait_for()
         assert client.get("/api/datasets/kept/rows").json()["total"] == 39
+
+
+def test_sections_are_looked_through_approved_and_switched_off(tmp_path: Path, tab: Opened) -> None:
+    fill(tmp_path)
+    with served(settings_of(tmp_path)) as client, tab(client.address) as one:
+        page = one.page
+        one.open("data", "table")
+        page.get_by_role("switch", name="Train on mine").uncheck()
+        expect(page.get_by_text("1 of 2 datasets")).to_be_visible()
+        page.get_by_role("link", name="identity").click()
+        page.get_by_role("link", name="Show section trust").click()
+        expect(page.locator(".rows > li")).to_have_count(2)
+        page.get_by_role("button", name="Approve section trust").click()
+        expect(page.locator(".rows .badge")).to_have_text(["approved", "approved"])
+        expect(page.locator("tr.ours")).to_contain_text("2 approved")
+        page.get_by_role("button", name="Reject section profile").click()
+        page.get_by_role("link", name="All sections").click()
+        expect(page.locator(".rows .badge", has_text="rejected")).to_have_count(3)
+        page.get_by_role("switch", name=f"Train on section {MARKUP}").uncheck()
+        expect(page.get_by_role("switch", name=f"Train on section {MARKUP}")).not_to_be_checked()
+        page.reload()
+        expect(page.get_by_role("switch", name=f"Train on section {MARKUP}")).not_to_be_checked()
+
+        # What is off or rejected is not in what is trained on.
+        one.open("data", "table")
+        expect(page.get_by_role("switch", name="Train on mine")).not_to_be_checked()
+        page.get_by_role("button", name="Put together").click()
+        page.get_by_role("heading", name="aios_combined").wait_for()
+        expect(page.locator(".rows > li")).to_have_count(2)
+        found = client.get("/api/datasets/aios_combined/rows").json()["rows"]
+        assert [row["row"]["metadata"]["section"] for row in found] == ["trust", "trust"]
+
+
+def test_rows_are_generated(tmp_path: Path, tab: Opened) -> None:
+    with served(settings_of(tmp_path)) as client, tab(client.address) as one:
+        page = one.page
+        one.expected.append(REFUSED)
+        one.open("data", "form")
+        form = page.locator(".card", has=page.get_by_role("heading", name="Generate"))
+        form.get_by_label("Skill").select_option("date-keys")
+        form.get_by_label("Rows to train on").fill("30")
+        form.get_by_label("Seed").fill("3")
+        form.get_by_role("button", name="Generate").click()
+        page.get_by_role("heading", name="date-keys-3", exact=True).wait_for()
+        expect(page.get_by_text("30 rows").first).to_be_visible()
+        # The same again is refused, and told.
+        one.open("data", "form")
+        form.get_by_label("Skill").select_option("date-keys")
+        form.get_by_label("Seed").fill("3")
+        form.get_by_role("button", name="Generate").click()
+        expect(form.get_by_role("alert")).to_contain_text("There is a dataset named date-keys-3")
 
 
 # -- the token -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ PLACES = {
     "adapters/persona": ".forms",
     "data": "table",
     "data/mine": ".rows",
+    "data/identity?section=trust": "tr.ours",
     "evaluations": "table",
     "evaluations/persona/evaluation.json": ".arms",
     "improve": "table",

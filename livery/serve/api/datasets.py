@@ -119,10 +119,13 @@ async def list_rows(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     q: Annotated[str, Query(max_length=200, description="Text that a value holds.")] = "",
     status: Annotated[list[Status] | None, Query(max_length=3)] = None,
+    section: Annotated[
+        str | None, Query(max_length=1000, description='Their kind; "" for rows without one.')
+    ] = None,
 ) -> Rows:
     """Rows of a split, each with its status."""
     some = functools.partial(
-        datasets.rows, offset=offset, limit=limit, query=q, status=status or ()
+        datasets.rows, offset=offset, limit=limit, query=q, status=status or (), section=section
     )
     found, total = await livery.slowly(some, livery.settings, name, split)
     return Rows(split, total, found)

@@ -26,6 +26,7 @@ from livery.serve.datasets import Dataset, Row
 from livery.serve.errors import Conflict, NotFound, Refused
 from livery.serve.finetune import Module, Section
 from livery.serve.jobs.request import confined, read_request
+from livery.serve.review import Status
 from livery.serve.runs import Run
 from livery.skills import skill_names
 
@@ -39,6 +40,7 @@ SETTINGS = {
     "warmup": "warmup_steps", "max_seq_length": "max_length", "resume_adapter": "init_adapter",
 }  # fmt: skip
 LOADED = "finetune: loaded"
+LONGEST_SECTION = 1000  # characters of its name
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -67,10 +69,11 @@ class Start(BaseModel):
 
 
 class Enabled(BaseModel):
-    """Whether a module is on."""
+    """Whether a module is on, or one of its sections."""
 
     model_config = ConfigDict(extra="forbid")
     enabled: bool
+    section: str | None = Field(None, max_length=LONGEST_SECTION)
 
 
 class Load(BaseModel):
@@ -94,13 +97,15 @@ class Generate(BaseModel):
 
 
 class Approve(BaseModel):
-    """Rows to approve: of a section, by their ids, or all that are new."""
+    """Rows to approve: of a section, by their ids, or all that are new; or to reject, or to make
+    new again."""
 
     model_config = ConfigDict(extra="forbid")
     module: Name
     split: SplitName = "train"
-    section: str | None = Field(None, max_length=200)
+    section: str | None = Field(None, max_length=LONGEST_SECTION)
     ids: list[str] | None = Field(None, max_length=10_000)
+    status: Status = "approved"
 
 
 class StateSection(BaseModel):
@@ -180,10 +185,14 @@ async def export_stats(livery: Livery) -> dict[str, Any]:
     """How many rows an export would have."""
     found = await livery.slowly(finetune.modules, livery.settings)
     on = [one for one in found if one.enabled]
+
+    def count() -> int:
+        return sum(finetune.rows_on(livery.settings, one, "train") for one in on)
+
     return {
         "modules": {one.name: one.rows for one in found},
         "enabled": [one.name for one in on],
-        "total": sum(one.rows.get("train", 0) for one in on),
+        "total": await livery.slowly(count),
     }
 
 
@@ -201,9 +210,10 @@ async def preview(
     split: SplitName = "train",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    section: Annotated[str | None, Query(max_length=LONGEST_SECTION)] = None,
 ) -> dict[str, Any]:
-    """The first rows of a module."""
-    some = functools.partial(datasets.rows, offset=offset, limit=limit)
+    """The first rows of a module, or of one of its sections."""
+    some = functools.partial(datasets.rows, offset=offset, limit=limit, section=section)
     found, total = await livery.slowly(some, livery.settings, name, split)
     return {"module": name, "split": split, "total": total, "rows": found}
 
@@ -218,8 +228,8 @@ async def list_sections(
 
 @router.put("/modules/{name}/enabled")
 async def enable(name: str, said: Enabled, livery: Livery) -> Module:
-    """Switch a module on or off."""
-    return await livery.slowly(finetune.enable, livery.settings, name, said.enabled)
+    """Switch a module on or off, or one of its sections: whether the next export has its rows."""
+    return await livery.slowly(finetune.enable, livery.settings, name, said.enabled, said.section)
 
 
 @router.get("/unified")
@@ -327,9 +337,11 @@ async def generate(said: Generate, livery: Livery) -> dict[str, Any]:
 @router.post("/sections/generated/approve")
 async def approve(said: Approve, livery: Livery) -> dict[str, int]:
     """Approve generated rows: a section, some by their ids, or all that are new."""
-    approve = functools.partial(finetune.approve, section=said.section, ids=said.ids)
+    approve = functools.partial(
+        finetune.approve, section=said.section, ids=said.ids, status=said.status
+    )
     count = await livery.slowly(approve, livery.settings, said.module, said.split)
-    return {"approved": count}
+    return {said.status: count}
 
 
 @router.post("/build-state")

@@ -8,10 +8,10 @@ import { Badge, Card, Empty, Figures, Loaded, Progress, Table, Title } from "./p
 export default function DevDashboard() {
   const runs = useLoaded("/api/runs?limit=1000", 3000);
   return html`<${Title} under="What trains, what was trained, and how well." actions=${html`<a class="button main" href="#/train">Train an adapter</a>`}>Runs<//>
-    <${Loaded} of=${runs}>${({ runs }) => html`<${Runs} runs=${runs} />`}<//>`;
+    <${Loaded} of=${runs}>${({ runs, before }) => html`<${Runs} runs=${runs} cut=${before !== null} />`}<//>`;
 }
 
-function Runs({ runs }) {
+function Runs({ runs, cut }) {
   const [asked, ask] = useState("");
   const [chosen, choose] = useState([]);
   const found = useMemo(() => {
@@ -29,6 +29,7 @@ function Runs({ runs }) {
       <label class="grow">Find <input type="search" value=${asked} onInput=${({ target }) => ask(target.value)} placeholder="name, state, skill, model" /></label>
       <button type="button" disabled=${chosen.length < 2 || chosen.length > 6} onClick=${compare}>Compare ${chosen.length > 0 ? `(${chosen.length})` : ""}</button>
     </div>
+    ${cut && html`<p class="quiet" role="status">The newest ${number(runs.length)} runs are shown. There are older ones: the API has them.</p>`}
     <${Table} label="Runs" rows=${found} empty="No run matches." head=${["Compare", "Name", "State", "Step", "Loss", "Eval loss", "Best", "Skill", "Started"]}
       row=${(run) => html`<tr key=${run.name}>
         <td><input type="checkbox" aria-label="Compare ${run.name}" checked=${chosen.includes(run.name)} onChange=${() => toggle(run.name)} /></td>

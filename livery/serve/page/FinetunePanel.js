@@ -4,7 +4,7 @@ import { html, useMemo, useState } from "./vendor/htm-preact.mjs";
 import { post, useLoaded } from "./parts/api.js";
 import { shown } from "./parts/format.js";
 import { go, to } from "./parts/router.js";
-import { BASIC, GROUPS, read, SettingField, usable } from "./parts/settings.js";
+import { BASIC, GROUPS, readAll, SettingField, usable } from "./parts/settings.js";
 import { Card, Dialog, Fault, Field, Table, Title } from "./parts/ui.js";
 
 const STEPS = [["data", "Make the data"], ["train", "Train"], ["eval", "Evaluate"], ["convert", "Convert to every form"], ["pack", "Pack for every runtime"]];
@@ -22,15 +22,23 @@ export default function FinetunePanel() {
 }
 
 function Form({ machine, options, datasets }) {
-  const [asked, setAsked] = useState({ source: "skill", skill: machine.skills[0] ?? "", data: datasets[0]?.name ?? "", name: "", model: "", backend: "auto", engine: "", target: "", overwrite: false, steps: STEPS.map(([step]) => step) });
+  const [asked, setAsked] = useState({ source: "skill", skill: machine.skills[0] ?? "", data: datasets[0]?.name ?? "", teaches: null, name: "", model: "", backend: "auto", engine: "", target: "", data_seed: "", attempts: "", overwrite: false, steps: STEPS.map(([step]) => step) });
   const [texts, setTexts] = useState({});
   const [review, setReview] = useState(false);
   const [refused, setRefused] = useState(null);
   const set = (key) => (value) => setAsked((old) => ({ ...old, [key]: value }));
-  const { values, errors } = useMemo(() => readAll(options, texts), [options, texts]);
+  const found = useMemo(() => readAll(options, texts), [options, texts]);
+  const { values } = found;
+  const errors = { ...found.errors };
   if (asked.target !== "" && !(Number(asked.target) >= 0 && Number(asked.target) <= 1)) errors.target = "It must be a share from 0 to 1.";
+  if (!isWhole(asked.data_seed, 0)) errors.data_seed = "It must be a whole number, at least 0.";
+  if (!isWhole(asked.attempts, 1)) errors.attempts = "It must be a whole number, at least 1.";
   const count = Object.keys(errors).length;
-  const request = requestOf(asked, values);
+  // What a dataset teaches is what its manifest says, unless somebody says otherwise.
+  const own = datasets.find((one) => one.name === asked.data)?.skill;
+  const teaches = asked.teaches ?? (machine.skills.includes(own) ? own : "");
+  const able = STEPS.filter(([step]) => asked.source === "skill" || (step !== "data" && (step !== "eval" || teaches)));
+  const request = requestOf({ ...asked, teaches }, values, able);
   const bases = [["", `The server's own (${shown(options.base ?? machine.bases.embedded)})`], ...machine.bases.bases.filter((one) => one.here).map((one) => [one.name, one.name])];
   async function start() {
     try {
@@ -50,7 +58,6 @@ function Form({ machine, options, datasets }) {
   const field = (option) => html`<${SettingField} key=${option.name} option=${option} text=${texts[option.name]} error=${errors[option.name]}
     change=${(text) => setTexts((old) => ({ ...old, [option.name]: text }))} />`;
   const basic = BASIC.map((name) => options.find((one) => one.name === name)).filter(Boolean);
-  const steps = STEPS.filter(([step]) => step !== "data" || asked.source === "skill");
   return html`<form class="panel" onSubmit=${submit} novalidate>
     <${Card} title="What is trained">
       <fieldset class="choices"><legend>Learn from</legend>
@@ -59,14 +66,17 @@ function Form({ machine, options, datasets }) {
       <div class="fields">
         ${asked.source === "skill"
           ? html`<${Pick} id="skill" label="Skill" value=${asked.skill} from=${machine.skills.map((one) => [one, one])} change=${set("skill")} />`
-          : html`<${Pick} id="data" label="Dataset" value=${asked.data} from=${datasets.map((one) => [one.name, one.name])} change=${set("data")} help=${datasets.length ? "" : "There is none yet: upload one under Data."} />`}
+          : html`<${Pick} id="data" label="Dataset" value=${asked.data} from=${datasets.map((one) => [one.name, one.name])} change=${set("data")} help=${datasets.length ? "" : "There is none yet: upload one under Data."} />
+            <${Pick} id="teaches" label="Skill that it teaches" value=${teaches} from=${[["", "none of these"], ...machine.skills.map((one) => [one, one])]} change=${set("teaches")} help="The adapter is evaluated on this skill's cases." />`}
         <${Field} id="name" label="Name of the adapter" help="Without one, the skill's or the dataset's."><input id="name" aria-describedby="name-help" value=${asked.name} autocomplete="off" spellcheck=${false} onInput=${({ target }) => set("name")(target.value.trim())} /><//>
         <${Pick} id="model" label="Base" value=${asked.model} from=${bases} change=${set("model")} help="Those that are on this machine." />
         <${Pick} id="backend" label="Backend" value=${asked.backend} from=${["auto", ...machine.backends].map((one) => [one, one])} change=${set("backend")} />
         <${Pick} id="engine" label="Evaluated with" value=${asked.engine} from=${[["", "the backend's own engine"], ...machine.engines.map((one) => [one, one])]} change=${set("engine")} />
+        ${asked.source === "skill" && html`<${Whole} id="data_seed" label="Seed of the data" help="The same seed makes the same rows. Default: 7." asked=${asked} errors=${errors} set=${set} placeholder="7" />`}
+        <${Whole} id="attempts" label="Attempts" help="How often a step is started before a killed process fails the job. Default: 5." asked=${asked} errors=${errors} set=${set} placeholder="5" />
         <${Field} id="target" label="Target" help="Share that must be right, else the job fails." error=${errors.target}><input id="target" aria-describedby="target-help" aria-invalid=${Boolean(errors.target)} inputmode="decimal" value=${asked.target} placeholder="none" onInput=${({ target }) => set("target")(target.value.trim())} /><//>
       </div>
-      <fieldset class="choices"><legend>Steps</legend>${steps.map(([step, words]) => html`<label><input type="checkbox" checked=${asked.steps.includes(step)}
+      <fieldset class="choices"><legend>Steps</legend>${able.map(([step, words]) => html`<label><input type="checkbox" checked=${asked.steps.includes(step)}
         onChange=${() => set("steps")(asked.steps.includes(step) ? asked.steps.filter((one) => one !== step) : [...asked.steps, step])} /> ${words}</label>`)}</fieldset>
       <label class="choice"><input type="checkbox" checked=${asked.overwrite} onChange=${({ target }) => set("overwrite")(target.checked)} /> Replace an adapter of this name; the older one is kept aside</label>
     <//>
@@ -84,29 +94,21 @@ function Form({ machine, options, datasets }) {
   </form>`;
 }
 
+const isWhole = (text, least) => text === "" || (/^\d{1,9}$/.test(text) && Number(text) >= least);
+
+function Whole({ id, label, help, asked, errors, set, placeholder }) {
+  return html`<${Field} id=${id} label=${label} help=${help} error=${errors[id]}><input id=${id} aria-describedby="${id}-help" aria-invalid=${Boolean(errors[id])} inputmode="numeric" autocomplete="off" value=${asked[id]} placeholder=${placeholder} onInput=${({ target }) => set(id)(target.value.trim())} /><//>`;
+}
+
 function Pick({ id, label, value, from, change, help }) {
   return html`<${Field} id=${id} label=${label} help=${help}><select id=${id} value=${value} onChange=${({ target }) => change(target.value)}>${from.map(([key, words]) => html`<option value=${key}>${words}</option>`)}</select><//>`;
 }
 
-function readAll(options, texts) {
-  const [values, errors] = [{}, {}];
-  for (const option of options) {
-    const text = texts[option.name];
-    if (text === undefined || text === "") continue;
-    try {
-      const value = read(option, text);
-      if (JSON.stringify(value) !== JSON.stringify(option.default)) values[option.name] = value;
-    } catch (error) {
-      errors[option.name] = error.message;
-    }
-  }
-  return { values, errors };
-}
-
-function requestOf(asked, values) {
-  const order = STEPS.map(([step]) => step).filter((step) => asked.steps.includes(step) && (step !== "data" || asked.source === "skill"));
+function requestOf(asked, values, able) {
+  const order = able.map(([step]) => step).filter((step) => asked.steps.includes(step));
   return {
     [asked.source]: asked[asked.source],
+    ...(asked.source === "data" && asked.teaches ? { skill: asked.teaches } : {}),
     name: asked.name,
     steps: order,
     settings: asked.model ? { model: asked.model, ...values } : values,
@@ -114,6 +116,8 @@ function requestOf(asked, values) {
     engine: asked.engine || null,
     target: asked.target === "" ? null : Number(asked.target),
     overwrite: asked.overwrite,
+    ...(asked.data_seed !== "" && asked.source === "skill" ? { data_seed: Number(asked.data_seed) } : {}),
+    ...(asked.attempts !== "" ? { attempts: Number(asked.attempts) } : {}),
   };
 }
 

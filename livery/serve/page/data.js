@@ -1,25 +1,68 @@
-/* The data browser: datasets, their rows with what a reviewer thinks of them, upload and export. */
-import { html, useEffect, useState } from "./vendor/htm-preact.mjs";
+/* The data browser: datasets, which of them are on, and how more are made: put together, generated,
+   uploaded. */
+import { html, useState } from "./vendor/htm-preact.mjs";
 import { post, put, useLoaded } from "./parts/api.js";
-import { bytes, number, shown, when } from "./parts/format.js";
+import { number, when } from "./parts/format.js";
 import { go, to } from "./parts/router.js";
-import { Action, announce, Badge, Card, Empty, Fault, Field, Figures, Loaded, Pager, Table, Title } from "./parts/ui.js";
+import { Action, announce, Card, Fault, Field, Loaded, Switch, Table, Title } from "./parts/ui.js";
 
-const SIZE = 25;
 const KINDS = ".jsonl,.json,.csv,.tsv,.parquet,.zip";
 
-export default function DataBrowser({ parts }) {
-  return parts[1] ? html`<${Dataset} name=${parts[1]} />` : html`<${Datasets} />`;
+export default function DataBrowser() {
+  const found = useLoaded("/api/datasets");
+  const turn = (one) => async (enabled) => {
+    await put(`/api/finetune/modules/${encodeURIComponent(one.name)}/enabled`, { enabled });
+    await found.reload();
+  };
+  return html`<${Title} under="What adapters learn from. The files stay as they are; what reviewers say is kept beside them.">Data<//>
+    <${Loaded} of=${found}>${({ datasets }) => html`<${Table} label="Datasets" rows=${datasets} empty="No datasets yet: upload a file below." head=${["Name", "On", "Skill", "Parts", "Reviewed", "Changed"]}
+      row=${(one) => html`<tr key=${one.name}><th scope="row"><a href=${to("data", one.name)}>${one.name}</a></th><td>${one.exported ? html`<span class="quiet">put together</span>` : html`<${Switch} on=${one.enabled} turn=${turn(one)} label="Train on ${one.name}" />`}</td><td>${one.skill ?? "–"}</td>
+        <td>${one.problem ? html`<span class="error">${one.problem}</span>` : Object.entries(one.splits).map(([split, { rows }]) => `${split}${rows === null ? "" : ` ${number(rows)}`}`).join(", ")}</td>
+        <td>${Object.entries(one.review).map(([status, count]) => `${number(count)} ${status}`).join(", ") || "–"}</td><td>${when(one.changed)}</td></tr>`} />
+      ${datasets.some((one) => !one.exported) && html`<${Together} datasets=${datasets} />`}`}<//>
+    <${Generate} />
+    <${Upload} />`;
 }
 
-function Datasets() {
-  const found = useLoaded("/api/datasets");
-  return html`<${Title} under="What adapters learn from. The files stay as they are; what reviewers say is kept beside them.">Data<//>
-    <${Loaded} of=${found}>${({ datasets }) => html`<${Table} label="Datasets" rows=${datasets} empty="No datasets yet: upload a file below." head=${["Name", "Skill", "Parts", "Reviewed", "Changed"]}
-      row=${(one) => html`<tr key=${one.name}><th scope="row"><a href=${to("data", one.name)}>${one.name}</a></th><td>${one.skill ?? "–"}</td>
-        <td>${one.problem ? html`<span class="error">${one.problem}</span>` : Object.entries(one.splits).map(([split, { rows }]) => `${split}${rows === null ? "" : ` ${number(rows)}`}`).join(", ")}</td>
-        <td>${Object.entries(one.review).map(([status, count]) => `${number(count)} ${status}`).join(", ") || "–"}</td><td>${when(one.changed)}</td></tr>`} />`}<//>
-    <${Upload} />`;
+/** One dataset of all that are on, to train on. */
+function Together({ datasets }) {
+  const on = datasets.filter((one) => one.enabled && !one.exported).length;
+  const act = async () => {
+    const { dataset, rows } = await post("/api/finetune/export");
+    announce(`${dataset} has ${number(rows.train)} rows to train on.`);
+    go(to("data", dataset));
+  };
+  return html`<${Card} title="Put together what is on" actions=${html`<${Action} act=${act} disabled=${!on}>Put together<//>`}>
+    <p class="quiet">Makes one dataset, <code>aios_combined</code>, of the datasets and sections that are on, ${number(on)} of ${number(datasets.filter((one) => !one.exported).length)} datasets now. Rejected rows stay out.</p><//>`;
+}
+
+/** A new dataset of a skill's own generator. */
+function Generate() {
+  const skills = useLoaded("/v1/skills");
+  const [error, setError] = useState(null);
+  const [busy, setBusy] = useState(false);
+  async function send(event) {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    setBusy(true);
+    setError(null);
+    try {
+      const asked = { skill: form.get("skill"), count: Number(form.get("count")), seed: Number(form.get("seed")) };
+      const { module } = await post("/api/finetune/generate", form.get("name") ? { ...asked, module: form.get("name") } : asked);
+      announce(`${module.name} was made.`);
+      go(to("data", module.name));
+    } catch (fault) {
+      setError(fault);
+      setBusy(false);
+    }
+  }
+  return html`<${Card} title="Generate"><form class="fields" onSubmit=${send}>
+      <${Field} id="made-skill" label="Skill"><select id="made-skill" name="skill">${(skills.data?.skills ?? []).map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select><//>
+      <${Field} id="made-count" label="Rows to train on" help="At most 100,000."><input id="made-count" name="count" type="number" min="1" max="100000" value="200" required aria-describedby="made-count-help" /><//>
+      <${Field} id="made-seed" label="Seed" help="The same seed makes the same rows."><input id="made-seed" name="seed" type="number" min="0" max="2147483648" value="7" required aria-describedby="made-seed-help" /><//>
+      <${Field} id="made-name" label="Name of what is made" help="Without one, the skill and the seed."><input id="made-name" name="name" autocomplete="off" pattern="[A-Za-z0-9_][A-Za-z0-9._\\-]*" aria-describedby="made-name-help" /><//>
+      <div class="submit"><button class="main" disabled=${busy || !skills.data}>${busy ? "Making …" : "Generate"}</button></div>
+    </form><${Fault} error=${error ?? skills.error} /><//>`;
 }
 
 function Upload() {
@@ -49,74 +92,3 @@ function Upload() {
     </form><${Fault} error=${error} /><//>`;
 }
 
-function Dataset({ name }) {
-  const place = `/api/datasets/${encodeURIComponent(name)}`;
-  const found = useLoaded(place);
-  return html`<${Loaded} of=${found}>${(one) => html`
-    <${Title} under=${one.skill}>${name}<//>
-    ${one.problem && html`<div class="fault" role="alert"><p>${one.problem}</p></div>`}
-    <${Figures} of=${Object.entries(one.splits).map(([split, { rows, bytes: size }]) => [split, rows === null ? bytes(size) : `${number(rows)} rows`, rows === null ? "" : bytes(size)])} />
-    ${Object.keys(one.splits).length > 0 && html`<${Rows} place=${place} splits=${Object.keys(one.splits)} changed=${found.reload} />`}
-    <${Copies} place=${place} />
-  `}<//>`;
-}
-
-function Rows({ place, splits, changed }) {
-  const [asked, setAsked] = useState({ split: splits[0], q: "", status: "", page: 0 });
-  const [typed, type] = useState("");
-  useEffect(() => {
-    const timer = setTimeout(() => setAsked((old) => (old.q === typed ? old : { ...old, q: typed, page: 0 })), 250);
-    return () => clearTimeout(timer);
-  }, [typed]);
-  const query = new URLSearchParams({ split: asked.split, offset: asked.page * SIZE, limit: SIZE });
-  if (asked.q) query.set("q", asked.q);
-  if (asked.status) query.set("status", asked.status);
-  const found = useLoaded(`${place}/rows?${query}`);
-  const chosen = (key) => ({ target }) => setAsked((old) => ({ ...old, [key]: target.value, page: 0 }));
-  const review = (row, status) => async () => {
-    await put(`${place}/rows/${row.n}?split=${asked.split}`, { status, id: row.id });
-    await Promise.all([found.reload(), changed()]);
-  };
-  const all = (status) => async () => {
-    await post(`${place}/review`, { split: asked.split, status, ids: found.data.rows.filter((row) => row.status === "new").map((row) => row.id) });
-    await Promise.all([found.reload(), changed()]);
-  };
-  return html`<section aria-label="Rows">
-    <div class="toolbar">
-      <label>Part <select value=${asked.split} onChange=${chosen("split")}>${splits.map((one) => html`<option>${one}</option>`)}</select></label>
-      <label>Status <select value=${asked.status} onChange=${chosen("status")}>${[["", "all"], ["new", "new"], ["approved", "approved"], ["rejected", "rejected"]].map(([key, words]) => html`<option value=${key}>${words}</option>`)}</select></label>
-      <label class="grow">Find <input type="search" value=${typed} onInput=${({ target }) => type(target.value)} placeholder="text in a value" /></label>
-      <a class="button" download href="${place}/export?format=jsonl&split=${asked.split}">JSONL</a>
-      <a class="button" download href="${place}/export?format=parquet&split=${asked.split}">Parquet</a>
-    </div>
-    <${Fault} error=${found.error} />
-    ${found.data && html`
-      <div class="toolbar"><p class="quiet grow" role="status">${number(found.data.total)} rows</p>
-        <${Action} act=${all("approved")} done="Approved." disabled=${!found.data.rows.some((row) => row.status === "new")}>Approve the new ones shown<//></div>
-      ${found.data.rows.length === 0 ? html`<${Empty}>No row matches.<//>` : html`<ol class="rows">${found.data.rows.map((row) => html`<li class="card" key=${row.id + row.n}>
-        <div class="card-head"><h2>Row ${number(row.n)} <${Badge}>${row.status}<//></h2><div class="actions">
-          ${row.status !== "approved" && html`<${Action} act=${review(row, "approved")} label="Approve row ${row.n}" done="Row ${row.n} approved.">Approve<//>`}
-          ${row.status !== "rejected" && html`<${Action} act=${review(row, "rejected")} label="Reject row ${row.n}" done="Row ${row.n} rejected.">Reject<//>`}
-          ${row.status !== "new" && html`<${Action} act=${review(row, "new")} label="Take back what was said of row ${row.n}" done="Taken back.">Undo<//>`}
-        </div></div><${Preview} row=${row.row} /></li>`)}</ol>`}
-      <${Pager} label="Rows" at=${asked.page} last=${Math.max(0, Math.ceil(found.data.total / SIZE) - 1)} total=${found.data.total} go=${(page) => setAsked((old) => ({ ...old, page }))} />`}
-  </section>`;
-}
-
-/** A conversation turn by turn, anything else key by key. */
-function Preview({ row }) {
-  if (Array.isArray(row.messages)) {
-    return html`<dl class="turns">${row.messages.map((turn) => html`<dt>${shown(turn?.role)}</dt><dd class="said">${shown(turn?.content ?? turn?.tool_calls)}</dd>`)}</dl>`;
-  }
-  return html`<dl class="turns">${Object.entries(row).map(([key, value]) => html`<dt>${key}</dt><dd class="said">${shown(value)}</dd>`)}</dl>`;
-}
-
-function Copies({ place }) {
-  const [name, setName] = useState("");
-  const act = async () => {
-    const made = await post(`${place}/copy`, { name, leave_out: ["rejected"] });
-    go(to("data", made.name));
-  };
-  return html`<${Card} title="Train on what was not rejected"><p class="quiet">Makes a dataset of the rows that are new or approved.</p>
-    <div class="toolbar"><label class="grow">Name of the new dataset <input value=${name} onInput=${({ target }) => setName(target.value.trim())} /></label><${Action} act=${act} disabled=${!name}>Make it<//></div><//>`;
-}

@@ -6,14 +6,17 @@ import { number, percent, shown, when } from "./parts/format.js";
 import { to } from "./parts/router.js";
 import { Badge, Card, Empty, Figures, Loaded, Pager, Table, Title } from "./parts/ui.js";
 
+const MOST = 1000; // that are shown
+
 export default function Evaluations({ parts }) {
   return parts[2] ? html`<${One} adapter=${parts[1]} file=${parts[2]} />` : html`<${All} />`;
 }
 
 function All() {
-  const found = useLoaded("/api/evaluations?limit=1000", 10000);
+  const found = useLoaded(`/api/evaluations?limit=${MOST}`, 10000);
   return html`<${Title} under="Base and adapter on the same cases.">Evaluations<//>
-    <${Loaded} of=${found}>${({ evaluations }) => html`<${Table} label="Evaluations" rows=${evaluations} empty="No evaluations yet." head=${["Adapter", "Cases", "Right", "Base", "Target", "Engine", "When"]}
+    <${Loaded} of=${found}>${({ evaluations }) => html`${evaluations.length >= MOST && html`<p class="quiet" role="status">The newest ${number(MOST)} are shown; each adapter's page has all of its own.</p>`}
+      <${Table} label="Evaluations" rows=${evaluations} empty="No evaluations yet." head=${["Adapter", "Cases", "Right", "Base", "Target", "Engine", "When"]}
       row=${(one) => html`<tr key=${one.adapter + one.file}><th scope="row"><a href=${to("evaluations", one.adapter, one.file)}>${one.adapter} · ${one.set ?? one.file}</a></th>
         <td class="figure">${number(one.cases)}</td><td class="figure">${percent(one.accuracy)}</td><td class="figure">${percent(base(one)?.accuracy)}</td>
         <td>${one.target === null ? "–" : html`${percent(one.target)} <${Badge}>${one.passed ? "passed" : "missed"}<//>`}</td><td>${one.engine ?? "–"}</td><td>${when(one.written)}</td></tr>`} />`}<//>`;

@@ -3,6 +3,7 @@ import { html, useState } from "./vendor/htm-preact.mjs";
 import { post, put, useLoaded } from "./parts/api.js";
 import { number, percent, shown, when } from "./parts/format.js";
 import { go, to } from "./parts/router.js";
+import { Retrain } from "./parts/retrain.js";
 import { Action, Badge, Card, Empty, Figures, Loaded, Pager, Table, Title } from "./parts/ui.js";
 
 const SIZE = 20;
@@ -30,14 +31,15 @@ function One({ name }) {
   const [every, showEvery] = useState(false);
   const about = useLoaded(place, 5000);
   const weak = useLoaded(`${place}/weak${every ? "?every=true" : ""}`);
-  const retrain = async () => go(to("jobs", (await post(`${place}/retrain`, {})).id));
+  const [retraining, retrain] = useState(false);
   const back = async () => {
     await post(`${place}/roll-back`);
     await about.reload();
   };
   return html`<${Title} under="A retrained adapter takes this one's place only if the paired evaluation says that it is better."
-      actions=${html`<${Action} kind="main" act=${retrain}>Retrain<//>
+      actions=${html`<button type="button" class="main" onClick=${() => retrain(true)}>Retrain</button>
         <${Action} kind="danger" act=${back} done="The adapter before is in use again." disabled=${!about.data?.kept.length}>Roll back<//>`}>Improve ${name}<//>
+    ${retraining && html`<${Retrain} name=${name} place=${place} close=${() => retrain(false)} />`}
     <${Loaded} of=${about}>${(said) => html`
       <${Figures} of=${[["Skill", said.skill], ["Logged", said.logging ? "yes" : "no"], ["Kept to go back to", number(said.kept.length)], ["Next retraining", said.schedule ? when(said.schedule.due) : "by hand", said.schedule?.said]]} />
       ${said.promotion && html`<${Card} title="The last comparison"><${Verdict} of=${said.promotion} /><//>`}
@@ -57,10 +59,11 @@ function Verdict({ of }) {
 
 function Plans({ place, schedule, reload, name }) {
   const [hours, setHours] = useState(schedule?.hours ?? 24);
+  const [marked, setMarked] = useState(schedule?.approve_marked ?? false);
   const [other, setOther] = useState("");
   const adapters = useLoaded("/api/adapters");
   const plan = async () => {
-    await put(`${place}/schedule`, { hours: Number(hours) });
+    await put(`${place}/schedule`, { hours: Number(hours), approve_marked: marked });
     await reload();
   };
   const stop = async () => {
@@ -71,6 +74,7 @@ function Plans({ place, schedule, reload, name }) {
   const others = (adapters.data?.adapters ?? []).filter((one) => one.name !== name);
   return html`<${Card} title="Retrain by schedule, or promote another adapter"><div class="toolbar">
       <label>Every so many hours <input type="number" min="0.1" step="any" value=${hours} onInput=${({ target }) => setHours(target.value)} /></label>
+      <label class="choice"><input type="checkbox" checked=${marked} onChange=${({ target }) => setMarked(target.checked)} /> Marks decide first</label>
       <${Action} act=${plan} done="Planned.">${schedule ? "Change" : "Plan"}<//>${schedule && html`<${Action} act=${stop} done="No longer planned.">No longer<//>`}
       <label class="grow">Other adapter <select value=${other} onChange=${({ target }) => setOther(target.value)}><option value="">choose one</option>${others.map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select></label>
       <${Action} act=${promote} disabled=${!other}>Compare and promote<//>

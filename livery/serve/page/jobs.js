@@ -5,6 +5,7 @@ import { duration, number, shown, when } from "./parts/format.js";
 import { to } from "./parts/router.js";
 import { Action, Badge, Card, Fault, Figures, Loaded, Log, Table, Title } from "./parts/ui.js";
 
+const MOST = 500; // jobs that are shown
 const STATES = ["all", "queued", "running", "paused", "failed", "cancelled", "done"];
 
 export default function Jobs({ parts }) {
@@ -13,11 +14,12 @@ export default function Jobs({ parts }) {
 
 function Queue() {
   const [state, choose] = useState("all");
-  const jobs = useLoaded(`/api/jobs?limit=500${state === "all" ? "" : `&state=${state}`}`, 2000);
+  const jobs = useLoaded(`/api/jobs?limit=${MOST}${state === "all" ? "" : `&state=${state}`}`, 2000);
   return html`<${Title} under="One training a device; the others wait in order. They outlive this page and the server.">Jobs<//>
     <div class="toolbar"><label>State <select value=${state} onChange=${({ target }) => choose(target.value)}>${STATES.map((one) => html`<option>${one}</option>`)}</select></label></div>
     <${NoWorker} />
-    <${Loaded} of=${jobs}>${({ jobs }) => html`<${Table} label="Jobs" rows=${jobs} empty="No jobs." head=${["Adapter", "State", "Step", "Cause", "Queued", "Took", "Do"]}
+    <${Loaded} of=${jobs}>${({ jobs }) => html`${jobs.length >= MOST && html`<p class="quiet" role="status">The newest ${number(MOST)} of them are shown. Older ones: choose a state, or <code>livery jobs list</code>.</p>`}
+      <${Table} label="Jobs" rows=${jobs} empty="No jobs." head=${["Adapter", "State", "Step", "Cause", "Queued", "Took", "Do"]}
       row=${(job) => html`<tr key=${job.id}>
         <th scope="row"><a href=${to("jobs", job.id)}>${job.name}</a></th>
         <td><${Badge}>${job.state}<//></td>

@@ -14,6 +14,7 @@ const PARTS = {
   jobs: () => import("./jobs.js"),
   adapters: () => import("./adapters.js"),
   data: () => import("./data.js"),
+  dataset: () => import("./dataset.js"),
   evaluations: () => import("./evaluations.js"),
   improve: () => import("./improvement.js"),
   playground: () => import("./playground.js"),
@@ -22,7 +23,7 @@ const PARTS = {
 
 function partOf(parts) {
   const [first = "runs", second] = parts;
-  return first === "runs" && second ? "run" : first;
+  return second ? ({ runs: "run", data: "dataset" }[first] ?? first) : first;
 }
 
 function Part({ route }) {

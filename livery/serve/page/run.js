@@ -25,6 +25,8 @@ export default function RunPage({ parts }) {
     ${!run && live.early && html`<${Empty}>There is no such run yet. It is shown here once its training has begun.<//>`}
     ${run && html`
       <${Progress} value=${run.step} most=${run.steps} label="Optimizer steps" />
+      ${run.state === "done" && run.step < run.steps && html`<p class="quiet">Stopped early, after step ${number(run.step)} of ${number(run.steps)}.</p>`}
+      ${run.state === "done" && run.kept_step !== null && run.kept_step !== run.step && html`<p class="quiet">The adapter has the weights of step ${number(run.kept_step)}.</p>`}
       ${!live.connected && html`<p class="quiet" role="status">Connecting to the live values …</p>`}
       <${Figures} of=${[
         ["Step", number(run.step), run.steps && `of ${number(run.steps)}`],
@@ -41,6 +43,7 @@ export default function RunPage({ parts }) {
       ${tab === "checkpoints" && html`<${Checkpoints} base=${base} step=${run.step} />`}
       ${tab === "evaluations" && html`<${Evaluations} base=${base} />`}
       ${tab === "config" && html`<${Configuration} base=${base} />`}
+      ${tab === "log" && live.log.length >= KEPT && html`<p class="quiet">The end of the log: its last ${number(KEPT)} characters. <a href="${base}/log" target="_blank" rel="noreferrer">The whole log</a></p>`}
       ${tab === "log" && html`<${Log} text=${live.log} label="Log of ${name}" />`}
       ${tab === "export" && html`<${Exports} name=${name} />`}
     `}`;
@@ -119,11 +122,12 @@ function useLive(base) {
 const thinned = (rows) => rows.filter((row, at) => at % 2 === 0 || "eval_loss" in row);
 
 function Curves({ metrics }) {
-  const [losses, rate, speed, norm] = useMemo(() => [
+  const [losses, rate, speed, norm, memory] = useMemo(() => [
     [line(metrics, "loss", "loss"), line(metrics, "eval_loss", "eval loss", { dots: true })],
     [line(metrics, "learning_rate", "learning rate", { colour: 2 })],
     [line(metrics, "tokens_per_second", "tokens/s", { colour: 3 })],
     [line(metrics, "grad_norm", "gradient norm", { colour: 4 })],
+    [line(metrics, "peak_memory_mb", "MB", { colour: 5 })],
   ], [metrics]);
   if (metrics.length === 0) return html`<${Empty}>The first values come after the first reported step.<//>`;
   return html`<div class="charts">
@@ -131,9 +135,10 @@ function Curves({ metrics }) {
     <${Chart} title="Learning rate" lines=${rate} height=${180} />
     <${Chart} title="Tokens a second" lines=${speed} height=${180} />
     <${Chart} title="Gradient norm" lines=${norm} height=${180} />
+    <${Chart} title="Most memory so far" lines=${memory} height=${180} />
     <details class="wide"><summary>The newest values as a table</summary>
-      <${Table} label="Newest values" size=${20} rows=${[...metrics].reverse()} head=${["Step", "Loss", "Eval loss", "Learning rate", "Tokens/s"]}
-        row=${(row) => html`<tr><td>${number(row.step)}</td><td>${loss(row.loss)}</td><td>${loss(row.eval_loss)}</td><td>${number(row.learning_rate)}</td><td>${number(row.tokens_per_second)}</td></tr>`} />
+      <${Table} label="Newest values" size=${20} rows=${[...metrics].reverse()} head=${["Step", "Loss", "Eval loss", "Learning rate", "Tokens/s", "Memory"]}
+        row=${(row) => html`<tr><td>${number(row.step)}</td><td>${loss(row.loss)}</td><td>${loss(row.eval_loss)}</td><td>${number(row.learning_rate)}</td><td>${number(row.tokens_per_second)}</td><td>${bytes(1e6 * row.peak_memory_mb)}</td></tr>`} />
     </details>
   </div>`;
 }

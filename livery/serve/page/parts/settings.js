@@ -54,6 +54,22 @@ export function read(option, text) {
   return said;
 }
 
+/** {values, errors} of all fields by their texts: the values that differ from the defaults. */
+export function readAll(options, texts) {
+  const [values, errors] = [{}, {}];
+  for (const option of options) {
+    const text = texts[option.name];
+    if (text === undefined || text === "") continue;
+    try {
+      const value = read(option, text);
+      if (JSON.stringify(value) !== JSON.stringify(option.default)) values[option.name] = value;
+    } catch (error) {
+      errors[option.name] = error.message;
+    }
+  }
+  return { values, errors };
+}
+
 export function SettingField({ option, text, error, change }) {
   const id = `setting-${option.name.replace(".", "-")}`;
   const about = error ? `${id}-help ${id}-error` : `${id}-help`;

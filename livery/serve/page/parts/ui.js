@@ -90,6 +90,27 @@ export function Action({ children, act, kind = "", done, disabled, label }) {
   </span>`;
 }
 
+/** A switch that changes something on the server at once; where that refuses, it goes back. It keeps
+    the focus meanwhile. */
+export function Switch({ on, turn, label }) {
+  const [wanted, want] = useState(null);
+  const [error, setError] = useState(null);
+  async function change({ target }) {
+    if (wanted !== null) return;
+    const asked = target.checked;
+    want(asked);
+    setError(null);
+    try {
+      await turn(asked);
+      announce(`${label}: ${asked ? "on" : "off"}.`);
+    } catch (fault) {
+      setError(fault);
+    }
+    want(null);
+  }
+  return html`<span class="action"><input type="checkbox" role="switch" aria-label=${label} aria-busy=${wanted !== null} checked=${wanted ?? on} onChange=${change} /><${Fault} error=${error} /></span>`;
+}
+
 /** Rows by pages of `size`: hundreds of them cost what one page costs. */
 export function Table({ label, head, rows, row, size = 50, empty = "There is nothing here yet." }) {
   const [page, setPage] = useState(0);
