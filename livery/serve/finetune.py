@@ -89,14 +89,6 @@ def enable(settings: ServeSettings, name: str, enabled: bool, section: str | Non
     return found if section is not None else dataclasses.replace(found, enabled=enabled)
 
 
-def forget(settings: ServeSettings, name: str) -> None:
-    """Keep no switch of a module that is gone."""
-    with _switching:
-        kept = dict(facts(_switches(settings)))
-        if kept.pop(name, None) is not None:
-            write_json(_switches(settings), kept)
-
-
 def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
     """The kinds of rows that a module has, by what their metadata say."""
     found: dict[str, Counter[str]] = {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from livery.files import explain_os_errors
-from livery.serve import finetune, improve, runs
+from livery.serve import improve, runs, switches
 from livery.serve.errors import Conflict
 from livery.serve.jobs import steps, store
 from livery.serve.jobs.jobs import Job, Jobs
@@ -54,7 +54,7 @@ def remove_dataset(settings: ServeSettings, jobs: Jobs, name: str) -> None:
     for made in (settings.state / "rows").glob(f"{name}-*.jsonl"):
         if made.name.removeprefix(f"{name}-").count("-") == 1:  # SPLIT-MARK, of no other dataset
             made.unlink(missing_ok=True)
-    finetune.forget(settings, name)
+    switches.forget(settings, name)
 
 
 def sweep(settings: ServeSettings) -> None:

@@ -42,6 +42,15 @@ def switch(settings: ServeSettings, name: str, on: bool, section: str | None = N
         write_json(place, _said(settings) | {key: on})
 
 
+def forget(settings: ServeSettings, name: str) -> None:
+    """Keep no switch of a dataset that is gone."""
+    with _switching:
+        said = _said(settings)
+        kept = {key: on for key, on in said.items() if key.partition("/")[0] != name}
+        if kept != said:
+            write_json(settings.state / "modules.json", kept)
+
+
 def section_of(row: Mapping[str, Any]) -> str:
     """What kind of row it is: `metadata.section`, else `meta.scenario` and the like; "" unknown."""
     for key in ("metadata", "meta"):

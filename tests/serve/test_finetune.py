@@ -100,6 +100,18 @@ def test_a_section_that_is_off_is_not_exported(client: Client) -> None:
     assert missing.status == 404
 
 
+def test_a_dataset_that_is_deleted_takes_its_switches_along(client: Client) -> None:
+    for _ in range(2):
+        folder = client.settings.data / "passing"
+        folder.mkdir()
+        (folder / "train.jsonl").write_bytes(lines([made("profile", "who")]))
+        (section,) = ask(client, "GET", "modules/passing/sections")["sections"]
+        assert section["enabled"]
+        for off in ({"enabled": False}, {"enabled": False, "section": "profile"}):
+            ask(client, "PUT", "modules/passing/enabled", off)
+        assert client.ask("DELETE", "/api/datasets/passing").status == 204
+
+
 def test_approved_sections_become_a_dataset(client: Client) -> None:
     said = {"module": "identity", "section": "trust"}
     assert ask(client, "POST", "sections/generated/approve", said) == {"approved": 3}

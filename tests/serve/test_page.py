@@ -350,6 +350,34 @@ def test_sections_are_looked_through_approved_and_switched_off(tmp_path: Path, t
         assert [row["row"]["metadata"]["section"] for row in found] == ["trust", "trust"]
 
 
+def test_what_is_deleted_is_asked_for_twice(tmp_path: Path, tab: Opened) -> None:
+    fill(tmp_path)
+    with served(settings_of(tmp_path)) as client, tab(client.address) as one:
+        page = one.page
+        one.expected.append(REFUSED)
+        said = {"data": "mine", "name": "waits", "steps": ["train"]}
+        job = client.post("/api/jobs", said).json()["id"]
+        one.open("data/mine", ".rows")
+        page.get_by_role("button", name="Delete").click()
+        dialog = page.get_by_role("dialog", name="Delete mine?")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        page.get_by_role("button", name="Delete").click()
+        dialog.get_by_role("button", name="Delete for good").click()
+        expect(dialog.get_by_role("alert")).to_contain_text(f"is needed by job {job}")
+        client.post(f"/api/jobs/{job}/cancel")
+        dialog.get_by_role("button", name="Delete for good").click()
+        page.get_by_role("link", name="identity").wait_for()
+        expect(page.get_by_role("link", name="mine")).to_have_count(0)
+        for place in ("runs/date-keys", "adapters/persona"):
+            one.open(place, "main .figures")
+            page.get_by_role("button", name="Delete").click()
+            page.get_by_role("button", name="Delete for good").click()
+            page.locator("main .empty, main table").first.wait_for()
+        expect(page.get_by_text("No adapters yet.")).to_be_visible()
+        assert client.get("/api/runs").json()["runs"] == []
+
+
 def test_rows_are_generated(tmp_path: Path, tab: Opened) -> None:
     with served(settings_of(tmp_path)) as client, tab(client.address) as one:
         page = one.page

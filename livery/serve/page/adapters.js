@@ -2,6 +2,7 @@
 import { html } from "./vendor/htm-preact.mjs";
 import { useLoaded } from "./parts/api.js";
 import { Arms } from "./parts/arms.js";
+import { Delete } from "./parts/delete.js";
 import { Exports } from "./parts/exports.js";
 import { bytes, number, percent, when } from "./parts/format.js";
 import { to } from "./parts/router.js";
@@ -22,7 +23,8 @@ function All() {
 function Adapter({ name }) {
   const found = useLoaded(`/api/adapters/${encodeURIComponent(name)}`);
   return html`<${Loaded} of=${found}>${(one) => html`
-    <${Title} under=${one.base} actions=${html`${one.run && html`<a class="button" href=${to("runs", name)}>Run</a>`}<a class="button" href=${`#/playground?adapter=${encodeURIComponent(name)}`}>Try it</a>`}>${name}<//>
+    <${Title} under=${one.base} actions=${html`${one.run && html`<a class="button" href=${to("runs", name)}>Run</a>`}<a class="button" href=${`#/playground?adapter=${encodeURIComponent(name)}`}>Try it</a>
+      <${Delete} name=${name} place=${`/api/adapters/${encodeURIComponent(name)}`} back="#/adapters" what="Its run, every form of it, and what its promotions keep go with it." />`}>${name}<//>
     <${Figures} of=${[["Skill", one.skill], ["Rank", number(one.rank)], ["Alpha", number(one.alpha)], ["Accuracy", percent(one.accuracy)], ["Changed", when(one.changed)]]} />
     <h2>Export</h2><${Exports} name=${name} />
     ${one.evaluations.map((each) => html`<${Card} key=${each.file} title=${html`<a href=${to("evaluations", name, each.file)}>${each.set ?? each.file}</a>`}><${Arms} arms=${each.arms} /><//>`)}

@@ -1,6 +1,7 @@
 /* One dataset: its sections and rows, with what a reviewer thinks of them, and its exports. */
 import { html, useEffect, useState } from "./vendor/htm-preact.mjs";
 import { post, put, useLoaded } from "./parts/api.js";
+import { Delete } from "./parts/delete.js";
 import { bytes, number, shown } from "./parts/format.js";
 import { go, to } from "./parts/router.js";
 import { Action, Badge, Card, Empty, Fault, Figures, Loaded, Pager, Switch, Table, Title } from "./parts/ui.js";
@@ -12,7 +13,7 @@ export default function Dataset({ parts, query }) {
   const place = `/api/datasets/${encodeURIComponent(name)}`;
   const found = useLoaded(place);
   return html`<${Loaded} of=${found}>${(one) => html`
-    <${Title} under=${one.skill}>${name}<//>
+    <${Title} under=${one.skill} actions=${html`<${Delete} name=${name} place=${place} back="#/data" what="Its rows, and what reviewers said of them, go with it." />`}>${name}<//>
     ${one.problem && html`<div class="fault" role="alert"><p>${one.problem}</p></div>`}
     <${Figures} of=${Object.entries(one.splits).map(([split, { rows, bytes: size }]) => [split, rows === null ? bytes(size) : `${number(rows)} rows`, rows === null ? "" : bytes(size)])} />
     ${Object.keys(one.splits).length > 0 && html`<${Rows} key=${name} name=${name} place=${place} splits=${Object.keys(one.splits)} section=${query.get("section")} exported=${one.exported} changed=${found.reload} />`}

@@ -3,6 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.
 import { get, post, useConnection, useLoaded } from "./parts/api.js";
 import { Chart, line } from "./parts/chart.js";
 import { Arms } from "./parts/arms.js";
+import { Delete } from "./parts/delete.js";
 import { follow } from "./parts/events.js";
 import { Exports } from "./parts/exports.js";
 import { bytes, duration, loss, number, percent, shown, when } from "./parts/format.js";
@@ -18,7 +19,7 @@ export default function RunPage({ parts }) {
   const base = `/api/runs/${encodeURIComponent(name)}`;
   const live = useLive(base);
   const { run } = live;
-  return html`<${Title} under=${run && [run.skill, run.model, run.backend].filter(Boolean).join(" · ")} actions=${run && html`<${Controls} run=${run} />`}>
+  return html`<${Title} under=${run && [run.skill, run.model, run.backend].filter(Boolean).join(" · ")} actions=${run && html`<${Controls} run=${run} /><${Delete} name=${name} place=${base} back="#/runs" what="Its checkpoints, its metrics and its adapter go with it." />`}>
       ${name} ${run && html`<${Badge}>${run.state}<//>`}
     <//>
     <${Fault} error=${live.error} />
