@@ -20,9 +20,9 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
+from livery.paths import LOCK
 from livery.serve.jobs.layout import Layout
 from livery.serve.jobs.process import executor, taken
-from livery.paths import LOCK
 from tests import PATIENCE
 from tests.serve.conftest import Opened
 from tests.serve.page_root import MARKUP, fill, rows
