@@ -227,18 +227,21 @@ def test_what_others_wrote_is_shown_as_text(client: Client, tab: Opened) -> None
             assert "taken" not in one.page.title()
 
 
-def test_hundreds_of_runs_and_checkpoints_are_shown_by_pages(tmp_path: Path, tab: Opened) -> None:
-    for number in range(300):
-        make_run(tmp_path, f"run-{number:03}", 2)
+def test_a_thousand_runs_and_hundreds_of_checkpoints_are_shown_by_pages(
+    tmp_path: Path, tab: Opened
+) -> None:
+    for number in range(1001):
+        make_run(tmp_path, f"run-{number:04}", 2)
     for step in range(1, 401):
-        add_checkpoint(tmp_path / "adapters" / "run-007", step)
+        add_checkpoint(tmp_path / "adapters" / "run-0070", step)
     with served(settings_of(tmp_path)) as client, tab(client.address) as one:
         one.open("runs", "tbody tr")
         rows = one.page.locator("tbody tr")
         expect(rows).to_have_count(50)
-        expect(one.page.get_by_text("Page 1 of 6")).to_be_visible()
-        one.page.get_by_role("searchbox").fill("run-007")
-        one.page.get_by_role("link", name="run-007").click()
+        expect(one.page.get_by_text("Page 1 of 20")).to_be_visible()
+        expect(one.page.get_by_text("The newest 1,000 runs are shown.")).to_be_visible()
+        one.page.get_by_role("searchbox").fill("run-0070")
+        one.page.get_by_role("link", name="run-0070").click()
         one.page.get_by_role("link", name="Checkpoints").click()
         one.page.get_by_text("Page 1 of 8").wait_for()
         expect(rows).to_have_count(50)
