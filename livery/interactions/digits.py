@@ -1,4 +1,5 @@
-"""Numbers that name a person or an account: phones, cards, IBANs, and any of seven digits or more.
+"""Numbers that name a person or an account: phones, cards, IBANs, and any of seven digits or more,
+in figures or digit by digit in words, as they are dictated.
 
 Dates, times, amounts with separators, decimals, ranges of years and IP addresses stay.
 """
@@ -50,6 +51,43 @@ def numbers(text: str) -> list[Span]:
                 found.append((*m.span(), kind))
         at = end
     return sorted(found)
+
+
+_WORDS = "zero one two three four five six seven eight nine".split()
+_DIGIT = rf"(?:(?:double|triple|treble)[ -])?(?:{'|'.join(_WORDS)}|oh|nought|naught)"
+_DICTATED = re.compile(
+    rf"(?<![\w-]){_DIGIT}(?:[ ,.-]{{1,2}}{_DIGIT}){{2,}}(?![\w-])", re.IGNORECASE
+)
+_CODE = re.compile(
+    r"\b(?:pin|otp|cvv2?|cvc|\w*code|password)(?: (?:number|code))?"
+    r"(?: (?:is|was|for \S+ is))?[ :=]*\Z",
+    re.IGNORECASE,
+)
+
+
+def dictated(text: str) -> list[Span]:
+    """(start, end, kind) of each number said digit by digit: "oh seven seven double oh ...";
+    counting ("one two three ...") stays."""
+    found: list[Span] = []
+    for match in _DICTATED.finditer(text):
+        digits = _said(match[0])
+        if _CODE.search(text, max(0, match.start() - 60), match.start()):
+            found.append((*match.span(), "secret"))
+        elif len(digits) >= 7 and not _counts([*digits]):
+            found.append((*match.span(), "phone" if digits[0] == "0" else "number"))
+    return found
+
+
+def _said(text: str) -> str:
+    """The digits of words that stand for them."""
+    digits, times = "", 1
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if word in ("double", "triple", "treble"):
+            times = 2 if word == "double" else 3
+            continue
+        digits += times * str(_WORDS.index(word) if word in _WORDS else 0)
+        times = 1
+    return digits
 
 
 def _stops(text: str, ibans: list[Span]) -> list[tuple[int, int]]:

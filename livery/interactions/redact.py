@@ -5,7 +5,8 @@
 Within one `Redactor` the same text gets the same placeholder, so that an answer still names what
 its prompt did. The rules would rather take too much: what they leave is read by people later.
 
-What stays: words, dates, times, amounts, years, IP addresses, and numbers of up to six digits.
+What stays: words, dates, times, amounts, years, IP addresses, and numbers of up to six digits; a
+number dictated digit by digit in English goes as one in figures does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from livery.interactions.digits import numbers
+from livery.interactions.digits import dictated, numbers
 
 # (start, end, kind) of what goes.
 Span = tuple[int, int, str]
@@ -302,4 +303,4 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 
 # What one rule takes the next no longer sees.
-RULES: tuple[Rule, ...] = (_private_keys, _credentials, _secrets, _emails, _keys, numbers)
+RULES: tuple[Rule, ...] = (_private_keys, _credentials, _secrets, _emails, _keys, numbers, dictated)

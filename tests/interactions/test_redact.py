@@ -182,6 +182,22 @@ def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == (text, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("call oh seven seven double oh nine one two three four", "call [phone 1]"),
+        ("order seven-four-one-two-nine-five-five", "order [number 1]"),
+        ("My PIN is four seven one one, thanks.", "My PIN is [secret 1], thanks."),
+        ("the door code: nine nine one", "the door code: [secret 1]"),
+        ("one two three four five six seven eight", "one two three four five six seven eight"),
+        ("two or three, one by one", "two or three, one by one"),
+        ("room one oh one", "room one oh one"),
+    ],
+)
+def test_numbers_that_are_dictated_go_too(text: str, kept: str) -> None:
+    assert redact(text)[0] == kept
+
+
 def test_words_about_secrets_stay() -> None:
     for text in (
         "the password is wrong", "My password is too short and I forgot it.",

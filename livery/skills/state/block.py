@@ -49,13 +49,17 @@ _CLOSE = re.compile(r"[ \t]*={2,}[ \t]*END[ \t]+STATE[ \t]*={2,}[ \t]*")
 _CUT = re.compile(
     r"[ \t]*(?:={2,}[ \t]*(?:END[ \t]+)?STATE|(?:END[ \t]+)?STATE[ \t]*={2,})[ \t]*=?"
 )
+# The closing line, cut before its last word is whole.
+_BEGUN = re.compile(r"[ \t]*={2,}[ \t]*E(?:N(?:D(?:[ \t]+(?:S(?:T(?:AT?)?)?)?)?)?)?[ \t]*")
 _SECTION = re.compile(r"\[([^\[\]\n]{1,80})\](?:[ \t]+(.*))?")
 _KEY = re.compile(r"([^\W\d][\w.\-/ ']{0,79}?)[ \t]*:(?:[ \t]+(.*))?")
 _SCORE = re.compile(r"([^\W\d][\w.\-/]{0,79}) - (-?\d{1,9}(?:\.\d{1,9})?)")
 _RULER = re.compile(r"\|(?:[ \t]*:?-+:?[ \t]*\|)+")
 _ITEM = re.compile(r"[ \t]*[-*•] (.*)")
-# Turns what is written around: a reader sees another order than the model.
-_ODD = re.compile("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# Turns what is written around, or is not seen: a reader sees another text than the model.
+_ODD = re.compile(
+    "[\u200b\u2060-\u2064\ufeff\u202a-\u202e\u2066-\u2069\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]"
+)
 
 
 class StateError(ValueError):
@@ -346,6 +350,10 @@ def _check_frame(lines: Sequence[tuple[str, int]], first: int | None) -> None:
     opened = False
     for number, (line, _) in enumerate(lines, start=1):
         if "STATE" not in line:
+            if opened and _BEGUN.fullmatch(line):
+                raise StateError(
+                    number, f"{shown(line.strip())} is cut; the whole line is {CLOSING}"
+                )
             continue
         if _OPEN.fullmatch(line):
             if first is not None and number - 1 > first:
