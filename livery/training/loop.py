@@ -120,8 +120,7 @@ class _Run:
             )  # fmt: skip
         elif self.writes:
             # Only now, when nothing stands in the new run's way.
-            keep = (REFERENCE,) if self.objective.reference else ()
-            run_folder.clear(self.folder, keep)
+            run_folder.clear(self.folder, (REFERENCE,) if self.objective.reference else ())
             run_folder.begin(self.folder)
             self.job.begin()
         started = events.Started.of(
