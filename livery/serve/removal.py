@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from livery.files import explain_os_errors
+from livery.paths import RUN_CONFIG
 from livery.serve import improve, runs, switches
 from livery.serve.errors import Conflict
 from livery.serve.jobs import steps, store
@@ -19,6 +20,7 @@ from livery.serve.settings import ServeSettings
 
 # In front of the name of what is being deleted: no request can name it, and no list has it.
 _GOING = ".deleted-"
+_ADAPTER = ("adapter_config.json", "mlx", "gguf")  # what a folder of an adapter has one of
 
 
 def remove_adapter(settings: ServeSettings, jobs: Jobs, name: str) -> None:
@@ -32,12 +34,14 @@ def remove_adapter(settings: ServeSettings, jobs: Jobs, name: str) -> None:
         Conflict: a job that has not ended needs it, a process works in it, or it is a link.
     """
     folder = settings.adapters / name
+    places = [folder, settings.adapters / f"{name}.zip"]
     kept = settings.adapters / f"{name}.kept"
-    packed = settings.adapters / f"{name}.zip"
-    _check_free(settings, jobs, f"The adapter {name}", (folder, kept, packed))
+    if not any((kept / file).exists() for file in (RUN_CONFIG, *_ADAPTER)):  # else one of that name
+        places.append(kept)
+    _check_free(settings, jobs, f"The adapter {name}", places)
     if runs.is_running(folder):
         raise Conflict(f"A process works in adapters/{name}. Wait until it has ended.", key="name")
-    _delete(settings.adapters, (folder, kept, packed))
+    _delete(settings.adapters, places)
     improve.set_schedule(settings, name, None)
 
 

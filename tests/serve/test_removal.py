@@ -66,6 +66,14 @@ def test_an_adapter_goes_with_all_that_is_its_own(client: Client) -> None:
     assert client.ask("DELETE", "/api/adapters/gone-too").status == 204
 
 
+def test_an_adapter_that_is_named_like_what_is_kept_of_another_stays(client: Client) -> None:
+    for name in ("first", "first.kept"):
+        make_adapter(client.settings.root, name, "peft")
+    assert client.ask("DELETE", "/api/adapters/first").status == 204
+    assert client.get("/api/adapters/first.kept").status == 200
+    assert client.ask("DELETE", "/api/adapters/first.kept").status == 204
+
+
 def test_a_run_without_an_adapter_goes_too_but_not_while_it_runs(client: Client) -> None:
     folder = make_run(client.settings.root, "run")
     assert client.ask("DELETE", "/api/adapters/run").status == 404  # it is none yet
@@ -77,6 +85,7 @@ def test_a_run_without_an_adapter_goes_too_but_not_while_it_runs(client: Client)
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_what_a_job_needs_is_kept_until_it_has_ended(client: Client, jobs: Jobs) -> None:
     root = client.settings.root
     for name in ("starts", "over", "made"):
