@@ -17,6 +17,7 @@ from livery.errors import UserError
 from livery.files import explain_os_errors, write_json
 from livery.interactions import Log
 from livery.serve import adapters
+from livery.serve.answers import models
 from livery.serve.commands import livery as run_livery
 from livery.serve.errors import Conflict, NotFound, Refused
 from livery.serve.jobs import store as job_store
@@ -186,7 +187,7 @@ def overview(settings: ServeSettings, jobs: Jobs, adapter: str) -> dict[str, Any
     kept = folder.with_name(f"{adapter}.kept")
     return {
         "adapter": adapter,
-        "skill": adapters.describe(settings, folder).skill,
+        "skill": models.skill_of(settings, folder) or None,
         "logging": is_logging(settings),
         "schedule": asdict(planned) if planned else None,
         "promotion": facts(folder / "promotion.json") or None,
@@ -207,14 +208,14 @@ def skill_of(settings: ServeSettings, adapter: str) -> str:
         NotFound: there is no such adapter.
         Conflict: it does not say what it is for.
     """
-    skill = adapters.describe(settings, adapters.find(settings, adapter)).skill
+    skill = models.skill_of(settings, adapters.find(settings, adapter))
     if skill not in skill_names():
         raise Conflict(
             f"{adapter} does not say which skill it is for. Evaluate it (a job with the step eval) "
             "or train it on data whose manifest.json names the skill.",
             key="adapter",
         )
-    return str(skill)
+    return skill
 
 
 # -- schedules -------------------------------------------------------------------------------------

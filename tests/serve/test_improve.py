@@ -59,6 +59,17 @@ def test_the_log_is_switched_on_and_off_and_stays_so(client: Client) -> None:
     assert client.ask("PUT", "/api/improve/log", {"on": "maybe"}).status == 422
 
 
+def test_the_skill_is_the_one_that_the_adapter_is_asked_as(client: Client) -> None:
+    make_adapter(client.settings.root, "date-keys", "peft")  # its name alone says it
+    models = client.get("/v1/models").json()["data"]
+    assert {one["id"]: one["livery"]["skill"] for one in models if one["id"] != "base"} == {
+        "date-keys": "date-keys", "dates": "date-keys", "nameless": "",
+    }  # fmt: skip
+    assert client.get("/api/improve/date-keys").json()["skill"] == "date-keys"
+    assert client.get("/api/improve/date-keys/weak").status == 200
+    assert client.get("/api/improve/nameless/weak").status == 409
+
+
 @pytest.mark.slow
 def test_weak_answers_are_found_marked_and_decided(client: Client) -> None:
     assert client.get("/api/improve/dates/weak").json()["interactions"] == []
