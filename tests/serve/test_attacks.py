@@ -20,8 +20,8 @@ pytest.importorskip("fastapi")
 
 from livery.files import write_json
 from livery.paths import HOME
+from livery.serve.api.bounds import Rates
 from livery.serve.api.problems import without_paths
-from livery.serve.api.security import Rates
 from livery.serve.errors import NotFound
 from livery.serve.settings import inside, is_name
 from tests import PATIENCE

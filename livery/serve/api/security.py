@@ -2,19 +2,17 @@
 
 A page of another site can have a browser send requests to this machine, and a name of its own
 resolved to 127.0.0.1 (DNS rebinding). So a request must be for a name that is ours (Host), must not
-come from another origin (Origin, Sec-Fetch-Site), and beyond loopback must bring the token. Sizes,
-speeds and rates are bounded, by what arrives and not by what headers promise.
+come from another origin (Origin, Sec-Fetch-Site), and beyond loopback must bring the token. What
+arrives is bounded (`livery.serve.api.bounds`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
 import math
 import re
-import time
 from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from livery.errors import quoted
 from livery.serve.api import problems
+from livery.serve.api.bounds import Body, Rates
 from livery.serve.errors import Refused, Unavailable
-from livery.serve.settings import LOOPBACK, Limits, ServeSettings
+from livery.serve.settings import LOOPBACK, ServeSettings
 
 SESSION = "/api/session"
 UPLOAD = "/api/datasets"
@@ -50,7 +49,6 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?")
 _RANGE = re.compile(r"bytes=(\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE)
 _UNIT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?==)")
-_CLIENTS = 4096  # whose rates are remembered
 
 
 class Guard:
@@ -82,7 +80,7 @@ class Guard:
         answer = _Answer(self, send, page, head)
         try:
             self.check(scope)
-            body = _Body(receive, self.settings.limits, _is_upload(scope), Headers(scope=scope))
+            body = Body(receive, self.settings.limits, _is_upload(scope), Headers(scope=scope))
             await self.app(_as_understood(scope, head), body, answer)
         except ClientDisconnect:
             return  # there is nobody to tell
@@ -204,68 +202,6 @@ class _Answer:
 
     def ended(self) -> None:
         self.guard.streams -= self.stream
-
-
-class _Body:
-    """`receive`, which ends a body that is too long or comes too slowly."""
-
-    def __init__(self, receive: Receive, limits: Limits, upload: bool, headers: Headers) -> None:
-        self.receive = receive
-        self.limits = limits
-        self.upload = upload
-        self.most = limits.upload if upload else limits.body
-        self.got = 0
-        self.began = time.monotonic()
-        self.whole = False
-        promised = headers.get("content-length", "0")
-        # What is promised is believed only where it is too much.
-        if promised.isascii() and promised.isdigit() and int(promised[:20]) > self.most:
-            raise self.too_large()
-
-    async def __call__(self) -> Message:
-        if self.whole:
-            return await self.receive()
-        try:
-            message = await asyncio.wait_for(self.receive(), self.seconds())
-        except TimeoutError:
-            raise HTTPException(408, "The body of the request came too slowly.") from None
-        if message["type"] == "http.request":
-            self.got += len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
-            if self.got > self.most:
-                # FastAPI makes 400 of any other exception while it reads a body.
-                raise HTTPException(413, str(self.too_large()))
-        return message
-
-    def seconds(self) -> float:
-        """Until the next part must be here."""
-        passed = time.monotonic() - self.began
-        allowed = self.limits.body_seconds
-        if self.upload:
-            allowed += self.got / self.limits.upload_rate
-        return max(0.0, allowed - passed)
-
-    def too_large(self) -> Refused:
-        return Refused(f"The request's body has more than {self.most:,} bytes.", status=413)
-
-
-class Rates:
-    """A bucket of permissions for each client, filled at `rate` a second up to `burst`."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self.rate = rate
-        self.burst = burst
-        self.buckets: dict[str, tuple[float, float]] = {}
-
-    def take(self, client: str, now: float | None = None) -> bool:
-        """Take one permission, if there is one."""
-        now = time.monotonic() if now is None else now
-        left, then = self.buckets.pop(client, (float(self.burst), now))
-        left = min(float(self.burst), left + (now - then) * self.rate)
-        if len(self.buckets) >= _CLIENTS:
-            del self.buckets[next(iter(self.buckets))]  # the one that asked longest ago
-        self.buckets[client] = (left - 1 if left >= 1 else left, now)
-        return left >= 1
 
 
 def allowed_hosts(settings: ServeSettings) -> frozenset[str]:
