@@ -40,7 +40,11 @@ def figures(text: str) -> str:
     text = re.sub(
         r"\b(\d+) point (\d(?: \d)*)\b", lambda m: f"{m[1]}.{m[2].replace(' ', '')}", text
     )
-    text = re.sub(r"(?:\b(?:minus|negative)\s+|[\u2212\u2012\u2013](?<!\d.))(?=\d)", "-", text)
+    text = re.sub(
+        r"(?:\b(?:minus|negative)\s+|[\u2212\u2012\u2013](?<!\d.))(?=\d)", "-", text, flags=re.I
+    )
+    text = re.sub(r"(?<=\d)\s*(?:and a half\b|½)", ".5", text)
+    text = re.sub(r"(?<=\d)\s*([¼¾])", lambda m: ".25" if m[1] == "¼" else ".75", text)
     text = re.sub(r"(\d+)\.(\d*?)0+(?![\w.])", _without_zeros, text)
     return re.sub(r"(?<=\d)\s*(?:%|per\s?cent\b)", " %", text)
 
@@ -71,6 +75,8 @@ def _in_figures(found: re.Match[str]) -> str:
         else:
             current += value
         last = kind
+    if len(done) == 1 and 13 <= int(done[0]) <= 20 and 10 <= total + current <= 99:
+        return f"{done[0]}{total + current}"  # a year: "nineteen sixty-nine"
     return " ".join([*done, str(total + current)])
 
 
@@ -80,7 +86,6 @@ _LENGTH = re.compile(
 )
 _SAID = (
     (r"\b(?:an?|1) hour and a half\b", "90 minutes"),
-    (r"\b(\d+) and a half (hour|minute)s?\b", r"\1.5 \2s"),
     (r"\b(?:a )?half (?:an hour|hour)\b", "30 minutes"),
     (r"\bthree quarters of an hour\b|\b3 quarters of an hour\b", "45 minutes"),
     (r"\b(?:a )?quarter of an hour\b", "15 minutes"),

@@ -82,6 +82,8 @@ _OFFER = re.compile(
 _LISTED = re.compile(
     r"(?<![\w.])-?\d+(?:\.\d+)?(?:\s*[,/;]?\s+(?:(?:or|and)\s+)?-?\d+(?:\.\d+)?\b)+"
 )
+_NAME = r"[A-Z][\w’'-]*(?: [A-Z][\w’'-]*)*"
+_NAMES = re.compile(rf"{_NAME}(?:(?:, (?:and |or )?| and | or ){_NAME}){{4,}}")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -211,10 +213,12 @@ def _holds(text: str, fact: str, asked: str) -> bool:
 
 
 def _among_others(plain: str, fact: str, asked: str) -> bool:
-    """Whether a number is one of several that stand side by side as if any of them might do."""
+    """Whether a fact is one of several that stand side by side as if any of them might do."""
     wanted = figures(fact)
     if not _NUMBER.fullmatch(wanted):
-        return False
+        listed = [names[0] for names in _NAMES.finditer(plain) if says(names[0], wanted)]
+        others = (re.split(r"(?:,| and | or )\s*(?:and |or )?", names) for names in listed)
+        return any(sum(not says(asked, name) for name in names) > 3 for names in others)
     known = {wanted, *_NUMBER.findall(figures(asked))}
     for listed in _LISTED.finditer(plain):
         numbers = _NUMBER.findall(listed[0])

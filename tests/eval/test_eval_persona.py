@@ -76,7 +76,14 @@ def test_what_each_answer_is_worth(answer: str, address: str, right: bool, metri
         ("-5", "That is −5, sir.", True),
         ("25%", "Twenty-five per cent, sir.", True),
         ("3", "2, 3, 5 and 7, sir.", False),
+        ("-40", "Minus forty, sir.", True),
+        ("3.5", "Three and a half, sir.", True),
+        ("12.5", "It is 12½, sir.", True),
+        ("1969", "In nineteen sixty-nine, sir.", True),
+        ("2026", "Twenty twenty-six, sir.", True),
         ("Paris", "Not at all, sir: Paris.", True),
+        ("Paris", "London, Paris, Rome, Berlin and Madrid, sir.", False),
+        ("Paris", "Paris, with Lyon and Nice behind it, sir.", True),
     ],
 )
 def test_facts_in_any_way_of_writing_a_number_and_no_guesses(
