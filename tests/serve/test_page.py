@@ -249,6 +249,11 @@ def test_a_thousand_runs_and_hundreds_of_checkpoints_are_shown_by_pages(
         one.page.get_by_role("button", name="Next").click()
         one.page.get_by_text("Page 2 of 8").wait_for()
         expect(rows.first).to_have_text(re.compile("^350"))
+        one.open("compare?run=run-0000&run=run-1000", "table")
+        table = one.page.get_by_role("region", name="Compared runs")
+        expect(table.locator("tbody tr")).to_have_count(1)
+        told = one.page.get_by_text("Not in the table, which has the newest 1,000 runs: run-0000.")
+        expect(told).to_be_visible()
 
 
 def test_runs_are_compared_and_base_stands_against_tuned(client: Client, tab: Opened) -> None:

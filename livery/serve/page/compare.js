@@ -12,6 +12,7 @@ export default function Compare({ query }) {
   const [error, setError] = useState(null);
   const runs = useLoaded("/api/runs?limit=1000", 5000);
   const chosen = names.map((name) => runs.data?.runs.find((run) => run.name === name)).filter(Boolean);
+  const older = runs.data ? names.filter((name) => !chosen.some((run) => run.name === name)) : [];
   const steps = chosen.map((run) => `${run.name} ${run.step}`).join();
   useEffect(() => {
     let ended = false;
@@ -29,6 +30,7 @@ export default function Compare({ query }) {
       <div class="wide"><${Chart} title="Loss" lines=${losses} height=${300} /></div>
       <div class="wide"><${Chart} title="Eval loss" lines=${evaluated} height=${260} /></div>
     </div>
+    ${older.length > 0 && html`<p class="quiet" role="status">Not in the table, which has the newest ${number(runs.data.runs.length)} runs: ${older.join(", ")}.</p>`}
     <${Table} label="Compared runs" rows=${chosen} head=${["Name", "State", "Step", "Loss", "Eval loss", "Best", "Tokens/s", "Memory"]}
       row=${(run) => html`<tr key=${run.name}><th scope="row"><a href=${to("runs", run.name)}>${run.name}</a></th><td><${Badge}>${run.state}<//></td>
         <td class="figure">${number(run.step)}</td><td class="figure">${loss(run.loss)}</td><td class="figure">${loss(run.eval_loss)}</td>
