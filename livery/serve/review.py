@@ -81,6 +81,12 @@ def set_status(
     return len(chosen)
 
 
+def forget(settings: ServeSettings, name: str) -> None:
+    """Keep nothing that reviewers thought of the rows of a dataset that goes."""
+    with _reviewing:
+        review_file(settings, name).unlink(missing_ok=True)
+
+
 def review_file(settings: ServeSettings, name: str) -> Path:
     """Where the statuses of a dataset's rows are kept."""
     return settings.data / ".approval" / f"{name}.json"

@@ -20,7 +20,7 @@ from commands.training.session import resume_command
 from livery import cli
 from livery.config.settings import TrainSettings
 from livery.files import read_jsonl
-from livery.paths import HOME
+from livery.paths import HOME, RUN_MARK
 from livery.training.footprint import Estimate
 from livery.training.forecast import Device, Forecast
 from tests import PATIENCE
@@ -106,7 +106,7 @@ def test_train_writes_the_folder_then_refuses_it_then_goes_on(here: Path, livery
         "tokenizer_config.json", "chat_template.jinja", "README.md", "run_config.json",
         "training_metadata.json", "training_metrics.jsonl", "samples.jsonl", "checkpoints",
     }  # fmt: skip
-    assert not [n for n in names if n.startswith(".")], "nothing temporary is left"
+    assert [n for n in names if n.startswith(".")] == [RUN_MARK], "nothing temporary is left"
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "Rank | 4" in card
     assert "48 examples, 16 for validation" in card

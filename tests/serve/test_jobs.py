@@ -222,7 +222,7 @@ def test_what_is_nested_too_deep_is_refused_and_hides_no_job(client: Client) -> 
         answer = client.ask("POST", "/api/jobs", body.encode(), kind)
         assert answer.status == 400, answer.text
         assert "nested" in answer.text
-    assert client.get("/api/jobs").json() == {"jobs": []}
+    assert client.get("/api/jobs").json()["jobs"] == []
     trainer: dict[str, Any] = {"argv": [], "params": json.loads(deep), "variables": {}}
     with pytest.raises(UserError, match="trainer has lists"):
         request(trainer=trainer)

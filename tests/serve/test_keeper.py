@@ -54,6 +54,23 @@ def test_a_worker_that_ends_at_once_is_tried_ever_later(tmp_path: Path) -> None:
     assert len(told) == 4
 
 
+def test_a_server_that_can_tell_nobody_starts_the_next_worker_all_the_same(tmp_path: Path) -> None:
+    """Its standard error is gone with the terminal that it was started from."""
+    one, _ = keeper(tmp_path)
+
+    def say(_: str) -> None:
+        raise BrokenPipeError
+
+    one.say = say
+    one._process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    one._process.wait()
+    with pytest.raises(BrokenPipeError):
+        one.look(1.0)
+    assert one.problem is not None
+    assert "exited with 3" in one.problem
+    assert one._process is None  # it was told of once, and the next look goes on
+
+
 def test_a_worker_of_somebody_else_is_enough(tmp_path: Path) -> None:
     one, told = keeper(tmp_path)
     with taken(one.layout.lock("worker", executor("cuda:1"))):

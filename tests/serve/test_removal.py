@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("dbos", reason="needs the extra serve")
 
 from livery.files import write_json
-from livery.serve import improve
+from livery.serve import improve, removal
 from livery.serve.improve import Schedule
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
@@ -66,12 +67,45 @@ def test_an_adapter_goes_with_all_that_is_its_own(client: Client) -> None:
     assert client.ask("DELETE", "/api/adapters/gone-too").status == 204
 
 
-def test_an_adapter_that_is_named_like_what_is_kept_of_another_stays(client: Client) -> None:
-    for name in ("first", "first.kept"):
+@pytest.mark.parametrize("other", ["first.kept", "first.zip"])
+def test_an_adapter_that_is_named_like_what_another_has_stays(client: Client, other: str) -> None:
+    for name in ("first", other):
         make_adapter(client.settings.root, name, "peft")
     assert client.ask("DELETE", "/api/adapters/first").status == 204
-    assert client.get("/api/adapters/first.kept").status == 200
-    assert client.ask("DELETE", "/api/adapters/first.kept").status == 204
+    assert client.get(f"/api/adapters/{other}").status == 200
+    assert client.ask("DELETE", f"/api/adapters/{other}").status == 204
+
+
+def test_a_server_killed_while_it_deletes_leaves_nothing_to_the_next_of_that_name(
+    tmp_path: Path,
+) -> None:
+    """The main folder goes last: whoever asks again finds the rest."""
+    for name in ("a", "a.zip", "a.kept"):
+        (tmp_path / name).mkdir()
+    gone: list[str] = []
+    real = os.rename
+
+    def rename(source: Path, to: Path) -> None:
+        gone.append(source.name)
+        real(source, to)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        removal._delete(tmp_path, [tmp_path / name for name in ("a", "a.zip", "a.kept")])
+    assert gone == ["a.kept", "a.zip", "a"]
+    assert there(tmp_path) == []
+
+
+def test_a_place_that_a_job_reaches_through_a_link_is_kept(client: Client, jobs: Jobs) -> None:
+    root = client.settings.root
+    add_rows(root, "linked")
+    link = root / "data" / "by-way"
+    link.symlink_to(root / "data" / "linked")
+    job = jobs.submit(JobRequest(data="by-way", name="by-link")).id
+    assert client.ask("DELETE", "/api/datasets/linked").status == 409
+    jobs.cancel(job)
+    assert client.ask("DELETE", "/api/datasets/linked").status == 204
+    link.unlink()
 
 
 def test_a_run_without_an_adapter_goes_too_but_not_while_it_runs(client: Client) -> None:

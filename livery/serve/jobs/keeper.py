@@ -40,8 +40,8 @@ class Keeper:
                 if now - self._began >= QUICK:
                     self.problem, self._failures = None, 0
                 return  # also while it has not said yet that it lives
-            self._ended(self._process, now)
-            self._process = None
+            process, self._process = self._process, None
+            self._ended(process, now)
         if worker.any_lives(self.layout):
             self.problem = None
         elif now >= self._due:
@@ -75,9 +75,9 @@ class Keeper:
         wait = min(LONGEST, 2.0 ** min(self._failures, 10)) if failed else 0.0
         self._due = now + wait
         when = f"The next one starts {f'in {wait:g} s' if wait else 'at once'}"
-        self.say(f"{said}. {when}; .livery/logs/worker.log has what it said.")
         if failed:
             self.problem = f"{said}, {self._failures} such in a row. {when}."
+        self.say(f"{said}. {when}; .livery/logs/worker.log has what it said.")
 
 
 def _how(code: int) -> str:
