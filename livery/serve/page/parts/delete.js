@@ -12,10 +12,11 @@ export function Delete({ name, place, what, back }) {
   async function act() {
     setBusy(true);
     setError(null);
+    const here = location.hash;
     try {
       await post(place, undefined, { method: "DELETE" });
       announce(`${name} was deleted.`);
-      go(back);
+      if (location.hash === here) go(back); // else somebody has gone on already
     } catch (fault) {
       setError(fault);
       setBusy(false);
