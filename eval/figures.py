@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 
-_UNITS = "zero one two three four five six seven eight nine".split()
-_TEENS = ("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+from livery.skills.date_keys.numbers import ONES, TENS
+
 _GREAT = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _VALUES: dict[str, tuple[str, int]] = {
-    **{word: ("unit", n) for n, word in enumerate(_UNITS)},
-    **{word: ("teen", n) for n, word in enumerate(_TEENS, start=10)},
-    **{word: ("ten", 10 * n) for n, word in enumerate(_TENS, start=2)},
+    **{word: ("unit" if n < 10 else "teen", n) for n, word in enumerate(ONES)},
+    **{word: ("ten", value) for word, value in TENS.items()},
     "hundred": ("hundred", 100),
     **{word: ("great", value) for word, value in _GREAT.items()},
 }

@@ -103,10 +103,7 @@ def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
 
 def rows_on(settings: ServeSettings, one: Module, split: str) -> int:
     """How many rows of a split are on."""
-    count = one.rows.get(split, 0)
-    if not (one.enabled and count and sections_off(settings, one.name)):
-        return count if one.enabled else 0
-    return sum(kind.rows for kind in sections(settings, one.name, split) if kind.enabled)
+    return _on(settings, one, split, 0, 0)[1]
 
 
 def approve(
@@ -133,23 +130,26 @@ def unified(
     found: list[tuple[str, Row]] = []
     total = 0
     for one in modules(settings):
-        count = rows_on(settings, one, split)
         first = max(0, offset - total)
-        if first < count and len(found) < limit:
-            found += [
-                (one.name, row) for row in _on(settings, one, split, first, limit - len(found))
-            ]
+        some, count = _on(settings, one, split, first, limit - len(found))
+        found += [(one.name, row) for row in some]
         total += count
     return found, total
 
 
-def _on(settings: ServeSettings, one: Module, split: str, first: int, limit: int) -> list[Row]:
-    """Some of the rows of a module that are on."""
-    off = sections_off(settings, one.name)
-    if not off:
-        return datasets.rows(settings, one.name, split, offset=first, limit=limit)[0]
-    rows = [row for row in _all(settings, one.name, split) if section_of(row.row) not in off]
-    return rows[first : first + limit]
+def _on(
+    settings: ServeSettings, one: Module, split: str, first: int, limit: int
+) -> tuple[list[Row], int]:
+    """(some of the rows of a split that are on, how many are)."""
+    count = one.rows.get(split, 0)
+    if not (one.enabled and count):
+        return [], 0
+    if off := sections_off(settings, one.name):
+        rows = [row for row in _all(settings, one.name, split) if section_of(row.row) not in off]
+        return rows[first : first + limit], len(rows)
+    if first >= count or not limit:
+        return [], count
+    return datasets.rows(settings, one.name, split, offset=first, limit=limit)[0], count
 
 
 def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict[str, int]]:

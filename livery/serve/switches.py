@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from livery.files import explain_os_errors, write_json
@@ -36,7 +37,7 @@ def sections_off(settings: ServeSettings, name: str) -> frozenset[str]:
 def switch(settings: ServeSettings, name: str, on: bool, section: str | None = None) -> None:
     """Switch a dataset on or off, or one of its sections."""
     key = name if section is None else f"{name}/{section}"
-    place = settings.state / "modules.json"
+    place = _place(settings)
     with _switching, explain_os_errors(place, "keeping what was set"):
         place.parent.mkdir(exist_ok=True)
         write_json(place, _said(settings) | {key: on})
@@ -48,7 +49,7 @@ def forget(settings: ServeSettings, name: str) -> None:
         said = _said(settings)
         kept = {key: on for key, on in said.items() if key.partition("/")[0] != name}
         if kept != said:
-            write_json(settings.state / "modules.json", kept)
+            write_json(_place(settings), kept)
 
 
 def section_of(row: Mapping[str, Any]) -> str:
@@ -63,4 +64,8 @@ def section_of(row: Mapping[str, Any]) -> str:
 
 
 def _said(settings: ServeSettings) -> dict[str, Any]:
-    return facts(settings.state / "modules.json")
+    return facts(_place(settings))
+
+
+def _place(settings: ServeSettings) -> Path:
+    return settings.state / "modules.json"

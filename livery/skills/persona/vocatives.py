@@ -17,6 +17,9 @@ _CALLS = (
     r"night|sorry|please|welcome|once|pleasure|hello|goodbye|away|thanks"
 )
 _AFTER = r"(?=\s*(?:[.,;:!?…)—–]|-\s|\Z|\n))"
+# What follows a form at the front of a sentence: the rest of it, or nothing ("Sir! Paris.").
+_COMMA = r",[ \t]*"
+_ALONE = r"[.!?…]+(?:[ \t]+|(?=\n)|\Z)"
 # A name at the front is somebody spoken to only where a sentence of its own follows.
 _GOES_ON = r"(?=(?:I|it|here|there|that|this|your|you|yes|no|good|shall|may|the answer)\b)"
 # A form without a comma at the end of what is said, "Paris sir.", unless the word before it makes
@@ -62,12 +65,13 @@ def vocatives(text: str, name: str = "") -> list[Vocative]:
             address.
     """
     plain = masked(text)
-    found = [*_closing(plain, f"(?i:{_FORMS})"), *_leading(plain, f"(?i:{_FORMS})", "")]
-    found += [*_bare(plain), *_alone(plain)]
+    forms = f"(?i:{_FORMS})"
+    found = [*_closing(plain, forms), *_bare(plain)]
+    found += [*_leading(plain, forms, _COMMA), *_leading(plain, forms, _ALONE)]
     if name and name.lower() not in ("sir", "madam"):
         exact = _spelt(name)
         found += [v for v in _closing(plain, exact) if not _in_a_list(plain, v)]
-        found += _leading(plain, exact, _GOES_ON)
+        found += _leading(plain, exact, _COMMA + _GOES_ON)
     ordered = sorted(found, key=lambda v: (v.word, -v.end))
     return [v for at, v in enumerate(ordered) if not at or v.word >= ordered[at - 1].past]
 
@@ -78,12 +82,9 @@ def _closing(plain: str, forms: str) -> list[Vocative]:
         rf"(?P<form>{forms}){_AFTER}"
     )
     return [
-        Vocative(
-            match.end("call") if match["call"] else match.start(), match.end(),
-            match.start("form"), match.end("form"), match["form"], False,
-        )
+        _vocative(match, match.end("call") if match["call"] else match.start(), leads=False)
         for match in re.finditer(pattern, plain)
-    ]  # fmt: skip
+    ]
 
 
 def _spelt(name: str) -> str:
@@ -94,35 +95,22 @@ def _spelt(name: str) -> str:
 
 def _bare(plain: str) -> list[Vocative]:
     return [
-        Vocative(
-            match.start("gap"), match.end(), match.start("form"), match.end("form"),
-            match["form"], False,
-        )
+        _vocative(match, gap, leads=False)
         for match in _BARE.finditer(plain)
-        if not _THING.search(plain[: match.start("gap")])
-    ]  # fmt: skip
-
-
-def _alone(plain: str) -> list[Vocative]:
-    """A form that is a sentence of its own: "Sir! Paris." """
-    pattern = rf"{_START}(?P<form>(?i:{_FORMS}))[.!?…]+(?:[ \t]+|(?=\n)|\Z)"
-    return [
-        Vocative(
-            match.start("form"), match.end(), match.start("form"), match.end("form"),
-            match["form"], True,
-        )
-        for match in re.finditer(pattern, plain)
-    ]  # fmt: skip
+        # No word of these is longer: what stands before it decides nothing.
+        if not _THING.search(plain, max(0, (gap := match.start("gap")) - 40), gap)
+    ]
 
 
 def _leading(plain: str, forms: str, then: str) -> list[Vocative]:
     return [
-        Vocative(
-            match.start("form"), match.end(), match.start("form"), match.end("form"),
-            match["form"], True,
-        )
-        for match in re.finditer(rf"{_START}(?P<form>{forms}),[ \t]*{then}", plain)
-    ]  # fmt: skip
+        _vocative(match, match.start("form"), leads=True)
+        for match in re.finditer(rf"{_START}(?P<form>{forms}){then}", plain)
+    ]
+
+
+def _vocative(match: re.Match[str], start: int, *, leads: bool) -> Vocative:
+    return Vocative(start, match.end(), *match.span("form"), match["form"], leads)
 
 
 def _in_a_list(plain: str, vocative: Vocative) -> bool:
