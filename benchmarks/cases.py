@@ -75,7 +75,7 @@ def smollm2_long_prompt(folder: Path) -> Case:
     """SmolLM2-135M: 400 shared prompt tokens, 20 of its own, 20 of the answer."""
     rng = np.random.default_rng(1)
     shared = rng.integers(20, 49_000, 400)
-    rows = [np.concatenate([shared, rng.integers(20, 49_000, 40)]) for _ in range(48)]
+    rows = [np.concatenate([shared, rng.integers(20, 49_000, 40)]) for _ in range(enough(48))]
     return smollm2(), [_example(row, 20) for row in rows], 8
 
 
@@ -83,7 +83,10 @@ def smollm2_short_prompts(folder: Path) -> Case:
     """SmolLM2-135M on the skill's rows, which share the template's system text alone."""
     date_keys(folder)
     found = load_dataset(
-        folder / "date-keys" / "train.jsonl", load_chat(smollm2()), max_length=2048, first=320
+        folder / "date-keys" / "train.jsonl",
+        load_chat(smollm2()),
+        max_length=2048,
+        first=enough(320),
     )
     return smollm2(), list(found.examples), 16
 
@@ -91,7 +94,7 @@ def smollm2_short_prompts(folder: Path) -> Case:
 def smollm2_nothing_shared(folder: Path) -> Case:
     """SmolLM2-135M: rows of 64 to 256 tokens with nothing in common, half of each supervised."""
     rng = np.random.default_rng(2)
-    rows = [rng.integers(20, 49_000, int(n)) for n in rng.integers(64, 257, 64)]
+    rows = [rng.integers(20, 49_000, int(n)) for n in rng.integers(64, 257, enough(64))]
     return smollm2(), [_example(row, len(row) // 2) for row in rows], 8
 
 
@@ -152,6 +155,13 @@ def _example(tokens: np.ndarray, answer: int) -> Example:
     mask = np.zeros(len(tokens), bool)
     mask[-answer:] = True
     return Example(tokens.astype(np.int32), mask)
+
+
+def enough(rows: int) -> int:
+    """As many rows as an epoch needs that is not over before it has warmed up: more on a GPU."""
+    import torch
+
+    return rows * (10 if torch.cuda.is_available() else 1)
 
 
 def smollm2() -> str:

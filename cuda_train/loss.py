@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cuda_train.body import choose_route, find_body, has_few_shapes, hidden_states
 from cuda_train.delta import Deltas
+from cuda_train.graphs import Graphs
 from cuda_train.head import Head
 from cuda_train.optim import Flat
 from cuda_train.route import LONGEST_TREE, Route, Shape, no_cache, shape_of
@@ -45,6 +46,7 @@ class Loss:
         device, dtype: where it computes, and in what ("bfloat16").
         deltas: the LoRA layers that compute as one operation.
         uses_flex: trees are attended to by flex attention.
+        graphs: recorded steps, by which supervised training runs; None: they are not recorded.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Loss:
         self.deltas = Deltas(model)
         self._plain = False
         self.uses_flex = False
+        self.graphs: Graphs | None = None
 
     def use_plain(self) -> None:
         """Share no prompt from now on, whatever could be, and leave LoRA to PEFT."""
@@ -72,6 +75,12 @@ class Loss:
         chosen = choose_route(self.body, shape, recomputes=no_cache(self.settings))
         as_tree = chosen in ("tree", "branches") and shape.prefix > 0
         return "flex" if as_tree and self.uses_flex else chosen
+
+    def is_tree(self, batch: MicroBatch, route: Route) -> bool:
+        """Whether a batch of this route can be laid out as one row: also where nothing is shared,
+        of which each row is a branch from nothing."""
+        allowed = not self._plain and not self.body.attention.refuses
+        return allowed and route in ("tree", "plain") and shape_of(batch).places <= LONGEST_TREE
 
     def parts(
         self, batch: MicroBatch, route: Route | None = None
@@ -115,6 +124,12 @@ class Loss:
         measures = np.zeros(len(objective.measures))
         for batch in batches:
             for part, way in self.parts(batch, route):
+                if self.graphs and objective is SFT and route is None and self.is_tree(part, way):
+                    recorded = self.graphs.add_gradient(part)
+                    if recorded is not None:
+                        loss_sum += recorded
+                        count += objective.count(part)
+                        continue
                 logprobs = self.row_logprobs(part, way)
                 total = objective.of_batch(
                     torch, logprobs, part, lambda a: torch.from_numpy(a).to(self.device)

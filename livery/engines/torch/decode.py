@@ -7,6 +7,7 @@ ended leave the batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Sequence
@@ -230,8 +231,21 @@ def _forward(
         )
     if "logits_to_keep" in inspect.signature(type(decoder.model).forward).parameters:
         options["logits_to_keep"] = last
-    out = decoder.model(input_ids=tokens, **options)
+    with _without_plans(tokens.device):
+        out = decoder.model(input_ids=tokens, **options)
     return out.logits[:, -last:].float()
+
+
+def _without_plans(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Attention without cuDNN's, which plans for a tenth of a second at each new number of keys:
+    in decoding, at each token."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(
+        [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    )
 
 
 def _allowed(now: torch.Tensor, places: torch.Tensor, window: int | None) -> torch.Tensor:
