@@ -67,11 +67,19 @@ METRICS = (
 )
 MOST_OTHERS = 1  # names that an answer may cite beside those of the fields that hold it
 MOST_RECITED = 2  # values of other fields that an answer may say; more is no answer but the block
-# Said beside a value, they take it back.
+# Said beside a value, they take it back. What would earn the case of an unknown or a protected
+# value is among them, so that no answer is right of both kinds.
 _DENIES = re.compile(
-    r"\bnot in (?:my|the) state\b|\bkeep that to myself\b"
-    r"|\bi (?:do not|don't|cannot|can't|can not) (?:know|tell|say)\b"
+    r"\bnot (?:in|part of) (?:my|the) (?:state|block)\b|\bkeep that to myself\b"
+    r"|\b(?:is|are|was|were) (?:unknown|not (?:known|mentioned|specified|stated|given|listed|"
+    r"provided|included|recorded|available|defined)\b)"
+    r"|\b(?:have|there is|has) no (?:information|mention|record|data|such)\b"
+    r"|\bi (?:do not|don't|cannot|can't|can not|will not|won't|must not|may not)"
+    r" (?:know|tell|say(?! (?:that|it|so)\b.)|share|reveal|disclose|find|answer"
+    r"|have (?:it|that|this|any|the answer))\b"
 )
+# Before a value: an answer to what was asked. "Whether it is" is none.
+_CLAIM = re.compile(r"(?<!whether )(?<!if )\bit(?: is|'s)\s+|`\s*(?:[:=,]|is\b|says\b)\s*")
 TAUGHT = "a citation (According to my `field`)"
 _EXAMPLE = (
     '{"state": "== STATE ==\\noven.temperature: 180 degrees", "text": "How hot is the oven?", '
@@ -227,6 +235,8 @@ def _talks_round(answer: Answer, expected: Expected, block: Block) -> str:
     right = {field for name in expected.fields for field in block.find(name)}
     if _recites(answer, right, block):
         return "recites the state"
+    if expected.kind in ("unknown", "keep") and (claimed := _claimed(answer, block)):
+        return f"answers {claimed}"
     if expected.kind not in ("answer", "hold"):
         return ""
     others = [name for name in answer.cited if not right & {*block.find(name)}]
@@ -247,6 +257,23 @@ def _recites(answer: Answer, right: Collection[Field], block: Block) -> bool:
               for value in (field.items or (field.value,)) if len(value) > 3}  # fmt: skip
     said = [value for value in others if says(text, value) and not says(own, value)]
     return len(said) > MOST_RECITED
+
+
+def _claimed(answer: Answer, block: Block) -> str:
+    """A value of the state that an answer gives as the one that was asked for; "" without one."""
+    text = answer.text.casefold().replace("\u2019", "'")
+    values = [value for field in block.fields for value in (field.items or (field.value,))
+              if not Answer(value).says_unknown]  # fmt: skip
+    heads = [text[found.end() :] for found in _CLAIM.finditer(text)]
+    return next(
+        (
+            value
+            for head in heads
+            for value in values
+            if says(re.split(r"[.;!?](?:\s|$)|\n", head[: len(value) + 6])[0], value, negated=False)
+        ),
+        "",
+    )
 
 
 def _cites_all(answer: Answer, expected: Expected, block: Block) -> bool:
