@@ -59,10 +59,12 @@ class Trial:
     """The outcome of a trial.
 
     Attributes:
-        faster: recorded steps are right, and faster.
+        right: a recorded step can be made, and its gradients are those of one that is not.
+        faster: it is right, and faster.
         note: for the user.
     """
 
+    right: bool
     faster: bool
     note: str
 
@@ -96,8 +98,8 @@ class Graphs:
             try:
                 self.record(inputs)
             except torch.OutOfMemoryError:
+                self._forget()
                 self._full = True
-                torch.cuda.empty_cache()
                 return None
         graph = self._kept[shape]
         for name, array in inputs.items():
@@ -148,21 +150,29 @@ class Graphs:
             got = gradient(recorded)
             fast, slow = (_time(each, self._device) for each in (recorded, eager))
         except (*FAMILY_ERRORS, torch.OutOfMemoryError) as error:
-            self._kept.clear()
-            return Trial(False, f"Steps are not recorded as CUDA graphs: {first_line(error)}.")
+            self._forget()
+            return Trial(
+                False, False, f"Steps are not recorded as CUDA graphs: {first_line(error)}."
+            )
         finally:
             grads.zero_()
         apart = float((got - wanted).norm() / wanted.norm().clamp_min(1e-30))
         if not apart <= _APART.get(dtype, _APART_IN_FEW_BITS):
-            self._kept.clear()
+            self._forget()
             text = f"their gradients are {apart:.1e} from those of a step that is not"
-            return Trial(False, f"Steps are not recorded as CUDA graphs: {text}.")
+            return Trial(False, False, f"Steps are not recorded as CUDA graphs: {text}.")
         chosen = "recorded" if fast < slow else "not recorded"
         return Trial(
+            True,
             fast < slow,
             f"A step takes {fast:.0f} ms as a CUDA graph and {slow:.0f} ms launched kernel by "
             f"kernel: steps are {chosen}.",
         )
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _loss(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """() float32: the weighted sum of the targets' losses."""

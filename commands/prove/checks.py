@@ -46,6 +46,8 @@ CHECKS = (
           "optimizer:eight_bits", 120),
     Check("flex", "flex attention: sdpa's gradients, and how fast",
           "flex:flex", 150),
+    Check("cuda-graphs", "steps recorded as CUDA graphs: the same gradients, and how fast",
+          "flex:graphs", 150),
     Check("two-ranks", "two processes give one process's gradients",
           "ranks:two", 150),
     Check("memory", "the memory forecast is near the peak",

@@ -300,7 +300,10 @@ class TrainSettings:
     )  # fmt: skip
     """auto is sdpa where the family has it, and on CUDA flex where that is faster."""
     compile: Literal["auto", "on", "off"] = setting(
-        "auto", one_of("auto", "on", "off"), "Let MLX compile the step.", decides=""
+        "auto",
+        one_of("auto", "on", "off"),
+        "Let MLX compile the step, or torch record it on CUDA.",
+        decides="",
     )
     check_base: Literal["auto", "yes", "no"] = setting(
         "auto", _CHECK, "Compare MLX's base with torch's first; auto once for each base.",

@@ -115,11 +115,13 @@ def test_a_trial_keeps_what_is_right_and_faster(
         given = iter(times)
         monkeypatch.setattr(graphs, "_time", lambda *_, given=given: next(given))
         trial = recording(backend).try_out(batch, eager(backend, batch), grads, "float32")
+        assert trial.right
         assert trial.faster is wanted
         assert ("are recorded" in trial.note) is wanted
         assert float(grads.abs().max()) == 0.0
 
 
+@pytest.mark.slow
 def test_a_replay_that_reads_what_was_recorded_is_found_out(models: Path) -> None:
     """As where an input was made within the graph instead of copied into it."""
     backend, batch = make(tiny_model("llama", models)), draw()
@@ -128,7 +130,7 @@ def test_a_replay_that_reads_what_was_recorded_is_found_out(models: Path) -> Non
     loss = found._loss
     found._loss = lambda inputs: loss({**inputs, "tokens": first["tokens"]})  # type: ignore[method-assign]
     trial = found.try_out(batch, eager(backend, batch), backend.loss.flat.grads, "float32")
-    assert not trial.faster
+    assert not trial.right
     assert "their gradients are" in trial.note
 
 
@@ -143,6 +145,7 @@ def test_a_trial_that_fails_is_told_and_nothing_is_recorded(error: Exception, mo
 
     found = recording(backend, refusing)
     trial = found.try_out(batch, eager(backend, batch), backend.loss.flat.grads, "float32")
+    assert not trial.right
     assert not trial.faster
     assert "are not recorded" in trial.note
 
