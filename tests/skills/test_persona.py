@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from livery.skills import AnswerError, get_skill, persona
 from livery.skills.persona import style
 from livery.skills.persona.kept import kept
+from livery.skills.persona.vocatives import Vocative, vocatives
 
 FENCE = "```\nyes, sir! 😀\n```"
 
@@ -111,6 +113,12 @@ def test_forms_of_address_are_found_where_somebody_is_spoken_to(
         ("Sir: ```\nyes, sir.\n``` madam.", "", "Sir: ```\nyes, sir.\n``` madam."),
         ("Sir! Sir! It is Paris.", "sir", "Sir! It is Paris."),
         ("Very good, Mr. Finch.", "Mr Finch", "Very good, Mr Finch."),
+        ("It is Paris sir sir sir.", "Ada", "It is Paris, Ada."),
+        ("Very good madam madam.", "", "Very good."),
+        ("Yes, the sir sir sir.", "", "Yes, the sir."),
+        ("Yes, Ada, Ada, Ada.", "Ada", "Yes, Ada."),
+        ("Sir!  sir!  it is Paris.", "", "It is Paris."),
+        ("It costs 1,sir,sir,200.", "", "It costs 1, 200."),
         ("", "sir", ""),
     ],
 )  # fmt: skip
@@ -207,6 +215,27 @@ def test_facts_numbers_code_quotations_and_links_are_unchanged(
         assert [finished[start:end] for start, end, _ in kept(finished)] == before
     for start, end, kind in kept(text):
         assert kind not in ("link", "mail") or text[start:end] in finished
+
+
+@pytest.mark.parametrize(
+    "again",
+    [" sir", ", sir", ", sir sir", ",sir!", "Sir! ", "Sir!  ", "Sir, ", ", Ada", ", Sir, Ada"],
+)
+@pytest.mark.parametrize("tone", ["chat", "error"])
+def test_a_text_is_searched_as_often_however_many_forms_it_has(
+    monkeypatch: pytest.MonkeyPatch, again: str, tone: Any
+) -> None:
+    """What is searched in all is a few times the text, and not once for each form."""
+    searched: list[int] = []
+
+    def counted(text: str, name: str = "") -> list[Vocative]:
+        searched.append(len(text))
+        return vocatives(text, name)
+
+    monkeypatch.setattr(sys.modules[persona.finish.__module__], "vocatives", counted)
+    text = "Paris" + again * 100 + " it is."
+    persona.finish(text, "Ada", tone=tone)
+    assert sum(searched) <= 5 * len(text), searched
 
 
 @pytest.mark.slow

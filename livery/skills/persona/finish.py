@@ -9,6 +9,7 @@ numbers, code, quotations and links stay as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from livery.skills.persona.contract import MADAM, SIR, check_address
@@ -31,9 +32,11 @@ _ERROR = re.compile(
 _CLARIFY = re.compile(
     r"^(?:which|what|when|where|who|whose|how (?:many|much|long|often)|do you mean|did you mean|"
     r"could you (?:say|tell|repeat|give|be)|please (?:say|tell|repeat|give)|for which|to whom|at "
-    r"what)\b[^.!]*\?(?:\s[^.!]*\?)?$",
+    r"what)\b[^.!]*\?$",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"\w")
+_GLUED = re.compile(r"(?<![.,:;!?…])[.,:;!?…]++(?=[^\s.,:;!?…)\"”’])")
 _ABBREVIATED = re.compile(
     r"(?:^|[\s(])(?:[A-Za-z]|Dr|Mr|Mrs|Ms|St|Prof|Rev|No|vs|etc|e\.g|i\.e|a\.m|p\.m|approx|Jr|Sr)\Z"
 )
@@ -91,7 +94,7 @@ def _addressed(text: str, address: str) -> str:
     if not found:
         return _with_address(text, address)
     while len(found) > 1:
-        text, before = _without(text, found[-1]), text
+        text, before = _without(text, found[1:]), text
         if not (left := vocatives(text, address)):
             return _with_address(text, address)
         if text == before:
@@ -100,7 +103,7 @@ def _addressed(text: str, address: str) -> str:
     first = found[0]
     right = address
     if first.leads and address not in (SIR, MADAM, first.form):
-        return _with_address(_without(text, first), address)
+        return _with_address(_without(text, [first]), address)
     if first.leads and address in (SIR, MADAM):
         right = address.capitalize()
     lead = text[first.start : first.word]
@@ -110,24 +113,56 @@ def _addressed(text: str, address: str) -> str:
 
 
 def _unaddressed(text: str, address: str) -> str:
+    # All of them at once, and again for what comes to light only then: "the sir" of "the, sir sir".
     while found := vocatives(text, address):
-        left = _without(text, found[-1])
+        left = _without(text, found)
         if left == text:
             break
         text = left
     return text
 
 
-def _without(text: str, vocative: Vocative) -> str:
-    """The text without one; a text that is nothing else stays."""
-    before, after = text[: vocative.start], text[vocative.end :]
-    if not re.search(r"\w", before + after):
-        return text
-    if vocative.leads and masked(text)[vocative.end : vocative.end + 1].islower():
-        after = after[:1].upper() + after[1:]
-    if glued := re.match(r"[.,:;!?…]+(?=[^\s.,:;!?…)\"”’])", after):  # "1,sir,200" is no 1,200
-        after = f"{glued[0]} {after[glued.end() :]}"
-    return before + after
+def _without(text: str, found: Sequence[Vocative]) -> str:
+    """The text without these; the first of a text that is nothing else stays. Those at the front of
+    a sentence stay as long as there are others: what follows them may be one that is found next."""
+    plain, first = masked(text), _WORD.search(text)
+    found = [vocative for vocative in found if not vocative.leads] or found
+    gone: list[Vocative] = []
+    seam, rest = len(text), False
+    for vocative in reversed(found):
+        rest = rest or bool(_WORD.search(text, vocative.end, seam))
+        if not rest and (first is None or first.start() >= vocative.start):
+            break
+        gone.append(vocative)
+        seam = vocative.start
+    parts: list[str] = []
+    seams: list[int] = []
+    at = length = 0
+    capital = False
+    for vocative in [*reversed(gone), None]:
+        part = text[at : vocative.start if vocative else len(text)]
+        if part and capital and plain[at].islower():
+            part = part[:1].upper() + part[1:]
+        parts.append(part)
+        length += len(part)
+        if vocative:
+            capital = vocative.leads or (capital and not part)
+            seams.append(length)
+            at = vocative.end
+    return _unglued("".join(parts), seams)
+
+
+def _unglued(text: str, seams: Sequence[int]) -> str:
+    """A space behind the signs at a seam where a word follows: "1,sir,200" is no 1,200."""
+    parts: list[str] = []
+    at = seam = 0
+    for signs in _GLUED.finditer(text):
+        while seam < len(seams) and seams[seam] < signs.start():
+            seam += 1
+        if seam < len(seams) and seams[seam] < signs.end():
+            parts += [text[at : signs.end()], " "]
+            at = signs.end()
+    return "".join([*parts, text[at:]])
 
 
 def _with_address(text: str, address: str) -> str:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from livery.skills.persona.kept import HIDDEN, masked
@@ -23,10 +25,11 @@ _ALONE = r"[.!?…]+(?:[ \t]+|(?=\n)|\Z)"
 # A name at the front is somebody spoken to only where a sentence of its own follows.
 _GOES_ON = r"(?=(?:I|it|here|there|that|this|your|you|yes|no|good|shall|may|the answer)\b)"
 # A form without a comma at the end of what is said, "Paris sir.", unless the word before it makes
-# it a thing: "was made a sir", "called madam".
+# it a thing: "was made a sir", "called madam". Several in a row, "Paris sir sir.", end it together.
 _BARE = re.compile(
-    r"(?<=\w)(?P<gap>[ \t]+(?:(?:my )?(?:kind|dear|good) )?)(?P<form>sir|madam|ma['’]am)" + _AFTER
+    r"(?<=\w)(?P<gap>[ \t]+(?:(?:my )?(?:kind|dear) )?)(?P<form>sir|madam|ma['’]am)(?!\w)"
 )
+_ENDS = re.compile(_AFTER)
 _THING = re.compile(
     r"\b(?:an?|the|this|that|of|as|to|is|was|be|been|become|or|and|nor|with|for|from|call(?:ed|s)?|"
     r"say|says|said|title|titled|word|form|term|style|address|every|each|any|some|one|kind|dear|"
@@ -35,7 +38,9 @@ _THING = re.compile(
 )
 _TITLE = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof|St|Rev|Jr|Sr)\\?\.?(?=\\ |$)")
 _START = r"(?:(?<=[.!?:…]\s)|(?<=\n)|\A\s*)"
-_LIST = re.compile(r"(?:^|[,:;]|\band\b|\bor\b)\s*(?:[A-Z][\w'’.-]*\s*)+\Z")
+_NAMES = r"\s*[A-Z][\w'’.-]*(?:\s+[A-Z][\w'’.-]*)*\s*\Z"
+_LISTED, _JOINED = re.compile(_NAMES), re.compile(rf"\b(?:and|or)\b{_NAMES}")
+_NEAR = 200  # characters in front of a name in which the one before it in a list stands
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,10 @@ def vocatives(text: str, name: str = "") -> list[Vocative]:
     forms = f"(?i:{_FORMS})"
     found = [*_closing(plain, forms), *_bare(plain)]
     found += [*_leading(plain, forms, _COMMA), *_leading(plain, forms, _ALONE)]
+    found += _next_leading(plain, forms, found)
     if name and name.lower() not in ("sir", "madam"):
         exact = _spelt(name)
-        found += [v for v in _closing(plain, exact) if not _in_a_list(plain, v)]
+        found += _unlisted(plain, _closing(plain, exact))
         found += _leading(plain, exact, _COMMA + _GOES_ON)
     ordered = sorted(found, key=lambda v: (v.word, -v.end))
     return [v for at, v in enumerate(ordered) if not at or v.word >= ordered[at - 1].past]
@@ -78,7 +84,8 @@ def vocatives(text: str, name: str = "") -> list[Vocative]:
 
 def _closing(plain: str, forms: str) -> list[Vocative]:
     pattern = (
-        rf"(?:[ \t]*,[ \t]*(?i:(?:my )?(?:dear |good |kind )?)|(?i:\b(?P<call>{_CALLS})[ \t]+))"
+        rf"(?:(?<![ \t])[ \t]*,[ \t]*(?i:(?:my )?(?:dear |good |kind )?)"
+        rf"|(?i:\b(?P<call>{_CALLS})[ \t]+))"
         rf"(?P<form>{forms}){_AFTER}"
     )
     return [
@@ -94,12 +101,24 @@ def _spelt(name: str) -> str:
 
 
 def _bare(plain: str) -> list[Vocative]:
-    return [
-        _vocative(match, gap, leads=False)
-        for match in _BARE.finditer(plain)
-        # No word of these is longer: what stands before it decides nothing.
-        if not _THING.search(plain, max(0, (gap := match.start("gap")) - 40), gap)
-    ]
+    found: list[Vocative] = []
+    row: list[re.Match[str]] = []
+    for match in _BARE.finditer(plain):
+        if row and row[-1].end() != match.start():
+            found += _row(plain, row)
+            row = []
+        row.append(match)
+    return found + _row(plain, row)
+
+
+def _row(plain: str, row: list[re.Match[str]]) -> list[Vocative]:
+    """Of forms without a comma that follow each other, those that are said to somebody."""
+    if not row or not _ENDS.match(plain, row[-1].end()):
+        return []
+    gap = row[0].start("gap")
+    # No word of these is longer: what stands before it decides nothing.
+    thing = _THING.search(plain, max(0, gap - 40), gap)
+    return [_vocative(match, match.start("gap"), leads=False) for match in row[bool(thing) :]]
 
 
 def _leading(plain: str, forms: str, then: str) -> list[Vocative]:
@@ -109,12 +128,49 @@ def _leading(plain: str, forms: str, then: str) -> list[Vocative]:
     ]
 
 
+def _next_leading(plain: str, forms: str, others: Sequence[Vocative]) -> list[Vocative]:
+    """Forms that stand at the front of a sentence once those in front of them are gone."""
+    front = re.compile(rf"(?P<form>{forms})(?:{_COMMA}|{_ALONE})")
+    found: list[Vocative] = []
+    known = {vocative.word for vocative in others}
+    for end in [vocative.end for vocative in others if vocative.leads]:
+        while end not in known and (match := front.match(plain, end)):
+            found.append(_vocative(match, end, leads=True))
+            end = match.end()
+    return found
+
+
 def _vocative(match: re.Match[str], start: int, *, leads: bool) -> Vocative:
     return Vocative(start, match.end(), *match.span("form"), match["form"], leads)
 
 
-def _in_a_list(plain: str, vocative: Vocative) -> bool:
-    """Whether what stands before a name is another name after a comma."""
-    before = plain[: vocative.start]
-    sentence = re.split(r"[.!?\n]\s", before)[-1]
-    return HIDDEN not in sentence[-1:] and "," in sentence and bool(_LIST.search(sentence))
+def _unlisted(plain: str, closing: list[Vocative]) -> list[Vocative]:
+    """Those names that are said to somebody; one that is repeated at once is no list."""
+    fronts = [0, *(match.end() for match in re.finditer(r"[.!?\n]\s", plain))]
+    parted = [match.start() for match in re.finditer("[,:;]", plain)]
+    found: list[Vocative] = []
+    end, said = -1, False
+    for vocative in closing:
+        if vocative.start != end:
+            front = fronts[bisect_right(fronts, vocative.start) - 1]
+            said = not _in_a_list(plain, vocative.start, front, parted)
+        end = vocative.end
+        if said:
+            found.append(vocative)
+    return found
+
+
+def _in_a_list(plain: str, at: int, front: int, parted: list[int]) -> bool:
+    """Whether what stands before a name is another name after a comma.
+
+    Args:
+        at: where the name's comma stands.
+        front: where its sentence begins.
+        parted: where commas, colons and semicolons stand.
+    """
+    if plain[max(front, at - 1) : at] == HIDDEN or plain.find(",", front, at) < 0:
+        return False
+    last = parted[bisect_left(parted, at) - 1] + 1
+    near = max(last, at - _NEAR)
+    listed = near == last and _LISTED.match(plain, last, at)
+    return bool(listed or _JOINED.search(plain, near, at))
