@@ -72,7 +72,9 @@ def locked(folder: Path, doing: str = "training") -> Generator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            place.unlink()
+            # The holder may have moved the folder away: then this is the next one's lock.
+            if os.path.samestat(place.stat(), os.fstat(handle)):
+                place.unlink()
         os.close(handle)
         if new:
             with contextlib.suppress(OSError):  # nothing came of it

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("dbos", reason="needs the extra serve")
 
+from livery.errors import UserError
 from livery.files import write_json
 from livery.serve import improve, removal
 from livery.serve.improve import Schedule
@@ -91,7 +94,7 @@ def test_a_server_killed_while_it_deletes_leaves_nothing_to_the_next_of_that_nam
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "rename", rename)
-        removal._delete(tmp_path, [tmp_path / name for name in ("a", "a.zip", "a.kept")])
+        removal._erase(removal._hide(tmp_path, [tmp_path / n for n in ("a", "a.zip", "a.kept")]))
     assert gone == ["a.kept", "a.zip", "a"]
     assert there(tmp_path) == []
 
@@ -117,6 +120,44 @@ def test_a_run_without_an_adapter_goes_too_but_not_while_it_runs(client: Client)
         assert "A process works in adapters/run" in refused.json()["detail"]
     assert client.ask("DELETE", "/api/runs/run").status == 204
     assert not folder.exists()
+
+
+def test_nobody_begins_with_what_is_about_to_go(client: Client, jobs: Jobs) -> None:
+    """When it is renamed, its lock is held, and no job can be added."""
+    settings = client.settings
+    folder = make_run(settings.root, "taken")
+    add_rows(settings.root, "wanted")
+    real, met = os.rename, []
+
+    def rename(source: Path, to: Path) -> None:
+        if source.name not in ("taken", "wanted"):
+            return real(source, to)
+        if source == folder:
+            with pytest.raises(UserError, match="another process is deleting it"):
+                run_folder.locked(folder).__enter__()
+        with (
+            contextlib.closing(sqlite3.connect(jobs.engine.url.database or "", timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("BEGIN IMMEDIATE")
+        met.append(source.name)
+        return real(source, to)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        removal.remove_adapter(settings, jobs, "taken")
+        removal.remove_dataset(settings, jobs, "wanted")
+    assert met == ["taken", "wanted"]
+    assert there(settings.adapters) == []
+
+
+def test_whoever_moved_its_folder_away_leaves_the_next_ones_lock(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as next_one:
+        with run_folder.locked(tmp_path / "run"):
+            os.rename(tmp_path / "run", tmp_path / "gone")
+            next_one.enter_context(run_folder.locked(tmp_path / "run"))
+        with pytest.raises(UserError, match="another process"):
+            run_folder.locked(tmp_path / "run").__enter__()
 
 
 @pytest.mark.slow

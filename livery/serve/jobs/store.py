@@ -170,6 +170,18 @@ def changing(engine: sa.Engine) -> Generator[sa.Connection]:
         ) from None
 
 
+@contextmanager
+def still(engine: sa.Engine) -> Generator[None]:
+    """No row is added or changed by anybody within the block; all may read."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            # The first statement that writes takes the file's lock, also one that finds no row.
+            connection.execute(sa.delete(JOBS).where(sa.false()))
+        else:
+            connection.execute(sa.text(f"LOCK TABLE {JOBS.name} IN SHARE ROW EXCLUSIVE MODE"))
+        yield
+
+
 class NameTaken(Conflict):
     """Two jobs would write one folder."""
 
