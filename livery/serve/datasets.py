@@ -140,7 +140,7 @@ def rows(
     for number, raw in lines.some(range(len(lines))):
         if (status and said.get(digest(raw), "new") not in status) or not _holds(raw, query):
             continue
-        if section is not None and section_of(values(raw, number)) != section:
+        if section is not None and section_in(raw, number) != section:
             continue
         if offset <= total < offset + limit:
             found.append(_row(number, raw, said))
@@ -156,6 +156,21 @@ def values(raw: bytes, number: int) -> dict[str, Any]:
         return parse_row(raw, "the row", number + 1, finite=False)
     except UserError as error:
         return {"error": str(error)}
+
+
+def section_in(raw: bytes, number: int) -> str:
+    """What kind of row it is, also of one too large to be shown; "" where it cannot be read."""
+    try:
+        return section_of(parse_row(raw, "the row", number + 1, finite=False))
+    except UserError:
+        return ""
+
+
+def with_sections(settings: ServeSettings, name: str, split: str) -> Iterator[tuple[Row, str]]:
+    """All rows of a split, each with its section."""
+    lines, said = lines_of(settings, name, split), review(settings, name)
+    for number, raw in lines.some(range(len(lines))):
+        yield _row(number, raw, said), section_in(raw, number)
 
 
 def _row(number: int, raw: bytes, said: Mapping[str, str]) -> Row:

@@ -23,7 +23,7 @@ from livery.serve.errors import Conflict, NotFound
 from livery.serve.lines import lines_of
 from livery.serve.review import Status, set_status
 from livery.serve.settings import ServeSettings
-from livery.serve.switches import MADE, section_of, sections_off, switch
+from livery.serve.switches import MADE, sections_off, switch
 
 COMBINED, BASE, APPROVED = "aios_combined", "aios_base", "user_approved"
 _exporting = threading.Lock()
@@ -92,8 +92,8 @@ def enable(settings: ServeSettings, name: str, enabled: bool, section: str | Non
 def sections(settings: ServeSettings, name: str, split: str) -> list[Section]:
     """The kinds of rows that a module has, by what their metadata say."""
     found: dict[str, Counter[str]] = {}
-    for row in _all(settings, name, split):
-        found.setdefault(section_of(row.row), Counter())[row.status] += 1
+    for row, kind in datasets.with_sections(settings, name, split):
+        found.setdefault(kind, Counter())[row.status] += 1
     off = sections_off(settings, name)
     return [
         Section(kind, sum(counts.values()), dict(sorted(counts.items())), kind not in off)
@@ -117,7 +117,8 @@ def approve(
 ) -> int:
     """Approve the rows of a section, those of some digests, or all that are new."""
     if section is not None and ids is None:
-        ids = [row.id for row in _all(settings, name, split) if section_of(row.row) == section]
+        every = datasets.with_sections(settings, name, split)
+        ids = [row.id for row, kind in every if kind == section]
         if not ids:
             raise NotFound(f"{name} has no section {quoted(section)}.", key="section")
     return set_status(settings, name, split, status, ids=ids)
@@ -145,7 +146,8 @@ def _on(
     if not (one.enabled and count):
         return [], 0
     if off := sections_off(settings, one.name):
-        rows = [row for row in _all(settings, one.name, split) if section_of(row.row) not in off]
+        every = datasets.with_sections(settings, one.name, split)
+        rows = [row for row, kind in every if kind not in off]
         return rows[first : first + limit], len(rows)
     if first >= count or not limit:
         return [], count
@@ -205,7 +207,7 @@ def export(settings: ServeSettings, which: str | None = None) -> tuple[str, dict
 
 
 def _is_none_of(off: Collection[str]) -> Callable[[int, bytes], bool]:
-    return lambda number, raw: section_of(datasets.values(raw, number)) not in off
+    return lambda number, raw: datasets.section_in(raw, number) not in off
 
 
 def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) -> None:
@@ -221,8 +223,3 @@ def _replace(settings: ServeSettings, name: str, fill: Callable[[Any], None]) ->
             os.rename(place, old)
         os.rename(made, place)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _all(settings: ServeSettings, name: str, split: str) -> list[Row]:
-    lines = lines_of(settings, name, split)
-    return datasets.rows(settings, name, split, limit=max(1, len(lines)))[0]

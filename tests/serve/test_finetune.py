@@ -100,6 +100,26 @@ def test_a_section_that_is_off_is_not_exported(client: Client) -> None:
     assert missing.status == 404
 
 
+def test_a_row_too_large_to_be_shown_obeys_the_switch_of_its_section(client: Client) -> None:
+    folder = client.settings.data / "large"
+    folder.mkdir()
+    rows = [made("kept", "small"), made("off", "small"), made("off", "x" * (1 << 20))]
+    (folder / "train.jsonl").write_bytes(lines(rows))
+    try:
+        sections = ask(client, "GET", "modules/large/sections")["sections"]
+        assert [(one["name"], one["rows"]) for one in sections] == [("kept", 1), ("off", 2)]
+        ask(client, "PUT", "modules/large/enabled", {"enabled": False, "section": "off"})
+        assert ask(client, "POST", "export/large")["rows"] == {"train": 1}
+        shown = ask(client, "GET", "modules/large/preview?section=off")["rows"]
+        assert [row["n"] for row in shown] == [2, 3]
+        assert "export it" in shown[1]["row"]["error"]
+        said = {"module": "large", "section": "off"}
+        assert ask(client, "POST", "sections/generated/approve", said) == {"approved": 2}
+    finally:
+        for name in ("large", "large_train"):
+            client.ask("DELETE", f"/api/datasets/{name}")
+
+
 def test_a_dataset_that_is_deleted_takes_its_switches_along(client: Client) -> None:
     for _ in range(2):
         folder = client.settings.data / "passing"
