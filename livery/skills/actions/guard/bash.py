@@ -75,8 +75,9 @@ def read(scan: Scan, text: str, stdin: Stream | None = None) -> None:
 
 # What the grammar does not know and bash does, in words that it knows.
 _GAPS = (
-    (re.compile( r"(?<=[\w)'\"}\]])[ \t]+((?:\d|&)?>+[ \t]*(?:&\d|[\w./-]+)(?:[ \t]+\d?>&\d)?)[ "
- r"\t]+(<<<[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|<>]+))" ), r" \2 \1"),
+    (re.compile(r"(?<=[\w)'\"}\]])[ \t]+"
+        r"((?:\d|&)?>+[ \t]*(?:&\d|[\w./-]+|>\([^()\n]*\))(?:[ \t]+\d?>&\d)?)[ \t]+"
+        r"(<<<[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|<>]+))"), r" \2 \1"),
     (re.compile(r"<>"), "> "),
     (re.compile(r"\$\([ \t]*\)|(?<!\\)``"), ""),
     (re.compile(r"\{(\w+)\}(?=[<>])"), ""),
@@ -122,12 +123,19 @@ class Walker:
         self.stdin = stdin
         self.reader = Reader(scan, source, self.substituted)
         self.written: list[str] = []
+        self.outlets: list[Node] = []  # each >(…) met, until it is known what is written into it
         self.quiet = False
 
     # -- nodes
 
     def walk(self, node: Node, stdin: Stream | None = None) -> None:
         """Judge what runs in a node."""
+        met = len(self.outlets)
+        self.parted(node, stdin)
+        self.feed(met, Stream())
+
+    def parted(self, node: Node, stdin: Stream | None) -> None:
+        """Judge what runs in a node, by its kind."""
         kind = node.type
         if kind == "command":
             self.command(node, [], stdin)
@@ -278,6 +286,9 @@ class Walker:
 
     def substituted(self, node: Node, stdin: Stream | None = None) -> str | None:
         """Code in a shell of its own: $(…), `…`, <(…), ( … ). Its output, where that is known."""
+        if not self.quiet and stdin is None and self.reader.text(node).startswith(">("):
+            self.outlets.append(node)
+            return None
         if self.quiet:
             named = [child for child in node.named_children if child.type != "comment"]
             return self.printed(named[0]) if len(named) == 1 else None if named else ""
@@ -299,6 +310,17 @@ class Walker:
                     text = before if first else None
                     first = False
                 return text
+
+    def feed(self, met: int, stdin: Stream) -> None:
+        """Judge each >(…) that was met since: it reads what the command in front of it writes."""
+        fed, self.outlets[met:] = self.outlets[met:], []
+        for node in fed:
+            self.substituted(node, stdin)
+
+    def passed(self, words: list[str], text: str | None) -> str | None:
+        """What a command prints, and tee writes into each of its files."""
+        copies = any(word.rpartition("/")[2] == "tee" for word in words)
+        return text if copies else output(words, text)
 
     def printed(self, node: Node) -> str | None:
         """What a command prints, where its words alone say so."""
@@ -355,7 +377,7 @@ class Walker:
         node = _affirmed(node)
         if node.type == "command":
             given = self.fed(node)
-            text = output(
+            text = self.passed(
                 self.quietly(node), given if given is not None else stdin.text if stdin else None
             )
         elif node.type == "redirected_statement":
@@ -404,17 +426,22 @@ class Walker:
                 self.walk(part, stdin)
             body = [last]
         self.written = []
+        met, start = len(self.outlets), len(self.scan.findings)
         given, extra, after = self.redirects(redirects, stdin)
         written, self.written = self.written, []
         text: str | None = None
-        start = len(self.scan.findings)
         for child in body:
             child = _affirmed(child)
             if child.type == "command":
-                text = output([*self.quietly(child), *extra], given.text if given else None)
+                own = self.fed(child)
+                text = self.passed(
+                    [*self.quietly(child), *extra],
+                    own if own is not None else given.text if given else None,
+                )
                 self.command(child, extra, given)
             else:
                 self.walk(child, given)
+        self.feed(met, Stream(text, self.origin(start)))
         for path in written:
             self.scan.wrote(path, text, self.origin(start))
         for follower in after:
@@ -470,7 +497,11 @@ class Walker:
         """`> file`, `2>> file`, `< file`, `>& file`. Words behind the file are the command's."""
         sign = next((c.type for c in node.children if not c.is_named), ">")
         targets = [c for c in node.named_children if c.type != "file_descriptor"]
+        met = len(self.outlets)
         words = self.reader.words(targets)
+        number = next((c for c in node.named_children if c.type == "file_descriptor"), None)
+        if number is not None and self.reader.text(number) != "1":
+            self.feed(met, Stream())  # what is written there is not what the command prints
         if not words:
             return stdin, []
         target = words[0]
@@ -521,7 +552,19 @@ class Walker:
         return Stream(self.known(joined))
 
     def command(self, node: Node, extra: list[str], stdin: Stream | None) -> None:
-        """One command: assignments before it, its words, redirections within it."""
+        """One command: assignments before it, its words, redirections within it, and what it
+        writes into each >(…)."""
+        met, start = len(self.outlets), len(self.scan.findings)
+        words, stdin = self.called(node, extra, stdin)
+        if len(self.outlets) > met:
+            origin = self.origin(start) or (stdin.origin if stdin else "")
+            text = self.passed(words, stdin.text if stdin else None)
+            self.feed(met, Stream(text, origin))
+
+    def called(
+        self, node: Node, extra: list[str], stdin: Stream | None
+    ) -> tuple[list[str], Stream | None]:
+        """Judge a command by itself; gives its words, and what it reads."""
         nodes: list[Node] = []
         assignments: list[tuple[str, str]] = []
         redirects: list[Node] = []
@@ -550,5 +593,6 @@ class Walker:
         if not words:
             for name, value in assignments:
                 self.scan.state.variables[name] = value
-            return
+            return [], stdin
         self.scan.judge(words, stdin)
+        return words, stdin
