@@ -25,12 +25,14 @@ SHORT_WORDS = 60
 _ERROR = re.compile(
     r"\b(?:failed|failure|timed out|an error|could not be (?:reached|found|opened|read|saved)|"
     r"cannot be (?:reached|found|opened|read|saved)|(?:did not|didn't|could not|couldn't) "
-    r"(?:catch|hear|understand|make out|reach|find|open|read|connect)|went wrong|unable to|"
+    r"(?:catch|hear|understand|make out|make (?:that|this|it) out|reach|find|open|read|connect)|"
+    r"went wrong|unable to|(?:cannot|can't|could not|couldn't) know|no way of knowing|"
     r"is not (?:responding|available|reachable)|not divide by zero|is (?:undefined|offline))\b",
     re.IGNORECASE,
 )
 _CLARIFY = re.compile(
-    r"^(?:which|what|when|where|who|whose|how (?:many|much|long|often)|do you mean|did you mean|"
+    r"^(?:which|what|when|where|who|whom|whose|how (?:many|much|long|often)|do you mean|did you "
+    r"mean|"
     r"could you (?:say|tell|repeat|give|be)|please (?:say|tell|repeat|give)|for which|to whom|at "
     r"what)\b[^.!]*\?$",
     re.IGNORECASE,
