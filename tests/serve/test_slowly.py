@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import inspect
 import select
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("dbos", reason="needs the extra serve")
 
 from livery.serve.api.app import ROUTERS
+from livery.serve.api.services import Services
 from livery.serve.jobs import process
 from livery.serve.jobs.jobs import Jobs
 from livery.serve.jobs.request import JobRequest
@@ -62,6 +64,14 @@ def test_more_slow_requests_than_threads_hold_up_nobody_else(
     """A job that a worker sees to, and does not end, is cancelled by more clients than there are
     threads."""
     monkeypatch.setattr(process, "GRACE", float(PATIENCE))
+    arrived = threading.Semaphore(0)
+    slowly = Services.slowly
+
+    async def counted(self: Services, work: Any, *arguments: Any) -> Any:
+        arrived.release()
+        return await slowly(self, work, *arguments)
+
+    monkeypatch.setattr(Services, "slowly", counted)
     settings = settings_of(tmp_path)
     jobs = Jobs(settings.root)
     job = jobs.submit(JobRequest(skill="date-keys")).id
@@ -74,6 +84,8 @@ def test_more_slow_requests_than_threads_hold_up_nobody_else(
                 clients.callback(one.close)
                 one.request("POST", f"/api/jobs/{job}/cancel")
                 waiting.append(one)
+            for _ in waiting:
+                assert arrived.acquire(timeout=PATIENCE)
             assert client.get("/api/runs").status == 200
             answered, _, _ = select.select([one.sock for one in waiting], [], [], 0)
             assert answered == []
