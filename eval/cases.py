@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from livery.engines.engine import Grammar
-from livery.errors import UserError
+from livery.errors import UserError, shown
 from livery.files import read_jsonl
 
 
@@ -117,6 +118,22 @@ def is_turn(turn: Any, roles: Sequence[str] = ("user", "assistant")) -> bool:
 def plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     """A turn as it is asked, without what a case says of it beside."""
     return {"role": turn["role"], "content": turn["content"]}
+
+
+def check_keys(row: Mapping[str, Any], known: Sequence[str], where: str, example: str) -> None:
+    """Refuse a case that holds what is not read: of "fact" for "facts" any answer would be right.
+
+    Raises:
+        UserError: it holds another key; the nearest one is named.
+    """
+    for key in row:
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            meant = f" ({near[0]!r}?)" if near else ""
+            raise UserError(
+                f"{where}: {shown(str(key), 80)!r} is no key of a case{meant}; it may hold "
+                f"{', '.join(known)}. A case is {example}."
+            )
 
 
 def read_cases(

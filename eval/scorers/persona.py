@@ -18,7 +18,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.cases import Case, CaseResult, is_turn, place, plain_turn, read_cases, share_right
+from eval.cases import (
+    Case,
+    CaseResult,
+    check_keys,
+    is_turn,
+    place,
+    plain_turn,
+    read_cases,
+    share_right,
+)
 from eval.figures import figures
 from eval.leaked import says
 from livery.errors import UserError, shown
@@ -71,6 +80,8 @@ TAUGHT = "the form of address that the prompt sets"
 _EXAMPLE = '{"text": "What is the capital of France?", "address": "sir", "facts": ["Paris"]}'
 _TONES = ("chat", "error", "clarification")
 _ROLES = ("system", "user", "assistant")
+_KEYS = ("text", "turns", "address", "facts", "tone", "first_person", "category", "scenario", "id",
+         "answer")  # fmt: skip
 _OFFER = re.compile(
     r"\b(?:shall i|may i|might i|would (?:you (?:like|care)|an? \w+)|"
     r"i (?:could|can|shall|would) (?:\w+ )?"
@@ -274,6 +285,8 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
     meta = row.get("meta") if chat else row
     if not isinstance(meta, Mapping):
         raise UserError(f'{where}: a row of messages needs "meta" with its address and facts.')
+    if not chat:
+        check_keys(row, _KEYS, where, _EXAMPLE)
     system, turns, answer = _conversation(row, where)
     if "address" not in meta:
         raise UserError(f'{where}: no "address": "sir", "madam", a name, "" or null. A case is '

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from eval import outside_sets
-from eval.cases import Case, CaseResult, is_turn, place, plain_turn, read_cases, share_right
+from eval.cases import (
+    Case,
+    CaseResult,
+    check_keys,
+    is_turn,
+    place,
+    plain_turn,
+    read_cases,
+    share_right,
+)
 from eval.leaked import leaks, says
 from livery.engines.engine import Grammar
 from livery.errors import UserError
@@ -80,6 +89,18 @@ _DENIES = re.compile(
 )
 # Before a value: an answer to what was asked. "Whether it is" is none.
 _CLAIM = re.compile(r"(?<!whether )(?<!if )\bit(?: is|'s)\s+|`\s*(?:[:=,]|is\b|says\b)\s*")
+_KEYS = (
+    "state",
+    "text",
+    "turns",
+    "expect",
+    "category",
+    "scenario",
+    "type",
+    "section",
+    "id",
+    "world",
+)
 TAUGHT = "a citation (According to my `field`)"
 _EXAMPLE = (
     '{"state": "== STATE ==\\noven.temperature: 180 degrees", "text": "How hot is the oven?", '
@@ -388,6 +409,7 @@ def _from_parts(
     text = row.get("state")
     if not isinstance(text, str):
         raise UserError(f'{where}: needs a "state" with the block. A case is {_EXAMPLE}.')
+    check_keys(row, _KEYS, where, _EXAMPLE)
     turns = row.get("turns", [{"role": "user", "content": row.get("text")}])
     return state.system_message(text), _turns(turns, where), row
 

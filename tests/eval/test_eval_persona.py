@@ -164,6 +164,7 @@ def test_without_the_persona_only_facts_count() -> None:
         ({"text": "x", "address": "sir", "facts": "Paris"}, '"facts" must be a list'),
         ({"text": "x", "address": "sir", "tone": "angry"}, '"tone" is .angry'),
         ({"messages": [{"role": "user", "content": "x"}]}, 'needs "meta"'),
+        ({"text": "x", "address": "sir", "fact": ["Paris"]}, r"'fact' is no key .*'facts'\?"),
     ],
 )
 def test_malformed_cases_are_named(row: Any, why: str) -> None:

@@ -148,6 +148,12 @@ def test_what_only_sounds_like_talking_round_is_right(expect, answer: str) -> No
     assert score(expect, answer).error == ""
 
 
+def test_a_key_that_is_not_read_is_refused() -> None:
+    row = {"state": BLOCK, "text": "x", "expect": TEMPERATURE, "catgory": "twins"}
+    with pytest.raises(UserError, match=r"'catgory' is no key of a case \('category'\?\)"):
+        scorer.cases([row])
+
+
 def test_values_are_said_in_other_forms_too() -> None:
     block = "== STATE ==\nrota: bread, milk\nhours: 9–17\nstatus: not available\nfee: 1,200"
     for field, said in (("rota", "bread and milk"), ("hours", "9-17"), ("fee", "1200"),
