@@ -12,6 +12,7 @@ import click
 
 from commands.improve import merge_command, review_command
 from commands.options import ROWS
+from commands.replay import replay_command
 from livery import skills
 from livery.config.flags import given_flags, option_flags
 from livery.errors import counted, printable, shown
@@ -57,7 +58,7 @@ def _skills() -> list[str]:
     cls=DataGroup,
     short_help="Make a skill's data, or check data you have.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    subcommand_metavar="SKILL|check|review|merge [OPTIONS] [ARGS]...",
+    subcommand_metavar="SKILL|check|review|merge|replay [OPTIONS] [ARGS]...",
 )
 def data() -> None:
     """Make a skill's training data, or check data you have.
@@ -68,6 +69,7 @@ def data() -> None:
       livery data my_skill.py
       livery data check data/date-keys --model base_model
       livery data review interactions.jsonl --skill persona
+      livery data replay data/persona --model smollm2-135m --out data/persona-kept
     """
 
 
@@ -168,6 +170,7 @@ def _skill_command(name: str) -> click.Command:
 
 data.add_command(review_command)
 data.add_command(merge_command)
+data.add_command(replay_command)
 
 
 @data.command("check", short_help="Check data before training on it.")

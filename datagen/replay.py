@@ -1,0 +1,191 @@
+"""A skill's data with rows that keep the base as it is where the skill is not asked for.
+
+    replay("data/persona", "data/persona-kept", base, count=800)
+
+An adapter that sees the skill's prompt in every row also changes what is answered without it. The
+rows that are added ask questions of the training split without a system prompt, and the base itself
+has answered them: there is nothing to learn from them but to stay. Answers that were cut off are
+left out, since they would teach to stop in mid-sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datagen.folder import MANIFEST, read_manifest, write_folder
+from livery.dataset.leaks import normalise
+from livery.errors import UserError, counted, shown
+from livery.files import explain_os_errors, read_kept, write_jsonl
+from livery.reading import read_jsonl
+
+SCENARIO = "replay"
+# Answers between two writes; the base answers as many together.
+EVERY = 64
+Row = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the base said to one question.
+
+    Attributes:
+        finished: it ended by itself, not at the limit.
+    """
+
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Base:
+    """Who answers.
+
+    Attributes:
+        name: of the base, for the rows' provenance.
+        made_from: what decides its answers, for going on after a stop.
+        answer: questions -> what it says to each, asked without a system prompt.
+    """
+
+    name: str
+    made_from: Mapping[str, Any]
+    answer: Callable[[Sequence[str]], Sequence[Said]]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was made: rows added, and why questions gave none."""
+
+    out: str
+    added: int
+    cut: int
+    empty: int
+
+
+def replay(
+    data: str | Path,
+    out: str | Path,
+    base: Base,
+    *,
+    count: int = 800,
+    seed: int = 7,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Replayed:
+    """Write `out`: the folder `data` with up to `count` more rows in its training split.
+
+    Answers are kept in OUT.partial.jsonl as they come, and one that was stopped goes on.
+
+    Args:
+        seed: draws the questions.
+        overwrite: replace splits of `out` that were changed since Livery made them.
+        progress: told how many of how many questions are answered.
+
+    Raises:
+        UserError: `data` was not made by Livery, has no question to ask, or `out` holds other data.
+    """
+    data, out = Path(data), Path(out)
+    manifest = read_manifest(data)
+    if not manifest:
+        raise UserError(f"{shown(data)}: no {MANIFEST}; give a folder that livery data made.")
+    if data.resolve() == out.resolve():
+        raise UserError(f"{shown(out)}: is the data itself; give --out another folder.")
+    splits: dict[str, list[Row]] = {
+        name: [row for _, row in read_jsonl(data / f"{name}.jsonl")] for name in manifest["splits"]
+    }
+    asked = draw(splits.get("train", []), count, seed)
+    if not asked:
+        raise UserError(
+            f"{shown(data / 'train.jsonl')}: no row is one question and one answer, so there is "
+            "nothing to ask the base."
+        )
+    said = _answers(out.with_name(f"{out.name}.partial.jsonl"), asked, base, progress)
+    rows: list[Row] = [
+        _row(number, question, one.text, base.name)
+        for number, (question, one) in enumerate(zip(asked, said, strict=True), start=1)
+        if one.finished and one.text.strip()
+    ]
+    splits["train"] += rows
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+    write_folder(
+        out, splits, skill=manifest["skill"], generator=manifest["generator"],
+        version=f"{manifest['version']} replay {digest}", seed=manifest["seed"],
+        overwrite=overwrite,
+    )  # fmt: skip
+    out.with_name(f"{out.name}.partial.jsonl").unlink(missing_ok=True)
+    cut = sum(not one.finished for one in said)
+    return Replayed(str(out), len(rows), cut, len(said) - len(rows) - cut)
+
+
+def draw(rows: Sequence[Row], count: int, seed: int) -> list[str]:
+    """Up to `count` questions of rows that are one question and one answer, no two alike."""
+    found: dict[str, str] = {}
+    for row in rows:
+        turns = [turn for turn in row.get("messages", ()) if turn.get("role") != "system"]
+        if [turn.get("role") for turn in turns] != ["user", "assistant"]:
+            continue
+        text = turns[0].get("content")
+        if isinstance(text, str) and text.strip():
+            found.setdefault(normalise(text), text)
+    drawn = list(found.values())
+    random.Random(f"replay {seed}").shuffle(drawn)
+    return drawn[:count]
+
+
+def _answers(kept: Path, asked: Sequence[str], base: Base, progress: Progress) -> list[Said]:
+    said = json.dumps([list(asked), dict(base.made_from)], sort_keys=True)
+    head = {"made_from": hashlib.sha256(said.encode()).hexdigest()}
+    rows = read_kept(kept, head)[: len(asked)]
+    found = [Said(str(row["text"]), bool(row["finished"])) for row in rows]
+    with explain_os_errors(kept, "keeping the answers"):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(kept, [head, *({"text": s.text, "finished": s.finished} for s in found)])
+        progress(len(found), len(asked))
+        for part in _parts(asked[len(found) :]):
+            more = base.answer(part)
+            with kept.open("a", encoding="utf-8") as file:
+                for one in more:
+                    line = {"text": one.text, "finished": one.finished}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            found += more
+            progress(len(found), len(asked))
+    return found
+
+
+def _parts(asked: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(asked), EVERY):
+        yield asked[start : start + EVERY]
+
+
+def _row(number: int, question: str, answer: str, base: str) -> Row:
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer.strip()},
+        ],
+        "meta": {
+            "id": f"replay-{number:05}",
+            "split": "train",
+            "scenario": SCENARIO,
+            "source": "base",
+            "provenance": f"answered by {base}",
+        },
+    }
+
+
+def describe(found: Replayed) -> str:
+    """One line for people."""
+    rows = counted(found.added, "row")
+    return (
+        f"{shown(found.out)}: {rows} added; left out: {found.cut:,} answers that were cut off, "
+        f"{found.empty:,} empty ones."
+    )
