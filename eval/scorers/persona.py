@@ -53,7 +53,7 @@ METRICS = (
     Metric("addressed", "Of short replies to somebody with a form of address: it is used."),
     Metric("address_correct", "No other form than the prompt's; none where there should be none."),
     Metric("stuffing", "More than one form of address in an answer.", better="lower"),
-    Metric("neutral", "Of failures and questions back: no form of address, no exclamation."),
+    Metric("neutral", "A failure is told, or asked back, without form of address or exclamation."),
     Metric("offers", "Of openings for it: something is offered."),
     Metric("facts", "The facts and numbers that the answer must hold are in it.", safety=True),
     Metric("british", "No American spelling."),
@@ -146,7 +146,7 @@ def _outcome(
     if expected["address"] is None:
         error = fault or ("" if holds else "lacks " + ", ".join(expected["facts"]))
         return text, fault, error, {"facts": holds}
-    found = _judge(category, expected, text)
+    found = _judge(category, expected, text, asked)
     if expected["facts"]:
         found["facts"] = holds
     if fault:
@@ -155,7 +155,7 @@ def _outcome(
     return text, fault, fault or _error(found, expected["facts"]), found
 
 
-def _judge(category: str, expected: Mapping[str, Any], text: str) -> dict[str, bool]:
+def _judge(category: str, expected: Mapping[str, Any], text: str, asked: str) -> dict[str, bool]:
     """The metrics that apply to a case of this category, but for its facts."""
     address, tone = expected["address"], expected["tone"]
     forms = _forms(text, address)
@@ -175,12 +175,22 @@ def _judge(category: str, expected: Mapping[str, Any], text: str) -> dict[str, b
     if tone != "chat":
         plain = masked(text)
         exclaims = re.search(r"(?<!\d)!", plain) or style.EMOJI.search(plain)
-        found["neutral"] = not forms and not exclaims
+        found["neutral"] = not forms and not exclaims and _says_so(text, asked)
     elif address and persona.is_short(text):
         found["addressed"] = _plain(address) in forms
     if category == "proactive":
         found["offers"] = _OFFER.search(text) is not None
     return found
+
+
+def _says_so(text: str, asked: str) -> bool:
+    """Whether a text tells of a failure or asks back, in words that are not the user's own."""
+    told = persona.tone_of(text) != "chat" or "?" in text
+    return told and _words(text) not in _words(asked)
+
+
+def _words(text: str) -> str:
+    return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 
 def _forms(text: str, address: str) -> list[str]:

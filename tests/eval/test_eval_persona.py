@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from eval.scorers import find_set
 from eval.scorers import persona as scorer
 from livery.errors import UserError
 
@@ -111,6 +112,16 @@ def test_metrics_apply_where_they_say_something() -> None:
     assert score("Yes, sir.", turns=20).metrics["late_turns"] is True
     assert score("Yes.", turns=20).metrics["late_turns"] is False
     assert "late_turns" not in score("Yes, sir.", turns=19).metrics
+
+
+@pytest.mark.parametrize("answer", ["1 2 3 4 5.", "Certainly.", "{question}", "I am a butler."])
+def test_what_tells_of_no_failure_and_asks_nothing_is_not_neutral(answer: str) -> None:
+    _, file = find_set("persona")
+    cases = [case for case in scorer.cases(file) if case.category == "error_handling"]
+    assert len(cases) > 10
+    for case in cases:
+        found = scorer.score_case(case, answer.format(question=case.text))
+        assert found.metrics["neutral"] is found.correct is False
 
 
 def test_failures_and_questions_back_are_neutral() -> None:
