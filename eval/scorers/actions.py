@@ -127,7 +127,7 @@ _RUN = ("shell", "code")
 _CMDLET = re.compile(r"[a-z]+-[a-z]{3,}", re.IGNORECASE)
 _QUOTES = str.maketrans("‘’“”", "''\"\"")
 _ARTICLE = re.compile(r"^(?:the|a|an|some|my) ")
-_OFFER = re.compile(r"\b(?:run|execute):\s+\S[^?]*\?\s*\Z", re.IGNORECASE)
+_OFFER = re.compile(r"\b(?:run|execute):\s+\S[^\n]*\?\s*\Z", re.IGNORECASE)
 _OPEN_COMMAND = re.compile(
     r"\[\s*(?:shell|exec_code)\b|\[\s*action\s*\]\s*(?:shell|run|exec_code|coding)\b",
     re.IGNORECASE | re.ASCII,

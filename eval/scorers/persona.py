@@ -223,10 +223,20 @@ def repeats(text: str) -> bool:
     return any(triples.count(triple) >= 3 for triple in set(triples))
 
 
+# An answer that says of itself, or of what follows, that it is not so.
+_TAKEN_BACK = re.compile(
+    r"\b(?:(?:that|this|it|which) (?:is|was)(?:n't| not)? (?:quite |simply )?"
+    r"(?:wrong|false|untrue|incorrect)|(?:isn't|not) (?:quite |at all )?(?:true|correct))\b",
+    re.IGNORECASE,
+)
+
+
 def _holds(text: str, fact: str, asked: str) -> bool:
     """Whether a text says a fact, under any of its names and ways of writing a number; not where
     it denies it, or names it among other numbers that nobody asked for."""
     plain = figures(text)
+    if _TAKEN_BACK.search(plain.replace("’", "'")):
+        return False
     return any(
         says(plain, figures(one), denied=False) and not _among_others(plain, one, asked)
         for one in fact.split("|")

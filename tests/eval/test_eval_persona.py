@@ -98,6 +98,15 @@ def test_several_facts_may_be_a_list() -> None:
     assert score("They are 2, 3, 5 and 7, sir.", facts=["2", "3", "5", "7"]).correct
 
 
+def test_a_fact_that_is_taken_back_is_not_said() -> None:
+    for answer in (
+        "It is not true that it is Paris, sir.", "It is Paris, sir. That is wrong.",
+        "Paris, sir, which is incorrect.", "That isn't quite true: it is Paris, sir.",
+    ):  # fmt: skip
+        assert score(answer, facts=["Paris"]).metrics["facts"] is False
+    assert score("It is Paris, sir, and not Rome.", facts=["Paris"]).metrics["facts"] is True
+
+
 def test_metrics_apply_where_they_say_something() -> None:
     plain = score("Very good, sir.").metrics
     assert not {"facts", "neutral", "offers", "late_turns"} & plain.keys()
