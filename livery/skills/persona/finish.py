@@ -280,7 +280,7 @@ def _emoji(plain: str) -> list[tuple[int, int, str]]:
     """The edits that take emoji away with the space that they leave; words and numbers on both
     sides stay apart."""
     edits: list[tuple[int, int, str]] = []
-    for m in re.finditer(rf"[ \t]*(?:(?:{EMOJI.pattern})[ \t]*)+", plain):
+    for m in re.finditer(rf"(?<![ \t])[ \t]*(?:(?:{EMOJI.pattern})[ \t]*)+", plain):
         before, after = plain[m.start() - 1 : m.start()], plain[m.end() : m.end() + 1]
         ends = re.match(r"[.,;:!?)](?!\w)", plain[m.end() : m.end() + 2])
         apart = before.strip() and after.strip() and not ends
@@ -290,8 +290,10 @@ def _emoji(plain: str) -> list[tuple[int, int, str]]:
 
 def _edited(text: str, edits: list[tuple[int, int, str]]) -> str:
     """The text with passages replaced; of two that overlap the one that ends later counts."""
-    done = len(text) + 1
+    parts: list[str] = []
+    done = len(text)
     for start, end, put in sorted(edits, reverse=True):
         if end <= done:
-            text, done = text[:start] + put + text[end:], start
-    return text
+            parts += [text[end:done], put]
+            done = start
+    return "".join([text[:done], *reversed(parts)])

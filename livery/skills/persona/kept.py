@@ -9,14 +9,17 @@ import re
 
 HIDDEN = "\0"
 
-# Quotation marks are read in pairs within a paragraph; an apostrophe opens nothing.
+# Quotation marks are read in pairs within a paragraph; an apostrophe opens nothing. Each sign is
+# gone through a bounded number of times: of what repeats, a pattern begins at the first only, and a
+# quotation ends somewhere.
 _KEPT = re.compile(
     r"(?P<fence>^[ \t]*(?P<marks>`{3,}|~{3,})[^\n`]*\n(?:.*?^[ \t]*(?P=marks)[ \t]*$|.*\Z))"
-    r"|(?P<span>(?P<three>`{3,})(?!`)[^\n`]*\n.*?(?<!`)(?P=three)(?!`))"
-    r"|(?P<code>(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`))"
+    r"|(?P<span>(?<!`)(?P<three>`{3,})(?!`)[^\n`]*\n.*?(?<!`)(?P=three)(?!`))"
+    r"|(?P<code>(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`))"
     r"|(?P<link>\b(?:https?|ftp|file)://[^\s<>\"“”`]+|\bwww\.[^\s<>\"“”`]+)"
-    r"|(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
-    r"|(?P<quote>\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»|(?<![\w’])‘[^‘\n]*?’(?!\w))",
+    # From its first sign on, so that a long word is gone through once; one may follow another.
+    r"|(?P<mail>(?<![\w.+-])(?:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)+)"
+    r"|(?P<quote>\"[^\"\n]*\"|“[^”\n]{0,500}”|«[^»\n]{0,500}»|(?<![\w’])‘[^‘\n]*?’(?!\w))",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -46,7 +46,11 @@ def american(text: str) -> list[str]:
     text = masked(text)
     found = _AMERICAN_WORDS.finditer(text)
     return [
-        m[0] for m in found if not (m[0][0].isupper() and re.search(r"[\w,] \Z", text[: m.start()]))
+        m[0]
+        for m in found
+        if not (
+            m[0][0].isupper() and re.search(r"[\w,] \Z", text[max(0, m.start() - 2) : m.start()])
+        )
     ]
 
 
