@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from commands.prove import model as proof
 from commands.prove.outcome import Outcome, Skip, judged
 
+if TYPE_CHECKING:
+    from cuda_train.loss import Loss
+
 
 def flex(folder: Path) -> Outcome:
-    """As a run decides: on a tree of 2,500 places."""
-    place = proof.require()
-    if place.type != "cuda":
-        raise Skip(f"flex attention has a backward pass on CUDA alone, and this is {place.type}")
-    import torch
-
+    """Flex attention beside sdpa, as a run decides: on a tree of 2,500 places."""
+    loss, shape = _on_cuda("flex attention has a backward pass on CUDA alone")
     from cuda_train import flex as trees
     from cuda_train.ranks import Ranks
 
-    shape = proof.sizes(place)
-    dtype = "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
-    model = proof.make_model(shape).to(getattr(torch, dtype)).to(place)
-    loss = proof.adapted(model, place, dtype)
     if why := trees.install(loss.model):
         raise Skip(why)
     batch = proof.make_batch(shape, prefix=512, rows=32, longest=80)
@@ -31,19 +27,24 @@ def flex(folder: Path) -> Outcome:
 
 def graphs(folder: Path) -> Outcome:
     """A step recorded as a CUDA graph beside one launched kernel by kernel, as a run decides."""
+    loss, shape = _on_cuda("CUDA graphs are for CUDA")
+    from cuda_train.graphs import Graphs
+
+    batch = proof.make_batch(shape, prefix=512, rows=8, longest=80)
+    trial = Graphs(loss.body, loss.head, loss.device).try_out(
+        batch, lambda: loss.gradient([batch]).loss_sum, loss.flat.grads, loss.dtype
+    )
+    return judged(trial.right, trial.note, faster=float(trial.faster))
+
+
+def _on_cuda(why: str) -> tuple[Loss, dict[str, Any]]:
+    """A model with LoRA in half precision on the GPU, and its shape. Raises Skip elsewhere."""
     place = proof.require()
     if place.type != "cuda":
-        raise Skip(f"CUDA graphs are for CUDA, and this is {place.type}")
+        raise Skip(f"{why}, and this is {place.type}")
     import torch
-
-    from cuda_train.graphs import Graphs
 
     shape = proof.sizes(place)
     dtype = "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
     model = proof.make_model(shape).to(getattr(torch, dtype)).to(place)
-    loss = proof.adapted(model, place, dtype)
-    batch = proof.make_batch(shape, prefix=512, rows=8, longest=80)
-    trial = Graphs(loss.body, loss.head, place).try_out(
-        batch, lambda: loss.gradient([batch]).loss_sum, loss.flat.grads, dtype
-    )
-    return judged(trial.right, trial.note, faster=float(trial.faster))
+    return proof.adapted(model, place, dtype), shape
