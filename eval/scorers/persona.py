@@ -292,7 +292,8 @@ def look_over(messages: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
         return []
     text, tone = answer.strip(), persona.tone_of(answer)
     expected = {"address": address, "tone": tone, "facts": [], "first_person": False}
-    found = _judge("", expected, text)
+    asked = [str(turn["content"]) for turn in messages if turn["role"] == "user"]
+    found = _judge("", expected, text, asked[-1] if asked else "")
     said = ["the post-processor changed it"] if persona.finish(text, address) != text else []
     return said + (fault.split("; ") if (fault := _error(found, [])) else [])
 

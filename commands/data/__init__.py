@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from commands.data.replay import replay_command
 from commands.improve import merge_command, review_command
 from commands.options import ROWS
-from commands.replay import replay_command
 from livery import skills
 from livery.config.flags import given_flags, option_flags
 from livery.errors import counted, printable, shown
