@@ -92,11 +92,7 @@ def replay(
         UserError: `data` was not made by Livery, has no question to ask, or `out` holds other data.
     """
     data, out = Path(data), Path(out)
-    manifest = read_manifest(data)
-    if not manifest:
-        raise UserError(f"{shown(data)}: no {MANIFEST}; give a folder that livery data made.")
-    if data.resolve() == out.resolve():
-        raise UserError(f"{shown(out)}: is the data itself; give --out another folder.")
+    manifest = check(data, out)
     splits: dict[str, list[Row]] = {
         name: [row for _, row in read_jsonl(data / f"{name}.jsonl")] for name in manifest["splits"]
     }
@@ -122,6 +118,20 @@ def replay(
     out.with_name(f"{out.name}.partial.jsonl").unlink(missing_ok=True)
     cut = sum(not one.finished for one in said)
     return Replayed(str(out), len(rows), cut, len(said) - len(rows) - cut)
+
+
+def check(data: Path, out: Path) -> dict[str, Any]:
+    """The manifest of `data`, before a model is loaded.
+
+    Raises:
+        UserError: see `replay`.
+    """
+    manifest = read_manifest(data)
+    if not manifest:
+        raise UserError(f"{shown(data)}: no {MANIFEST}; give a folder that livery data made.")
+    if data.resolve() == out.resolve():
+        raise UserError(f"{shown(out)}: is the data itself; give --out another folder.")
+    return manifest
 
 
 def draw(rows: Sequence[Row], count: int, seed: int) -> list[str]:

@@ -58,8 +58,10 @@ def replay_command(
       livery data replay data/persona --model smollm2-135m --out data/persona-kept
       livery train --data data/persona-kept --model smollm2-135m --output-dir adapters/persona
     """
+    from datagen.replay import Base, Said, check, describe, replay
+
+    check(folder, out)
     prepare(engine, threads)
-    from datagen.replay import Base, Said, describe, replay
     from livery.adapter_origin import choose_model, complete_options, read_origin
     from livery.engines.engine import Decoding, open_engine
     from livery.progress import Progress

@@ -93,6 +93,14 @@ def interactions(inputs: Inputs) -> str:
     return str(log)
 
 
+def replayed(inputs: Inputs) -> str:
+    """Data of a skill, whose questions an endpoint would be asked that is not there."""
+    data = inputs.run.parent / "replayed"
+    if not data.is_dir():
+        assert cli.run(["data", "persona", "--out", str(data), "--count", "30"]) == 0
+    return str(data)
+
+
 def pairs(inputs: Inputs) -> str:
     file = inputs.run.parent / "pairs.jsonl"
     row = {"prompt": "say 1", "chosen": "1", "rejected": "2"}
@@ -113,6 +121,7 @@ LINES: dict[str, Callable[[Inputs], list[str]]] = {
         interactions(i), "--skill", "persona", "--data", str(i.run.parent / "persona"),
         "--out", "OUT",
     ],
+    "data replay": lambda i: [replayed(i), "--out", "OUT", "--count", "2", *HTTP],
     "train": lambda i: [
         "--dry-run", "--model", str(i.base), "--data", str(i.rows), "--output-dir", "OUT",
         "--backend", "torch",
