@@ -22,7 +22,7 @@ from livery.serve.jobs import steps, store
 from livery.serve.jobs.jobs import Job, Jobs
 from livery.serve.jobs.request import PATHS
 from livery.serve.settings import ServeSettings
-from livery.training import run_folder
+from livery.training.run_lock import locked
 
 # In front of the name of what is being deleted: no request can name it, and no list has it.
 _GOING = ".deleted-"
@@ -89,7 +89,7 @@ def _held(folder: Path, name: str) -> Generator[None]:
     """The folder's lock. Raises Conflict where a process has it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(run_folder.locked(folder, "deleting it"))
+            stack.enter_context(locked(folder, "deleting it"))
         except UserError:
             if not runs.is_running(folder):
                 raise
