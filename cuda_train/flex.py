@@ -13,9 +13,7 @@ scores are capped keep the eager attention they have.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from cuda_train import branches
 from cuda_train.loss import Loss
 from cuda_train.ranks import Ranks
 from cuda_train.route import Route, shape_of
+from cuda_train.trial import Trial, fastest
 from livery.config.settings import TrainSettings
 from livery.errors import UserError
 from livery.training.forecast import first_epoch
@@ -32,24 +31,8 @@ from livery.training.plan import Example, MicroBatch
 
 # Shorter trees are not worth the compilation, half a minute and more.
 WORTH_TRYING = 1024
-_TIMED = 3
 # Every shape that is met first may compile; beyond torch's own 8 it would fall back, and be slower.
 _SHAPES = 256
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The outcome of a trial.
-
-    Attributes:
-        right: it runs here, and its gradients are the plain ones.
-        faster: than sdpa, where that was asked.
-        note: for the user.
-    """
-
-    right: bool
-    faster: bool
-    note: str
 
 
 def install(model: Any) -> str:
@@ -120,17 +103,5 @@ def _wrong(loss: Loss, batch: MicroBatch) -> str:
 
 
 def time_gradient(loss: Loss, batch: MicroBatch, route: Route) -> float:
-    """The fastest of a few forward and backward passes; comparing the two warmed both up."""
-    taken: list[float] = []
-    for _ in range(_TIMED):
-        _wait(loss.device)
-        began = time.perf_counter()
-        loss.gradient([batch], route)
-        _wait(loss.device)
-        taken.append(time.perf_counter() - began)
-    return min(taken)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Seconds of a forward and backward pass; comparing the two routes warmed both up."""
+    return fastest(lambda: loss.gradient([batch], route), loss.device)

@@ -11,7 +11,6 @@ run tries both on its first batch and keeps the faster; before that it compares 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ from torch.nn import functional
 from cuda_train import tree
 from cuda_train.body import Body, run
 from cuda_train.head import Head
+from cuda_train.route import shape_of
+from cuda_train.trial import Trial, fastest
 from livery.config.settings import TrainSettings
 from livery.training.numerics import row_arrays
 from livery.training.plan import MicroBatch
@@ -30,7 +31,6 @@ from livery.training.self_check import FAMILY_ERRORS, first_line
 
 # Shapes beyond these run unrecorded: each graph keeps some megabytes.
 _SHAPES = 64
-_TIMED = 3
 # The kernels are the same, and so are their results, but for the order of some additions.
 _APART = {"float32": 1e-4}
 _APART_IN_FEW_BITS = 1e-2
@@ -54,21 +54,6 @@ class Graph:
     replay: Callable[[], None]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The outcome of a trial.
-
-    Attributes:
-        right: a recorded step can be made, and its gradients are those of one that is not.
-        faster: it is right, and faster.
-        note: for the user.
-    """
-
-    right: bool
-    faster: bool
-    note: str
-
-
 class Graphs:
     """The weighted loss of trees and its gradient, by graphs that are kept by shape."""
 
@@ -89,14 +74,14 @@ class Graphs:
         """Add the gradient of a micro-batch's loss under `livery.training.numerics.SFT`; returns
         that loss, or None where the caller had better run the batch itself: a shape that is met
         first may be met only once, and memory may end."""
+        shape = padded_shape(batch)
+        if shape not in self._kept and (shape not in self._met or self._full):
+            self._met.add(shape)
+            return None
         inputs = padded(batch, self._device)
-        shape = _shape(inputs)
         if shape not in self._kept:
-            if shape not in self._met or self._full:
-                self._met.add(shape)
-                return None
             try:
-                self.record(inputs)
+                self.record(shape, inputs)
             except torch.OutOfMemoryError:
                 self._forget()
                 self._full = True
@@ -107,7 +92,7 @@ class Graphs:
         graph.replay()
         return float(graph.total)
 
-    def record(self, inputs: Mapping[str, torch.Tensor]) -> None:
+    def record(self, shape: tuple[int, int], inputs: Mapping[str, torch.Tensor]) -> None:
         """Keep a graph for inputs of this shape. The parameters' gradients stay as they are."""
         own = {name: array.clone() for name, array in inputs.items()}
         own["weights"].zero_()  # whatever runs meanwhile adds zeros
@@ -118,7 +103,7 @@ class Graphs:
             loss.backward()
             total.copy_(loss.detach())
 
-        self._kept[_shape(inputs)] = Graph(own, total, self._record(step))
+        self._kept[shape] = Graph(own, total, self._record(step))
         self._full = len(self._kept) >= _SHAPES
 
     def try_out(
@@ -146,9 +131,9 @@ class Graphs:
             wanted = gradient(eager)
             # Recorded on other tokens: a replay that read those would be found out.
             other = dataclasses.replace(batch, tokens=np.ascontiguousarray(batch.tokens[:, ::-1]))
-            self.record(padded(other, self._device))
+            self.record(padded_shape(other), padded(other, self._device))
             got = gradient(recorded)
-            fast, slow = (_time(each, self._device) for each in (recorded, eager))
+            fast, slow = (1e3 * fastest(each, self._device) for each in (recorded, eager))
         except (*FAMILY_ERRORS, torch.OutOfMemoryError) as error:
             self._forget()
             return Trial(
@@ -185,8 +170,10 @@ class Graphs:
         return (losses * inputs["weights"]).sum()
 
 
-def _shape(inputs: Mapping[str, torch.Tensor]) -> tuple[int, int]:
-    return inputs["tokens"].shape[1], len(inputs["at"])
+def padded_shape(batch: MicroBatch) -> tuple[int, int]:
+    """(places N, targets n) of what `padded` makes of a micro-batch."""
+    shape = shape_of(batch)
+    return coarse(shape.places), 1 << max(8, (shape.supervised - 1).bit_length())
 
 
 def padded(batch: MicroBatch, device: torch.device) -> dict[str, torch.Tensor]:
@@ -197,14 +184,14 @@ def padded(batch: MicroBatch, device: torch.device) -> dict[str, torch.Tensor]:
         targets: (n,) int64; weights: (n,) float32, 0 for padding.
     """
     laid = tree.lay_out(batch, device)
-    places, count, rows = len(laid.branch), len(laid.at), len(batch.lengths)
-    after, more = coarse(places) - places, (1 << max(8, (count - 1).bit_length())) - count
+    places, targets = padded_shape(batch)
+    after, more = places - len(laid.branch), targets - len(laid.at)
     supervised = (batch.targets >= 0).sum(axis=1)
     weights = torch.from_numpy(np.repeat(row_arrays(batch)["weights"], supervised)).to(device)
     return {
         "tokens": functional.pad(laid.tokens, (0, after)),
         "positions": functional.pad(laid.positions, (0, after)),
-        "branch": functional.pad(laid.branch, (0, after), value=rows),
+        "branch": functional.pad(laid.branch, (0, after), value=len(batch.lengths)),
         "at": functional.pad(laid.at, (0, more)),
         "targets": functional.pad(laid.targets, (0, more)),
         "weights": functional.pad(weights, (0, more)),
@@ -232,23 +219,6 @@ def why_not(settings: TrainSettings, device: torch.device) -> str:
         if given:
             return f"{name} is set"
     return ""
-
-
-def _time(run: Callable[[], Any], device: torch.device) -> float:
-    """Milliseconds that the fastest of a few runs takes."""
-    taken: list[float] = []
-    for _ in range(_TIMED):
-        _wait(device)
-        began = time.perf_counter()
-        run()
-        _wait(device)
-        taken.append(1e3 * (time.perf_counter() - began))
-    return min(taken)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _Recorder:

@@ -222,7 +222,7 @@ MUTANTS = [
            '"weights": functional.pad(weights, (0, more), value=1.0),',
            "tests/cuda_train/test_torch_graphs.py -k 'gradients or padding'"),
     Mutant("a recorded step's padding stands in a row", "cuda_train/graphs.py",
-           "functional.pad(laid.branch, (0, after), value=rows)",
+           "functional.pad(laid.branch, (0, after), value=len(batch.lengths))",
            "functional.pad(laid.branch, (0, after), value=-1)",
            "tests/cuda_train/test_torch_graphs.py -k padding"),
     Mutant("trees come in all lengths on a CPU", "cuda_train/body.py",

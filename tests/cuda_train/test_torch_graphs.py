@@ -19,7 +19,7 @@ pytest.importorskip("peft")
 
 from cuda_train import graphs
 from cuda_train.backend import TorchBackend
-from cuda_train.graphs import Graphs, coarse, padded, why_not
+from cuda_train.graphs import Graphs, coarse, padded, padded_shape, why_not
 from livery.config.settings import LoraSettings, TrainSettings
 from livery.training.plan import MicroBatch
 from tests.cuda_train.test_torch_loss import apart, draw, make, models, reference
@@ -51,7 +51,7 @@ def test_recorded_gradients_are_the_plain_ones(family: str, prefix: int, models:
     found = recording(backend)
     for seed in range(3):  # of one shape, so that the later ones are replays on other inputs
         batch = draw(prefix, rows=5, seed=seed)
-        found.record(padded(batch, backend.device)) if seed == 0 else None
+        found.record(padded_shape(batch), padded(batch, backend.device)) if seed == 0 else None
         loss, wanted = reference(backend, batch)
         backend.loss.flat.message.zero_()
         got = found.add_gradient(batch)
@@ -63,7 +63,7 @@ def test_rows_count_as_much_as_they_weigh(models: Path) -> None:
     backend, batch = make(tiny_model("llama", models)), draw(rows=4)
     weighed = dataclasses.replace(batch, weights=np.asarray([1.0, 0.5, 0.0, 2.0], np.float32))
     found = recording(backend)
-    found.record(padded(weighed, backend.device))
+    found.record(padded_shape(weighed), padded(weighed, backend.device))
     backend.loss.flat.message.zero_()
     loss = found.add_gradient(weighed)
     got = backend.loss.flat.grads.clone()
@@ -90,7 +90,7 @@ def test_a_shape_is_recorded_when_it_comes_again(models: Path) -> None:
 def test_recording_adds_nothing_to_the_gradients(models: Path) -> None:
     backend, batch = make(tiny_model("llama", models)), draw()
     backend.loss.flat.grads.fill_(3.0)
-    recording(backend).record(padded(batch, backend.device))
+    recording(backend).record(padded_shape(batch), padded(batch, backend.device))
     assert bool((backend.loss.flat.grads == 3.0).all())
 
 
@@ -113,7 +113,7 @@ def test_a_trial_keeps_what_is_right_and_faster(
     grads = backend.loss.flat.grads
     for times, wanted in (((1.0, 2.0), True), ((2.0, 1.0), False)):
         given = iter(times)
-        monkeypatch.setattr(graphs, "_time", lambda *_, given=given: next(given))
+        monkeypatch.setattr(graphs, "fastest", lambda *_, given=given: next(given))
         trial = recording(backend).try_out(batch, eager(backend, batch), grads, "float32")
         assert trial.right
         assert trial.faster is wanted
