@@ -16,6 +16,7 @@ from livery.config.settings import LoraSettings
 from livery.dataset.load import load_dataset
 from livery.dataset.template import load_chat
 from livery.files import read_json
+from livery.machine import has_gpu
 from livery.models import find_base
 from livery.paths import HOME
 from livery.training.plan import Example, Plan, work
@@ -159,9 +160,7 @@ def _example(tokens: np.ndarray, answer: int) -> Example:
 
 def enough(rows: int) -> int:
     """As many rows as an epoch needs that is not over before it has warmed up: more on a GPU."""
-    import torch
-
-    return rows * (10 if torch.cuda.is_available() else 1)
+    return rows * (10 if has_gpu() else 1)
 
 
 def smollm2() -> str:
