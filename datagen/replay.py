@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from datagen.folder import MANIFEST, read_manifest, write_folder
 from livery.dataset.leaks import normalise
 from livery.errors import UserError, counted, shown
-from livery.files import explain_os_errors, read_kept, write_jsonl
+from livery.files import append_jsonl, explain_os_errors, read_kept, write_jsonl
 from livery.reading import read_jsonl
 
 SCENARIO = "replay"
-# Answers between two writes; the base answers as many together.
+_FACTS = {"skill", "generator", "version", "seed"}  # of a manifest, which the new one takes over
 EVERY = 64
 Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
@@ -76,6 +75,7 @@ def replay(
     *,
     count: int = 800,
     seed: int = 7,
+    every: int = EVERY,
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Replayed:
@@ -85,6 +85,7 @@ def replay(
 
     Args:
         seed: draws the questions.
+        every: questions that the base is asked together, and answers between two writes.
         overwrite: replace splits of `out` that were changed since Livery made them.
         progress: told how many of how many questions are answered.
 
@@ -102,7 +103,8 @@ def replay(
             f"{shown(data / 'train.jsonl')}: no row is one question and one answer, so there is "
             "nothing to ask the base."
         )
-    said = _answers(out.with_name(f"{out.name}.partial.jsonl"), asked, base, progress)
+    kept = out.with_name(f"{out.name}.partial.jsonl")
+    said = _answers(kept, asked, base, every, progress)
     rows: list[Row] = [
         _row(number, question, one.text, base.name)
         for number, (question, one) in enumerate(zip(asked, said, strict=True), start=1)
@@ -115,7 +117,7 @@ def replay(
         version=f"{manifest['version']} replay {digest}", seed=manifest["seed"],
         overwrite=overwrite,
     )  # fmt: skip
-    out.with_name(f"{out.name}.partial.jsonl").unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
     cut = sum(not one.finished for one in said)
     return Replayed(str(out), len(rows), cut, len(said) - len(rows) - cut)
 
@@ -129,9 +131,23 @@ def check(data: Path, out: Path) -> dict[str, Any]:
     manifest = read_manifest(data)
     if not manifest:
         raise UserError(f"{shown(data)}: no {MANIFEST}; give a folder that livery data made.")
+    splits = manifest.get("splits")
+    if (
+        not manifest.keys() >= _FACTS
+        or not isinstance(splits, dict)
+        or not all(map(_plain, splits))
+    ):
+        raise UserError(
+            f"{shown(data / MANIFEST)}: not what livery data writes; make the data again."
+        )
     if data.resolve() == out.resolve():
         raise UserError(f"{shown(out)}: is the data itself; give --out another folder.")
     return manifest
+
+
+def _plain(name: str) -> bool:
+    """Whether a split's name leads nowhere else."""
+    return Path(name).name == name
 
 
 def draw(rows: Sequence[Row], count: int, seed: int) -> list[str]:
@@ -149,31 +165,23 @@ def draw(rows: Sequence[Row], count: int, seed: int) -> list[str]:
     return drawn[:count]
 
 
-def _answers(kept: Path, asked: Sequence[str], base: Base, progress: Progress) -> list[Said]:
+def _answers(
+    kept: Path, asked: Sequence[str], base: Base, every: int, progress: Progress
+) -> list[Said]:
     said = json.dumps([list(asked), dict(base.made_from)], sort_keys=True)
     head = {"made_from": hashlib.sha256(said.encode()).hexdigest()}
     rows = read_kept(kept, head)[: len(asked)]
     found = [Said(str(row["text"]), bool(row["finished"])) for row in rows]
     with explain_os_errors(kept, "keeping the answers"):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(kept, [head, *({"text": s.text, "finished": s.finished} for s in found)])
+        write_jsonl(kept, [head, *map(asdict, found)])
         progress(len(found), len(asked))
-        for part in _parts(asked[len(found) :]):
-            more = base.answer(part)
-            with kept.open("a", encoding="utf-8") as file:
-                for one in more:
-                    line = {"text": one.text, "finished": one.finished}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        while len(found) < len(asked):
+            more = base.answer(asked[len(found) : len(found) + every])
+            append_jsonl(kept, map(asdict, more))
             found += more
             progress(len(found), len(asked))
     return found
-
-
-def _parts(asked: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(asked), EVERY):
-        yield asked[start : start + EVERY]
 
 
 def _row(number: int, question: str, answer: str, base: str) -> Row:

@@ -89,7 +89,8 @@ def replay_command(
 
         found = replay(
             folder, out, Base(adapter or base, made_from, answer),
-            count=count, seed=data_seed, overwrite=overwrite, progress=follow,
+            count=count, seed=data_seed, every=batch_size, overwrite=overwrite,
+            progress=follow,
         )  # fmt: skip
     click.echo(json.dumps(dataclasses.asdict(found)) if as_json else describe(found))
     return 0

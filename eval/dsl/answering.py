@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from eval.dsl.items import Item
 from livery.engines.engine import Decoding, Engine, Prompt
 from livery.errors import UserError
-from livery.files import explain_os_errors, read_kept, write_jsonl
+from livery.files import append_jsonl, explain_os_errors, read_kept, write_jsonl
 
 # Of the longest target: a right answer may be put in more words, a lost one need not go on.
 ROOM, SPARE = 1.5, 32
@@ -103,7 +102,7 @@ def answer(
                 lambda done, _, start=start: progress(start + done),
             )
             more = [Answer(g.text, g.finished, g.count) for g in part]
-            _append(checkpoint, more)
+            append_jsonl(checkpoint, map(dataclasses.asdict, more))
             found += more
     progress(len(found))
     return found
@@ -146,11 +145,3 @@ def _read(path: Path, key: str) -> list[Answer]:
             break
         found.append(Answer(**row))
     return found
-
-
-def _append(path: Path, answers: Sequence[Answer]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        for one in answers:
-            file.write(json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())

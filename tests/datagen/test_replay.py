@@ -104,6 +104,18 @@ def test_what_cannot_be_done_is_said(data: Path, tmp_path: Path) -> None:
         replay(data, data, Parrot().base())
 
 
+@pytest.mark.parametrize(
+    "manifest", ["{}", '{"skill": "persona"}', '{"splits": {"../train": {}}}', '{"splits": []}']
+)
+def test_a_manifest_that_is_none_is_refused(manifest: str, data: Path, tmp_path: Path) -> None:
+    whole = json.loads((data / "manifest.json").read_text())
+    hostile = json.loads(manifest)
+    found = {**whole, **hostile} if "splits" in hostile else hostile
+    (tmp_path / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match="livery data"):
+        replay(tmp_path, tmp_path / "out", Parrot().base())
+
+
 @pytest.mark.slow
 def test_the_command_asks_a_real_model(
     data: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
